@@ -1,0 +1,2 @@
+//! The `univi` command.
+fn main() {}
