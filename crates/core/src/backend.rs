@@ -1,0 +1,180 @@
+//! The small closed set of operations that a model may use.
+//!
+//! A model is written once over [`Backend`]. Two implementations exist: `Cpu` on candle is the
+//! executable specification, the fallback where there is no GPU, and what training
+//! differentiates; `Gpu` on wgpu is the product.
+//!
+//! Every value is a matrix of f32, row-major, `[rows, cols]`; a batch is consecutive rows. An
+//! operation records work and returns at once: shapes were checked when the model was loaded, so
+//! recording can't fail, and a shape that does not fit is a bug and panics. Only reading a result
+//! back awaits, and only there a lost device or a refused command comes to light.
+
+use std::ops::Range;
+
+use crate::{Result, gguf::GgmlType};
+
+/// The pointwise functions between two matrix products.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// `x * sigmoid(1.702 x)`: CLIP's.
+    QuickGelu,
+    /// `x/2 * (1 + erf(x / sqrt 2))`: the MLP projector's.
+    Gelu,
+}
+
+/// Heads of an attention: `heads` query heads share `kv_heads` key and value heads, each
+/// `head_dim` wide. `heads` is a multiple of `kv_heads`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heads {
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads.
+    pub kv_heads: usize,
+    /// Columns of one head.
+    pub head_dim: usize,
+}
+
+/// What DPC-KNN finds in each of `batch` sets of tokens.
+pub struct Clusters<Ids> {
+    /// `[batch * clusters]`: each cluster's centre as a token of its set, best score first.
+    pub centres: Ids,
+    /// `[batch * n]`: each token's cluster.
+    pub groups: Ids,
+}
+
+/// What computes. Cloning is cheap and shares the device.
+///
+/// Shapes are written `[rows, cols]`; `t` counts tokens, `n` tokens of one set, `c` channels.
+#[allow(async_fn_in_trait)] // Futures stay on one thread: a GPU in a browser belongs to one.
+pub trait Backend: Clone + 'static {
+    /// An f32 matrix. Cloning shares the memory; values never change once recorded.
+    type Tensor: Clone;
+    /// A list of u32.
+    type Ids: Clone;
+    /// Weights `[rows, cols]` in the type they are stored in, quantized ones stay quantized.
+    type Matrix;
+    /// Keys and values of one layer, of fixed capacity, written in place.
+    type KvCache;
+
+    // Weights in.
+
+    /// Room for a matrix.
+    ///
+    /// # Errors
+    /// `OutOfMemory` where the device's limits are too small.
+    fn alloc_matrix(&self, ty: GgmlType, rows: usize, cols: usize) -> Result<Self::Matrix>;
+
+    /// Writes `bytes` of the stored matrix at byte `offset`. `offset` is a multiple of 4, and so
+    /// is the length, unless `bytes` ends the matrix (the GGUF parser delivers it so). All bytes
+    /// are written before the first use.
+    fn write_matrix(&self, matrix: &mut Self::Matrix, offset: usize, bytes: &[u8]);
+
+    /// An empty cache of `capacity` positions for keys and values `[t, width]`.
+    ///
+    /// # Errors
+    /// `OutOfMemory` where the device's limits are too small.
+    fn kv_cache(&self, width: usize, capacity: usize) -> Result<Self::KvCache>;
+
+    // Values in and out.
+
+    /// `data: [rows, cols]`; its length is a multiple of `cols`.
+    fn tensor(&self, data: &[f32], cols: usize) -> Self::Tensor;
+
+    /// A list of ids.
+    fn ids(&self, data: &[u32]) -> Self::Ids;
+
+    /// `[rows, cols]`.
+    fn shape(&self, x: &Self::Tensor) -> [usize; 2];
+
+    /// Runs what was recorded and reads `x` back, row-major.
+    ///
+    /// # Errors
+    /// `DeviceLost`, `OutOfMemory` or `Gpu` for whatever went wrong since the last read.
+    async fn read(&self, x: &Self::Tensor) -> Result<Vec<f32>>;
+
+    /// Runs what was recorded and reads `ids` back. Errors as [`Backend::read`].
+    async fn read_ids(&self, ids: &Self::Ids) -> Result<Vec<u32>>;
+
+    /// Runs what was recorded and waits for its end. Errors as [`Backend::read`].
+    async fn finish(&self) -> Result<()>;
+
+    // Rows.
+
+    /// Rows `range` of `x`.
+    fn slice(&self, x: &Self::Tensor, range: Range<usize>) -> Self::Tensor;
+
+    /// All rows of each `xs` in turn; equal `cols`.
+    fn concat(&self, xs: &[&Self::Tensor]) -> Self::Tensor;
+
+    /// Row `ids[i]` of `x` becomes row `i`.
+    fn gather(&self, x: &Self::Tensor, ids: &Self::Ids) -> Self::Tensor;
+
+    /// Row `ids[i]` of the stored `table`, dequantized, becomes row `i`.
+    fn embed(&self, table: &Self::Matrix, ids: &Self::Ids) -> Self::Tensor;
+
+    /// The mean of each run of `run` consecutive rows: `[rows / run, cols]`.
+    fn mean(&self, x: &Self::Tensor, run: usize) -> Self::Tensor;
+
+    // Arithmetic.
+
+    /// `x [t, k]` times the transpose of `w [n, k]`: `[t, n]`, accumulated in f32.
+    fn matmul(&self, x: &Self::Tensor, w: &Self::Matrix) -> Self::Tensor;
+
+    /// `x + y`, where `y` is repeated along the rows of `x` (`x.rows % y.rows == 0`): equal shapes
+    /// for a residual, one row for a bias, a table for positions.
+    fn add(&self, x: &Self::Tensor, y: &Self::Tensor) -> Self::Tensor;
+
+    /// `f(x)`, pointwise.
+    fn activate(&self, x: &Self::Tensor, f: Activation) -> Self::Tensor;
+
+    /// `silu(gate) * up`, pointwise: the heart of SwiGLU.
+    fn silu_mul(&self, gate: &Self::Tensor, up: &Self::Tensor) -> Self::Tensor;
+
+    /// Each row to mean 0 and variance 1 (of `x + eps`), times `weight`, plus `bias` (`[1, cols]`).
+    fn layer_norm(&self, x: &Self::Tensor, weight: &Self::Tensor, bias: &Self::Tensor, eps: f32) -> Self::Tensor;
+
+    /// `x / sqrt(mean(x^2) + eps) * weight` per row; `weight: [1, cols]`.
+    fn rms_norm(&self, x: &Self::Tensor, weight: &Self::Tensor, eps: f32) -> Self::Tensor;
+
+    // Attention.
+
+    /// Rotates pairs of neighbouring columns `(2i, 2i + 1)` in each head of `x [t, heads *
+    /// head_dim]`: row `r` by row `pos + r` of `table [context, rotary]`, which holds `rotary / 2`
+    /// cosines, then as many sines. Columns of a head from `rotary` on stay as they are.
+    fn rope(&self, x: &Self::Tensor, table: &Self::Tensor, head_dim: usize, pos: usize) -> Self::Tensor;
+
+    /// Everybody sees everybody within each of `batch` equal runs of rows: softmax of
+    /// `q k' / sqrt(head_dim)`, times `v`. `q: [batch * n, heads * head_dim]`, `k`, `v`:
+    /// `[batch * n, kv_heads * head_dim]`; the result is shaped like `q`.
+    fn attention(&self, q: &Self::Tensor, k: &Self::Tensor, v: &Self::Tensor, heads: Heads, batch: usize) -> Self::Tensor;
+
+    /// Writes `k` and `v` `[t, width]` at positions `pos..pos + t`. Later positions are forgotten.
+    fn append(&self, cache: &mut Self::KvCache, pos: usize, k: &Self::Tensor, v: &Self::Tensor);
+
+    /// Row `r` of `q` sees positions `0..=pos + r` of the cache.
+    fn attention_causal(&self, q: &Self::Tensor, cache: &Self::KvCache, heads: Heads, pos: usize) -> Self::Tensor;
+
+    // Merging and choosing.
+
+    /// Clusters each of `batch` equal runs of rows of `x [batch * n, c]` by density peaks,
+    /// with `1 <= clusters <= n` and `1 <= k <= n`.
+    ///
+    /// 1. `d[i, j] = |x_i - x_j| / sqrt(c)`;
+    /// 2. density `rho_i = exp(-mean of the k smallest d[i, .]^2)`, `i` itself among them, plus
+    ///    `1e-6 * noise[i]` where given (`noise: [batch, n]`);
+    /// 3. `delta_i` = the smallest `d[i, j]` over denser `j` (`rho_j > rho_i`, or equal and
+    ///    `j < i`); the largest `d` of the set for the densest;
+    /// 4. the centres are the largest `rho * delta`, falling, lower index first on ties;
+    /// 5. every token joins its nearest centre, the first on ties; a centre joins itself.
+    ///
+    /// Distances are computed from differences, not from `|a|^2 + |b|^2 - 2ab`: a token is then at
+    /// distance 0 from itself and ties are real.
+    fn dpc_knn(&self, x: &Self::Tensor, batch: usize, clusters: usize, k: usize, noise: Option<&Self::Tensor>) -> Clusters<Self::Ids>;
+
+    /// Sum of each cluster's members over `members + 1e-6`: `[batch * clusters, c]`. Members are
+    /// added in rising order.
+    fn merge(&self, x: &Self::Tensor, groups: &Self::Ids, batch: usize, clusters: usize) -> Self::Tensor;
+
+    /// The column of the largest value in each row, the first on ties.
+    fn argmax(&self, x: &Self::Tensor) -> Self::Ids;
+}
