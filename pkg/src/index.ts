@@ -1,0 +1,1 @@
+export { UniviError, type UniviErrorCode } from "./error.js";
