@@ -51,7 +51,9 @@ pub enum Error {
         expected: Vec<usize>,
     },
     /// A tensor stored in a type that no backend computes with.
-    #[error("tensor {name} is stored as {found}, which is not supported; supported are {supported}")]
+    #[error(
+        "tensor {name} is stored as {found}, which is not supported; supported are {supported}"
+    )]
     UnsupportedType {
         /// The tensor's name as it stands in the file.
         name: String,
@@ -96,7 +98,9 @@ pub enum Error {
         capacity: usize,
     },
     /// The bytes are not the ones that the manifest promises.
-    #[error("SHA-256 is {found}, the manifest says {expected}: the file is damaged or of another version; fetch it again")]
+    #[error(
+        "SHA-256 is {found}, the manifest says {expected}: the file is damaged or of another version; fetch it again"
+    )]
     WrongHash {
         /// Hexadecimal digest from the manifest.
         expected: String,
@@ -116,7 +120,9 @@ pub enum Error {
         reason: String,
     },
     /// More memory than the device grants.
-    #[error("out of memory: {what} needs {needed_bytes} bytes, the device grants {limit_bytes}; use a smaller model, a stronger quantization, or a shorter context")]
+    #[error(
+        "out of memory: {what} needs {needed_bytes} bytes, the device grants {limit_bytes}; use a smaller model, a stronger quantization, or a shorter context"
+    )]
     OutOfMemory {
         /// What was to be stored.
         what: String,
@@ -171,7 +177,10 @@ impl Error {
     pub fn in_file(self, file: impl Into<String>) -> Error {
         match self {
             Error::In { .. } | Error::Aborted => self,
-            source => Error::In { file: file.into(), source: Box::new(source) },
+            source => Error::In {
+                file: file.into(),
+                source: Box::new(source),
+            },
         }
     }
 }

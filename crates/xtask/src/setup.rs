@@ -1,0 +1,79 @@
+//! `cargo xtask setup`: looks at what the machine has, and installs the rest.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use crate::command::cmd;
+use crate::debian::{self, Debian, Version};
+
+/// Older releases of Mesa's software Vulkan driver lack what WebGPU implementations ask for.
+const MESA_OLDEST: Version = Version(25, 0);
+
+/// Installs everything that the other tasks need and the machine lacks.
+pub fn setup() -> Result<()> {
+    let debian = Debian::here();
+    vulkan(debian.as_ref())?;
+    programs(debian.as_ref())?;
+
+    Ok(())
+}
+
+/// A Vulkan driver for the native tests and for Dawn in Node: Mesa's lavapipe, which needs no GPU.
+fn vulkan(debian: Option<&Debian>) -> Result<()> {
+    let packages = ["mesa-vulkan-drivers", "libvulkan1"];
+    let Some(debian) = debian else {
+        return Ok(()); // Other systems bring a driver (Metal, D3D12, a vendor's Vulkan), or the tests tell.
+    };
+    let mesa = debian::installed(packages[0]);
+    if mesa >= Some(MESA_OLDEST) && debian::installed(packages[1]).is_some() {
+        return Ok(());
+    }
+    println!("Mesa's software Vulkan driver: installing");
+    match debian.offers(packages[0])? >= Some(MESA_OLDEST) {
+        true => debian.install(&packages),
+        false => debian.install_backports(&packages),
+    }
+}
+
+/// The programs that tests and demo call.
+fn programs(debian: Option<&Debian>) -> Result<()> {
+    let mut missing = Vec::new();
+    for (package, there) in [
+        ("chromium", chromium().is_some()),
+        ("ffmpeg", cmd("ffmpeg").arg("-version").probe().is_some()),
+        (
+            "python3-pip",
+            cmd("python3")
+                .args(["-m", "pip", "--version"])
+                .probe()
+                .is_some(),
+        ),
+    ] {
+        if !there {
+            missing.push(package);
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    println!("programs: {} missing", missing.join(", "));
+    match debian {
+        Some(debian) => debian.install(&missing),
+        None => bail!(
+            "this is not Debian, so packages are not installed for you\n  what to do: install by hand what \
+             Debian calls {} (the variable CHROMIUM may name the browser's executable), then run this again",
+            missing.join(", ")
+        ),
+    }
+}
+
+/// The browser that the tests drive: what `CHROMIUM` names, or Debian's.
+pub fn chromium() -> Option<PathBuf> {
+    let path = std::env::var_os("CHROMIUM").map_or("/usr/bin/chromium".into(), PathBuf::from);
+    path.is_file().then_some(path)
+}
+
+/// How long a download that may have no network is waited for.
+pub const DOWNLOAD_LIMIT: Duration = Duration::from_secs(120);
