@@ -2,5 +2,6 @@
 //! natively and in the browser.
 
 mod error;
+pub mod gguf;
 
 pub use error::{Error, Result};

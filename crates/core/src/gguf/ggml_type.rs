@@ -1,0 +1,425 @@
+//! The number formats of GGUF tensors: block layouts and exact dequantization.
+
+use half::{bf16, f16};
+
+use crate::{Error, Result};
+
+/// How a tensor's numbers are stored. Quantized types pack `block_len` numbers of one row into
+/// `block_bytes` bytes: small integers that share one or two scales.
+///
+/// Layouts are those of ggml (all little-endian, fields in file order; `d`, `m`, `dmin` are f16):
+///
+/// | type | numbers | bytes | fields |
+/// |---|---|---|---|
+/// | `Q4_0` | 32 | 18 | d, nibbles\[16\] |
+/// | `Q4_1` | 32 | 20 | d, m, nibbles\[16\] |
+/// | `Q5_0` | 32 | 22 | d, high bits u32, nibbles\[16\] |
+/// | `Q5_1` | 32 | 24 | d, m, high bits u32, nibbles\[16\] |
+/// | `Q8_0` | 32 | 34 | d, i8\[32\] |
+/// | `Q2_K` | 256 | 84 | scale and minimum nibbles\[16\], 2-bit\[64\], d, dmin |
+/// | `Q3_K` | 256 | 110 | high bits\[32\], 2-bit\[64\], 6-bit scales\[12\], d |
+/// | `Q4_K` | 256 | 144 | d, dmin, 6-bit scales and minima\[12\], nibbles\[128\] |
+/// | `Q5_K` | 256 | 176 | d, dmin, 6-bit scales and minima\[12\], high bits\[32\], nibbles\[128\] |
+/// | `Q6_K` | 256 | 210 | nibbles\[128\], high 2 bits\[64\], i8 scales\[16\], d |
+/// | `IQ4_NL` | 32 | 18 | d, nibbles\[16\] that index a table |
+/// | `IQ4_XS` | 256 | 136 | d, scales' high bits u16, scales' low nibbles\[4\], nibbles\[128\] that index a table |
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(missing_docs)] // The table above documents them.
+pub enum GgmlType {
+    F32,
+    F16,
+    BF16,
+    Q4_0,
+    Q4_1,
+    Q5_0,
+    Q5_1,
+    Q8_0,
+    Q2K,
+    Q3K,
+    Q4K,
+    Q5K,
+    Q6K,
+    Iq4Nl,
+    Iq4Xs,
+}
+
+/// What the nibbles of `IQ4_NL` and `IQ4_XS` stand for.
+pub const IQ4_VALUES: [i8; 16] = [
+    -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113,
+];
+
+/// Numbers in a block of the 256-wide types.
+const SUPER: usize = 256;
+
+impl GgmlType {
+    /// Every type that this library reads.
+    pub const ALL: [GgmlType; 15] = [
+        GgmlType::F32,
+        GgmlType::F16,
+        GgmlType::BF16,
+        GgmlType::Q4_0,
+        GgmlType::Q4_1,
+        GgmlType::Q5_0,
+        GgmlType::Q5_1,
+        GgmlType::Q8_0,
+        GgmlType::Q2K,
+        GgmlType::Q3K,
+        GgmlType::Q4K,
+        GgmlType::Q5K,
+        GgmlType::Q6K,
+        GgmlType::Iq4Nl,
+        GgmlType::Iq4Xs,
+    ];
+
+    /// (number in the file, name, numbers per block, bytes per block)
+    const fn facts(self) -> (u32, &'static str, usize, usize) {
+        match self {
+            GgmlType::F32 => (0, "F32", 1, 4),
+            GgmlType::F16 => (1, "F16", 1, 2),
+            GgmlType::Q4_0 => (2, "Q4_0", 32, 18),
+            GgmlType::Q4_1 => (3, "Q4_1", 32, 20),
+            GgmlType::Q5_0 => (6, "Q5_0", 32, 22),
+            GgmlType::Q5_1 => (7, "Q5_1", 32, 24),
+            GgmlType::Q8_0 => (8, "Q8_0", 32, 34),
+            GgmlType::Q2K => (10, "Q2_K", SUPER, 84),
+            GgmlType::Q3K => (11, "Q3_K", SUPER, 110),
+            GgmlType::Q4K => (12, "Q4_K", SUPER, 144),
+            GgmlType::Q5K => (13, "Q5_K", SUPER, 176),
+            GgmlType::Q6K => (14, "Q6_K", SUPER, 210),
+            GgmlType::Iq4Nl => (20, "IQ4_NL", 32, 18),
+            GgmlType::Iq4Xs => (23, "IQ4_XS", SUPER, 136),
+            GgmlType::BF16 => (30, "BF16", 1, 2),
+        }
+    }
+
+    /// The type of this number in a GGUF file, if this library reads it.
+    pub fn from_id(id: u32) -> Option<GgmlType> {
+        GgmlType::ALL.into_iter().find(|ty| ty.id() == id)
+    }
+
+    /// The type's number in GGUF files.
+    pub const fn id(self) -> u32 {
+        self.facts().0
+    }
+
+    /// The type's name as llama.cpp writes it, such as `Q4_K`.
+    pub const fn name(self) -> &'static str {
+        self.facts().1
+    }
+
+    /// The type of this name; upper and lower case are the same.
+    pub fn parse(name: &str) -> Option<GgmlType> {
+        GgmlType::ALL
+            .into_iter()
+            .find(|ty| ty.name().eq_ignore_ascii_case(name))
+    }
+
+    /// Numbers per block; 1 for the plain types.
+    pub const fn block_len(self) -> usize {
+        self.facts().2
+    }
+
+    /// Bytes per block.
+    pub const fn block_bytes(self) -> usize {
+        self.facts().3
+    }
+
+    /// Whether numbers share scales.
+    pub const fn is_quantized(self) -> bool {
+        self.block_len() > 1
+    }
+
+    /// Bytes of `numbers` numbers of one or several whole rows.
+    ///
+    /// # Errors
+    /// [`Error::BadRequest`] where `numbers` is not a multiple of the block, or the result overflows.
+    pub fn row_bytes(self, numbers: usize) -> Result<usize> {
+        let bytes = (numbers % self.block_len() == 0)
+            .then(|| (numbers / self.block_len()).checked_mul(self.block_bytes()))
+            .flatten();
+        bytes.ok_or_else(|| Error::BadRequest {
+            reason: format!(
+                "a row of {numbers} numbers can't be stored as {}: blocks hold {}",
+                self.name(),
+                self.block_len()
+            ),
+        })
+    }
+
+    /// Turns blocks into numbers, bit-equal to ggml's reference code (no fused multiply-add).
+    ///
+    /// # Panics
+    /// Where `bytes` is not exactly the blocks of `out.len()` numbers: a fault of the caller, who has
+    /// [`GgmlType::row_bytes`].
+    pub fn dequantize(self, bytes: &[u8], out: &mut [f32]) {
+        assert!(
+            out.len() % self.block_len() == 0
+                && out.len() / self.block_len() * self.block_bytes() == bytes.len(),
+            "{} bytes of {} for {} numbers",
+            bytes.len(),
+            self.name(),
+            out.len()
+        );
+        let each: fn(&[u8], &mut [f32]) = match self {
+            GgmlType::F32 => |b, y| y[0] = f32::from_le_bytes([b[0], b[1], b[2], b[3]]),
+            GgmlType::F16 => |b, y| y[0] = half_at(b, 0),
+            GgmlType::BF16 => |b, y| y[0] = bf16::from_le_bytes([b[0], b[1]]).to_f32(),
+            GgmlType::Q4_0 => q4_0,
+            GgmlType::Q4_1 => q4_1,
+            GgmlType::Q5_0 => q5_0,
+            GgmlType::Q5_1 => q5_1,
+            GgmlType::Q8_0 => q8_0,
+            GgmlType::Q2K => q2_k,
+            GgmlType::Q3K => q3_k,
+            GgmlType::Q4K => q4_k,
+            GgmlType::Q5K => q5_k,
+            GgmlType::Q6K => q6_k,
+            GgmlType::Iq4Nl => iq4_nl,
+            GgmlType::Iq4Xs => iq4_xs,
+        };
+        for (block, numbers) in bytes
+            .chunks_exact(self.block_bytes())
+            .zip(out.chunks_exact_mut(self.block_len()))
+        {
+            each(block, numbers);
+        }
+    }
+
+    /// Index of the first block that holds NaN or an infinity, looking at scales alone where there are
+    /// scales. `bytes` holds whole blocks; a last part of one is not looked at.
+    pub fn first_not_finite(self, bytes: &[u8]) -> Option<usize> {
+        // An exponent of all ones is what makes a half float infinite or NaN.
+        let half = |b: &[u8], at: usize| u16::from_le_bytes([b[at], b[at + 1]]) & 0x7c00 != 0x7c00;
+        let finite: &dyn Fn(&[u8]) -> bool = match self {
+            GgmlType::F32 => &|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]).is_finite(),
+            GgmlType::BF16 => &|b| u16::from_le_bytes([b[0], b[1]]) & 0x7f80 != 0x7f80,
+            GgmlType::F16
+            | GgmlType::Q4_0
+            | GgmlType::Q5_0
+            | GgmlType::Q8_0
+            | GgmlType::Iq4Nl
+            | GgmlType::Iq4Xs => &|b| half(b, 0),
+            GgmlType::Q4_1 | GgmlType::Q5_1 | GgmlType::Q4K | GgmlType::Q5K => {
+                &|b| half(b, 0) && half(b, 2)
+            }
+            GgmlType::Q2K => &|b| half(b, 80) && half(b, 82),
+            GgmlType::Q3K => &|b| half(b, 108),
+            GgmlType::Q6K => &|b| half(b, 208),
+        };
+        bytes
+            .chunks_exact(self.block_bytes())
+            .position(|block| !finite(block))
+    }
+}
+
+impl std::fmt::Display for GgmlType {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// The names of all types, for messages.
+pub(crate) fn supported_types() -> String {
+    GgmlType::ALL.map(GgmlType::name).join(", ")
+}
+
+/// The name that ggml has for a type that this library does not read, for messages.
+pub(crate) fn foreign_type_name(id: u32) -> String {
+    let name = match id {
+        9 => "Q8_1",
+        15 => "Q8_K",
+        16 => "IQ2_XXS",
+        17 => "IQ2_XS",
+        18 => "IQ3_XXS",
+        19 => "IQ1_S",
+        21 => "IQ3_S",
+        22 => "IQ2_S",
+        24 => "I8",
+        25 => "I16",
+        26 => "I32",
+        27 => "I64",
+        28 => "F64",
+        29 => "IQ1_M",
+        34 => "TQ1_0",
+        35 => "TQ2_0",
+        39 => "MXFP4",
+        _ => return format!("type {id}"),
+    };
+    format!("{name} (type {id})")
+}
+
+fn half_at(block: &[u8], at: usize) -> f32 {
+    f16::from_le_bytes([block[at], block[at + 1]]).to_f32()
+}
+
+fn u32_at(block: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]])
+}
+
+fn q4_0(b: &[u8], y: &mut [f32]) {
+    let d = half_at(b, 0);
+    for (i, q) in b[2..].iter().enumerate() {
+        y[i] = ((q & 15) as i32 - 8) as f32 * d;
+        y[i + 16] = ((q >> 4) as i32 - 8) as f32 * d;
+    }
+}
+
+fn q4_1(b: &[u8], y: &mut [f32]) {
+    let (d, m) = (half_at(b, 0), half_at(b, 2));
+    for (i, q) in b[4..].iter().enumerate() {
+        y[i] = (q & 15) as f32 * d + m;
+        y[i + 16] = (q >> 4) as f32 * d + m;
+    }
+}
+
+/// The five-bit numbers `i` and `i + 16` of a block.
+fn five_bits(q: u8, high: u32, i: usize) -> (i32, i32) {
+    let low_half = (q & 15) as u32 | ((high >> i & 1) << 4);
+    let high_half = (q >> 4) as u32 | ((high >> (i + 16) & 1) << 4);
+    (low_half as i32, high_half as i32)
+}
+
+fn q5_0(b: &[u8], y: &mut [f32]) {
+    let (d, high) = (half_at(b, 0), u32_at(b, 2));
+    for (i, q) in b[6..].iter().enumerate() {
+        let (q0, q1) = five_bits(*q, high, i);
+        y[i] = (q0 - 16) as f32 * d;
+        y[i + 16] = (q1 - 16) as f32 * d;
+    }
+}
+
+fn q5_1(b: &[u8], y: &mut [f32]) {
+    let (d, m, high) = (half_at(b, 0), half_at(b, 2), u32_at(b, 4));
+    for (i, q) in b[8..].iter().enumerate() {
+        let (q0, q1) = five_bits(*q, high, i);
+        y[i] = q0 as f32 * d + m;
+        y[i + 16] = q1 as f32 * d + m;
+    }
+}
+
+fn q8_0(b: &[u8], y: &mut [f32]) {
+    let d = half_at(b, 0);
+    for (y, q) in y.iter_mut().zip(&b[2..]) {
+        *y = *q as i8 as f32 * d;
+    }
+}
+
+fn q2_k(b: &[u8], y: &mut [f32]) {
+    let (scales, quants) = (&b[..16], &b[16..80]);
+    let (d, dmin) = (half_at(b, 80), half_at(b, 82));
+    // Sixteen groups of 16 numbers; a byte of `quants` holds four numbers that lie 32 apart.
+    for (group, y) in y.chunks_exact_mut(16).enumerate() {
+        let scale = d * (scales[group] & 15) as f32;
+        let minimum = dmin * (scales[group] >> 4) as f32;
+        let shift = group % 8 / 2 * 2;
+        let first = group / 8 * 32 + group % 2 * 16;
+        for (y, q) in y.iter_mut().zip(&quants[first..]) {
+            *y = scale * (q >> shift & 3) as f32 - minimum;
+        }
+    }
+}
+
+fn q3_k(b: &[u8], y: &mut [f32]) {
+    let (high, quants, packed) = (&b[..32], &b[32..96], &b[96..108]);
+    let d = half_at(b, 108);
+    for (group, y) in y.chunks_exact_mut(16).enumerate() {
+        // Scale `group`: four low bits in the first eight bytes, two high bits in the last four.
+        let low = packed[group % 8] >> (group / 8 * 4) & 15;
+        let top = packed[8 + group % 4] >> (group / 4 * 2) & 3;
+        let scale = d * ((low | top << 4) as i32 - 32) as f32;
+        let shift = group % 8 / 2 * 2;
+        let first = group / 8 * 32 + group % 2 * 16;
+        let mask = 1u8 << (group / 2);
+        for (i, y) in y.iter_mut().enumerate() {
+            let q = (quants[first + i] >> shift & 3) as i32;
+            let missing = if high[group % 2 * 16 + i] & mask == 0 {
+                4
+            } else {
+                0
+            };
+            *y = scale * (q - missing) as f32;
+        }
+    }
+}
+
+/// The six-bit scale and minimum number `i` (of 8) of `Q4_K` and `Q5_K`.
+fn scale_and_minimum(packed: &[u8], i: usize) -> (f32, f32) {
+    let (scale, minimum) = if i < 4 {
+        (packed[i] & 63, packed[i + 4] & 63)
+    } else {
+        (
+            packed[i + 4] & 15 | packed[i - 4] >> 6 << 4,
+            packed[i + 4] >> 4 | packed[i] >> 6 << 4,
+        )
+    };
+    (scale as f32, minimum as f32)
+}
+
+fn q4_k(b: &[u8], y: &mut [f32]) {
+    let (d, dmin, packed, quants) = (half_at(b, 0), half_at(b, 2), &b[4..16], &b[16..]);
+    // Eight groups of 32 numbers; two groups share 32 bytes.
+    for (group, y) in y.chunks_exact_mut(32).enumerate() {
+        let (scale, minimum) = scale_and_minimum(packed, group);
+        let (scale, minimum) = (d * scale, dmin * minimum);
+        let shift = group % 2 * 4;
+        for (y, q) in y.iter_mut().zip(&quants[group / 2 * 32..]) {
+            *y = scale * (q >> shift & 15) as f32 - minimum;
+        }
+    }
+}
+
+fn q5_k(b: &[u8], y: &mut [f32]) {
+    let (d, dmin, packed) = (half_at(b, 0), half_at(b, 2), &b[4..16]);
+    let (high, quants) = (&b[16..48], &b[48..]);
+    for (group, y) in y.chunks_exact_mut(32).enumerate() {
+        let (scale, minimum) = scale_and_minimum(packed, group);
+        let (scale, minimum) = (d * scale, dmin * minimum);
+        let shift = group % 2 * 4;
+        for (i, y) in y.iter_mut().enumerate() {
+            let q = quants[group / 2 * 32 + i] >> shift & 15 | (high[i] >> group & 1) << 4;
+            *y = scale * q as f32 - minimum;
+        }
+    }
+}
+
+fn q6_k(b: &[u8], y: &mut [f32]) {
+    let (low, high, scales) = (&b[..128], &b[128..192], &b[192..208]);
+    let d = half_at(b, 208);
+    for (group, y) in y.chunks_exact_mut(16).enumerate() {
+        let scale = d * scales[group] as i8 as f32;
+        // Half a block is 128 numbers: four runs of 32 that share 64 low bytes and 32 high bytes.
+        let (half, run, first) = (group / 8, group % 8 / 2, group % 2 * 16);
+        let low = &low[half * 64 + run % 2 * 32 + first..];
+        let high = &high[half * 32 + first..];
+        for (i, y) in y.iter_mut().enumerate() {
+            let q = low[i] >> (run / 2 * 4) & 15 | (high[i] >> (run * 2) & 3) << 4;
+            *y = scale * (q as i32 - 32) as f32;
+        }
+    }
+}
+
+fn iq4_nl(b: &[u8], y: &mut [f32]) {
+    let d = half_at(b, 0);
+    for (i, q) in b[2..].iter().enumerate() {
+        y[i] = d * IQ4_VALUES[(q & 15) as usize] as f32;
+        y[i + 16] = d * IQ4_VALUES[(q >> 4) as usize] as f32;
+    }
+}
+
+fn iq4_xs(b: &[u8], y: &mut [f32]) {
+    let (d, high, low, quants) = (
+        half_at(b, 0),
+        u16::from_le_bytes([b[2], b[3]]),
+        &b[4..8],
+        &b[8..],
+    );
+    for (group, y) in y.chunks_exact_mut(32).enumerate() {
+        let scale = (low[group / 2] >> (group % 2 * 4) & 15) as i32
+            | ((high >> (group * 2) & 3) as i32) << 4;
+        let scale = d * (scale - 32) as f32;
+        for (i, q) in quants[group * 16..group * 16 + 16].iter().enumerate() {
+            y[i] = scale * IQ4_VALUES[(q & 15) as usize] as f32;
+            y[i + 16] = scale * IQ4_VALUES[(q >> 4) as usize] as f32;
+        }
+    }
+}

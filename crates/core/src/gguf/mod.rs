@@ -1,0 +1,103 @@
+//! GGUF files: read as a stream of chunks that is never trusted, and written.
+//!
+//! ```text
+//! chunks of bytes -> Parser -> Event::Header (metadata, tensor table), then Event::Data in file order
+//! several files of one set -> Shards (one metadata, one tensor table)
+//! metadata, tensors -> Writer -> bytes
+//! ```
+//!
+//! What is read is what llama.cpp reads: version 2 and 3, little-endian, tensors one after the other in
+//! the order of the table. [`GgmlType::dequantize`] is the truth that all kernels are tested against.
+
+mod ggml_type;
+mod metadata;
+mod parser;
+mod quantize;
+mod split;
+mod writer;
+
+pub use ggml_type::{GgmlType, IQ4_VALUES};
+pub use metadata::{Array, Metadata, Value};
+pub use parser::{Event, FiniteCheck, MAX_HEADER_BYTES, Parser, parse};
+pub use quantize::{Recipe, quantize};
+pub use split::{Shards, SplitName, plan_shards, shard_metadata};
+pub use writer::{TensorSpec, Writer, check_specs};
+
+/// A tensor of a GGUF file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TensorInfo {
+    /// The name, such as `blk.0.attn_q.weight`.
+    pub name: String,
+    /// How the numbers are stored.
+    pub ty: GgmlType,
+    /// Outermost dimension first: the reverse of the order in the file. One to four dimensions, none of them 0.
+    pub shape: Vec<usize>,
+    /// Where the data starts, in bytes from the start of the file.
+    pub offset: u64,
+    /// Length of the data.
+    pub bytes: u64,
+}
+
+impl TensorInfo {
+    /// Rows of the tensor seen as a matrix: 1 for a vector, else the outermost dimension.
+    pub fn rows(&self) -> usize {
+        if self.shape.len() == 1 {
+            1
+        } else {
+            self.shape[0]
+        }
+    }
+
+    /// Columns of the tensor seen as a matrix: all numbers of a row, so 588 for a patch convolution `[width, 3, 14, 14]`.
+    pub fn cols(&self) -> usize {
+        self.elements() / self.rows()
+    }
+
+    /// All numbers. The parser has checked that the product does not overflow.
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+/// What stands before the data of a GGUF file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Header {
+    /// Keys and values.
+    pub metadata: Metadata,
+    /// The tensors in file order; their data follow one another without overlap.
+    pub tensors: Vec<TensorInfo>,
+    /// Where the data starts, in bytes from the start of the file.
+    pub data_offset: u64,
+    /// What the start of every tensor is a multiple of, counted from `data_offset`.
+    pub alignment: u64,
+    /// The least length of the file: the end of the last tensor.
+    pub file_bytes: u64,
+}
+
+impl Header {
+    /// The tensor of this name.
+    pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
+        self.tensors.iter().find(|t| t.name == name)
+    }
+}
+
+/// The magic number and the newest version of the format.
+const MAGIC: &[u8; 4] = b"GGUF";
+const VERSION: u32 = 3;
+/// Where `general.alignment` is absent.
+const DEFAULT_ALIGNMENT: u64 = 32;
+/// llama.cpp's limits on a tensor.
+const MAX_DIMS: usize = 4;
+const MAX_NAME_BYTES: usize = 63;
+
+/// `position` rounded up to a multiple of `alignment`, which is a power of two.
+fn align(position: u64, alignment: u64) -> Option<u64> {
+    Some(position.checked_add(alignment - 1)? & !(alignment - 1))
+}
+
+fn bad(reason: impl Into<String>) -> crate::Error {
+    crate::Error::BadFile {
+        format: "GGUF",
+        reason: reason.into(),
+    }
+}

@@ -1,0 +1,264 @@
+//! Sets of files that make one model, as llama.cpp's `gguf-split` writes them.
+
+use std::collections::HashSet;
+use std::ops::Range;
+
+use super::{GgmlType, Header, Metadata, TensorInfo, TensorSpec, bad};
+use crate::{Error, Result};
+
+const NO: &str = "split.no";
+const COUNT: &str = "split.count";
+const TENSORS: &str = "split.tensors.count";
+
+/// More files than this are not a set but a mistake.
+const MAX_FILES: usize = 65535;
+
+/// The name of one file of a set: `PREFIX-00001-of-00004.gguf`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SplitName {
+    /// What all names of the set begin with.
+    pub prefix: String,
+    /// 0 for the first file, whose name says 1.
+    pub index: usize,
+    /// Files of the set.
+    pub count: usize,
+}
+
+impl SplitName {
+    /// Reads a file name, or returns `None` where it is not one of a set.
+    pub fn parse(name: &str) -> Option<SplitName> {
+        let number = |s: &str| {
+            (s.len() == 5 && s.bytes().all(|b| b.is_ascii_digit())).then(|| s.parse().ok())?
+        };
+        let rest = name.strip_suffix(".gguf")?;
+        let (rest, count) = rest.rsplit_once("-of-")?;
+        let (prefix, index) = rest.rsplit_once('-')?;
+        let (index, count): (usize, usize) = (number(index)?, number(count)?);
+        (index >= 1 && index <= count).then(|| SplitName {
+            prefix: prefix.to_string(),
+            index: index - 1,
+            count,
+        })
+    }
+
+    /// The names of all files of the set, in order.
+    pub fn all(&self) -> impl Iterator<Item = SplitName> + '_ {
+        (0..self.count).map(|index| SplitName {
+            index,
+            ..self.clone()
+        })
+    }
+}
+
+impl std::fmt::Display for SplitName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{}-{:05}-of-{:05}.gguf",
+            self.prefix,
+            self.index + 1,
+            self.count
+        )
+    }
+}
+
+/// The headers of a set of files, checked against one another. A single file is a set of one.
+#[derive(Debug, Clone, Default)]
+pub struct Shards {
+    headers: Vec<Header>,
+    names: HashSet<String>,
+    count: usize,
+    tensors: Option<u32>,
+}
+
+impl Shards {
+    /// No files yet.
+    pub fn new() -> Shards {
+        Shards::default()
+    }
+
+    /// A complete set.
+    ///
+    /// # Errors
+    /// As [`Shards::push`] and [`Shards::check_complete`].
+    pub fn of(headers: impl IntoIterator<Item = Header>) -> Result<Shards> {
+        let mut shards = Shards::new();
+        for header in headers {
+            shards.push(header)?;
+        }
+        shards.check_complete()?;
+        Ok(shards)
+    }
+
+    /// Takes the header of the next file.
+    ///
+    /// # Errors
+    /// [`Error::BadMetadata`] or [`Error::BadFile`] where it is not the next file of the set.
+    pub fn push(&mut self, header: Header) -> Result<()> {
+        let meta = &header.metadata;
+        let next = self.headers.len();
+        let wrong = |key: &str, found: u32, expected: usize| Error::BadMetadata {
+            key: key.to_string(),
+            reason: format!("is {found}, expected {expected}: the files are not one set in order"),
+        };
+        let count = meta.opt_u32(COUNT)?;
+        if next == 0 {
+            self.count = count.unwrap_or(1) as usize;
+            if !(1..=MAX_FILES).contains(&self.count) {
+                return Err(Error::BadMetadata {
+                    key: COUNT.into(),
+                    reason: format!("is {}, expected 1 to {MAX_FILES}", self.count),
+                });
+            }
+            self.tensors = meta.opt_u32(TENSORS)?;
+        } else if next == self.count {
+            return Err(bad(format!(
+                "the set has {} files, this is one more",
+                self.count
+            )));
+        } else if meta.u32(COUNT)? as usize != self.count {
+            return Err(wrong(COUNT, meta.u32(COUNT)?, self.count));
+        }
+        if let Some(no) = meta.opt_u32(NO)?.filter(|&no| no as usize != next) {
+            return Err(wrong(NO, no, next));
+        } else if self.count > 1 && !meta.contains(NO) {
+            return Err(Error::BadMetadata {
+                key: NO.into(),
+                reason: format!("is missing, expected {next}"),
+            });
+        }
+        if meta
+            .opt_u32(TENSORS)?
+            .is_some_and(|n| Some(n) != self.tensors)
+        {
+            return Err(Error::BadMetadata {
+                key: TENSORS.into(),
+                reason: "differs from the first file's: the files are not of one set".into(),
+            });
+        }
+        if let Some(twice) = header
+            .tensors
+            .iter()
+            .find(|t| !self.names.insert(t.name.clone()))
+        {
+            return Err(bad(format!(
+                "tensor {} stands in two files of the set",
+                twice.name
+            )));
+        }
+        self.headers.push(header);
+        Ok(())
+    }
+
+    /// Checks that every file of the set has come.
+    ///
+    /// # Errors
+    /// [`Error::BadFile`] or [`Error::BadMetadata`] that says what is missing.
+    pub fn check_complete(&self) -> Result<()> {
+        if self.headers.is_empty() || self.headers.len() < self.count {
+            return Err(bad(format!(
+                "is a set of {} files, only {} given: name the first file and keep all beside it",
+                self.count,
+                self.headers.len()
+            )));
+        }
+        match self.tensors {
+            Some(promised) if promised as usize != self.names.len() => Err(Error::BadMetadata {
+                key: TENSORS.into(),
+                reason: format!(
+                    "is {promised}, but the files hold {} tensors",
+                    self.names.len()
+                ),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// How many files the set has; 0 before the first came.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The headers that came, in order.
+    pub fn headers(&self) -> &[Header] {
+        &self.headers
+    }
+
+    /// The metadata of the model: the first file's.
+    ///
+    /// # Panics
+    /// Before the first header came.
+    pub fn metadata(&self) -> &Metadata {
+        &self.headers[0].metadata
+    }
+
+    /// All tensors with the index of their file, in order.
+    pub fn tensors(&self) -> impl Iterator<Item = (usize, &TensorInfo)> {
+        self.headers
+            .iter()
+            .enumerate()
+            .flat_map(|(i, header)| header.tensors.iter().map(move |t| (i, t)))
+    }
+
+    /// The tensor of this name, with the index of its file.
+    pub fn tensor(&self, name: &str) -> Option<(usize, &TensorInfo)> {
+        self.tensors().find(|(_, t)| t.name == name)
+    }
+
+    /// Bytes of all tensors.
+    pub fn data_bytes(&self) -> u64 {
+        self.tensors().map(|(_, t)| t.bytes).sum()
+    }
+
+    /// The type that most of the numbers are stored in, if there are any.
+    pub fn main_type(&self) -> Option<GgmlType> {
+        let elements = |ty| {
+            self.tensors()
+                .filter(|(_, t)| t.ty == ty)
+                .map(|(_, t)| t.elements() as u64)
+                .sum::<u64>()
+        };
+        GgmlType::ALL
+            .into_iter()
+            .max_by_key(|&ty| elements(ty))
+            .filter(|&ty| elements(ty) > 0)
+    }
+}
+
+/// Distributes tensors over files of at most `max_bytes` of data: ranges of `tensors`, at least one.
+/// A tensor that is larger gets a file of its own.
+pub fn plan_shards(tensors: &[TensorSpec], max_bytes: u64) -> Result<Vec<Range<usize>>> {
+    let mut plan = Vec::new();
+    let (mut start, mut used) = (0, 0u64);
+    for (i, t) in tensors.iter().enumerate() {
+        let bytes = t.bytes()?;
+        if i > start && used.saturating_add(bytes) > max_bytes {
+            plan.push(start..i);
+            (start, used) = (i, 0);
+        }
+        used = used.saturating_add(bytes);
+    }
+    plan.push(start..tensors.len());
+    if plan.len() > MAX_FILES {
+        return Err(Error::BadRequest {
+            reason: format!(
+                "{} files of {max_bytes} bytes are too many: use larger ones",
+                plan.len()
+            ),
+        });
+    }
+    Ok(plan)
+}
+
+/// The metadata for file `index` of `count`: all of the model's for the first, only the place in the set for the others.
+pub fn shard_metadata(model: &Metadata, index: usize, count: usize, tensors: usize) -> Metadata {
+    let mut metadata = if index == 0 {
+        model.clone()
+    } else {
+        Metadata::new()
+    };
+    metadata.insert(NO, index as u16);
+    metadata.insert(COUNT, count as u16);
+    metadata.insert(TENSORS, tensors as i32);
+    metadata
+}
