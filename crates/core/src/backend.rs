@@ -131,7 +131,13 @@ pub trait Backend: Clone + 'static {
     fn silu_mul(&self, gate: &Self::Tensor, up: &Self::Tensor) -> Self::Tensor;
 
     /// Each row to mean 0 and variance 1 (of `x + eps`), times `weight`, plus `bias` (`[1, cols]`).
-    fn layer_norm(&self, x: &Self::Tensor, weight: &Self::Tensor, bias: &Self::Tensor, eps: f32) -> Self::Tensor;
+    fn layer_norm(
+        &self,
+        x: &Self::Tensor,
+        weight: &Self::Tensor,
+        bias: &Self::Tensor,
+        eps: f32,
+    ) -> Self::Tensor;
 
     /// `x / sqrt(mean(x^2) + eps) * weight` per row; `weight: [1, cols]`.
     fn rms_norm(&self, x: &Self::Tensor, weight: &Self::Tensor, eps: f32) -> Self::Tensor;
@@ -141,18 +147,37 @@ pub trait Backend: Clone + 'static {
     /// Rotates pairs of neighbouring columns `(2i, 2i + 1)` in each head of `x [t, heads *
     /// head_dim]`: row `r` by row `pos + r` of `table [context, rotary]`, which holds `rotary / 2`
     /// cosines, then as many sines. Columns of a head from `rotary` on stay as they are.
-    fn rope(&self, x: &Self::Tensor, table: &Self::Tensor, head_dim: usize, pos: usize) -> Self::Tensor;
+    fn rope(
+        &self,
+        x: &Self::Tensor,
+        table: &Self::Tensor,
+        head_dim: usize,
+        pos: usize,
+    ) -> Self::Tensor;
 
     /// Everybody sees everybody within each of `batch` equal runs of rows: softmax of
     /// `q k' / sqrt(head_dim)`, times `v`. `q: [batch * n, heads * head_dim]`, `k`, `v`:
     /// `[batch * n, kv_heads * head_dim]`; the result is shaped like `q`.
-    fn attention(&self, q: &Self::Tensor, k: &Self::Tensor, v: &Self::Tensor, heads: Heads, batch: usize) -> Self::Tensor;
+    fn attention(
+        &self,
+        q: &Self::Tensor,
+        k: &Self::Tensor,
+        v: &Self::Tensor,
+        heads: Heads,
+        batch: usize,
+    ) -> Self::Tensor;
 
     /// Writes `k` and `v` `[t, width]` at positions `pos..pos + t`. Later positions are forgotten.
     fn append(&self, cache: &mut Self::KvCache, pos: usize, k: &Self::Tensor, v: &Self::Tensor);
 
     /// Row `r` of `q` sees positions `0..=pos + r` of the cache.
-    fn attention_causal(&self, q: &Self::Tensor, cache: &Self::KvCache, heads: Heads, pos: usize) -> Self::Tensor;
+    fn attention_causal(
+        &self,
+        q: &Self::Tensor,
+        cache: &Self::KvCache,
+        heads: Heads,
+        pos: usize,
+    ) -> Self::Tensor;
 
     // Merging and choosing.
 
@@ -169,11 +194,24 @@ pub trait Backend: Clone + 'static {
     ///
     /// Distances are computed from differences, not from `|a|^2 + |b|^2 - 2ab`: a token is then at
     /// distance 0 from itself and ties are real.
-    fn dpc_knn(&self, x: &Self::Tensor, batch: usize, clusters: usize, k: usize, noise: Option<&Self::Tensor>) -> Clusters<Self::Ids>;
+    fn dpc_knn(
+        &self,
+        x: &Self::Tensor,
+        batch: usize,
+        clusters: usize,
+        k: usize,
+        noise: Option<&Self::Tensor>,
+    ) -> Clusters<Self::Ids>;
 
     /// Sum of each cluster's members over `members + 1e-6`: `[batch * clusters, c]`. Members are
     /// added in rising order.
-    fn merge(&self, x: &Self::Tensor, groups: &Self::Ids, batch: usize, clusters: usize) -> Self::Tensor;
+    fn merge(
+        &self,
+        x: &Self::Tensor,
+        groups: &Self::Ids,
+        batch: usize,
+        clusters: usize,
+    ) -> Self::Tensor;
 
     /// The column of the largest value in each row, the first on ties.
     fn argmax(&self, x: &Self::Tensor) -> Self::Ids;

@@ -1,7 +1,13 @@
 //! Chat-UniVi (arXiv 2311.08046): ask questions about images and videos, on WebGPU or the CPU,
 //! natively and in the browser.
 
+pub mod backend;
+pub mod config;
+pub mod cpu;
 mod error;
 pub mod gguf;
+pub mod model;
 
+pub use backend::Backend;
+pub use cpu::Cpu;
 pub use error::{Error, Result};

@@ -1,0 +1,117 @@
+//! Weights as they are stored, multiplied exactly.
+
+use std::{ops::Range, sync::Arc};
+
+use candle_core::{D, Device, Tensor};
+use rayon::prelude::*;
+
+use crate::{Error, Result, gguf::GgmlType};
+
+/// Numbers dequantized at a time: a block of rows of about this size (256 KiB) stays in a core's
+/// second-level cache between being written and being multiplied.
+const BLOCK_NUMBERS: usize = 64 * 1024;
+
+/// Weights `[rows, cols]`.
+#[derive(Debug, Clone)]
+pub enum Matrix {
+    /// In the type of the file. Multiplying dequantizes a block of rows at a time and is exact: the
+    /// activations stay f32.
+    Stored(Stored),
+    /// In f32. Where this is a `candle_core::Var`, gradients reach it through
+    /// [`embed`](crate::Backend::embed) and [`matmul`](crate::Backend::matmul).
+    Plain(Tensor),
+}
+
+/// The bytes of a matrix and what they mean.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    ty: GgmlType,
+    rows: usize,
+    cols: usize,
+    row_bytes: usize,
+    bytes: Arc<Vec<u8>>,
+}
+
+impl Matrix {
+    /// Room for a matrix, all bytes zero.
+    pub(super) fn alloc(ty: GgmlType, rows: usize, cols: usize) -> Result<Matrix> {
+        let row_bytes = ty.row_bytes(cols)?;
+        let needed_bytes = rows as u64 * row_bytes as u64;
+        let too_large = || Error::OutOfMemory {
+            what: format!("a {ty} matrix of {rows} x {cols}"),
+            needed_bytes,
+            limit_bytes: 0,
+        };
+        let len = usize::try_from(needed_bytes).map_err(|_| too_large())?;
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(len).map_err(|_| too_large())?;
+        bytes.resize(len, 0);
+        Ok(Matrix::Stored(Stored {
+            ty,
+            rows,
+            cols,
+            row_bytes,
+            bytes: Arc::new(bytes),
+        }))
+    }
+
+    pub(super) fn write(&mut self, offset: usize, new: &[u8]) {
+        let Matrix::Stored(stored) = self else {
+            panic!("bytes are written to a matrix of f32")
+        };
+        let bytes =
+            Arc::get_mut(&mut stored.bytes).expect("a matrix is written before it is shared");
+        bytes[offset..offset + new.len()].copy_from_slice(new);
+    }
+
+    /// Row `ids[i]` becomes row `i`.
+    pub(super) fn embed(&self, ids: &Tensor) -> candle_core::Result<Tensor> {
+        match self {
+            Matrix::Plain(table) => table.index_select(ids, 0),
+            Matrix::Stored(stored) => {
+                let ids = ids.to_vec1::<u32>()?;
+                let mut numbers = vec![0.; ids.len() * stored.cols];
+                for (row, id) in numbers.chunks_exact_mut(stored.cols).zip(&ids) {
+                    stored.dequantize(*id as usize..*id as usize + 1, row);
+                }
+                Tensor::from_vec(numbers, (ids.len(), stored.cols), &Device::Cpu)
+            }
+        }
+    }
+
+    /// `x [t, cols]` times the transpose of the matrix: `[t, rows]`.
+    pub(super) fn matmul(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        match self {
+            Matrix::Plain(weights) => x.matmul(&weights.t()?),
+            Matrix::Stored(stored) => {
+                let block_rows = (BLOCK_NUMBERS / stored.cols).max(1);
+                let blocks = (0..stored.rows.div_ceil(block_rows))
+                    .into_par_iter()
+                    .map(|i| {
+                        let rows = i * block_rows..((i + 1) * block_rows).min(stored.rows);
+                        let mut numbers = vec![0.; rows.len() * stored.cols];
+                        stored.dequantize(rows.clone(), &mut numbers);
+                        x.matmul(
+                            &Tensor::from_vec(numbers, (rows.len(), stored.cols), &Device::Cpu)?
+                                .t()?,
+                        )
+                    });
+                Tensor::cat(&blocks.collect::<candle_core::Result<Vec<_>>>()?, D::Minus1)
+            }
+        }
+    }
+}
+
+impl Stored {
+    fn dequantize(&self, rows: Range<usize>, numbers: &mut [f32]) {
+        assert!(
+            rows.end <= self.rows,
+            "rows {rows:?} of a matrix of {}",
+            self.rows
+        );
+        self.ty.dequantize(
+            &self.bytes[rows.start * self.row_bytes..rows.end * self.row_bytes],
+            numbers,
+        );
+    }
+}

@@ -1,0 +1,176 @@
+//! LLaMA (arXiv 2302.13971), as GGUF files of architecture `llama` hold it: rows of `wq` and `wk` are
+//! in the order of interleaved rotary pairs.
+
+use super::weights::{Wanted, Weights};
+use crate::{Backend, Result, config::LlamaConfig};
+
+/// Rows of a prompt that go through the layers at a time: enough to keep the device busy, few enough
+/// that scores and activations stay small.
+pub const CHUNK_ROWS: usize = 256;
+
+/// The language model.
+pub struct Llama<B: Backend> {
+    backend: B,
+    config: LlamaConfig,
+    /// `[vocabulary, width]`
+    token_embd: B::Matrix,
+    layers: Vec<Layer<B>>,
+    output_norm: B::Tensor,
+    /// `[vocabulary, width]`; the embeddings serve where it is not there.
+    output: Option<B::Matrix>,
+    /// `[context, rotary]`, see [`Backend::rope`].
+    rope: B::Tensor,
+    context: usize,
+}
+
+struct Layer<B: Backend> {
+    attn_norm: B::Tensor,
+    wq: B::Matrix,
+    wk: B::Matrix,
+    wv: B::Matrix,
+    wo: B::Matrix,
+    ffn_norm: B::Tensor,
+    w_gate: B::Matrix,
+    w_up: B::Matrix,
+    w_down: B::Matrix,
+}
+
+/// The tensors of a language model of this configuration.
+pub fn tensors(config: &LlamaConfig) -> Vec<Wanted> {
+    let &LlamaConfig {
+        width,
+        ffn,
+        vocabulary,
+        ..
+    } = config;
+    let (q, kv) = (
+        config.heads.heads * config.heads.head_dim,
+        config.heads.kv_heads * config.heads.head_dim,
+    );
+    let mut specs = vec![Wanted::new("token_embd.weight", [vocabulary, width])];
+    for i in 0..config.layers {
+        let blk =
+            |name: &str, shape: &[usize]| Wanted::new(format!("blk.{i}.{name}.weight"), shape);
+        specs.extend([
+            blk("attn_norm", &[width]),
+            blk("attn_q", &[q, width]),
+            blk("attn_k", &[kv, width]),
+            blk("attn_v", &[kv, width]),
+            blk("attn_output", &[width, q]),
+            blk("ffn_norm", &[width]),
+            blk("ffn_gate", &[ffn, width]),
+            blk("ffn_up", &[ffn, width]),
+            blk("ffn_down", &[width, ffn]),
+        ]);
+    }
+    specs.push(Wanted::new("output_norm.weight", [width]));
+    specs.push(Wanted::optional("output.weight", [vocabulary, width]));
+    specs.push(Wanted::optional(
+        "rope_freqs.weight",
+        [config.rope.rotary / 2],
+    ));
+    specs
+}
+
+impl<B: Backend> Llama<B> {
+    /// Takes the model out of `weights`, for conversations of up to `context` positions.
+    ///
+    /// # Errors
+    /// `MissingTensor`.
+    pub fn new(weights: &mut Weights<B>, config: &LlamaConfig, context: usize) -> Result<Llama<B>> {
+        let backend = weights.backend().clone();
+        let layer = |i: usize, weights: &mut Weights<B>| -> Result<Layer<B>> {
+            let name = |part: &str| format!("blk.{i}.{part}.weight");
+            Ok(Layer {
+                attn_norm: weights.vector(&name("attn_norm"))?,
+                wq: weights.matrix(&name("attn_q"))?,
+                wk: weights.matrix(&name("attn_k"))?,
+                wv: weights.matrix(&name("attn_v"))?,
+                wo: weights.matrix(&name("attn_output"))?,
+                ffn_norm: weights.vector(&name("ffn_norm"))?,
+                w_gate: weights.matrix(&name("ffn_gate"))?,
+                w_up: weights.matrix(&name("ffn_up"))?,
+                w_down: weights.matrix(&name("ffn_down"))?,
+            })
+        };
+        let factors = weights.numbers("rope_freqs.weight");
+        let rope = config.rope.table(context, factors.as_deref());
+        Ok(Llama {
+            token_embd: weights.matrix("token_embd.weight")?,
+            layers: (0..config.layers)
+                .map(|i| layer(i, weights))
+                .collect::<Result<_>>()?,
+            output_norm: weights.vector("output_norm.weight")?,
+            output: weights.optional_matrix("output.weight"),
+            rope: backend.tensor(&rope, config.rope.rotary),
+            backend,
+            config: config.clone(),
+            context,
+        })
+    }
+
+    /// What the model is made of.
+    pub fn config(&self) -> &LlamaConfig {
+        &self.config
+    }
+
+    /// Positions that a conversation may have.
+    pub fn context(&self) -> usize {
+        self.context
+    }
+
+    /// Empty caches of all layers for `capacity` positions.
+    ///
+    /// # Errors
+    /// `OutOfMemory`.
+    pub fn caches(&self, capacity: usize) -> Result<Vec<B::KvCache>> {
+        let width = self.config.heads.kv_heads * self.config.heads.head_dim;
+        self.layers
+            .iter()
+            .map(|_| self.backend.kv_cache(width, capacity))
+            .collect()
+    }
+
+    /// `ids: [t]` -> `[t, width]`.
+    pub fn embed(&self, ids: &B::Ids) -> B::Tensor {
+        self.backend.embed(&self.token_embd, ids)
+    }
+
+    /// `x: [t, width]` at positions `pos..pos + t` -> `[t, width]`, normed for [`Llama::logits`].
+    /// The caches hold positions `..pos` and then these too.
+    pub fn forward(&self, x: &B::Tensor, caches: &mut [B::KvCache], pos: usize) -> B::Tensor {
+        let mut x = x.clone();
+        for (layer, cache) in self.layers.iter().zip(caches) {
+            x = self.layer(layer, &x, cache, pos);
+        }
+        self.backend
+            .rms_norm(&x, &self.output_norm, self.config.eps)
+    }
+
+    /// `hidden: [t, width]` -> `[t, vocabulary]`.
+    pub fn logits(&self, hidden: &B::Tensor) -> B::Tensor {
+        self.backend
+            .matmul(hidden, self.output.as_ref().unwrap_or(&self.token_embd))
+    }
+
+    /// `x: [t, width]` at positions `pos..pos + t` -> `[t, width]`.
+    fn layer(
+        &self,
+        layer: &Layer<B>,
+        x: &B::Tensor,
+        cache: &mut B::KvCache,
+        pos: usize,
+    ) -> B::Tensor {
+        let (b, heads, eps) = (&self.backend, self.config.heads, self.config.eps);
+        let h = b.rms_norm(x, &layer.attn_norm, eps);
+        let q = b.rope(&b.matmul(&h, &layer.wq), &self.rope, heads.head_dim, pos); // [t, heads * head_dim]
+        let k = b.rope(&b.matmul(&h, &layer.wk), &self.rope, heads.head_dim, pos); // [t, kv_heads * head_dim]
+        let v = b.matmul(&h, &layer.wv);
+        b.append(cache, pos, &k, &v);
+        let a = b.attention_causal(&q, cache, heads, pos);
+        let x = b.add(x, &b.matmul(&a, &layer.wo));
+        let h = b.rms_norm(&x, &layer.ffn_norm, eps);
+        let g = b.silu_mul(&b.matmul(&h, &layer.w_gate), &b.matmul(&h, &layer.w_up));
+        b.add(&x, &b.matmul(&g, &layer.w_down))
+    }
+}

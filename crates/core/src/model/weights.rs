@@ -1,0 +1,179 @@
+//! The tensors of a checkpoint on their way into a model: checked against what the configuration calls
+//! for as soon as a header names them, before any of their bytes are fetched.
+
+use std::collections::HashMap;
+
+use crate::{Backend, Error, Result, gguf::GgmlType};
+
+/// A tensor that a model calls for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// The name in GGUF files.
+    pub name: String,
+    /// Outermost dimension first. One dimension is a vector, more are a matrix of `shape[0]` rows.
+    pub shape: Vec<usize>,
+    /// Whether the model can do without.
+    pub optional: bool,
+}
+
+impl Wanted {
+    pub(super) fn new(name: impl Into<String>, shape: impl Into<Vec<usize>>) -> Wanted {
+        Wanted {
+            name: name.into(),
+            shape: shape.into(),
+            optional: false,
+        }
+    }
+
+    pub(super) fn optional(name: impl Into<String>, shape: impl Into<Vec<usize>>) -> Wanted {
+        Wanted {
+            optional: true,
+            ..Wanted::new(name, shape)
+        }
+    }
+}
+
+/// The tensors that a model is made of, as far as they have arrived.
+pub struct Weights<B: Backend> {
+    backend: B,
+    specs: HashMap<String, Wanted>,
+    arrived: HashMap<String, Arrived<B>>,
+}
+
+enum Arrived<B: Backend> {
+    /// Norms and biases are small: they wait here as bytes, and become f32.
+    Vector(GgmlType, Vec<u8>),
+    Matrix(B::Matrix),
+}
+
+impl<B: Backend> Weights<B> {
+    /// Nothing has arrived yet.
+    pub fn new(backend: B, specs: Vec<Wanted>) -> Weights<B> {
+        let specs = specs
+            .into_iter()
+            .map(|spec| (spec.name.clone(), spec))
+            .collect();
+        Weights {
+            backend,
+            specs,
+            arrived: HashMap::new(),
+        }
+    }
+
+    /// Makes room for a tensor, `shape` with the outermost dimension first. False where the model has no
+    /// use for a tensor of this name: its bytes may be skipped.
+    ///
+    /// # Errors
+    /// `WrongShape`; `BadFile` for a second tensor of this name; `OutOfMemory`.
+    pub fn begin(&mut self, name: &str, ty: GgmlType, shape: &[usize]) -> Result<bool> {
+        let Some(spec) = self.specs.get(name) else {
+            return Ok(false);
+        };
+        check_shape(spec, shape)?;
+        let cols: usize = shape[1..].iter().product();
+        let room = match shape {
+            [len] => Arrived::Vector(ty, vec![0; ty.row_bytes(*len)?]),
+            _ => Arrived::Matrix(self.backend.alloc_matrix(ty, shape[0], cols)?),
+        };
+        match self.arrived.insert(name.to_string(), room) {
+            None => Ok(true),
+            Some(_) => Err(Error::BadFile {
+                format: "GGUF",
+                reason: format!("tensor {name} occurs twice"),
+            }),
+        }
+    }
+
+    /// Writes bytes of a tensor that has begun; offset and length as [`Backend::write_matrix`] wants them.
+    pub fn write(&mut self, name: &str, offset: usize, bytes: &[u8]) {
+        match self.arrived.get_mut(name) {
+            Some(Arrived::Vector(_, all)) => {
+                all[offset..offset + bytes.len()].copy_from_slice(bytes)
+            }
+            Some(Arrived::Matrix(matrix)) => self.backend.write_matrix(matrix, offset, bytes),
+            None => panic!("bytes of a tensor {name} that has not begun"),
+        }
+    }
+
+    /// That everything is there which the model can't do without.
+    ///
+    /// # Errors
+    /// `MissingTensor`.
+    pub fn check_complete(&self) -> Result<()> {
+        let mut missing: Vec<&str> = Vec::new();
+        for (name, spec) in &self.specs {
+            if !spec.optional && !self.arrived.contains_key(name) {
+                missing.push(name);
+            }
+        }
+        // The first by name, so that the same damage always gives the same message.
+        match missing.into_iter().min() {
+            Some(name) => Err(Error::MissingTensor {
+                name: name.to_string(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes a matrix out.
+    ///
+    /// # Errors
+    /// `MissingTensor`.
+    pub fn matrix(&mut self, name: &str) -> Result<B::Matrix> {
+        self.optional_matrix(name)
+            .ok_or_else(|| Error::MissingTensor {
+                name: name.to_string(),
+            })
+    }
+
+    /// Takes a matrix out, if it is there.
+    pub fn optional_matrix(&mut self, name: &str) -> Option<B::Matrix> {
+        match self.arrived.remove(name)? {
+            Arrived::Matrix(matrix) => Some(matrix),
+            Arrived::Vector(..) => panic!("{name} is a vector"),
+        }
+    }
+
+    /// Takes a vector out: `[1, len]`.
+    ///
+    /// # Errors
+    /// `MissingTensor`.
+    pub fn vector(&mut self, name: &str) -> Result<B::Tensor> {
+        let numbers = self.numbers(name).ok_or_else(|| Error::MissingTensor {
+            name: name.to_string(),
+        })?;
+        Ok(self.backend.tensor(&numbers, numbers.len()))
+    }
+
+    /// Takes a vector's numbers out, if it is there.
+    pub fn numbers(&mut self, name: &str) -> Option<Vec<f32>> {
+        match self.arrived.remove(name)? {
+            Arrived::Vector(ty, bytes) => {
+                let mut numbers = vec![0.; self.specs[name].shape[0]];
+                ty.dequantize(&bytes, &mut numbers);
+                Some(numbers)
+            }
+            Arrived::Matrix(_) => panic!("{name} is a matrix"),
+        }
+    }
+
+    /// What holds the tensors.
+    pub fn backend(&self) -> &B {
+        &self.backend
+    }
+}
+
+/// That a tensor has the shape that the model calls for.
+///
+/// # Errors
+/// `WrongShape`.
+pub fn check_shape(spec: &Wanted, found: &[usize]) -> Result<()> {
+    if found == spec.shape {
+        return Ok(());
+    }
+    Err(Error::WrongShape {
+        name: spec.name.clone(),
+        found: found.to_vec(),
+        expected: spec.shape.clone(),
+    })
+}
