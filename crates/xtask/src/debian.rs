@@ -79,9 +79,8 @@ impl Debian {
     fn install_with(&self, options: &[&str], packages: &[&str]) -> Result<()> {
         self.refresh_indexes()?;
         println!(
-            "  apt-get install {} {}",
-            options.join(" "),
-            packages.join(" ")
+            "  apt-get install {}",
+            [options, packages].concat().join(" ")
         );
         as_root("apt-get")?
             .args(["install", "--yes", "--no-install-recommends"])

@@ -2,11 +2,14 @@
 
 mod command;
 mod debian;
+mod npm;
 mod setup;
+mod wasm_std;
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
@@ -23,14 +26,28 @@ enum Task {
 }
 
 fn main() -> ExitCode {
-    let result: Result<()> = match Cli::parse().task {
-        Task::Setup => setup::setup(),
-    };
-    match result {
+    match run(Cli::parse().task) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn run(task: Task) -> Result<()> {
+    let root = root()?;
+    match task {
+        Task::Setup => setup::setup(&root),
+    }
+}
+
+/// The repository's root: cargo names the folder of this crate when it runs it.
+fn root() -> Result<PathBuf> {
+    let manifest_dir = std::env::var_os("CARGO_MANIFEST_DIR")
+        .context("CARGO_MANIFEST_DIR is not set\n  what to do: run this as `cargo xtask`")?;
+    let root = Path::new(&manifest_dir).ancestors().nth(2);
+    Ok(root
+        .context("this crate is not two folders below the repository's root")?
+        .to_owned())
 }

@@ -1,23 +1,23 @@
 //! `cargo xtask setup`: looks at what the machine has, and installs the rest.
 
-use std::path::PathBuf;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
 use crate::command::cmd;
 use crate::debian::{self, Debian, Version};
+use crate::{npm, wasm_std};
 
 /// Older releases of Mesa's software Vulkan driver lack what WebGPU implementations ask for.
 const MESA_OLDEST: Version = Version(25, 0);
 
 /// Installs everything that the other tasks need and the machine lacks.
-pub fn setup() -> Result<()> {
+pub fn setup(root: &Path) -> Result<()> {
     let debian = Debian::here();
     vulkan(debian.as_ref())?;
     programs(debian.as_ref())?;
-
-    Ok(())
+    wasm_std::install(debian.as_ref())?;
+    npm::install(root)
 }
 
 /// A Vulkan driver for the native tests and for Dawn in Node: Mesa's lavapipe, which needs no GPU.
@@ -74,6 +74,3 @@ pub fn chromium() -> Option<PathBuf> {
     let path = std::env::var_os("CHROMIUM").map_or("/usr/bin/chromium".into(), PathBuf::from);
     path.is_file().then_some(path)
 }
-
-/// How long a download that may have no network is waited for.
-pub const DOWNLOAD_LIMIT: Duration = Duration::from_secs(120);
