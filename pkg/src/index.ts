@@ -1,1 +1,22 @@
+/**
+ * Ask questions about images and clips, in the page, on WebGPU: Chat-UniVi (arXiv 2311.08046).
+ *
+ * @packageDocumentation
+ */
 export { UniviError, type UniviErrorCode } from "./error.js";
+export { Answer, type AskOptions, Session, Univi, type UniviOptions } from "./univi.js";
+export type { AskProgress, ClipPart, Part } from "./parts.js";
+export type { ClipSource } from "./clip.js";
+export type {
+  Device,
+  FrameChoice,
+  LoadProgress,
+  ModelInfo,
+  SamplingOptions,
+  Seen,
+  SeenClip,
+  SeenImage,
+  SeenStage,
+  SessionOptions,
+  Usage,
+} from "./protocol.js";

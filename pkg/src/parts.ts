@@ -1,0 +1,79 @@
+/** What a question is made of, and how each kind of part reaches the model. */
+import { type ClipSource, pushFrames } from "./clip.js";
+import { UniviError } from "./error.js";
+import type { Client, FrameChoice, Handle, ImageSource, Seen } from "./protocol.js";
+
+/** A clip, and which of its frames to look at. */
+export interface ClipPart extends FrameChoice {
+  readonly video: ClipSource;
+}
+
+/**
+ * One part of a question:
+ *
+ * - a `string` is text;
+ * - a `Blob` or `File` is an image, or a clip where its type says `video/*`;
+ * - a `URL` is an image;
+ * - anything that can be drawn is an image, a `<video>` its current frame;
+ * - `{ video, startSeconds, .. }` is a clip.
+ *
+ * Prefer encoded images (`File`, `Blob`, `URL`): UniVi decodes PNG, JPEG, WebP, GIF and BMP itself, exactly and with the
+ * orientation that a camera noted; what the browser has decoded has passed through its colour management.
+ */
+export type Part =
+  | string
+  | Blob
+  | URL
+  | ImageData
+  | ImageBitmap
+  | VideoFrame
+  | HTMLImageElement
+  | HTMLCanvasElement
+  | OffscreenCanvas
+  | HTMLVideoElement
+  | ClipPart;
+
+/** How far the visual parts of a question have come. */
+export interface AskProgress {
+  /** `frames`: a clip is decoded; `encode`: the model looks; `answer`: it is about to speak. */
+  readonly phase: "frames" | "encode" | "answer";
+  /** Frames of this clip, or visual parts, that are done. */
+  readonly loaded: number;
+  readonly total: number;
+}
+
+/** Brings one visual part to the model as `visual`, and tells what it saw. */
+export async function encode(
+  client: Client,
+  visual: Handle,
+  part: Exclude<Part, string>,
+  signal: AbortSignal | undefined,
+  onFrame: (loaded: number, total: number) => void,
+  onEncode: () => void,
+): Promise<Seen> {
+  const clip = asClip(part);
+  if (clip) {
+    await pushFrames(client, visual, clip.video, clip, signal, onFrame);
+    onEncode();
+    return client.call("encodeClip", { visual }, { signal });
+  }
+  onEncode();
+  const image = await asImage(part as Exclude<Part, string | ClipPart>);
+  return client.call("encodeImage", { visual, image }, { signal, transfer: image.kind === "bitmap" ? [image.bitmap] : [] });
+}
+
+function asClip(part: Exclude<Part, string>): ClipPart | undefined {
+  if (part instanceof Blob) return part.type.startsWith("video/") ? { video: part } : undefined;
+  return "video" in part ? part : undefined;
+}
+
+async function asImage(part: Exclude<Part, string | ClipPart>): Promise<ImageSource> {
+  if (part instanceof Blob) return { kind: "blob", blob: part, name: part instanceof File ? part.name : "image" };
+  if (part instanceof URL) return { kind: "url", url: part.href };
+  if (part instanceof ImageData) return { kind: "pixels", width: part.width, height: part.height, rgba: part.data };
+  try {
+    return { kind: "bitmap", bitmap: await createImageBitmap(part) };
+  } catch (cause) {
+    throw new UniviError("bad-image", `image: the browser can't read its pixels: ${(cause as Error).message}`, { cause });
+  }
+}

@@ -1,0 +1,314 @@
+/**
+ * What the page and its worker say to each other: the one place where it is written down.
+ *
+ * The page calls a {@link Calls | method}, the worker answers with any number of events and then one result or one error;
+ * a call can be cancelled at any time. Neither side knows whether a worker or only a `MessageChannel` lies between them.
+ */
+import { UniviError, type UniviErrorCode } from "./error.js";
+
+/** Where a model comes from. */
+export type ModelSource =
+  | { readonly kind: "url"; readonly url: string; readonly allowCrossOrigin: boolean }
+  | { readonly kind: "files"; readonly files: readonly File[] };
+
+/** What computes: `"auto"` is WebGPU where there is a usable one, else the CPU. */
+export type Device = "auto" | "webgpu" | "cpu";
+
+/** How far loading has come. */
+export interface LoadProgress {
+  /** `manifest`: the list of files is read; `weights`: files stream onto the device; `ready`: the model can be asked. */
+  readonly phase: "manifest" | "weights" | "ready";
+  /** Bytes of the whole model that have arrived. */
+  readonly loaded: number;
+  /** Bytes of the whole model; 0 where nobody says. */
+  readonly total: number;
+  /** The file that is arriving. */
+  readonly file: string;
+  /** Bytes per second over the last seconds, once that can be told. */
+  readonly bytesPerSecond?: number;
+}
+
+/** What was loaded, and what it runs on. */
+export interface ModelInfo {
+  /** What the checkpoint calls itself. */
+  readonly name: string;
+  /** What computes. */
+  readonly device: "webgpu" | "cpu";
+  /** The adapter as the browser describes it, or the CPU path. */
+  readonly adapter: string;
+  /** Whether the model sees: images and clips can be asked about. */
+  readonly vision: boolean;
+  /** Tokens that a conversation may hold. */
+  readonly contextLength: number;
+  /** Bytes of the model's files. */
+  readonly bytes: number;
+}
+
+/** An image on its way to the model. Encoded bytes are decoded by UniVi itself, so that colour and alpha are exact. */
+export type ImageSource =
+  | { readonly kind: "blob"; readonly blob: Blob; readonly name: string }
+  | { readonly kind: "url"; readonly url: string }
+  | { readonly kind: "pixels"; readonly width: number; readonly height: number; readonly rgba: Uint8ClampedArray }
+  | { readonly kind: "bitmap"; readonly bitmap: ImageBitmap };
+
+/** One stage of merging of one image. */
+export interface SeenStage {
+  /** Merged tokens at this stage. */
+  readonly tokens: number;
+  /** Each patch's token, row by row from the top left. */
+  readonly groups: Uint32Array;
+}
+
+/** What the model saw of an image. */
+export interface SeenImage {
+  readonly kind: "image";
+  /** Pixels of the picture, as it is displayed. */
+  readonly width: number;
+  readonly height: number;
+  /** The square of the picture that the model looks at, in pixels of the picture. */
+  readonly crop: { readonly x: number; readonly y: number; readonly side: number };
+  /** Patches along each side of that square. */
+  readonly patchesPerSide: number;
+  /** Stages of merging, finest first. */
+  readonly stages: readonly SeenStage[];
+  /** Tokens that the language model reads for this image. */
+  readonly tokens: number;
+}
+
+/** What the model saw of a clip. */
+export interface SeenClip {
+  readonly kind: "clip";
+  /** Frames that were looked at: their times, and what was seen in each. */
+  readonly frames: readonly { readonly timeSeconds: number; readonly image: SeenImage }[];
+  /** Events in order of their first frame; an event's frames need not be neighbours. */
+  readonly events: readonly {
+    /** Indices into `frames`. */
+    readonly frames: readonly number[];
+    readonly startSeconds: number;
+    readonly endSeconds: number;
+    readonly tokens: number;
+  }[];
+  /** Tokens that the language model reads for this clip. */
+  readonly tokens: number;
+}
+
+/** What the model saw of one part of a question, as plain data. */
+export type Seen = SeenImage | SeenClip;
+
+/** Which frames of a clip to look at. */
+export interface FrameChoice {
+  /** Whole seconds. */
+  readonly startSeconds?: number;
+  /** Whole seconds, inclusive. */
+  readonly endSeconds?: number;
+  /** Frames per second, 1 by default. */
+  readonly frameRate?: number;
+  /** At most so many, evenly spread; 64 by default. */
+  readonly maxFrames?: number;
+}
+
+/** How a conversation is put to the model. */
+export interface SessionOptions {
+  /** The instructions before the first turn; the template's own by default. */
+  readonly system?: string;
+  /** The prompt template; the checkpoint's own by default. */
+  readonly template?: string;
+}
+
+/** How an answer is chosen. Unset values are the checkpoint's own defaults. */
+export interface SamplingOptions {
+  /** At most so many tokens. */
+  readonly maxTokens?: number;
+  /** 0 takes the likeliest token every time. */
+  readonly temperature?: number;
+  /** Only the so many likeliest tokens. */
+  readonly topK?: number;
+  /** Only the likeliest tokens that together have this probability. */
+  readonly topP?: number;
+  /** Only tokens of at least this share of the likeliest one's probability. */
+  readonly minP?: number;
+  /** Above 1: what was said becomes less likely. */
+  readonly repetitionPenalty?: number;
+  /** The same seed gives the same answer. */
+  readonly seed?: number;
+  /** Ends the answer where one of these appears; it is cut off. */
+  readonly stop?: readonly string[];
+}
+
+/** What an answer cost. */
+export interface Usage {
+  /** Tokens of this turn's prompt, visual tokens included. */
+  readonly promptTokens: number;
+  /** Those of them that stand for images and clips. */
+  readonly visualTokens: number;
+  /** Tokens of the answer. */
+  readonly completionTokens: number;
+  /** Tokens of the conversation so far. */
+  readonly contextTokens: number;
+  /** Milliseconds from the question, visuals already encoded, to the first piece. */
+  readonly timeToFirstTokenMs: number;
+  /** Tokens of the answer per second, after the first. */
+  readonly tokensPerSecond: number;
+  /** Why the answer ended. */
+  readonly finishReason: "stop" | "length";
+}
+
+/**
+ * A number that the page gives to something that lives in the worker. The page chooses it, so that it can free what it
+ * asked for even if it never heard back.
+ */
+export type Handle = number;
+
+/** Every method that the worker serves, by name. Calls are carried out one after the other, in the order they came. */
+export interface Calls {
+  load: {
+    params: { source: ModelSource; device: Device; contextLength?: number };
+    event: LoadProgress;
+    result: ModelInfo;
+  };
+  encodeImage: { params: { visual: Handle; image: ImageSource }; event: never; result: SeenImage };
+  /** The times, in seconds, at which a clip of this length is to be looked at. */
+  frameTimes: { params: { durationSeconds: number; choice: FrameChoice }; event: never; result: number[] };
+  /** One frame of a clip, in order; the first one opens it. */
+  pushFrame: { params: { visual: Handle; timeSeconds: number; frame: ImageBitmap }; event: never; result: void };
+  encodeClip: { params: { visual: Handle }; event: never; result: SeenClip };
+  openSession: { params: { session: Handle; options: SessionOptions }; event: never; result: void };
+  answer: {
+    params: { session: Handle; parts: readonly (string | { visual: Handle })[]; options: SamplingOptions };
+    event: string;
+    result: Usage;
+  };
+  /** Frees visuals and sessions; handles of nothing are ignored. */
+  free: { params: { handles: readonly Handle[] }; event: never; result: void };
+}
+
+/** The name of a method. */
+export type Method = keyof Calls;
+
+type Call = { id: number; method: Method; params: unknown };
+type Request = Call | { id: number; cancel: true };
+type Reply = { id: number; event: unknown } | { id: number; result: unknown } | { id: number; error: Failure };
+type Failure = { code: UniviErrorCode; message: string };
+
+/** One end of a channel: a `Worker`, a worker's own scope, or a `MessagePort`. */
+export interface Port {
+  postMessage(message: unknown, transfer: Transferable[]): void;
+  onmessage: ((event: MessageEvent) => void) | null;
+}
+
+/** What goes along with a call. */
+export interface CallOptions<M extends Method> {
+  readonly signal?: AbortSignal | undefined;
+  readonly onEvent?: ((event: Calls[M]["event"]) => void) | undefined;
+  /** Handed over rather than copied. */
+  readonly transfer?: Transferable[];
+}
+
+/** The page's end. */
+export class Client {
+  readonly #port: Port;
+  readonly #pending = new Map<number, (reply: Reply) => void>();
+  #nextId = 0;
+  #broken: UniviError | undefined;
+
+  constructor(port: Port) {
+    this.#port = port;
+    port.onmessage = ({ data }: MessageEvent<Reply>) => this.#pending.get(data.id)?.(data);
+  }
+
+  /**
+   * Calls `method`. An aborted `signal` rejects at once with the signal's reason and cancels the call at the other end,
+   * where the next call waits until it has come to rest.
+   */
+  call<M extends Method>(method: M, params: Calls[M]["params"], options: CallOptions<M> = {}): Promise<Calls[M]["result"]> {
+    const { signal, onEvent, transfer = [] } = options;
+    if (this.#broken) return Promise.reject(this.#broken);
+    if (signal?.aborted) return Promise.reject(signal.reason);
+    const id = this.#nextId++;
+    return new Promise((resolve, reject) => {
+      const done = () => {
+        this.#pending.delete(id);
+        signal?.removeEventListener("abort", abort);
+      };
+      const abort = () => {
+        done();
+        this.#post({ id, cancel: true });
+        reject(signal?.reason);
+      };
+      signal?.addEventListener("abort", abort);
+      this.#pending.set(id, (reply) => {
+        if ("event" in reply) {
+          onEvent?.(reply.event as Calls[M]["event"]);
+          return;
+        }
+        done();
+        if ("result" in reply) resolve(reply.result as Calls[M]["result"]);
+        else reject(new UniviError(reply.error.code, reply.error.message));
+      });
+      this.#post({ id, method, params }, transfer);
+    });
+  }
+
+  /** A number that stands for nothing yet. */
+  newHandle(): Handle {
+    return this.#nextId++;
+  }
+
+  /** Rejects every call under way and every later one: the other end is gone. */
+  break(reason: UniviError): void {
+    this.#broken ??= reason;
+    const { code, message } = this.#broken;
+    for (const [id, settle] of [...this.#pending]) settle({ id, error: { code, message } });
+  }
+
+  #post(request: Request, transfer: Transferable[] = []): void {
+    this.#port.postMessage(request, transfer);
+  }
+}
+
+/** What a handler is given beside the call's parameters. */
+export interface Context<M extends Method> {
+  readonly signal: AbortSignal;
+  emit(event: Calls[M]["event"]): void;
+}
+
+/** One function for each method. */
+export type Handlers = {
+  [M in Method]: (params: Calls[M]["params"], context: Context<M>) => Promise<Calls[M]["result"]>;
+};
+
+/** The worker's end: carries out the calls that come through `port`, one after the other. */
+export function serve(port: Port, handlers: Handlers): void {
+  const known = new Map<number, AbortController>();
+  const reply = (message: Reply) => port.postMessage(message, []);
+  let previous: Promise<void> = Promise.resolve();
+
+  const carryOut = async ({ id, method, params }: Call, signal: AbortSignal) => {
+    try {
+      signal.throwIfAborted();
+      const handler = handlers[method] as (params: unknown, context: Context<Method>) => Promise<unknown>;
+      const result = await handler(params, { signal, emit: (event: unknown) => reply({ id, event }) });
+      reply({ id, result });
+    } catch (error) {
+      reply({ id, error: failure(error) });
+    } finally {
+      known.delete(id);
+    }
+  };
+
+  port.onmessage = ({ data }: MessageEvent<Request>) => {
+    if ("cancel" in data) {
+      known.get(data.id)?.abort();
+      return;
+    }
+    const controller = new AbortController();
+    known.set(data.id, controller);
+    previous = previous.then(() => carryOut(data, controller.signal));
+  };
+}
+
+/** What crosses the channel of an error: classes don't. The page ignores what it has aborted itself. */
+function failure(error: unknown): Failure {
+  if (error instanceof UniviError) return { code: error.code, message: error.message };
+  return { code: "internal", message: error instanceof Error ? `${error.name}: ${error.message}` : String(error) };
+}

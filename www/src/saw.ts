@@ -1,0 +1,123 @@
+/** The panel "What the model saw": an image's tokens, or a clip's events and the tokens of its frames. */
+import type { Seen, SeenClip, SeenImage } from "univi";
+
+import { make } from "./dom.js";
+import { stills } from "./stills.js";
+import { hue, TokenView } from "./tokens.js";
+
+/** What was shown to the model, as the page can draw it. */
+export interface Shown {
+  readonly file: File;
+  readonly kind: "image" | "clip";
+}
+
+/** Draws `seen` of `shown` into `root`. Stops silently where `signal` says that something else is shown by now. */
+export async function drawSeen(root: HTMLElement, shown: Shown, seen: Seen, signal: AbortSignal): Promise<void> {
+  if (seen.kind === "image") {
+    const picture = await createImageBitmap(shown.file);
+    if (signal.aborted) return;
+    const view = new TokenView(picture, seen);
+    root.replaceChildren(controls(view, seen), view.element, budget(seen.tokens, 1));
+  } else {
+    await drawClip(root, shown.file, seen, signal);
+  }
+}
+
+async function drawClip(root: HTMLElement, file: File, seen: SeenClip, signal: AbortSignal): Promise<void> {
+  const [first] = seen.frames;
+  if (!first) return;
+  const blank = make("canvas", { width: first.image.width, height: first.image.height });
+  const view = new TokenView(blank, first.image);
+  const eventOf = seen.frames.map((_, frame) => seen.events.findIndex((event) => event.frames.includes(frame)));
+  const pictures: (CanvasImageSource | undefined)[] = seen.frames.map(() => undefined);
+  const chosen: HTMLElement[][] = seen.frames.map(() => []);
+  let current = 0;
+
+  const choose = (frame: number) => {
+    current = frame;
+    for (const [index, buttons] of chosen.entries()) {
+      for (const button of buttons) button.setAttribute("aria-current", String(index === frame));
+    }
+    view.show(pictures[frame] ?? blank, seen.frames[frame]!.image);
+  };
+  const frameButton = (frame: number, ...content: Node[]) => {
+    const button = make("button", { type: "button", title: `Frame at ${clock(seen.frames[frame]!.timeSeconds)}` }, ...content);
+    button.setAttribute("aria-label", `Frame at ${clock(seen.frames[frame]!.timeSeconds)}, event ${eventOf[frame]! + 1}`);
+    button.addEventListener("click", () => choose(frame));
+    chosen[frame]!.push(button);
+    return button;
+  };
+
+  const timeline = make("div", { className: "timeline" });
+  timeline.setAttribute("role", "group");
+  timeline.setAttribute("aria-label", "Frames in order of time, coloured by event");
+  for (const frame of seen.frames.keys()) {
+    const button = frameButton(frame);
+    button.style.setProperty("--hue", hue(eventOf[frame]!));
+    timeline.append(button);
+  }
+
+  const thumbs = seen.frames.map(() => make("canvas", { width: 112, height: 112 }));
+  const events = make("div", { className: "events" });
+  for (const [index, event] of seen.events.entries()) {
+    const frames = make("div", { className: "frames" }, ...event.frames.map((frame) => frameButton(frame, thumbs[frame]!)));
+    const count = `${event.frames.length} ${event.frames.length === 1 ? "frame" : "frames"}`;
+    const element = make(
+      "section",
+      { className: "event" },
+      make("h3", {}, `Event ${index + 1}: ${clock(event.startSeconds)} to ${clock(event.endSeconds)}`),
+      make("p", { className: "small muted" }, `${count} merged into ${event.tokens} tokens`),
+      frames,
+    );
+    element.style.setProperty("--hue", hue(index));
+    events.append(element);
+  }
+  root.replaceChildren(timeline, controls(view, first.image), view.element, budget(seen.tokens, seen.frames.length), events);
+  choose(0);
+
+  const times = seen.frames.map((frame) => frame.timeSeconds);
+  for await (const [frame, picture] of stills(file, times, signal)) {
+    pictures[frame] = picture;
+    const side = Math.min(picture.width, picture.height);
+    const thumb = thumbs[frame]!;
+    thumb
+      .getContext("2d")!
+      .drawImage(picture, (picture.width - side) / 2, (picture.height - side) / 2, side, side, 0, 0, thumb.width, thumb.height);
+    if (frame === current) choose(frame);
+  }
+}
+
+function controls(view: TokenView, image: SeenImage): HTMLElement {
+  const stages = make("div", { className: "stages" });
+  stages.setAttribute("role", "radiogroup");
+  stages.setAttribute("aria-label", "Stage of merging");
+  for (const [index, stage] of image.stages.entries()) {
+    const input = make("input", { type: "radio", name: "stage", value: String(index), checked: index === 0 });
+    input.addEventListener("change", () => (view.stage = index));
+    stages.append(make("label", {}, input, `${stage.tokens} tokens`));
+  }
+  const patches = image.patchesPerSide ** 2;
+  return make("div", { className: "saw-controls" }, stages, make("span", { className: "small muted" }, `of ${patches} patches`));
+}
+
+/** Tokens that the language model read, beside what other ways of showing as many frames would have cost. */
+function budget(tokens: number, frames: number): HTMLElement {
+  const rows: [string, number, string][] = [
+    ["Chat-UniVi", tokens, "bar ours"],
+    ["LLaVA", 256 * frames, "bar"],
+    ["LLaVA-1.5", 576 * frames, "bar"],
+  ];
+  const most = Math.max(...rows.map(([, count]) => count));
+  const element = make("div", { className: "budget" });
+  for (const [name, count, className] of rows) {
+    const bar = make("div", { className });
+    bar.style.width = `${(100 * count) / most}%`;
+    element.append(make("span", {}, name), bar, make("span", { className: "count" }, `${count.toLocaleString("en")} tokens`));
+  }
+  return element;
+}
+
+function clock(seconds: number): string {
+  const minutes = Math.floor(seconds / 60);
+  return `${minutes}:${(seconds - 60 * minutes).toFixed(seconds % 1 === 0 ? 0 : 1).padStart(2, "0")}`;
+}

@@ -1,0 +1,159 @@
+/** Merged tokens drawn over the picture, stage by stage. */
+import type { SeenImage } from "univi";
+
+import { make } from "./dom.js";
+
+/** A colour for group `index`; neighbours in number are far apart in hue. */
+export function hue(index: number): string {
+  return `oklch(0.7 0.15 ${(index * 137.508 + 25) % 360})`;
+}
+
+/**
+ * A picture with the outlines of its merged tokens. A token lights up under the pointer, or under the arrow keys.
+ *
+ * The picture is drawn whole; what lies outside of the square that the model looks at is dimmed.
+ */
+export class TokenView {
+  readonly element = make("figure", { className: "tokens" });
+  readonly #canvas = make("canvas", { tabIndex: 0 });
+  readonly #caption = make("figcaption");
+  #picture: CanvasImageSource;
+  #seen: SeenImage;
+  #stage = 0;
+  #lit: number | undefined; // A patch of the token that is lit.
+
+  constructor(picture: CanvasImageSource, seen: SeenImage) {
+    this.#picture = picture;
+    this.#seen = seen;
+    this.#canvas.setAttribute("role", "img");
+    this.#caption.setAttribute("aria-live", "polite");
+    this.element.append(this.#canvas, this.#caption);
+    this.#canvas.addEventListener("pointermove", (event) => this.#light(this.#patchAt(event)));
+    this.#canvas.addEventListener("pointerdown", (event) => this.#light(this.#patchAt(event)));
+    this.#canvas.addEventListener("pointerleave", () => this.#light(undefined));
+    this.#canvas.addEventListener("blur", () => this.#light(undefined));
+    this.#canvas.addEventListener("keydown", (event) => this.#key(event));
+    this.#draw();
+  }
+
+  /** Shows another picture at the same stage. */
+  show(picture: CanvasImageSource, seen: SeenImage): void {
+    this.#picture = picture;
+    this.#seen = seen;
+    this.#lit = undefined;
+    this.#draw();
+  }
+
+  /** The stage that is drawn: 0 is the finest. */
+  set stage(stage: number) {
+    this.#stage = stage;
+    this.#draw();
+  }
+
+  #light(patch: number | undefined): void {
+    if (patch === this.#lit) return;
+    this.#lit = patch;
+    this.#draw();
+  }
+
+  #patchAt(event: PointerEvent): number | undefined {
+    const { crop, patchesPerSide, width } = this.#seen;
+    const scale = width / this.#canvas.clientWidth;
+    const column = Math.floor(((event.offsetX * scale - crop.x) / crop.side) * patchesPerSide);
+    const row = Math.floor(((event.offsetY * scale - crop.y) / crop.side) * patchesPerSide);
+    const inside = column >= 0 && row >= 0 && column < patchesPerSide && row < patchesPerSide;
+    return inside ? row * patchesPerSide + column : undefined;
+  }
+
+  #key(event: KeyboardEvent): void {
+    const n = this.#seen.patchesPerSide;
+    const at = this.#lit ?? 0;
+    const [column, row] = [at % n, Math.floor(at / n)];
+    const to: Record<string, [number, number]> = {
+      ArrowLeft: [column - 1, row],
+      ArrowRight: [column + 1, row],
+      ArrowUp: [column, row - 1],
+      ArrowDown: [column, row + 1],
+    };
+    const target = to[event.key];
+    if (!target) return;
+    event.preventDefault();
+    const [x, y] = target.map((value) => Math.min(Math.max(value, 0), n - 1)) as [number, number];
+    this.#light(this.#lit === undefined ? 0 : y * n + x);
+  }
+
+  #draw(): void {
+    const { width, height, crop, patchesPerSide: n, stages } = this.#seen;
+    const stage = stages[this.#stage];
+    if (!stage) return;
+    const scale = Math.min(1, 1024 / Math.max(width, height)) * Math.max(1, 512 / Math.max(width, height));
+    const canvas = this.#canvas;
+    canvas.width = Math.round(width * scale);
+    canvas.height = Math.round(height * scale);
+    const context = canvas.getContext("2d")!;
+    context.imageSmoothingQuality = "high";
+    context.drawImage(this.#picture, 0, 0, canvas.width, canvas.height);
+
+    const side = crop.side * scale;
+    const [left, top] = [crop.x * scale, crop.y * scale];
+    context.fillStyle = "rgb(0 0 0 / 0.6)";
+    context.beginPath();
+    context.rect(0, 0, canvas.width, canvas.height);
+    context.rect(left, top, side, side);
+    context.fill("evenodd");
+
+    const patch = side / n;
+    const group = (column: number, row: number) => stage.groups[row * n + column];
+    const lit = this.#lit === undefined ? undefined : stage.groups[this.#lit];
+    for (let row = 0; row < n; row++) {
+      for (let column = 0; column < n; column++) {
+        const id = group(column, row)!;
+        context.globalAlpha = lit === undefined ? 0.34 : id === lit ? 0.12 : 0.72;
+        context.fillStyle = lit === undefined || id === lit ? hue(id) : "black";
+        context.fillRect(left + column * patch, top + row * patch, patch, patch);
+      }
+    }
+    context.globalAlpha = 1;
+
+    // Outlines where neighbouring patches belong to different tokens.
+    const outlines = new Path2D();
+    for (let row = 0; row < n; row++) {
+      for (let column = 0; column < n; column++) {
+        const [x, y] = [left + column * patch, top + row * patch];
+        if (column + 1 < n && group(column, row) !== group(column + 1, row)) {
+          outlines.moveTo(x + patch, y);
+          outlines.lineTo(x + patch, y + patch);
+        }
+        if (row + 1 < n && group(column, row) !== group(column, row + 1)) {
+          outlines.moveTo(x, y + patch);
+          outlines.lineTo(x + patch, y + patch);
+        }
+      }
+    }
+    context.lineCap = "square";
+    for (const [colour, thickness] of [["rgb(0 0 0 / 0.55)", 3.5], ["white", 1.5]] as const) {
+      context.strokeStyle = colour;
+      context.lineWidth = thickness;
+      context.stroke(outlines);
+    }
+    context.strokeStyle = "white";
+    context.strokeRect(left, top, side, side);
+
+    this.#describe(stage.tokens, stage.groups, lit);
+  }
+
+  #describe(tokens: number, groups: Uint32Array, lit: number | undefined): void {
+    const { width, height, crop } = this.#seen;
+    const cropped = crop.side < Math.max(width, height) ? " The dimmed edges are not seen." : "";
+    this.#canvas.setAttribute(
+      "aria-label",
+      `The picture, its ${groups.length} patches merged into ${tokens} tokens.${cropped} Arrow keys walk over the patches.`,
+    );
+    if (lit === undefined) {
+      this.#caption.textContent = `${groups.length} patches became ${tokens} tokens.${cropped} Point at a token to see its patches.`;
+    } else {
+      const members = groups.reduce((count, id) => count + (id === lit ? 1 : 0), 0);
+      this.#caption.textContent = `Token ${lit + 1} of ${tokens} stands for ${members} ${members === 1 ? "patch" : "patches"}.`;
+    }
+  }
+}
