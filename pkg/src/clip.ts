@@ -2,7 +2,7 @@
 import type { Client, FrameChoice, Handle } from "./protocol.js";
 import { UniviError } from "./error.js";
 
-/** Where a clip comes from. */
+/** Where a clip comes from. A Blob may be an animated GIF or WebP, too. */
 export type ClipSource = Blob | URL | HTMLVideoElement;
 
 /** Frames that were handed over, of how many. */
@@ -22,6 +22,10 @@ export async function pushFrames(
   onFrame: FrameProgress,
 ): Promise<void> {
   const name = clipName(source);
+  if (source instanceof Blob && ["image/gif", "image/webp"].includes(source.type)) {
+    await client.call("pushAnimation", { visual, blob: source, name, choice }, { signal });
+    return;
+  }
   const [url, release] = clipUrl(source, name);
   const video = document.createElement("video");
   try {

@@ -51,49 +51,46 @@ export type ImageSource =
   | { readonly kind: "pixels"; readonly width: number; readonly height: number; readonly rgba: Uint8ClampedArray }
   | { readonly kind: "bitmap"; readonly bitmap: ImageBitmap };
 
-/** One stage of merging of one image. */
+/** A picture, or a frame of a clip, that the model looked at. */
+export interface SeenFrame {
+  /** When it is shown; 0 for a picture. */
+  readonly timeSeconds: number;
+  /** Pixels, as it is displayed. */
+  readonly width: number;
+  readonly height: number;
+  /** The square in the middle that the model looks at, in those pixels. */
+  readonly crop: { readonly x: number; readonly y: number; readonly side: number };
+}
+
+/** One stage of merging. */
 export interface SeenStage {
-  /** Merged tokens at this stage. */
+  /** Merged tokens of this stage. */
   readonly tokens: number;
-  /** Each patch's token, row by row from the top left. */
+  /** The token of each patch: frame after frame of the event, in a frame row by row from the top left. */
   readonly groups: Uint32Array;
 }
 
-/** What the model saw of an image. */
-export interface SeenImage {
-  readonly kind: "image";
-  /** Pixels of the picture, as it is displayed. */
-  readonly width: number;
-  readonly height: number;
-  /** The square of the picture that the model looks at, in pixels of the picture. */
-  readonly crop: { readonly x: number; readonly y: number; readonly side: number };
-  /** Patches along each side of that square. */
-  readonly patchesPerSide: number;
-  /** Stages of merging, finest first. */
+/** Frames that were told to the language model as one. */
+export interface SeenEvent {
+  /** Numbers of its frames, rising; they need not be neighbours. */
+  readonly frames: readonly number[];
+  /** Tokens that the language model reads for it. */
+  readonly tokens: number;
+  /** The stages of merging, finest first; none where the model does not merge. */
   readonly stages: readonly SeenStage[];
-  /** Tokens that the language model reads for this image. */
-  readonly tokens: number;
 }
 
-/** What the model saw of a clip. */
-export interface SeenClip {
-  readonly kind: "clip";
-  /** Frames that were looked at: their times, and what was seen in each. */
-  readonly frames: readonly { readonly timeSeconds: number; readonly image: SeenImage }[];
-  /** Events in order of their first frame; an event's frames need not be neighbours. */
-  readonly events: readonly {
-    /** Indices into `frames`. */
-    readonly frames: readonly number[];
-    readonly startSeconds: number;
-    readonly endSeconds: number;
-    readonly tokens: number;
-  }[];
-  /** Tokens that the language model reads for this clip. */
+/** What the model saw of an image or a clip, as plain data. An image is one event of one frame. */
+export interface Seen {
+  readonly kind: "image" | "clip";
+  /** Patches along each side of a frame's square. */
+  readonly patchesPerSide: number;
+  readonly frames: readonly SeenFrame[];
+  /** In the order of their first frames. */
+  readonly events: readonly SeenEvent[];
+  /** Tokens that the language model reads in all. */
   readonly tokens: number;
 }
-
-/** What the model saw of one part of a question, as plain data. */
-export type Seen = SeenImage | SeenClip;
 
 /** Which frames of a clip to look at. */
 export interface FrameChoice {
@@ -166,12 +163,14 @@ export interface Calls {
     event: LoadProgress;
     result: ModelInfo;
   };
-  encodeImage: { params: { visual: Handle; image: ImageSource }; event: never; result: SeenImage };
+  encodeImage: { params: { visual: Handle; image: ImageSource }; event: never; result: Seen };
   /** The times, in seconds, at which a clip of this length is to be looked at. */
   frameTimes: { params: { durationSeconds: number; choice: FrameChoice }; event: never; result: number[] };
+  /** An animated GIF or WebP is decoded by UniVi itself. */
+  pushAnimation: { params: { visual: Handle; blob: Blob; name: string; choice: FrameChoice }; event: never; result: void };
   /** One frame of a clip, in order; the first one opens it. */
   pushFrame: { params: { visual: Handle; timeSeconds: number; frame: ImageBitmap }; event: never; result: void };
-  encodeClip: { params: { visual: Handle }; event: never; result: SeenClip };
+  encodeClip: { params: { visual: Handle }; event: never; result: Seen };
   openSession: { params: { session: Handle; options: SessionOptions }; event: never; result: void };
   answer: {
     params: { session: Handle; parts: readonly (string | { visual: Handle })[]; options: SamplingOptions };

@@ -1,9 +1,9 @@
 /** The panel "What the model saw": an image's tokens, or a clip's events and the tokens of its frames. */
-import type { Seen, SeenClip, SeenImage } from "univi";
+import type { Seen } from "univi";
 
 import { make } from "./dom.js";
 import { stills } from "./stills.js";
-import { hue, TokenView } from "./tokens.js";
+import { type FrameTokens, frameTokens, hue, TokenView } from "./tokens.js";
 
 /** What was shown to the model, as the page can draw it. */
 export interface Shown {
@@ -16,18 +16,20 @@ export async function drawSeen(root: HTMLElement, shown: Shown, seen: Seen, sign
   if (seen.kind === "image") {
     const picture = await createImageBitmap(shown.file);
     if (signal.aborted) return;
-    const view = new TokenView(picture, seen);
-    root.replaceChildren(controls(view, seen), view.element, budget(seen.tokens, 1));
+    const tokens = frameTokens(seen, 0);
+    const view = new TokenView(picture, tokens);
+    root.replaceChildren(controls(view, tokens), view.element, budget(seen.tokens, 1));
   } else {
     await drawClip(root, shown.file, seen, signal);
   }
 }
 
-async function drawClip(root: HTMLElement, file: File, seen: SeenClip, signal: AbortSignal): Promise<void> {
-  const [first] = seen.frames;
+async function drawClip(root: HTMLElement, file: File, seen: Seen, signal: AbortSignal): Promise<void> {
+  const frames = seen.frames.map((_, index) => frameTokens(seen, index));
+  const [first] = frames;
   if (!first) return;
-  const blank = make("canvas", { width: first.image.width, height: first.image.height });
-  const view = new TokenView(blank, first.image);
+  const blank = make("canvas", { width: first.frame.width, height: first.frame.height });
+  const view = new TokenView(blank, first);
   const eventOf = seen.frames.map((_, frame) => seen.events.findIndex((event) => event.frames.includes(frame)));
   const pictures: (CanvasImageSource | undefined)[] = seen.frames.map(() => undefined);
   const chosen: HTMLElement[][] = seen.frames.map(() => []);
@@ -38,7 +40,7 @@ async function drawClip(root: HTMLElement, file: File, seen: SeenClip, signal: A
     for (const [index, buttons] of chosen.entries()) {
       for (const button of buttons) button.setAttribute("aria-current", String(index === frame));
     }
-    view.show(pictures[frame] ?? blank, seen.frames[frame]!.image);
+    view.show(pictures[frame] ?? blank, frames[frame]!);
   };
   const frameButton = (frame: number, ...content: Node[]) => {
     const button = make("button", { type: "button", title: `Frame at ${clock(seen.frames[frame]!.timeSeconds)}` }, ...content);
@@ -65,14 +67,14 @@ async function drawClip(root: HTMLElement, file: File, seen: SeenClip, signal: A
     const element = make(
       "section",
       { className: "event" },
-      make("h3", {}, `Event ${index + 1}: ${clock(event.startSeconds)} to ${clock(event.endSeconds)}`),
+      make("h3", {}, `Event ${index + 1}: ${spans(event.frames, seen.frames.map((frame) => frame.timeSeconds))}`),
       make("p", { className: "small muted" }, `${count} merged into ${event.tokens} tokens`),
       frames,
     );
     element.style.setProperty("--hue", hue(index));
     events.append(element);
   }
-  root.replaceChildren(timeline, controls(view, first.image), view.element, budget(seen.tokens, seen.frames.length), events);
+  root.replaceChildren(timeline, controls(view, first), view.element, budget(seen.tokens, seen.frames.length), events);
   choose(0);
 
   const times = seen.frames.map((frame) => frame.timeSeconds);
@@ -87,7 +89,7 @@ async function drawClip(root: HTMLElement, file: File, seen: SeenClip, signal: A
   }
 }
 
-function controls(view: TokenView, image: SeenImage): HTMLElement {
+function controls(view: TokenView, image: FrameTokens): HTMLElement {
   const stages = make("div", { className: "stages" });
   stages.setAttribute("role", "radiogroup");
   stages.setAttribute("aria-label", "Stage of merging");
@@ -115,6 +117,19 @@ function budget(tokens: number, frames: number): HTMLElement {
     element.append(make("span", {}, name), bar, make("span", { className: "count" }, `${count.toLocaleString("en")} tokens`));
   }
   return element;
+}
+
+/** An event's times: its frames need not be neighbours. */
+function spans(frames: readonly number[], times: readonly number[]): string {
+  const runs: [first: number, last: number][] = [];
+  for (const frame of frames) {
+    const run = runs.at(-1);
+    if (run && run[1] + 1 === frame) run[1] = frame;
+    else runs.push([frame, frame]);
+  }
+  return runs
+    .map(([first, last]) => (first === last ? clock(times[first]!) : `${clock(times[first]!)} to ${clock(times[last]!)}`))
+    .join(", ");
 }
 
 function clock(seconds: number): string {

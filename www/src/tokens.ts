@@ -1,11 +1,29 @@
 /** Merged tokens drawn over the picture, stage by stage. */
-import type { SeenImage } from "univi";
+import type { Seen, SeenFrame, SeenStage } from "univi";
 
 import { make } from "./dom.js";
 
 /** A colour for group `index`; neighbours in number are far apart in hue. */
 export function hue(index: number): string {
   return `oklch(0.7 0.15 ${(index * 137.508 + 25) % 360})`;
+}
+
+/** A frame and its patches' tokens. */
+export interface FrameTokens {
+  readonly frame: SeenFrame;
+  readonly patchesPerSide: number;
+  /** As in the frame's event, but with this frame's patches alone. */
+  readonly stages: readonly SeenStage[];
+}
+
+/** What became of the patches of frame `index`. */
+export function frameTokens(seen: Seen, index: number): FrameTokens {
+  const { patchesPerSide } = seen;
+  const event = seen.events.find(({ frames }) => frames.includes(index));
+  const position = event?.frames.indexOf(index) ?? 0;
+  const patches = patchesPerSide ** 2;
+  const own = ({ tokens, groups }: SeenStage) => ({ tokens, groups: groups.subarray(position * patches, (position + 1) * patches) });
+  return { frame: seen.frames[index]!, patchesPerSide, stages: event?.stages.map(own) ?? [] };
 }
 
 /**
@@ -18,11 +36,11 @@ export class TokenView {
   readonly #canvas = make("canvas", { tabIndex: 0 });
   readonly #caption = make("figcaption");
   #picture: CanvasImageSource;
-  #seen: SeenImage;
+  #seen: FrameTokens;
   #stage = 0;
   #lit: number | undefined; // A patch of the token that is lit.
 
-  constructor(picture: CanvasImageSource, seen: SeenImage) {
+  constructor(picture: CanvasImageSource, seen: FrameTokens) {
     this.#picture = picture;
     this.#seen = seen;
     this.#canvas.setAttribute("role", "img");
@@ -37,7 +55,7 @@ export class TokenView {
   }
 
   /** Shows another picture at the same stage. */
-  show(picture: CanvasImageSource, seen: SeenImage): void {
+  show(picture: CanvasImageSource, seen: FrameTokens): void {
     this.#picture = picture;
     this.#seen = seen;
     this.#lit = undefined;
@@ -57,7 +75,7 @@ export class TokenView {
   }
 
   #patchAt(event: PointerEvent): number | undefined {
-    const { crop, patchesPerSide, width } = this.#seen;
+    const { frame: { crop, width }, patchesPerSide } = this.#seen;
     const scale = width / this.#canvas.clientWidth;
     const column = Math.floor(((event.offsetX * scale - crop.x) / crop.side) * patchesPerSide);
     const row = Math.floor(((event.offsetY * scale - crop.y) / crop.side) * patchesPerSide);
@@ -83,7 +101,7 @@ export class TokenView {
   }
 
   #draw(): void {
-    const { width, height, crop, patchesPerSide: n, stages } = this.#seen;
+    const { frame: { width, height, crop }, patchesPerSide: n, stages } = this.#seen;
     const stage = stages[this.#stage];
     if (!stage) return;
     const scale = Math.min(1, 1024 / Math.max(width, height)) * Math.max(1, 512 / Math.max(width, height));
@@ -143,7 +161,7 @@ export class TokenView {
   }
 
   #describe(tokens: number, groups: Uint32Array, lit: number | undefined): void {
-    const { width, height, crop } = this.#seen;
+    const { width, height, crop } = this.#seen.frame;
     const cropped = crop.side < Math.max(width, height) ? " The dimmed edges are not seen." : "";
     this.#canvas.setAttribute(
       "aria-label",
