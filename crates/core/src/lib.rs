@@ -5,8 +5,11 @@ pub mod backend;
 pub mod config;
 pub mod cpu;
 mod error;
+pub mod frames;
 pub mod gguf;
+pub mod image;
 pub mod model;
+pub mod verify;
 
 pub use backend::Backend;
 pub use cpu::Cpu;
