@@ -129,6 +129,8 @@ pub struct VisionConfig {
     pub merge: MergeConfig,
     /// The projector.
     pub projector: ProjectorConfig,
+    /// Channels of the embeddings: the width of the language model.
+    pub width: usize,
 }
 
 /// Everything from 1 to a bound that no real model comes near.
@@ -354,11 +356,23 @@ impl VisionConfig {
     /// `BadMetadata` that names the key.
     pub fn from_metadata(metadata: &Metadata) -> Result<VisionConfig> {
         architecture(metadata, "clip")?;
-        Ok(VisionConfig {
+        let width_key = "clip.vision.projection_dim";
+        let config = VisionConfig {
             clip: ClipConfig::from_metadata(metadata)?,
             merge: MergeConfig::from_metadata(metadata)?,
             projector: ProjectorConfig::from_metadata(metadata)?,
-        })
+            width: count(metadata, width_key, MAX_WIDTH)?,
+        };
+        if config.projector == ProjectorConfig::Identity && config.clip.width != config.width {
+            return bad(
+                width_key,
+                format!(
+                    "is {}, but nothing projects the encoder's {} channels",
+                    config.width, config.clip.width
+                ),
+            );
+        }
+        Ok(config)
     }
 
     /// Most tokens that a picture can become.
@@ -484,7 +498,11 @@ impl ClusterConfig {
 }
 
 impl ClusterRate {
-    fn new(key: &str, rate: f32) -> Result<ClusterRate> {
+    /// A rate as the reference writes it: above 1 a count, up to 1 a share.
+    ///
+    /// # Errors
+    /// `BadRequest` for anything else.
+    pub fn new(rate: f32) -> Result<ClusterRate> {
         if rate > 1. && rate <= MAX_CLUSTERS as f32 {
             return Ok(ClusterRate::Count(rate.ceil() as usize));
         }
@@ -494,12 +512,15 @@ impl ClusterRate {
                 rate.to_string().parse().unwrap_or(rate as f64),
             ));
         }
-        bad(
-            key,
-            format!(
-                "is {rate}, expected a share above 0 and up to 1, or a count up to {MAX_CLUSTERS}"
+        Err(Error::BadRequest {
+            reason: format!(
+                "a cluster rate of {rate}: expected a share above 0 and up to 1, or a count up to {MAX_CLUSTERS}"
             ),
-        )
+        })
+    }
+
+    fn from_metadata(key: &str, rate: f32) -> Result<ClusterRate> {
+        ClusterRate::new(rate).or_else(|error| bad(key, error.to_string()))
     }
 }
 
@@ -515,13 +536,13 @@ impl MergeConfig {
         };
         let stage = |rate, k| {
             Ok(ClusterConfig {
-                rate: ClusterRate::new(rate_key, rate)?,
+                rate: ClusterRate::from_metadata(rate_key, rate)?,
                 k: neighbours(k_key, k)?,
             })
         };
         let (rate_key, k_key) = ("univi.temporal_cluster_rate", "univi.temporal_cluster_k");
         let temporal = ClusterConfig {
-            rate: ClusterRate::new(rate_key, metadata.f32(rate_key)?)?,
+            rate: ClusterRate::from_metadata(rate_key, metadata.f32(rate_key)?)?,
             k: count(metadata, k_key, MAX_CLUSTERS)?,
         };
         let position_key = "univi.temporal_position";

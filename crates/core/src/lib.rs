@@ -8,6 +8,7 @@ mod error;
 pub mod frames;
 pub mod gguf;
 pub mod image;
+pub mod loader;
 pub mod model;
 pub mod verify;
 

@@ -2,7 +2,7 @@
 //! in the order of interleaved rotary pairs.
 
 use super::weights::{Wanted, Weights};
-use crate::{Backend, Result, config::LlamaConfig};
+use crate::{Backend, Error, Result, config::LlamaConfig};
 
 /// Rows of a prompt that go through the layers at a time: enough to keep the device busy, few enough
 /// that scores and activations stay small.
@@ -151,6 +151,48 @@ impl<B: Backend> Llama<B> {
     pub fn logits(&self, hidden: &B::Tensor) -> B::Tensor {
         self.backend
             .matmul(hidden, self.output.as_ref().unwrap_or(&self.token_embd))
+    }
+
+    /// As [`Llama::forward`] on as many rows as there are, a chunk at a time -> the last row
+    /// `[1, width]`.
+    pub fn prefill(&self, x: &B::Tensor, caches: &mut [B::KvCache], pos: usize) -> B::Tensor {
+        let [t, _] = self.backend.shape(x);
+        let mut last = None;
+        for start in (0..t).step_by(CHUNK_ROWS) {
+            let rows = start..(start + CHUNK_ROWS).min(t);
+            let hidden = self.forward(&self.backend.slice(x, rows.clone()), caches, pos + start);
+            last = Some(self.backend.slice(&hidden, rows.len() - 1..rows.len()));
+        }
+        last.expect("a prompt has at least one row")
+    }
+
+    /// The ids that follow `x: [t, width]` when the likeliest is always taken, and the logits
+    /// `[vocabulary]` that chose each. Nothing ends it early.
+    ///
+    /// # Errors
+    /// `ContextOverflow`, or as [`Backend::read`].
+    pub async fn greedy(&self, x: &B::Tensor, steps: usize) -> Result<(Vec<u32>, Vec<Vec<f32>>)> {
+        let b = &self.backend;
+        let [t, _] = b.shape(x);
+        if t + steps > self.context + 1 {
+            return Err(Error::ContextOverflow {
+                needed: t + steps,
+                capacity: self.context + 1,
+            });
+        }
+        let mut caches = self.caches(t + steps)?;
+        let mut hidden = self.prefill(x, &mut caches, 0);
+        let (mut ids, mut all_logits) = (Vec::new(), Vec::new());
+        for step in 0..steps {
+            let logits = self.logits(&hidden);
+            let next = b.argmax(&logits);
+            ids.extend(b.read_ids(&next).await?);
+            all_logits.push(b.read(&logits).await?);
+            if step + 1 < steps {
+                hidden = self.forward(&self.embed(&next), &mut caches, t + step);
+            }
+        }
+        Ok((ids, all_logits))
     }
 
     /// `x: [t, width]` at positions `pos..pos + t` -> `[t, width]`.

@@ -1,6 +1,7 @@
 //! The model, written once for every backend: CLIP sees, merging condenses, the projector translates,
 //! LLaMA speaks.
 
+mod chat_univi;
 pub mod clip;
 pub mod llama;
 pub mod merge;
@@ -8,3 +9,7 @@ pub mod projector;
 mod weights;
 
 pub use weights::{Wanted, Weights, check_shape};
+
+pub use chat_univi::{ChatUniVi, Vision, Visual, VisualKind, vision_tensors};
+pub use llama::{Llama, tensors as llama_tensors};
+pub use merge::{Event, Stage};

@@ -10,6 +10,8 @@ use serde::de::DeserializeOwned;
 
 use crate::{Error, Result};
 
+pub mod dpc_knn;
+pub mod merge;
 pub mod preprocess;
 pub mod sampling;
 
@@ -147,11 +149,24 @@ impl Report {
         self.measured(name, error, 0.0, detail);
     }
 
+    /// Records a check that could not be carried out.
+    pub fn failed(&mut self, name: &str, error: &Error) {
+        self.measured(name, f64::INFINITY, 0.0, error.to_string());
+    }
+
     /// Runs `check`; an error that it returns is a failed case, not the end of the run.
     pub fn attempt(&mut self, name: &str, check: impl FnOnce(&mut Report) -> Result<()>) {
         if let Err(error) = check(self) {
-            self.measured(name, f64::INFINITY, 0.0, error.to_string());
+            self.failed(name, &error);
         }
+    }
+}
+
+/// What to say of a fixture that is not as its README describes it.
+fn wrong_layout(what: &str, expected: &str) -> Error {
+    Error::BadFile {
+        format: "fixture",
+        reason: format!("{what}: expected {expected}"),
     }
 }
 

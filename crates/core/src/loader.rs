@@ -1,0 +1,339 @@
+//! From files to a model, as a state machine without IO: the driver fetches the bytes, from a disk or
+//! over a network, and pushes them; the weights go straight to the device.
+//!
+//! ```text
+//! while let Some(file) = loader.next_file() { .. loader.push(chunk)? ..; loader.end_file()? }
+//! let model = loader.finish(&options).await?;
+//! ```
+//!
+//! What a header alone gives away is refused before the weights behind it are fetched.
+
+use sha2::{Digest, Sha256};
+
+use crate::{
+    Backend, Error, Result,
+    config::{LlamaConfig, VisionConfig},
+    gguf::{Event, FiniteCheck, Header, Parser, Shards, SplitName, TensorInfo},
+    model::{ChatUniVi, Llama, Vision, Weights, llama_tensors, vision_tensors},
+};
+
+/// A file that a model is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelFile {
+    /// The name, relative to the manifest or the first file.
+    pub name: String,
+    /// Its length, where it is known before the file is opened.
+    pub bytes: Option<u64>,
+    /// SHA-256 in hexadecimal, where a manifest promises one.
+    pub sha256: Option<String>,
+}
+
+/// How much of the model has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes of all files so far.
+    pub done_bytes: u64,
+    /// Bytes of all files, where all lengths are known.
+    pub total_bytes: Option<u64>,
+}
+
+/// What a user may choose about a model that is loaded.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// Positions of a conversation: `None` for what the model was made for, up to
+    /// [`LoadOptions::DEFAULT_CONTEXT`].
+    pub context: Option<usize>,
+}
+
+impl LoadOptions {
+    /// Long enough for a clip and a conversation about it, short enough that the KV cache of a 7B model
+    /// is smaller than its weights.
+    pub const DEFAULT_CONTEXT: usize = 4096;
+
+    fn context(&self, config: &LlamaConfig) -> Result<usize> {
+        match self.context {
+            None => Ok(config.context.min(LoadOptions::DEFAULT_CONTEXT)),
+            Some(context) if (1..=config.context).contains(&context) => Ok(context),
+            Some(context) => {
+                let reason = format!(
+                    "a context of {context} tokens: this model takes 1 to {}",
+                    config.context
+                );
+                Err(Error::BadRequest { reason })
+            }
+        }
+    }
+}
+
+/// Takes the files of a model, one after the other.
+pub struct Loader<B: Backend> {
+    backend: B,
+    files: Vec<ModelFile>,
+    /// Files that are complete.
+    ended: usize,
+    current: Option<Current>,
+    done_bytes: u64,
+    sides: Vec<Side<B>>,
+}
+
+/// The file that is being read.
+struct Current {
+    parser: Parser,
+    finite: FiniteCheck,
+    sha256: Option<Sha256>,
+    /// The tensors of the file, once its header is known, and whether the model calls for them.
+    tensors: Vec<(TensorInfo, bool)>,
+}
+
+/// The language model or the eyes: a set of files with one configuration.
+struct Side<B: Backend> {
+    file: String,
+    config: SideConfig,
+    shards: Shards,
+    weights: Weights<B>,
+}
+
+enum SideConfig {
+    Language(LlamaConfig),
+    Vision(VisionConfig),
+}
+
+impl ModelFile {
+    /// The files of a model that begins with this one: itself, or all files of its set where the name is
+    /// `PREFIX-00001-of-0000N.gguf`.
+    pub fn set(name: &str) -> Vec<ModelFile> {
+        let file = |name: String| ModelFile {
+            name,
+            bytes: None,
+            sha256: None,
+        };
+        match SplitName::parse(name) {
+            Some(split) => split.all().map(|split| file(split.to_string())).collect(),
+            None => vec![file(name.to_string())],
+        }
+    }
+}
+
+impl<B: Backend> Loader<B> {
+    /// A loader for these files: each GGUF file, in the order of its set.
+    ///
+    /// # Errors
+    /// `BadRequest` without files.
+    pub fn new(backend: B, files: Vec<ModelFile>) -> Result<Loader<B>> {
+        if files.is_empty() {
+            return Err(Error::BadRequest {
+                reason: "a model needs at least one GGUF file".into(),
+            });
+        }
+        Ok(Loader {
+            backend,
+            files,
+            ended: 0,
+            current: None,
+            done_bytes: 0,
+            sides: Vec::new(),
+        })
+    }
+
+    /// All files, in the order in which they are wanted.
+    pub fn files(&self) -> &[ModelFile] {
+        &self.files
+    }
+
+    /// The file whose bytes are wanted next, from its start; `None` when all have come.
+    pub fn next_file(&self) -> Option<&ModelFile> {
+        self.files.get(self.ended)
+    }
+
+    /// How much has come.
+    pub fn progress(&self) -> Progress {
+        Progress {
+            done_bytes: self.done_bytes,
+            total_bytes: self.files.iter().map(|file| file.bytes).sum(),
+        }
+    }
+
+    /// Takes the next bytes of [`Loader::next_file`].
+    ///
+    /// # Errors
+    /// Whatever is wrong with them, named with the file.
+    ///
+    /// # Panics
+    /// When all files have come.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
+        let file = self.files[self.ended].clone();
+        self.push_bytes(&file, bytes)
+            .map_err(|error| error.in_file(file.name))
+    }
+
+    fn push_bytes(&mut self, file: &ModelFile, bytes: &[u8]) -> Result<()> {
+        self.done_bytes += bytes.len() as u64;
+        let current = self.current.get_or_insert_with(|| Current {
+            parser: file.bytes.map_or_else(Parser::new, Parser::for_file_of),
+            finite: FiniteCheck::new(),
+            sha256: file.sha256.as_ref().map(|_| Sha256::new()),
+            tensors: Vec::new(),
+        });
+        if let Some(sha256) = &mut current.sha256 {
+            sha256.update(bytes);
+        }
+        let (sides, tensors, finite) = (&mut self.sides, &mut current.tensors, &mut current.finite);
+        current.parser.push(bytes, &mut |event| match event {
+            Event::Header(header) => {
+                *tensors = begin(sides, &self.backend, file, header)?;
+                Ok(())
+            }
+            Event::Data {
+                tensor,
+                offset,
+                bytes,
+            } => {
+                let (info, wanted) = &tensors[tensor];
+                if *wanted {
+                    finite.push(tensor, info, offset, bytes)?;
+                    let weights = &mut sides.last_mut().expect("data follow a header").weights;
+                    weights.write(&info.name, offset as usize, bytes);
+                }
+                Ok(())
+            }
+        })
+    }
+
+    /// That all bytes of [`Loader::next_file`] have been pushed.
+    ///
+    /// # Errors
+    /// `BadFile` where it breaks off, `WrongHash`; named with the file.
+    pub fn end_file(&mut self) -> Result<()> {
+        let file = self.files[self.ended].clone();
+        self.push(&[])?; // An empty file has not begun.
+        let current = self.current.take().expect("the file has begun");
+        self.ended += 1;
+        let check = || {
+            current.parser.finish()?;
+            let Some((expected, sha256)) = file.sha256.zip(current.sha256) else {
+                return Ok(());
+            };
+            let found: String = sha256
+                .finalize()
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
+            if found.eq_ignore_ascii_case(&expected) {
+                Ok(())
+            } else {
+                Err(Error::WrongHash { expected, found })
+            }
+        };
+        check().map_err(|error| error.in_file(file.name))
+    }
+
+    /// The model.
+    ///
+    /// # Errors
+    /// `BadRequest` before all files have come or for a context that is too long; `BadFile` without a
+    /// language model; what the parts themselves refuse, named with the file; or as [`Backend::finish`].
+    pub async fn finish(self, options: &LoadOptions) -> Result<ChatUniVi<B>> {
+        if let Some(file) = self.next_file() {
+            return Err(Error::BadRequest {
+                reason: format!("the model is not complete: {} has not come", file.name),
+            });
+        }
+        let (mut llama, mut vision) = (None, None);
+        for mut side in self.sides {
+            let mut build = || -> Result<()> {
+                side.shards.check_complete()?;
+                match &side.config {
+                    SideConfig::Language(config) => {
+                        llama = Some(Llama::new(
+                            &mut side.weights,
+                            config,
+                            options.context(config)?,
+                        )?)
+                    }
+                    SideConfig::Vision(config) => {
+                        vision = Some(Vision::new(&mut side.weights, config)?)
+                    }
+                }
+                Ok(())
+            };
+            build().map_err(|error| error.in_file(&side.file))?;
+        }
+        let no_language = || Error::BadFile {
+            format: "GGUF",
+            reason: "there is no language model among the files".into(),
+        };
+        let model = ChatUniVi::new(llama.ok_or_else(no_language)?, vision)?;
+        // What went wrong on the device while the weights streamed to it shows here, not in an answer.
+        self.backend.finish().await?;
+        Ok(model)
+    }
+}
+
+/// A header has come: finds the side that it belongs to, checks all that it promises, and makes room.
+fn begin<B: Backend>(
+    sides: &mut Vec<Side<B>>,
+    backend: &B,
+    file: &ModelFile,
+    header: &Header,
+) -> Result<Vec<(TensorInfo, bool)>> {
+    let continues = sides
+        .last()
+        .is_some_and(|side| side.shards.headers().len() < side.shards.count());
+    if !continues {
+        let (config, wanted) = match header.metadata.str("general.architecture")? {
+            "clip" => {
+                let config = VisionConfig::from_metadata(&header.metadata)?;
+                let wanted = vision_tensors(&config);
+                (SideConfig::Vision(config), wanted)
+            }
+            _ => {
+                let config = LlamaConfig::from_metadata(&header.metadata)?;
+                let wanted = llama_tensors(&config);
+                (SideConfig::Language(config), wanted)
+            }
+        };
+        if sides
+            .iter()
+            .any(|side| std::mem::discriminant(&side.config) == std::mem::discriminant(&config))
+        {
+            let reason =
+                "is a second model of its kind: a model is one language model and one vision side"
+                    .into();
+            return Err(Error::BadFile {
+                format: "GGUF",
+                reason,
+            });
+        }
+        let weights = Weights::new(backend.clone(), wanted);
+        sides.push(Side {
+            file: file.name.clone(),
+            config,
+            shards: Shards::new(),
+            weights,
+        });
+    }
+
+    let side = sides.last_mut().expect("there is a side");
+    side.shards.push(header.clone())?;
+    let mut tensors = Vec::new();
+    for info in &header.tensors {
+        let wanted = side.weights.begin(&info.name, info.ty, &info.shape)?;
+        if !wanted && matches!(side.config, SideConfig::Language(_)) && info.name.ends_with(".bias")
+        {
+            let reason = format!(
+                "tensor {} is a bias: language models with biases are not supported",
+                info.name
+            );
+            return Err(Error::BadFile {
+                format: "GGUF",
+                reason,
+            });
+        }
+        tensors.push((info.clone(), wanted));
+    }
+    if side.shards.headers().len() == side.shards.count() {
+        side.shards.check_complete()?;
+        side.weights.check_complete()?;
+    }
+    Ok(tensors)
+}

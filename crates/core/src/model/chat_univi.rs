@@ -1,0 +1,265 @@
+//! Chat-UniVi (arXiv 2311.08046): pictures and clips become a short list of embeddings, which stand in
+//! the prompt like words.
+
+use std::rc::Rc;
+
+use super::{
+    clip::{self, Clip},
+    llama::Llama,
+    merge::{self, Event, Trace},
+    projector::{self, Projector},
+    weights::{Wanted, Weights},
+};
+use crate::{
+    Backend, Error, Result,
+    config::{ClipConfig, VisionConfig},
+    image::{Preprocess, Rgb8, patches, preprocess},
+};
+
+/// Frames that go through the encoder at a time.
+const FRAME_BATCH: usize = 8;
+
+/// The eyes: encoder, merging, projector.
+pub struct Vision<B: Backend> {
+    backend: B,
+    config: VisionConfig,
+    clip: Clip<B>,
+    projector: Projector<B>,
+}
+
+/// What a visual was when it was shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VisualKind {
+    /// One picture.
+    Image,
+    /// Frames of a clip.
+    Video,
+}
+
+/// A picture or clip as the language model reads it. Cloning shares it.
+pub struct Visual<B: Backend>(Rc<Seen<B>>);
+
+struct Seen<B: Backend> {
+    backend: B,
+    kind: VisualKind,
+    /// `[tokens, width]`
+    embeds: B::Tensor,
+    grid: usize,
+    trace: Trace<B>,
+}
+
+/// A model: a language model, and the eyes if it has any.
+pub struct ChatUniVi<B: Backend> {
+    llama: Llama<B>,
+    vision: Option<Vision<B>>,
+}
+
+/// The tensors of a vision side.
+pub fn vision_tensors(config: &VisionConfig) -> Vec<Wanted> {
+    let mut wanted = clip::tensors(&config.clip);
+    wanted.extend(projector::tensors(
+        config.projector,
+        config.clip.width,
+        config.width,
+    ));
+    wanted
+}
+
+impl<B: Backend> ChatUniVi<B> {
+    /// A model of its two sides.
+    ///
+    /// # Errors
+    /// `BadMetadata` where the vision side was made for a language model of another width.
+    pub fn new(llama: Llama<B>, vision: Option<Vision<B>>) -> Result<ChatUniVi<B>> {
+        let width = llama.config().width;
+        if let Some(found) = vision
+            .as_ref()
+            .map(|vision| vision.config.width)
+            .filter(|&found| found != width)
+        {
+            let reason = format!(
+                "is {found}, but the language model is {width} wide: the files belong to different models"
+            );
+            return Err(Error::BadMetadata {
+                key: "clip.vision.projection_dim".into(),
+                reason,
+            });
+        }
+        Ok(ChatUniVi { llama, vision })
+    }
+
+    /// The language model.
+    pub fn llama(&self) -> &Llama<B> {
+        &self.llama
+    }
+
+    /// The eyes.
+    ///
+    /// # Errors
+    /// `BadRequest` where the model has none.
+    pub fn vision(&self) -> Result<&Vision<B>> {
+        let blind = || Error::BadRequest {
+            reason: "this model has no vision side: it can't look at images and videos".into(),
+        };
+        self.vision.as_ref().ok_or_else(blind)
+    }
+
+    /// Whether the model has eyes.
+    pub fn sees(&self) -> bool {
+        self.vision.is_some()
+    }
+}
+
+impl<B: Backend> Vision<B> {
+    /// Takes the vision side out of `weights`.
+    ///
+    /// # Errors
+    /// `MissingTensor`.
+    pub fn new(weights: &mut Weights<B>, config: &VisionConfig) -> Result<Vision<B>> {
+        Ok(Vision {
+            backend: weights.backend().clone(),
+            config: config.clone(),
+            clip: Clip::new(weights, &config.clip)?,
+            projector: Projector::new(weights, config.projector)?,
+        })
+    }
+
+    /// What the vision side is made of.
+    pub fn config(&self) -> &VisionConfig {
+        &self.config
+    }
+
+    /// What the encoder sees in pictures: features `[pictures * patches, c]`.
+    ///
+    /// # Errors
+    /// `BadImage`; or as [`Backend::read`].
+    pub async fn features(
+        &self,
+        pictures: impl IntoIterator<Item = Result<Rgb8>>,
+    ) -> Result<B::Tensor> {
+        let b = &self.backend;
+        let &ClipConfig {
+            image_px,
+            patch_px,
+            mean,
+            std,
+            ..
+        } = &self.config.clip;
+        let mut pictures = pictures.into_iter().peekable();
+        let mut features = Vec::new();
+        while pictures.peek().is_some() {
+            let mut rows = Vec::new();
+            for picture in pictures.by_ref().take(FRAME_BATCH) {
+                let planar = preprocess(
+                    &picture?,
+                    &Preprocess {
+                        size_px: image_px,
+                        mean,
+                        std,
+                    },
+                )?;
+                rows.extend(patches(&planar, image_px, patch_px));
+            }
+            let rows = b.tensor(&rows, 3 * patch_px * patch_px);
+            features.push(
+                self.clip
+                    .encode(&rows, b.shape(&rows)[0] / self.config.clip.patches()),
+            );
+            // One batch at a time: a slow device would take a long clip for a hang.
+            b.finish().await?;
+        }
+        if features.is_empty() {
+            return Err(Error::BadVideo {
+                reason: "it has no frames".into(),
+            });
+        }
+        Ok(b.concat(&features.iter().collect::<Vec<_>>()))
+    }
+
+    /// Looks at a picture.
+    ///
+    /// # Errors
+    /// `BadImage`; or as [`Backend::read`].
+    pub async fn image(&self, picture: &Rgb8) -> Result<Visual<B>> {
+        let features = self.features([Ok(picture.clone())]).await?;
+        self.visual(
+            VisualKind::Image,
+            merge::image(&self.backend, &features, &self.config.merge),
+        )
+        .await
+    }
+
+    /// Looks at the frames of a clip, chosen by [`sample_frames`](crate::frames::sample_frames). They are
+    /// taken as they are needed, [`Result`] by result, so that no more than a batch is held at a time.
+    ///
+    /// # Errors
+    /// `BadVideo` without frames; what the frames themselves bring; or as [`Backend::read`].
+    pub async fn video(&self, frames: impl IntoIterator<Item = Result<Rgb8>>) -> Result<Visual<B>> {
+        let features = self.features(frames).await?;
+        let count = self.backend.shape(&features)[0] / self.config.clip.patches();
+        let merged =
+            merge::video(&self.backend, &features, count, &self.config.merge, None).await?;
+        self.visual(VisualKind::Video, merged).await
+    }
+
+    async fn visual(&self, kind: VisualKind, merged: merge::Merged<B>) -> Result<Visual<B>> {
+        let embeds = self.projector.forward(&merged.tokens);
+        self.backend.finish().await?;
+        let (backend, grid) = (self.backend.clone(), self.config.clip.grid());
+        Ok(Visual(Rc::new(Seen {
+            backend,
+            kind,
+            embeds,
+            grid,
+            trace: merged.trace,
+        })))
+    }
+}
+
+impl<B: Backend> Clone for Visual<B> {
+    fn clone(&self) -> Self {
+        Visual(self.0.clone())
+    }
+}
+
+/// Whether it is the same look at the same thing.
+impl<B: Backend> PartialEq for Visual<B> {
+    fn eq(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl<B: Backend> Visual<B> {
+    /// Picture or clip.
+    pub fn kind(&self) -> VisualKind {
+        self.0.kind
+    }
+
+    /// Embeddings that it takes in a prompt.
+    pub fn tokens(&self) -> usize {
+        self.0.backend.shape(&self.0.embeds)[0]
+    }
+
+    /// `[tokens, width]`
+    pub fn embeds(&self) -> &B::Tensor {
+        &self.0.embeds
+    }
+
+    /// Patches in a row and in a column of each frame.
+    pub fn grid(&self) -> usize {
+        self.0.grid
+    }
+
+    /// The frames of each event, by their numbers among those that were shown. A picture is one event.
+    pub fn event_frames(&self) -> &[Vec<usize>] {
+        self.0.trace.event_frames()
+    }
+
+    /// Reads back which patch became part of which token.
+    ///
+    /// # Errors
+    /// As [`Backend::read`].
+    pub async fn events(&self) -> Result<Vec<Event>> {
+        self.0.trace.events(&self.0.backend).await
+    }
+}
