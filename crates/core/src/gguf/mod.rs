@@ -101,3 +101,6 @@ fn bad(reason: impl Into<String>) -> crate::Error {
         reason: reason.into(),
     }
 }
+
+#[cfg(test)]
+mod tests;
