@@ -134,7 +134,7 @@ impl GgmlType {
     /// # Errors
     /// [`Error::BadRequest`] where `numbers` is not a multiple of the block, or the result overflows.
     pub fn row_bytes(self, numbers: usize) -> Result<usize> {
-        let bytes = (numbers % self.block_len() == 0)
+        let bytes = numbers.is_multiple_of(self.block_len())
             .then(|| (numbers / self.block_len()).checked_mul(self.block_bytes()))
             .flatten();
         bytes.ok_or_else(|| Error::BadRequest {
@@ -153,7 +153,7 @@ impl GgmlType {
     /// [`GgmlType::row_bytes`].
     pub fn dequantize(self, bytes: &[u8], out: &mut [f32]) {
         assert!(
-            out.len() % self.block_len() == 0
+            out.len().is_multiple_of(self.block_len())
                 && out.len() / self.block_len() * self.block_bytes() == bytes.len(),
             "{} bytes of {} for {} numbers",
             bytes.len(),

@@ -751,7 +751,7 @@ fn tensor_size(dims: &[u64], ty: GgmlType) -> Result<u64, &'static str> {
     if dims.contains(&0) {
         return Err("a dimension is 0");
     }
-    if dims[0] % ty.block_len() as u64 != 0 {
+    if !dims[0].is_multiple_of(ty.block_len() as u64) {
         return Err("a row is not a whole number of blocks");
     }
     let elements = dims
