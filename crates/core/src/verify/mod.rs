@@ -4,13 +4,16 @@
 //! any subset and any values of the documented layouts can be checked, and reports one [`Case`]
 //! per comparison. The command line, the browser page and the tests all run these same functions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::de::DeserializeOwned;
 
-use crate::{Error, Result};
+use crate::{Backend, Error, Result};
 
 pub mod dpc_knn;
+pub mod gguf_models;
+pub mod gguf_raw;
+pub mod gguf_shards;
 pub mod merge;
 pub mod preprocess;
 pub mod sampling;
@@ -25,6 +28,41 @@ pub trait Fixtures {
 
     /// Every file below the root, as paths with `/`.
     fn list(&self) -> Vec<String>;
+
+    /// A real model, too large to lie among the fixtures, which name it by its length and
+    /// SHA-256 (hexadecimal). `None` where nobody said where models are.
+    ///
+    /// # Errors
+    /// `Io` where models are, but not this one: how to get it.
+    fn model(&self, bytes: u64, sha256: &str) -> Result<Option<Vec<u8>>> {
+        let _ = (bytes, sha256);
+        Ok(None)
+    }
+}
+
+/// The kinds of fixtures, quick ones first. A case's name begins with its kind.
+pub const KINDS: [&str; 7] = [
+    "sampling",
+    "preprocess",
+    "dpc_knn",
+    "merge",
+    "raw",
+    "models",
+    "shards",
+];
+
+/// Compares all fixtures of one of [`KINDS`]; an empty report where there are none.
+pub async fn check<B: Backend>(kind: &str, backend: &B, fixtures: &dyn Fixtures) -> Report {
+    match kind {
+        "sampling" => sampling::check(fixtures),
+        "preprocess" => preprocess::check(fixtures),
+        "dpc_knn" => dpc_knn::check(backend, fixtures).await,
+        "merge" => merge::check(backend, fixtures).await,
+        "raw" => gguf_raw::check(backend, fixtures).await,
+        "models" => gguf_models::check(backend, fixtures).await,
+        "shards" => gguf_shards::check(backend, fixtures).await,
+        _ => Report::default(),
+    }
 }
 
 /// One comparison with the reference.
@@ -210,7 +248,10 @@ pub enum Values {
 
 /// The tensors of a safetensors fixture, by name: shape, outermost dimension first, and values.
 #[derive(Debug, Clone, Default)]
-pub struct Tensors(BTreeMap<String, (Vec<usize>, Values)>);
+pub struct Tensors {
+    tensors: BTreeMap<String, (Vec<usize>, Values)>,
+    metadata: HashMap<String, String>,
+}
 
 impl Tensors {
     /// Reads a safetensors fixture.
@@ -245,12 +286,20 @@ impl Tensors {
             };
             tensors.insert(name.to_string(), (view.shape().to_vec(), values));
         }
-        Ok(Tensors(tensors))
+        let (_, header) =
+            safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| wrong(e.to_string()))?;
+        let metadata = header.metadata().clone().unwrap_or_default();
+        Ok(Tensors { tensors, metadata })
     }
 
     /// The names, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(String::as_str)
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// What the file says of itself under `key`.
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        self.metadata.get(key).map(String::as_str)
     }
 
     /// A tensor's shape.
@@ -295,7 +344,7 @@ impl Tensors {
     }
 
     fn get(&self, name: &str) -> Result<&(Vec<usize>, Values)> {
-        self.0
+        self.tensors
             .get(name)
             .ok_or_else(|| Error::MissingTensor { name: name.into() })
     }

@@ -1,0 +1,370 @@
+//! What the user may say.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Ask questions about images and videos: Chat-UniVi (arXiv 2311.08046) on the GPU or the CPU.
+#[derive(Debug, Parser)]
+#[command(
+    name = "univi",
+    version,
+    arg_required_else_help = true,
+    subcommand_required = true
+)]
+#[command(after_help = "\
+Exit codes:
+  0    all went well
+  1    something failed; one line on stderr says what and what helps
+  2    the command line makes no sense
+  130  interrupted with Ctrl-C
+
+Answers go to stdout, everything else to stderr.")]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Ask(AskArgs),
+    Chat(ChatArgs),
+    Verify(VerifyArgs),
+    Visualize(VisualizeArgs),
+}
+
+/// What computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DeviceChoice {
+    /// The GPU, or the CPU where there is none.
+    Auto,
+    /// The GPU (Vulkan, Metal or Direct3D 12); fails where there is none.
+    Gpu,
+    /// The CPU.
+    Cpu,
+}
+
+/// Which model, and where it runs.
+#[derive(Debug, Args)]
+pub struct ModelArgs {
+    /// The model: a folder with a manifest.json, the manifest, a GGUF file, or a split model's first file.
+    #[arg(long, short, value_name = "MODEL")]
+    pub model: PathBuf,
+    /// What computes.
+    #[arg(long, value_enum, default_value_t = DeviceChoice::Auto)]
+    pub device: DeviceChoice,
+    /// Tokens that a conversation may have, visual ones included [default: as the model says].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub context: Option<u32>,
+    /// The prompt template, in place of the model's own: simple, simpleqa, v1, or chat (the one inside a GGUF file).
+    #[arg(long, value_name = "NAME")]
+    pub template: Option<String>,
+    /// The system text, in place of the template's.
+    #[arg(long, value_name = "TEXT")]
+    pub system: Option<String>,
+}
+
+/// Which frames of a video are seen.
+#[derive(Debug, Clone, Args)]
+pub struct FrameArgs {
+    /// Where in each video to begin, in whole seconds.
+    #[arg(long, value_name = "S")]
+    pub start: Option<u32>,
+    /// Where in each video to end, in whole seconds.
+    #[arg(long, value_name = "S")]
+    pub end: Option<u32>,
+    /// Frames to look at per second of video [default: as the model says].
+    #[arg(long, value_name = "R", value_parser = positive)]
+    pub frame_rate: Option<f64>,
+    /// Frames to look at, at most [default: as the model says].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub max_frames: Option<u32>,
+}
+
+/// How the next word is chosen.
+#[derive(Debug, Clone, Args)]
+pub struct SamplingArgs {
+    /// Always take the likeliest token: the same answer every time.
+    #[arg(long, conflicts_with_all = ["temperature", "top_k", "top_p", "min_p", "seed"])]
+    pub greedy: bool,
+    /// Tokens of an answer, at most.
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_tokens: u32,
+    /// How freely to choose: 0 is greedy, 1 is as the model was trained [default: 0.2].
+    #[arg(long, value_name = "T", value_parser = not_negative)]
+    pub temperature: Option<f32>,
+    /// Choose among the N likeliest tokens only.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub top_k: Option<u32>,
+    /// Choose among the likeliest tokens that together have this probability.
+    #[arg(long, value_name = "P", value_parser = share)]
+    pub top_p: Option<f32>,
+    /// Choose among tokens at least this likely, as a share of the likeliest one's probability.
+    #[arg(long, value_name = "P", value_parser = share)]
+    pub min_p: Option<f32>,
+    /// Divide the scores of tokens seen before by this; 1 does nothing [default: 1].
+    #[arg(long, value_name = "X", value_parser = positive_f32)]
+    pub repetition_penalty: Option<f32>,
+    /// Where chance starts: the same seed gives the same answer on the same device [default: 0].
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+}
+
+/// Ask one question about images, videos, or nothing but words.
+///
+/// Images and videos stand before the question in the order of the command line.
+/// The answer is streamed to stdout.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  univi ask --model models/chat-univi-7b --image sheep.jpg \"How many sheep are there?\"
+  univi ask -m models/chat-univi-7b --video clip.mp4 --start 10 --end 30 --greedy \"What happens?\"
+  cat question.txt | univi ask -m SmolLM2-135M-Instruct.Q4_1.gguf --json -
+
+Videos: a folder of frames (one per second, in natural order of names), an animated GIF, or any file that ffmpeg reads.
+Exit codes: 0 answered, 1 failed, 2 wrong command line, 130 interrupted.")]
+pub struct AskArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub visuals: Visuals,
+    #[command(flatten)]
+    pub frames: FrameArgs,
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+    /// QUESTION is the whole prompt, with one <image> for each picture and for each frame of a video: a run of one
+    /// or two is pictures, a longer run is one video. No template is applied.
+    #[arg(long, conflicts_with_all = ["template", "system"])]
+    pub raw_prompt: bool,
+    /// Print one JSON object with the answer, usage and timings instead of streaming.
+    #[arg(long)]
+    pub json: bool,
+    /// The question; `-` reads it from stdin.
+    #[arg(value_name = "QUESTION")]
+    pub question: String,
+}
+
+/// Talk in several turns, with images and videos at any turn.
+///
+/// Reads one message per line, from the terminal or from a pipe. Ctrl-C stops an answer.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  univi chat --model models/chat-univi-7b
+  univi chat -m models/chat-univi-7b --image sheep.jpg
+  printf '/image sheep.jpg\\nWhat is this?\\nAnd what is behind it?\\n' | univi chat -m models/chat-univi-7b --greedy
+
+In the conversation:
+  /image FILE     show a picture with the next message
+  /video FILE     show a video (or a folder of frames) with the next message
+  /reset          start over
+  /save FILE      write the conversation as JSON
+  /help, /quit
+
+Exit codes: 0 ended by /quit or the end of input, 1 failed, 2 wrong command line.")]
+pub struct ChatArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub visuals: Visuals,
+    #[command(flatten)]
+    pub frames: FrameArgs,
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+}
+
+/// Check this machine against the reference's own outputs: one line per case with its error.
+///
+/// Runs every fixture that it finds under DIR. Fails where a case fails, and where there is none.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  univi verify --fixtures tests/fixtures --device gpu
+  univi verify --fixtures tests/fixtures --models models --filter smollm2
+  univi verify --fixtures tests/fixtures --device cpu --json > report.json
+
+Exit codes: 0 every case passed, 1 a case failed or none was found, 2 wrong command line, 130 interrupted.")]
+pub struct VerifyArgs {
+    /// Folder with `golden` and `gguf` fixtures, or one of the two itself.
+    #[arg(long, value_name = "DIR")]
+    pub fixtures: PathBuf,
+    /// Folder with the real models that fixtures name by SHA-256; `cargo xtask models` fills it.
+    #[arg(long, value_name = "DIR")]
+    pub models: Option<PathBuf>,
+    /// What computes.
+    #[arg(long, value_enum, default_value_t = DeviceChoice::Auto)]
+    pub device: DeviceChoice,
+    /// Run only cases whose `area/name` contains this.
+    #[arg(long, value_name = "TEXT")]
+    pub filter: Option<String>,
+    /// Print one JSON object with all cases instead of lines.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Draw which patches were merged into one token.
+///
+/// For a picture: the stages side by side over it. For a video: its events, their frames and times.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  univi visualize --model models/chat-univi-7b --image sheep.jpg --out merged.png
+  univi visualize -m models/chat-univi-7b --image sheep.jpg --stage 2 --out coarse.png
+  univi visualize -m models/chat-univi-7b --video clip.mp4 --max-frames 32 --out events.png
+
+Exit codes: 0 drawn, 1 failed, 2 wrong command line, 130 interrupted.")]
+#[command(group = clap::ArgGroup::new("visual").required(true).args(["image", "video"]))]
+pub struct VisualizeArgs {
+    /// The model whose vision tower looks: a folder with a manifest.json, or the manifest.
+    #[arg(long, short, value_name = "MODEL")]
+    pub model: PathBuf,
+    /// What computes.
+    #[arg(long, value_enum, default_value_t = DeviceChoice::Auto)]
+    pub device: DeviceChoice,
+    /// The picture to draw on.
+    #[arg(long, value_name = "FILE")]
+    pub image: Option<PathBuf>,
+    /// The video whose events are drawn: a file, an animated GIF, or a folder of frames.
+    #[arg(long, value_name = "FILE")]
+    pub video: Option<PathBuf>,
+    #[command(flatten)]
+    pub frames: FrameArgs,
+    /// Which stage of merging: 0 is fine, 2 is coarse.
+    #[arg(long, value_enum, default_value_t = StageChoice::All)]
+    pub stage: StageChoice,
+    /// Where the figure goes: a PNG file.
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+}
+
+/// Which stages of merging are drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StageChoice {
+    /// Spatial stage 0.
+    #[value(name = "0")]
+    Zero,
+    /// Spatial stage 1.
+    #[value(name = "1")]
+    One,
+    /// Spatial stage 2.
+    #[value(name = "2")]
+    Two,
+    /// All three.
+    All,
+}
+
+/// A picture or a video on the command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VisualPath {
+    /// `--image FILE`
+    Image(PathBuf),
+    /// `--video FILE`
+    Video(PathBuf),
+}
+
+/// Pictures and videos in the order in which they were given.
+#[derive(Debug, Clone, Default)]
+pub struct Visuals(pub Vec<VisualPath>);
+
+/// The two options as clap sees them; it loses their order among each other.
+#[derive(Debug, Args)]
+struct UnorderedVisuals {
+    /// A picture (PNG, JPEG, WebP, GIF or BMP); may be given several times.
+    #[arg(long, value_name = "FILE")]
+    image: Vec<PathBuf>,
+    /// A video: a file, an animated GIF, or a folder of frames; may be given several times.
+    #[arg(long, value_name = "FILE|DIR")]
+    video: Vec<PathBuf>,
+}
+
+impl Args for Visuals {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        UnorderedVisuals::augment_args(command)
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        UnorderedVisuals::augment_args_for_update(command)
+    }
+}
+
+impl clap::FromArgMatches for Visuals {
+    fn from_arg_matches(matches: &clap::ArgMatches) -> Result<Visuals, clap::Error> {
+        let given = |id: &str, visual: fn(PathBuf) -> VisualPath| -> Vec<(usize, VisualPath)> {
+            let indices = matches.indices_of(id).into_iter().flatten();
+            let paths = matches
+                .get_many::<PathBuf>(id)
+                .into_iter()
+                .flatten()
+                .cloned();
+            indices.zip(paths.map(visual)).collect()
+        };
+        let mut all = given("image", VisualPath::Image);
+        all.extend(given("video", VisualPath::Video));
+        all.sort_by_key(|&(index, _)| index);
+        Ok(Visuals(all.into_iter().map(|(_, visual)| visual).collect()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &clap::ArgMatches) -> Result<(), clap::Error> {
+        *self = Visuals::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+fn number(text: &str, expected: &str, fits: impl Fn(f64) -> bool) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|&n| fits(n))
+        .ok_or_else(|| format!("expected {expected}"))
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    number(text, "a number above 0", |n| n > 0.0 && n.is_finite())
+}
+
+fn positive_f32(text: &str) -> Result<f32, String> {
+    positive(text).map(|n| n as f32)
+}
+
+fn not_negative(text: &str) -> Result<f32, String> {
+    number(text, "a number of at least 0", |n| {
+        n >= 0.0 && n.is_finite()
+    })
+    .map(|n| n as f32)
+}
+
+fn share(text: &str) -> Result<f32, String> {
+    number(text, "a number above 0, up to 1", |n| n > 0.0 && n <= 1.0).map(|n| n as f32)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn visuals_keep_their_order() {
+        let line = [
+            "univi", "ask", "-m", "m", "--image", "a", "--video", "b", "--image", "c", "what?",
+        ];
+        let Command::Ask(ask) = Cli::parse_from(line).command else {
+            panic!("not ask")
+        };
+        let [a, b, c] = ["a", "b", "c"].map(PathBuf::from);
+        assert_eq!(
+            ask.visuals.0,
+            [
+                VisualPath::Image(a),
+                VisualPath::Video(b),
+                VisualPath::Image(c)
+            ]
+        );
+    }
+}

@@ -1,0 +1,208 @@
+//! `univi verify`: the self-test.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use sha2::{Digest, Sha256};
+use univi::{
+    Backend, Error, Result,
+    verify::{self, Case, Fixtures, Report},
+};
+
+use crate::{
+    args::VerifyArgs,
+    files, out,
+    progress::{Progress, Unit},
+};
+
+/// Runs the fixtures on `backend`, which is called `device`.
+///
+/// # Errors
+/// Where there are no fixtures at all; failed cases are told by the exit code.
+pub async fn run<B: Backend>(backend: &B, device: &str, args: &VerifyArgs) -> Result<ExitCode> {
+    let folder = Folder::new(&args.fixtures, args.models.clone())?;
+    let mut total = Report::default();
+    let mut progress = Progress::new("verifying", Unit::Items, verify::KINDS.len() as u64);
+    for kind in verify::KINDS {
+        let wanted = |name: &str| {
+            args.filter
+                .as_ref()
+                .is_none_or(|filter| name.contains(filter.as_str()))
+        };
+        if may_match(kind, args.filter.as_deref()) {
+            let mut report = verify::check(kind, backend, &folder).await;
+            report.cases.retain(|case| wanted(&case.name));
+            report.missing.retain(|name| wanted(name));
+            if !args.json {
+                progress.aside(|| {
+                    report
+                        .cases
+                        .iter()
+                        .try_for_each(|case| out::line(&line(case)))?;
+                    report
+                        .missing
+                        .iter()
+                        .try_for_each(|name| out::line(&format!("not run  {name}")))
+                })?;
+            }
+            total.extend(report);
+        }
+        progress.advance(1);
+    }
+    drop(progress);
+
+    let failed = total.failures().count();
+    let passed = total.cases.len() - failed;
+    let success = failed == 0 && passed > 0;
+    if args.json {
+        out::json(&serde_json::json!({
+            "device": device,
+            "passed": passed,
+            "failed": failed,
+            "not_run": total.missing.len(),
+            "success": success,
+            "cases": total.cases,
+            "missing": total.missing,
+        }))?;
+    } else {
+        if !total.missing.is_empty() {
+            out::line(&format!(
+                "{} not run: a file that they need is not there",
+                total.missing.len()
+            ))?;
+        }
+        out::line(&format!("{passed} passed, {failed} failed, on {device}"))?;
+    }
+    if total.cases.is_empty() {
+        let what = match &args.filter {
+            Some(filter) => format!("no fixture that can be run matches {filter:?}"),
+            None => "no fixtures that can be run; expected the folders `golden` and `gguf`, or one of them".to_string(),
+        };
+        return Err(Error::Io { reason: what }.in_file(files::name(&args.fixtures)));
+    }
+    Ok(if success {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Whether a case of this kind can match: where the filter names kinds, only those are run.
+fn may_match(kind: &str, filter: Option<&str>) -> bool {
+    let Some(filter) = filter else { return true };
+    let start = filter.split('/').next().unwrap_or_default();
+    let names = |kind: &str| kind.contains(start) || start.contains(kind);
+    names(kind) || !verify::KINDS.iter().any(|kind| names(kind))
+}
+
+/// `ok    preprocess/rgba crop  error 0 (<= 1)`
+fn line(case: &Case) -> String {
+    let verdict = if case.passed { "ok  " } else { "FAIL" };
+    let error = match (case.passed, case.error) {
+        (true, 0.0) if case.tolerance == 0.0 => "equal".to_string(),
+        (_, error) => format!("error {} (<= {})", short(error), short(case.tolerance)),
+    };
+    let detail = match case.passed {
+        true => String::new(),
+        false => format!(
+            ": {}",
+            case.detail.split_whitespace().collect::<Vec<_>>().join(" ")
+        ),
+    };
+    format!("{verdict}  {}  {error}{detail}", case.name)
+}
+
+/// Two digits of a number that may be tiny.
+fn short(x: f64) -> String {
+    match x {
+        _ if x == x.trunc() && x.abs() < 1e6 => format!("{x}"),
+        _ => format!("{x:.1e}").replace(".0e", "e"),
+    }
+}
+
+/// Fixtures below a folder of this machine.
+struct Folder {
+    root: PathBuf,
+    files: BTreeMap<String, PathBuf>,
+    models: Option<PathBuf>,
+}
+
+impl Folder {
+    fn new(root: &Path, models: Option<PathBuf>) -> Result<Folder> {
+        let mut files = BTreeMap::new();
+        collect(root, "", 0, &mut files)?;
+        if let Some(models) = &models {
+            files::list(models)?;
+        }
+        Ok(Folder {
+            root: root.to_owned(),
+            files,
+            models,
+        })
+    }
+}
+
+/// Folders inside folders that are looked into; deeper ones are a loop of links.
+const MAX_DEPTH: usize = 16;
+
+fn collect(
+    folder: &Path,
+    prefix: &str,
+    depth: usize,
+    found: &mut BTreeMap<String, PathBuf>,
+) -> Result<()> {
+    for path in files::list(folder)? {
+        let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+            continue;
+        };
+        let name = format!("{prefix}{name}");
+        if !path.is_dir() {
+            found.insert(name, path);
+        } else if depth < MAX_DEPTH {
+            collect(&path, &format!("{name}/"), depth + 1, found)?;
+        }
+    }
+    Ok(())
+}
+
+impl Fixtures for Folder {
+    fn read(&self, path: &str) -> Result<Vec<u8>> {
+        match self.files.get(path) {
+            Some(file) => files::read(file),
+            None => Err(Error::Io {
+                reason: "no such file".into(),
+            }
+            .in_file(files::name(&self.root.join(path)))),
+        }
+    }
+
+    fn list(&self) -> Vec<String> {
+        self.files.keys().cloned().collect()
+    }
+
+    fn model(&self, bytes: u64, sha256: &str) -> Result<Option<Vec<u8>>> {
+        let Some(models) = &self.models else {
+            return Ok(None);
+        };
+        let mut found = BTreeMap::new();
+        collect(models, "", 0, &mut found)?;
+        for path in found.values() {
+            if files::metadata(path)?.len() != bytes {
+                continue;
+            }
+            let data = files::read(path)?;
+            let digest = Sha256::digest(&data);
+            let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+            if digest.eq_ignore_ascii_case(sha256) {
+                return Ok(Some(data));
+            }
+        }
+        let reason = format!(
+            "no model of {bytes} bytes with SHA-256 {sha256}; `cargo xtask models` brings it there"
+        );
+        Err(Error::Io { reason }.in_file(files::name(models)))
+    }
+}

@@ -1,0 +1,366 @@
+//! Frames of a video: from a folder, an animation, or whatever ffmpeg reads.
+//!
+//! Frames are chosen by index, so that the same clip gives the same frames whoever decodes it,
+//! and each is cropped to what the model sees as soon as it is there: a long clip in high
+//! resolution needs the memory of one frame.
+
+use std::{
+    ffi::{OsStr, OsString},
+    io::{BufRead, BufReader, ErrorKind, Read},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use univi::{
+    Error, Result,
+    frames::{FrameOptions, sample_frames},
+    image::{Animation, Rgb8},
+};
+
+use crate::{
+    files,
+    progress::{Progress, Unit},
+};
+
+/// What of a folder counts as a frame.
+const PICTURES: [&str; 6] = ["png", "jpg", "jpeg", "webp", "gif", "bmp"];
+
+/// The chosen frames of a video, each the square that the model sees.
+pub struct Clip {
+    /// `[t]`: square pictures.
+    pub frames: Vec<Rgb8>,
+    /// `[t]`: when each appears, in seconds from the start of the video.
+    pub times_s: Vec<f64>,
+}
+
+/// Reads the frames that `options` choose, cropped to `size_px`.
+///
+/// A folder counts as one frame per second, in the natural order of names (`2.png` before
+/// `10.png`).
+///
+/// # Errors
+/// `BadVideo` for a video without frames or that can't be decoded, `BadRequest` for options that
+/// choose nothing, `Io` where a file can't be read or ffmpeg is not installed.
+pub fn read(path: &Path, options: &FrameOptions, size_px: usize) -> Result<Clip> {
+    let name = files::name(path);
+    let read = || {
+        if files::metadata(path)?.is_dir() {
+            return folder(path, options, size_px);
+        }
+        let mut start = Vec::new();
+        let file = std::fs::File::open(path).map_err(|e| files::io_error(path, &e))?;
+        file.take(16)
+            .read_to_end(&mut start)
+            .map_err(|e| files::io_error(path, &e))?;
+        if start.is_empty() {
+            return Err(bad("the file is empty".into()));
+        }
+        let is_webp = start.starts_with(b"RIFF")
+            && start.ends_with(b"WEBP") | (start.get(8..12) == Some(b"WEBP"));
+        match start.starts_with(b"GIF8") || is_webp {
+            true => animation(path, options, size_px),
+            false => ffmpeg(path, options, size_px),
+        }
+    };
+    read().map_err(|e| e.in_file(name))
+}
+
+fn bad(reason: String) -> Error {
+    Error::BadVideo { reason }
+}
+
+fn folder(path: &Path, options: &FrameOptions, size_px: usize) -> Result<Clip> {
+    let is_picture = |path: &PathBuf| {
+        let extension = path
+            .extension()
+            .and_then(OsStr::to_str)
+            .unwrap_or_default()
+            .to_ascii_lowercase();
+        let hidden = path
+            .file_name()
+            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        PICTURES.contains(&extension.as_str()) && !hidden
+    };
+    let mut pictures: Vec<PathBuf> = files::list(path)?.into_iter().filter(is_picture).collect();
+    alphanumeric_sort::sort_path_slice(&mut pictures);
+    if pictures.is_empty() {
+        return Err(bad(format!(
+            "the folder holds no frames; expected files ending in {}",
+            PICTURES.join(", ")
+        )));
+    }
+    let fps = 1.0;
+    let indices = sample_frames(pictures.len(), fps, options)?;
+    let mut progress = Progress::new(files::name(path), Unit::Items, indices.len() as u64);
+    let mut frames = Vec::with_capacity(indices.len());
+    for &index in &indices {
+        frames.push(files::picture(&pictures[index])?.crop(size_px)?);
+        progress.advance(1);
+    }
+    Ok(Clip {
+        frames,
+        times_s: indices.iter().map(|&i| i as f64 / fps).collect(),
+    })
+}
+
+fn animation(path: &Path, options: &FrameOptions, size_px: usize) -> Result<Clip> {
+    let animation = Animation::new(files::read(path)?)?;
+    let indices = sample_frames(animation.frame_count(), animation.fps(), options)?;
+    let frames = animation.frames(&indices)?;
+    let frames = frames
+        .iter()
+        .map(|frame| frame.crop(size_px))
+        .collect::<Result<_>>()?;
+    Ok(Clip {
+        frames,
+        times_s: indices.iter().map(|&i| animation.time_s(i)).collect(),
+    })
+}
+
+/// How ffprobe counts frames.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Count {
+    /// By packets: quick, and right for nearly every file.
+    Packets,
+    /// By decoding all of it.
+    Frames,
+}
+
+fn ffmpeg(path: &Path, options: &FrameOptions, size_px: usize) -> Result<Clip> {
+    for count in [Count::Packets, Count::Frames] {
+        let (frame_count, fps) = probe(path, count)?;
+        let indices = sample_frames(frame_count, fps, options)?;
+        let frames = decode(path, &indices, size_px)?;
+        if frames.len() == indices.len() {
+            return Ok(Clip {
+                frames,
+                times_s: indices.iter().map(|&i| i as f64 / fps).collect(),
+            });
+        }
+        // Fewer frames than packets: some can't be decoded. Choose among those that can.
+    }
+    Err(bad(
+        "ffmpeg decodes another number of frames each time; the file is damaged".into(),
+    ))
+}
+
+/// `(frames, frames per second)` of the first video stream.
+fn probe(path: &Path, count: Count) -> Result<(usize, f64)> {
+    /// What ffprobe prints.
+    #[derive(serde::Deserialize)]
+    struct Probe {
+        #[serde(default)]
+        streams: Vec<Stream>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Stream {
+        #[serde(default)]
+        avg_frame_rate: String,
+        #[serde(default)]
+        r_frame_rate: String,
+        nb_read_packets: Option<String>,
+        nb_read_frames: Option<String>,
+    }
+    let mut command = Command::new("ffprobe");
+    command.args([
+        "-v",
+        "error",
+        "-protocol_whitelist",
+        "file",
+        "-select_streams",
+        "V:0",
+    ]);
+    command.arg(match count {
+        Count::Packets => "-count_packets",
+        Count::Frames => "-count_frames",
+    });
+    command.args([
+        "-show_entries",
+        "stream=avg_frame_rate,r_frame_rate,nb_read_packets,nb_read_frames",
+    ]);
+    command.args(["-of", "json", "-i"]).arg(input(path));
+    let mut json = Vec::new();
+    run(command, |stdout| {
+        stdout
+            .read_to_end(&mut json)
+            .map(drop)
+            .map_err(|e| files::io_error(path, &e))
+    })?;
+    let probe: Probe = serde_json::from_slice(&json)
+        .map_err(|e| bad(format!("ffprobe's answer is unreadable: {e}")))?;
+    let Some(stream) = probe.streams.first() else {
+        return Err(bad("it holds no video stream".into()));
+    };
+    let frames = stream
+        .nb_read_frames
+        .as_ref()
+        .or(stream.nb_read_packets.as_ref());
+    let frames = frames.and_then(|n| n.parse().ok()).unwrap_or(0);
+    let fps = rate(&stream.avg_frame_rate).or_else(|| rate(&stream.r_frame_rate));
+    let fps = fps.ok_or_else(|| bad("it does not tell its frames per second".into()))?;
+    Ok((frames, fps))
+}
+
+/// `30000/1001` as a number.
+fn rate(fraction: &str) -> Option<f64> {
+    let (numerator, denominator) = fraction.split_once('/')?;
+    let rate = numerator.parse::<f64>().ok()? / denominator.parse::<f64>().ok()?;
+    (rate.is_finite() && rate > 0.0).then_some(rate)
+}
+
+/// The frames at `indices` (rising), cropped; fewer where the file ends before.
+fn decode(path: &Path, indices: &[usize], size_px: usize) -> Result<Vec<Rgb8>> {
+    let chosen: Vec<String> = indices.iter().map(|i| format!("eq(n,{i})")).collect();
+    // New times, evenly spaced, keep ffmpeg from repeating or dropping frames to hold a rate.
+    let filter = format!("select='{}',setpts=N/(25*TB)", chosen.join("+"));
+    let mut command = Command::new("ffmpeg");
+    command
+        .args([
+            "-v",
+            "error",
+            "-nostdin",
+            "-protocol_whitelist",
+            "file",
+            "-i",
+        ])
+        .arg(input(path));
+    command.args([
+        "-map",
+        "0:V:0",
+        "-vf",
+        &filter,
+        "-r",
+        "25",
+        "-frames:v",
+        &indices.len().to_string(),
+    ]);
+    command.args([
+        "-f",
+        "image2pipe",
+        "-c:v",
+        "ppm",
+        "-pix_fmt",
+        "rgb24",
+        "-protocol_whitelist",
+        "pipe",
+        "pipe:1",
+    ]);
+    let mut progress = Progress::new(files::name(path), Unit::Items, indices.len() as u64);
+    let mut frames = Vec::with_capacity(indices.len());
+    run(command, |stdout| {
+        let mut stdout = BufReader::new(stdout);
+        while let Some(frame) = read_ppm(&mut stdout)? {
+            frames.push(frame.crop(size_px)?);
+            progress.advance(1);
+        }
+        Ok(())
+    })?;
+    Ok(frames)
+}
+
+/// The file as ffmpeg's tools understand it whatever its name is.
+fn input(path: &Path) -> OsString {
+    let mut url = OsString::from("file:");
+    url.push(path);
+    url
+}
+
+/// One picture of a stream of binary PPMs with 8 bits per channel; `None` at its end.
+fn read_ppm(stream: &mut impl BufRead) -> Result<Option<Rgb8>> {
+    let broken = |reason: String| bad(format!("ffmpeg's output is broken: {reason}"));
+    let mut field = || -> Result<Option<String>> {
+        let mut bytes = Vec::new();
+        let read = stream.by_ref().take(32).read_until(b'\n', &mut bytes);
+        let read = read.map_err(|e| broken(e.to_string()))?;
+        Ok((read > 0).then(|| String::from_utf8_lossy(&bytes).trim_end().to_owned()))
+    };
+    let Some(magic) = field()? else {
+        return Ok(None);
+    };
+    let size = field()?.unwrap_or_default();
+    let depth = field()?.unwrap_or_default();
+    let size_px = size
+        .split_once(' ')
+        .and_then(|(w, h)| Some((w.parse::<usize>().ok()?, h.parse::<usize>().ok()?)));
+    let (Some((width, height)), "P6", "255") = (size_px, &magic[..], &depth[..]) else {
+        return Err(broken(format!(
+            "a picture begins with {magic:?}, {size:?}, {depth:?}"
+        )));
+    };
+    let bytes = width
+        .checked_mul(height)
+        .filter(|&n| n as u64 <= univi::image::MAX_PIXELS)
+        .map(|n| n * 3);
+    let bytes =
+        bytes.ok_or_else(|| bad(format!("frames of {width} x {height} pixels are too large")))?;
+    let mut pixels = Vec::new();
+    let read = stream
+        .take(bytes as u64)
+        .read_to_end(&mut pixels)
+        .map_err(|e| broken(e.to_string()))?;
+    if read < bytes {
+        return Err(broken(format!("{read} of {bytes} bytes of a picture")));
+    }
+    Rgb8::new(width, height, pixels).map(Some)
+}
+
+/// Ends the child when it is no longer needed, however that comes.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail only where the child has ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Runs one of ffmpeg's tools and hands its output to `take`.
+fn run(mut command: Command, take: impl FnOnce(&mut dyn Read) -> Result<()>) -> Result<()> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut child = Running(child.map_err(|e| match e.kind() {
+        ErrorKind::NotFound => bad(format!(
+            "{program} is needed to read it and is not installed: install ffmpeg (`apt install ffmpeg`, \
+             `brew install ffmpeg`, `winget install ffmpeg`), or give a folder of frames or an animated GIF"
+        )),
+        _ => bad(format!("{program} can't be started: {e}")),
+    })?);
+    // Read aside, so that a talkative decoder is not held up by a full pipe.
+    let stderr = child.0.stderr.take().map(|mut stderr| {
+        std::thread::spawn(move || {
+            let mut said = Vec::new();
+            let _ = stderr.by_ref().take(4096).read_to_end(&mut said);
+            let _ = std::io::copy(&mut stderr, &mut std::io::sink());
+            String::from_utf8_lossy(&said).into_owned()
+        })
+    });
+    let mut stdout = child
+        .0
+        .stdout
+        .take()
+        .ok_or_else(|| bad(format!("{program} has no output")))?;
+    let taken = take(&mut stdout);
+    drop(stdout);
+    taken?;
+    let status = child
+        .0
+        .wait()
+        .map_err(|e| bad(format!("{program} was lost: {e}")))?;
+    if !status.success() {
+        let said = stderr
+            .and_then(|thread| thread.join().ok())
+            .unwrap_or_default();
+        let first = said
+            .lines()
+            .rev()
+            .find(|line| !line.trim().is_empty())
+            .unwrap_or("it says nothing");
+        return Err(bad(format!("{program} can't read it: {}", first.trim())));
+    }
+    Ok(())
+}
