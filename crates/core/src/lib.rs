@@ -9,6 +9,7 @@ pub mod frames;
 pub mod gguf;
 pub mod image;
 pub mod loader;
+pub mod manifest;
 pub mod model;
 pub mod verify;
 
