@@ -1,6 +1,15 @@
 //! Shared by the tests beside this crate.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use sha2::{Digest, Sha256};
+use univi::{
+    Error, Result,
+    verify::{Fixtures, Report},
+};
 
 /// The fixtures: the folder that `UNIVI_FIXTURES` names, else the one in this repository.
 pub fn fixtures() -> PathBuf {
@@ -20,4 +29,92 @@ pub fn files_in(folder: &Path, suffix: &str) -> Vec<PathBuf> {
     files.retain(|path| path.is_file() && path.to_string_lossy().ends_with(suffix));
     files.sort();
     files
+}
+
+/// The fixtures as [`univi::verify`] reads them.
+pub fn folder() -> Folder {
+    Folder { root: fixtures() }
+}
+
+/// A folder of fixtures.
+pub struct Folder {
+    root: PathBuf,
+}
+
+impl Fixtures for Folder {
+    fn read(&self, path: &str) -> Result<Vec<u8>> {
+        let file = self.root.join(path);
+        std::fs::read(&file).map_err(|e| Error::Io {
+            reason: format!("{}: {e}", file.display()),
+        })
+    }
+
+    fn list(&self) -> Vec<String> {
+        let (mut files, mut folders) = (Vec::new(), vec![self.root.clone()]);
+        while let Some(folder) = folders.pop() {
+            let entries =
+                std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+            for path in entries.map(|entry| entry.unwrap().path()) {
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    let inside = path.strip_prefix(&self.root).unwrap();
+                    files.push(inside.to_str().unwrap().replace('\\', "/"));
+                }
+            }
+        }
+        files.sort();
+        files
+    }
+
+    /// Models are where `UNIVI_MODELS` says, else in this repository's `models`.
+    fn model(&self, bytes: u64, sha256: &str) -> Result<Option<Vec<u8>>> {
+        let models = match std::env::var_os("UNIVI_MODELS") {
+            Some(folder) => PathBuf::from(folder),
+            None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../models"),
+        };
+        let entries = std::fs::read_dir(&models).into_iter().flatten().flatten();
+        for path in entries.map(|entry| entry.path()) {
+            let length = std::fs::metadata(&path).map_or(0, |m| m.len());
+            if length == bytes {
+                let mut file = Vec::new();
+                let read = std::fs::File::open(&path).and_then(|mut f| f.read_to_end(&mut file));
+                let hash = Sha256::digest(&file);
+                let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+                if read.is_ok() && hash == sha256 {
+                    return Ok(Some(file));
+                }
+            }
+        }
+        Err(Error::Io {
+            reason: format!(
+                "{}: the model of SHA-256 {sha256} is not there; `cargo xtask models` brings it",
+                models.display()
+            ),
+        })
+    }
+}
+
+/// Demands that a report passed in full, and that it made at least `cases` comparisons: a run
+/// that found no fixtures has shown nothing.
+///
+/// # Panics
+/// Otherwise.
+pub fn assert_report(report: &Report, cases: usize) {
+    let failures: Vec<String> = report
+        .failures()
+        .map(|case| {
+            format!(
+                "{}: error {}, tolerance {}. {}",
+                case.name, case.error, case.tolerance, case.detail
+            )
+        })
+        .collect();
+    assert!(failures.is_empty(), "{failures:#?}");
+    assert!(report.missing.is_empty(), "{:#?}", report.missing);
+    assert!(
+        report.cases.len() >= cases,
+        "{} comparisons were made, at least {cases} were expected: are the fixtures there?",
+        report.cases.len()
+    );
 }

@@ -67,7 +67,7 @@ impl Rgb8 {
     /// # Errors
     /// `BadImage` where the sizes contradict each other, or a side is 0.
     pub fn from_rgba(width_px: usize, height_px: usize, rgba: &[u8]) -> Result<Rgb8> {
-        if rgba.len() % 4 != 0 {
+        if !rgba.len().is_multiple_of(4) {
             return Err(bad(format!(
                 "{} bytes are not a whole number of RGBA pixels",
                 rgba.len()

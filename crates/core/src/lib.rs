@@ -7,14 +7,15 @@ pub mod cpu;
 mod error;
 pub mod frames;
 pub mod gguf;
-pub mod gpu;
 pub mod image;
 pub mod loader;
 pub mod manifest;
 pub mod model;
+pub mod prompt;
+pub mod sampler;
+pub mod tokenizer;
 pub mod verify;
 
 pub use backend::Backend;
 pub use cpu::Cpu;
 pub use error::{Error, Result};
-pub use gpu::Gpu;

@@ -16,7 +16,9 @@ pub mod gguf_raw;
 pub mod gguf_shards;
 pub mod merge;
 pub mod preprocess;
+pub mod prompt;
 pub mod sampling;
+pub mod tokenizer;
 
 /// Where fixtures come from: a folder, or what a page fetched.
 pub trait Fixtures {
@@ -41,9 +43,11 @@ pub trait Fixtures {
 }
 
 /// The kinds of fixtures, quick ones first. A case's name begins with its kind.
-pub const KINDS: [&str; 7] = [
+pub const KINDS: [&str; 9] = [
     "sampling",
     "preprocess",
+    "tokenizer",
+    "prompt",
     "dpc_knn",
     "merge",
     "raw",
@@ -56,6 +60,8 @@ pub async fn check<B: Backend>(kind: &str, backend: &B, fixtures: &dyn Fixtures)
     match kind {
         "sampling" => sampling::check(fixtures),
         "preprocess" => preprocess::check(fixtures),
+        "tokenizer" => tokenizer::check(fixtures),
+        "prompt" => prompt::check(fixtures),
         "dpc_knn" => dpc_knn::check(backend, fixtures).await,
         "merge" => merge::check(backend, fixtures).await,
         "raw" => gguf_raw::check(backend, fixtures).await,

@@ -37,7 +37,9 @@ pub fn check(fixtures: &dyn Fixtures) -> Report {
     let mut report = Report::default();
     for root in folders_with(fixtures, "preprocess/index.json") {
         let folder = format!("{root}preprocess/");
-        report.attempt(&folder, |report| check_folder(fixtures, &folder, report));
+        report.attempt("preprocess", |report| {
+            check_folder(fixtures, &folder, report)
+        });
     }
     report
 }
@@ -48,7 +50,7 @@ fn check_folder(fixtures: &dyn Fixtures, folder: &str, report: &mut Report) -> R
     let options = Preprocess::from_json(&fixtures.read(&config)?)?;
     let samples = Tensors::read(fixtures, &format!("{folder}pixel_values.safetensors"))?;
     for picture in &index.images {
-        let name = format!("{folder}{}", picture.name);
+        let name = format!("preprocess/{}", picture.name);
         report.attempt(&name, |report| {
             let input = Rgb8::decode(&fixtures.read(&format!("{folder}{}", picture.file))?)?;
             report.equal(
@@ -105,7 +107,7 @@ fn check_folder(fixtures: &dyn Fixtures, folder: &str, report: &mut Report) -> R
                     .flat_map(|(_, row)| row.iter().step_by(index.stride).copied())
                     .collect();
                 report.close(
-                    format!("{folder}{tensor}"),
+                    format!("preprocess/{tensor}"),
                     &sampled,
                     samples.f32(tensor)?,
                     PIXEL_TOLERANCE,

@@ -43,10 +43,10 @@ pub fn check(fixtures: &dyn Fixtures) -> Report {
     let mut report = Report::default();
     for root in folders_with(fixtures, "sampling/frame_indices.json") {
         let path = format!("{root}sampling/frame_indices.json");
-        report.attempt(&path, |report| {
+        report.attempt("sampling", |report| {
             let rows: Vec<Row> = read_json(fixtures, &path)?;
             for (i, row) in rows.iter().enumerate() {
-                let name = format!("{root}sampling row {i}");
+                let name = format!("sampling/row {i}");
                 report.attempt(&name, |report| check_row(row, &name, report));
             }
             Ok(())

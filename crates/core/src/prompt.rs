@@ -1,0 +1,589 @@
+//! Conversations to prompts, and answers out of what a model generates.
+//!
+//! ```text
+//! Conversation ──┐
+//!                ├─> Prompt (texts and visuals in order) ── encode ──> Slots (token ids and visuals)
+//! raw `<image>` ─┘
+//! ```
+
+use std::fmt::Write as _;
+
+use minijinja::{Environment, context, syntax::SyntaxConfig, value::Serde};
+
+use crate::{
+    Error, Result,
+    gguf::Metadata,
+    tokenizer::{EncodeOptions, Tokenizer},
+};
+
+/// Where a visual stands in a raw prompt: once per picture, once per frame of a clip.
+pub const IMAGE_MARKER: &str = "<image>";
+
+/// Around a visual, for models trained with them (`mm_use_im_start_end`).
+pub const IM_START: &str = "<im_start>";
+/// Behind a visual, for models trained with them.
+pub const IM_END: &str = "<im_end>";
+
+/// Metadata key: the name of a built-in [`Template`].
+pub const TEMPLATE_KEY: &str = "univi.template";
+/// Metadata key: whether [`IM_START`] and [`IM_END`] stand around visuals.
+pub const WRAPS_VISUALS_KEY: &str = "univi.use_im_start_end";
+/// Metadata key of GGUF files: the model's own Jinja template.
+pub const CHAT_TEMPLATE_KEY: &str = "tokenizer.chat_template";
+
+/// Something to look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Visual {
+    /// One picture.
+    Image,
+    /// A clip.
+    Video {
+        /// How many of its frames are looked at.
+        frames: usize,
+    },
+}
+
+/// A part of what a user says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// Words. An `<image>` in them is five letters between two brackets.
+    Text(String),
+    /// Something to look at.
+    Visual(Visual),
+}
+
+/// What the user says, and what the model answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Turn {
+    /// Words and visuals in their order.
+    pub parts: Vec<Part>,
+    /// The answer; `None` where it is the model's turn.
+    pub answer: Option<String>,
+}
+
+/// A conversation, in full.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Conversation {
+    /// How it is written down.
+    pub template: Template,
+    /// Instead of the template's own system text.
+    pub system: Option<String>,
+    /// Whether [`IM_START`] and [`IM_END`] stand around visuals.
+    pub wraps_visuals: bool,
+    /// All turns so far.
+    pub turns: Vec<Turn>,
+}
+
+/// How a conversation is written down.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Template {
+    /// The default of Chat-UniVi: `Human` and `Assistant`, parted by `###`, after a greeting.
+    Simple,
+    /// As `Simple`, for questions with short answers.
+    SimpleQa,
+    /// Vicuna's: `USER` and `ASSISTANT`, answers end with `</s>`.
+    V1,
+    /// The model's own.
+    Jinja(ChatTemplate),
+}
+
+/// A template in the reference's terms.
+struct Layout {
+    system: &'static str,
+    roles: [&'static str; 2],
+    /// An exchange that every conversation begins with.
+    example: Option<[&'static str; 2]>,
+    /// What follows a message of the user, and one of the model.
+    separators: [&'static str; 2],
+}
+
+impl Template {
+    /// A built-in template by the name that the reference gives it.
+    ///
+    /// # Errors
+    /// `BadRequest` for another name.
+    pub fn from_name(name: &str) -> Result<Template> {
+        match name {
+            "simple" | "default" => Ok(Template::Simple),
+            "simpleqa" => Ok(Template::SimpleQa),
+            "v1" => Ok(Template::V1),
+            other => Err(Error::BadRequest {
+                reason: format!(
+                    "there is no template {other:?}; there are simple, simpleqa and v1"
+                ),
+            }),
+        }
+    }
+
+    /// The template that a model's metadata asks for: a built-in one by name, or its own; `None`
+    /// where it asks for none.
+    ///
+    /// # Errors
+    /// `BadMetadata` where the keys are of the wrong type or name nothing, `Tokenizer` for a
+    /// Jinja template that can't be read.
+    pub fn from_metadata(metadata: &Metadata, tokenizer: &Tokenizer) -> Result<Option<Template>> {
+        if let Some(name) = metadata.opt_str(TEMPLATE_KEY)? {
+            let template = Template::from_name(name).map_err(|e| Error::BadMetadata {
+                key: TEMPLATE_KEY.into(),
+                reason: e.to_string(),
+            });
+            return template.map(Some);
+        }
+        let Some(source) = metadata.opt_str(CHAT_TEMPLATE_KEY)? else {
+            return Ok(None);
+        };
+        ChatTemplate::new(source, tokenizer).map(|t| Some(Template::Jinja(t)))
+    }
+
+    /// What ends an answer when the model generates it as text.
+    pub fn stop(&self) -> Option<&'static str> {
+        self.layout().map(|layout| layout.separators[1])
+    }
+
+    fn layout(&self) -> Option<Layout> {
+        match self {
+            Template::Simple => Some(Layout {
+                system: "A chat between a curious human and an artificial intelligence assistant. \
+                    The assistant gives helpful, detailed, and polite answers to the human's questions.",
+                roles: ["Human", "Assistant"],
+                example: Some(["Hi!", "Hi there! How can I help you today?"]),
+                separators: ["###", "###"],
+            }),
+            // Two blanks before the last sentence, as the model was trained.
+            Template::SimpleQa => Some(Layout {
+                system: "A chat between a curious human and an artificial intelligence assistant. \
+                    The assistant gives helpful, detailed, and polite answers to the human's questions.  \
+                    If you don't know the answer to a question, please don't share false information.",
+                roles: ["Human", "Assistant"],
+                example: Some([
+                    "Is there a snowboard in the image?",
+                    "Yes, there is a snowboard in the image, and the person is riding it down a \
+                    snow-covered slope.",
+                ]),
+                separators: ["###", "###"],
+            }),
+            Template::V1 => Some(Layout {
+                system: "A chat between a curious user and an artificial intelligence assistant. \
+                    The assistant gives helpful, detailed, and polite answers to the user's questions.",
+                roles: ["USER", "ASSISTANT"],
+                example: None,
+                separators: [" ", "</s>"],
+            }),
+            Template::Jinja(_) => None,
+        }
+    }
+}
+
+/// A piece of a prompt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece {
+    /// Text, tokenized on its own.
+    Text(String),
+    /// The visual of this index.
+    Visual(usize),
+}
+
+/// A conversation written down.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Prompt {
+    /// Texts and visuals in their order.
+    pub pieces: Vec<Piece>,
+    /// What [`Piece::Visual`] counts.
+    pub visuals: Vec<Visual>,
+}
+
+/// A piece of a prompt as the model takes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Slot {
+    /// Rows of the embedding table.
+    Tokens(Vec<u32>),
+    /// The merged tokens of the visual of this index.
+    Visual(usize),
+}
+
+impl Conversation {
+    /// Writes the conversation down, ready for the model's next answer.
+    ///
+    /// Each visual stands where its turn put it, followed by a line break, and all text stays.
+    /// Source: the reference's `Conversation.get_prompt`.
+    ///
+    /// # Errors
+    /// `Tokenizer` where a Jinja template refuses the conversation.
+    pub fn prompt(&self) -> Result<Prompt> {
+        match (&self.template, self.template.layout()) {
+            (_, Some(layout)) => Ok(self.laid_out(&layout)),
+            (Template::Jinja(template), None) => self.rendered(template),
+            (_, None) => unreachable!("every template but Jinja has a layout"),
+        }
+    }
+
+    fn laid_out(&self, layout: &Layout) -> Prompt {
+        let mut prompt = Prompt::default();
+        let [user, model] = layout.roles;
+        let [after_user, after_model] = layout.separators;
+        prompt.push_text(self.system.as_deref().unwrap_or(layout.system));
+        prompt.push_text(after_user);
+        if let Some([question, answer]) = layout.example {
+            prompt.push_text(&format!(
+                "{user}: {question}{after_user}{model}: {answer}{after_model}"
+            ));
+        }
+        for turn in &self.turns {
+            prompt.push_text(&format!("{user}: "));
+            self.push_parts(&turn.parts, &mut prompt);
+            prompt.push_text(&format!("{after_user}{model}:"));
+            // The reference takes an empty answer for one that is yet to come.
+            if let Some(answer) = turn.answer.as_deref().filter(|a| !a.is_empty()) {
+                prompt.push_text(&format!(" {answer}{after_model}"));
+            }
+        }
+        prompt
+    }
+
+    fn push_parts(&self, parts: &[Part], prompt: &mut Prompt) {
+        for part in parts {
+            match part {
+                Part::Text(text) => prompt.push_text(text),
+                Part::Visual(visual) => {
+                    let (before, after) = match self.wraps_visuals {
+                        true => (IM_START, IM_END),
+                        false => ("", ""),
+                    };
+                    prompt.push_text(before);
+                    prompt.push_visual(*visual);
+                    prompt.push_text(after);
+                    prompt.push_text("\n");
+                }
+            }
+        }
+    }
+
+    /// A template sees text only, so a mark that occurs nowhere else stands for each visual while
+    /// it is rendered.
+    fn rendered(&self, template: &ChatTemplate) -> Result<Prompt> {
+        let mut mark = '\u{10fffd}'.to_string();
+        let says = |text: &str, mark: &str| text.contains(mark);
+        while self.turns.iter().any(|turn| {
+            let asked = turn.parts.iter().any(|part| match part {
+                Part::Text(text) => says(text, &mark),
+                Part::Visual(_) => false,
+            });
+            asked || turn.answer.as_deref().is_some_and(|a| says(a, &mark))
+        }) || self.system.as_deref().is_some_and(|s| says(s, &mark))
+        {
+            mark.push('\u{10fffd}');
+        }
+
+        let mut asked = Prompt::default();
+        let mut messages = Vec::new();
+        if let Some(system) = &self.system {
+            messages.push(Message::new("system", system.clone()));
+        }
+        for turn in &self.turns {
+            let mut part = Prompt::default();
+            self.push_parts(&turn.parts, &mut part);
+            let mut content = String::new();
+            for piece in part.pieces {
+                match piece {
+                    Piece::Text(text) => content.push_str(&text),
+                    Piece::Visual(_) => content.push_str(&mark),
+                }
+            }
+            asked.visuals.extend(part.visuals);
+            messages.push(Message::new("user", content));
+            if let Some(answer) = &turn.answer {
+                messages.push(Message::new("assistant", answer.clone()));
+            }
+        }
+
+        let rendered = template.render(&messages)?;
+        let mut prompt = Prompt::default();
+        let mut visuals = asked.visuals.into_iter();
+        for (i, text) in rendered.split(&mark).enumerate() {
+            if i > 0 {
+                let visual = visuals.next();
+                prompt.push_visual(visual.ok_or_else(|| unusable("repeats what a user said"))?);
+            }
+            prompt.push_text(text);
+        }
+        match visuals.next() {
+            None => Ok(prompt),
+            Some(_) => Err(unusable("leaves out what a user said")),
+        }
+    }
+}
+
+impl Prompt {
+    /// Reads a raw prompt, in which each [`IMAGE_MARKER`] is a picture or a frame.
+    ///
+    /// One or two markers in a row are that many pictures, three and more are one clip, as in the
+    /// reference; only [`Conversation`] can tell a clip of two frames.
+    pub fn parse(raw: &str) -> Prompt {
+        let mut prompt = Prompt::default();
+        let mut run = 0;
+        for (i, text) in raw.split(IMAGE_MARKER).enumerate() {
+            run += usize::from(i > 0);
+            if !text.is_empty() {
+                prompt.push_run(std::mem::take(&mut run));
+                prompt.push_text(text);
+            }
+        }
+        prompt.push_run(run);
+        prompt
+    }
+
+    fn push_run(&mut self, markers: usize) {
+        match markers {
+            0..=2 => (0..markers).for_each(|_| self.push_visual(Visual::Image)),
+            frames => self.push_visual(Visual::Video { frames }),
+        }
+    }
+
+    fn push_text(&mut self, text: &str) {
+        match self.pieces.last_mut() {
+            _ if text.is_empty() => {}
+            Some(Piece::Text(last)) => last.push_str(text),
+            _ => self.pieces.push(Piece::Text(text.to_string())),
+        }
+    }
+
+    fn push_visual(&mut self, visual: Visual) {
+        self.pieces.push(Piece::Visual(self.visuals.len()));
+        self.visuals.push(visual);
+    }
+
+    /// The raw prompt.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        for piece in &self.pieces {
+            match piece {
+                Piece::Text(piece) => text.push_str(piece),
+                Piece::Visual(i) => {
+                    let markers = match self.visuals[*i] {
+                        Visual::Image => 1,
+                        Visual::Video { frames } => frames,
+                    };
+                    text.push_str(&IMAGE_MARKER.repeat(markers));
+                }
+            }
+        }
+        text
+    }
+
+    /// What the reference makes of a prompt whose visuals are parted by text: what stands before
+    /// the first visual is repeated before each group of neighbours, and the text between groups
+    /// is lost. Of use only to compare with it.
+    pub fn with_reference_fault(&self) -> Prompt {
+        let is_visual = |piece: &Piece| matches!(piece, Piece::Visual(_));
+        let Some(first) = self.pieces.iter().position(is_visual) else {
+            return self.clone();
+        };
+        let last = self.pieces.iter().rposition(is_visual).unwrap_or(first);
+        let mut pieces = Vec::new();
+        for group in self.pieces[first..=last].split(|piece| !is_visual(piece)) {
+            pieces.extend_from_slice(&self.pieces[..first]);
+            pieces.extend_from_slice(group);
+        }
+        pieces.extend_from_slice(&self.pieces[last + 1..]);
+        Prompt {
+            pieces,
+            visuals: self.visuals.clone(),
+        }
+    }
+
+    /// Token ids and visuals in their order. Each text is tokenized on its own, with the space
+    /// that the vocabulary puts in front of a text; a begin token stands at the very front, once.
+    ///
+    /// Source: the reference's `tokenizer_image_token`.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode(&self, tokenizer: &Tokenizer) -> Result<Vec<Slot>> {
+        let mut slots = Vec::with_capacity(self.pieces.len() + 1);
+        for piece in &self.pieces {
+            slots.push(match piece {
+                Piece::Text(text) => Slot::Tokens(tokenizer.encode(text, EncodeOptions::PIECE)?),
+                Piece::Visual(i) => Slot::Visual(*i),
+            });
+        }
+        if let Some(bos) = tokenizer.bos().filter(|_| tokenizer.adds_bos()) {
+            match slots.first_mut() {
+                // A model's own template may have written it.
+                Some(Slot::Tokens(ids)) if ids.first() == Some(&bos) => {}
+                Some(Slot::Tokens(ids)) => ids.insert(0, bos),
+                _ => slots.insert(0, Slot::Tokens(vec![bos])),
+            }
+        }
+        Ok(slots)
+    }
+}
+
+/// A message as Jinja templates know it.
+#[derive(Debug, Clone, serde::Serialize)]
+struct Message {
+    role: &'static str,
+    content: String,
+}
+
+impl Message {
+    fn new(role: &'static str, content: String) -> Message {
+        Message { role, content }
+    }
+}
+
+/// A model's own template, in Jinja as `transformers` renders it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChatTemplate {
+    source: String,
+    bos: String,
+    eos: String,
+}
+
+/// What a template may do before it is stopped: real ones need some thousands of steps.
+const TEMPLATE_FUEL: u64 = 10_000_000;
+
+impl ChatTemplate {
+    /// Takes a template's source.
+    ///
+    /// # Errors
+    /// `Tokenizer` where it is no Jinja.
+    pub fn new(source: &str, tokenizer: &Tokenizer) -> Result<ChatTemplate> {
+        let text = |id: Option<u32>| {
+            let text = id.and_then(|id| tokenizer.text(id));
+            text.unwrap_or_default().to_string()
+        };
+        let template = ChatTemplate {
+            source: source.to_string(),
+            bos: text(tokenizer.bos()),
+            eos: text(tokenizer.eos()),
+        };
+        template.environment()?;
+        Ok(template)
+    }
+
+    fn environment(&self) -> Result<Environment<'_>> {
+        let mut environment = Environment::new();
+        let mut syntax = SyntaxConfig::builder();
+        let syntax = syntax.trim_blocks(true).lstrip_blocks(true).build();
+        environment.set_syntax(syntax.map_err(|e| unusable(&e.to_string()))?);
+        environment.set_fuel(Some(TEMPLATE_FUEL));
+        environment
+            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.add_function("raise_exception", |reason: String| {
+            Err::<(), _>(minijinja::Error::new(
+                minijinja::ErrorKind::InvalidOperation,
+                reason,
+            ))
+        });
+        environment
+            .add_template("chat", &self.source)
+            .map_err(|e| unusable(&e.to_string()))?;
+        Ok(environment)
+    }
+
+    fn render(&self, messages: &[Message]) -> Result<String> {
+        let environment = self.environment()?;
+        let rendered = environment.get_template("chat").and_then(|chat| {
+            chat.render(context! {
+                messages => Serde(messages),
+                add_generation_prompt => true,
+                bos_token => self.bos.as_str(),
+                eos_token => self.eos.as_str(),
+            })
+        });
+        rendered.map_err(|e| {
+            let mut reason = e.to_string();
+            let mut cause = std::error::Error::source(&e);
+            while let Some(inner) = cause {
+                let _ = write!(reason, ": {inner}");
+                cause = inner.source();
+            }
+            unusable(&reason)
+        })
+    }
+}
+
+fn unusable(reason: &str) -> Error {
+    Error::Tokenizer {
+        reason: format!("the model's chat template can't be used: {reason}"),
+    }
+}
+
+/// An answer as it grows: cut at the stop text, without white space around it.
+///
+/// The stop text may arrive in any number of tokens, or as a part of one, so it is looked for in
+/// the text. What could still become it, and white space at the end, is held back.
+#[derive(Debug, Clone, Default)]
+pub struct Answer {
+    stops: Vec<String>,
+    /// Everything so far, with what is held back.
+    text: String,
+    /// How much of `text` has been given out.
+    given: usize,
+    stopped: bool,
+}
+
+impl Answer {
+    /// An answer that any of `stops` ends.
+    pub fn new(stops: impl IntoIterator<Item = impl Into<String>>) -> Answer {
+        let stops = stops.into_iter().map(Into::into);
+        Answer {
+            stops: stops.filter(|s: &String| !s.is_empty()).collect(),
+            ..Answer::default()
+        }
+    }
+
+    /// Adds generated text and gives what of the answer is certain now.
+    pub fn push(&mut self, text: &str) -> &str {
+        if self.stopped {
+            return "";
+        }
+        self.text.push_str(text);
+        if self.given == 0 {
+            let leading = self.text.len() - self.text.trim_start().len();
+            self.text.drain(..leading);
+        }
+        let found = self
+            .stops
+            .iter()
+            .filter_map(|stop| self.text.find(stop.as_str()));
+        if let Some(end) = found.min() {
+            self.stopped = true;
+            self.text.truncate(end);
+            return self.finish();
+        }
+        let open = self.stops.iter().map(|stop| overlap(&self.text, stop));
+        let certain = self.text.len() - open.max().unwrap_or(0);
+        self.give(certain)
+    }
+
+    /// What was held back and is part of the answer after all, since nothing more comes.
+    pub fn finish(&mut self) -> &str {
+        let end = self.text.len();
+        let given = self.give(end).len();
+        self.text.truncate(self.given);
+        &self.text[self.given - given..]
+    }
+
+    fn give(&mut self, end: usize) -> &str {
+        let end = self.text[..end].trim_end().len().max(self.given);
+        let start = std::mem::replace(&mut self.given, end);
+        &self.text[start..end]
+    }
+
+    /// Whether the stop text has come.
+    pub fn stopped(&self) -> bool {
+        self.stopped
+    }
+
+    /// All that has been given out.
+    pub fn text(&self) -> &str {
+        &self.text[..self.given]
+    }
+}
+
+/// The length of the longest end of `text` that `stop` begins with and is longer than.
+fn overlap(text: &str, stop: &str) -> usize {
+    let mut ends = stop.char_indices().map(|(i, _)| i).rev();
+    ends.find(|&i| text.ends_with(&stop[..i])).unwrap_or(0)
+}

@@ -1,0 +1,211 @@
+//! Choosing the next token.
+
+use std::cmp::Ordering;
+
+use rand_chacha::{
+    ChaCha8Rng,
+    rand_core::{Rng as _, SeedableRng as _},
+};
+
+use crate::{Error, Result};
+
+/// How the next token is chosen from its logits. The steps are taken in the order of the fields,
+/// as `transformers` does: temperature before the cuts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sampling {
+    /// Divides the logits of tokens that were said lately where they are positive, multiplies them
+    /// where they are negative; 1 changes nothing.
+    pub repetition_penalty: f32,
+    /// How many of the latest tokens count as lately.
+    pub repetition_window: usize,
+    /// Divides all logits; 0 takes the best token, always.
+    pub temperature: f32,
+    /// Leaves that many of the best tokens; 0 leaves all.
+    pub top_k: usize,
+    /// Leaves the best tokens that together are at least this probable; 1 leaves all.
+    pub top_p: f32,
+    /// Leaves tokens at least this probable relative to the best one; 0 leaves all.
+    pub min_p: f32,
+    /// Equal seeds give equal answers.
+    pub seed: u64,
+}
+
+impl Default for Sampling {
+    /// The reference's: temperature 0.2 and nothing else.
+    fn default() -> Sampling {
+        Sampling {
+            repetition_penalty: 1.0,
+            repetition_window: 64,
+            temperature: 0.2,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            seed: 0,
+        }
+    }
+}
+
+impl Sampling {
+    /// The best token, always.
+    pub fn greedy() -> Sampling {
+        Sampling {
+            temperature: 0.0,
+            ..Sampling::default()
+        }
+    }
+
+    /// Whether the choice is the largest logit and nothing else, so that a device can make it
+    /// without the logits being read back.
+    pub fn is_argmax(&self) -> bool {
+        self.temperature == 0.0 && self.repetition_penalty == 1.0
+    }
+
+    fn check(&self) -> Result<()> {
+        let limits = [
+            ("temperature", self.temperature, 0.0, 100.0),
+            ("top_p", self.top_p, f32::MIN_POSITIVE, 1.0),
+            ("min_p", self.min_p, 0.0, 1.0),
+            ("repetition_penalty", self.repetition_penalty, 0.01, 100.0),
+        ];
+        for (name, value, least, most) in limits {
+            // NaN is in no range.
+            if !(least..=most).contains(&value) {
+                let least = if name == "top_p" {
+                    "above 0"
+                } else {
+                    &format!("{least}")
+                };
+                return Err(Error::BadRequest {
+                    reason: format!("{name} is {value}, expected {least} to {most}"),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Chooses tokens, one after the other. Its only state is that of the random numbers.
+#[derive(Debug, Clone)]
+pub struct Sampler {
+    options: Sampling,
+    random: ChaCha8Rng,
+}
+
+/// A token that may be chosen, and its logit, later its weight.
+type Candidate = (u32, f64);
+
+impl Sampler {
+    /// Starts anew from the options' seed.
+    ///
+    /// # Errors
+    /// `BadRequest` for an option out of range.
+    pub fn new(options: Sampling) -> Result<Sampler> {
+        options.check()?;
+        Ok(Sampler {
+            options,
+            random: ChaCha8Rng::seed_from_u64(options.seed),
+        })
+    }
+
+    /// The options.
+    pub fn options(&self) -> &Sampling {
+        &self.options
+    }
+
+    /// Chooses a token by its logit; `recent` are the tokens so far, the latest last.
+    ///
+    /// NaN is never chosen where there is anything else, and infinities are very large numbers.
+    /// Ties go to the lower id. Of no logits at all it chooses 0.
+    pub fn sample(&mut self, logits: &[f32], recent: &[u32]) -> u32 {
+        let mut candidates: Vec<Candidate> = (0..)
+            .zip(logits)
+            .map(|(id, &logit)| {
+                let usable = if logit.is_nan() { f32::MIN } else { logit };
+                (id, f64::from(usable.clamp(f32::MIN, f32::MAX)))
+            })
+            .collect();
+        self.penalize(&mut candidates, recent);
+        let Some(best) = candidates.iter().copied().min_by(by_rank) else {
+            return 0;
+        };
+        if self.options.temperature == 0.0 {
+            return best.0;
+        }
+
+        let top_k = self.options.top_k;
+        if top_k > 0 && top_k < candidates.len() {
+            candidates.select_nth_unstable_by(top_k - 1, by_rank);
+            candidates.truncate(top_k);
+            candidates.sort_unstable_by(by_rank);
+        }
+        let temperature = f64::from(self.options.temperature);
+        for (_, weight) in &mut candidates {
+            *weight = ((*weight - best.1) / temperature).exp();
+        }
+        if self.options.top_p < 1.0 {
+            keep_top_p(&mut candidates, f64::from(self.options.top_p));
+        }
+        // The best token has weight 1.
+        let least = f64::from(self.options.min_p);
+        candidates.retain(|(_, weight)| *weight >= least);
+
+        let total = sum(&candidates);
+        let unit = (self.random.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+        let mut left = unit * total;
+        for (id, weight) in &candidates {
+            left -= weight;
+            if left < 0.0 {
+                return *id;
+            }
+        }
+        // Rounding can leave a little over at the end.
+        best.0
+    }
+
+    fn penalize(&self, candidates: &mut [Candidate], recent: &[u32]) {
+        let penalty = f64::from(self.options.repetition_penalty);
+        if penalty == 1.0 {
+            return;
+        }
+        let start = recent.len().saturating_sub(self.options.repetition_window);
+        let mut said = recent[start..].to_vec();
+        said.sort_unstable();
+        said.dedup();
+        for id in said {
+            if let Some((_, logit)) = candidates.get_mut(id as usize) {
+                *logit = match *logit > 0.0 {
+                    true => *logit / penalty,
+                    false => *logit * penalty,
+                };
+            }
+        }
+    }
+}
+
+/// The larger logit or weight first, then the lower id. There are no NaN here.
+fn by_rank(a: &Candidate, b: &Candidate) -> Ordering {
+    let by_weight = b.1.partial_cmp(&a.1).unwrap_or(Ordering::Equal);
+    by_weight.then(a.0.cmp(&b.0))
+}
+
+fn sum(candidates: &[Candidate]) -> f64 {
+    candidates.iter().map(|(_, weight)| weight).sum()
+}
+
+/// Keeps the fewest of the best tokens whose weights make up `top_p` of all.
+fn keep_top_p(candidates: &mut Vec<Candidate>, top_p: f64) {
+    let total = sum(candidates);
+    // Tokens this rare are not needed even if all of them come together, so that only the few
+    // others have to be sorted.
+    let rare = (1.0 - top_p) * total / candidates.len() as f64;
+    candidates.retain(|(_, weight)| *weight >= rare);
+    candidates.sort_unstable_by(by_rank);
+    let mut so_far = 0.0;
+    let needed = candidates.iter().take_while(|(_, weight)| {
+        let is_needed = so_far < top_p * total;
+        so_far += weight;
+        is_needed
+    });
+    let needed = needed.count();
+    candidates.truncate(needed);
+}

@@ -1,0 +1,222 @@
+//! Pictures: the reference's crops and pixel values, files that are no pictures, phones held
+//! sideways, and animations.
+
+use std::io::Cursor;
+
+use image::{
+    Delay, DynamicImage, Frame, ImageFormat, RgbImage, RgbaImage,
+    codecs::gif::{GifEncoder, Repeat},
+};
+use univi::{
+    Error,
+    image::{Animation, Rgb8, patches},
+};
+use univi_tests::{assert_report, folder};
+
+/// Size, crop, three means, one sum and one sample for each picture of the smallest set.
+const CASES_PER_PICTURE: usize = 7;
+
+#[test]
+fn pictures_match_the_reference() {
+    let report = univi::verify::preprocess::check(&folder());
+    assert_report(&report, 13 * CASES_PER_PICTURE);
+}
+
+fn encoded(picture: &RgbImage, format: ImageFormat) -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    picture.write_to(&mut bytes, format).unwrap();
+    bytes.into_inner()
+}
+
+/// A picture in which every pixel differs.
+fn gradient(width: u32, height: u32) -> RgbImage {
+    RgbImage::from_fn(width, height, |x, y| {
+        image::Rgb([(x * 3) as u8, (y * 5) as u8, (x + y) as u8])
+    })
+}
+
+fn refusal(bytes: &[u8]) -> String {
+    match Rgb8::decode(bytes) {
+        Err(Error::BadImage { reason }) => reason,
+        other => panic!("expected BadImage, found {other:?}"),
+    }
+}
+
+#[test]
+fn what_is_no_picture_is_refused_with_the_reason() {
+    assert!(refusal(b"").contains("empty"));
+    assert!(refusal(b"PNG\r\n just kidding").contains("text"));
+    assert!(refusal(&[0, 1, 2, 250, 251]).contains("no known format"));
+    assert!(refusal(b"II*\0\x08\0\0\0\0\0").contains("tiff"));
+}
+
+#[test]
+fn a_picture_cut_short_anywhere_is_refused_and_never_panics() {
+    for format in [
+        ImageFormat::Png,
+        ImageFormat::Jpeg,
+        ImageFormat::WebP,
+        ImageFormat::Gif,
+        ImageFormat::Bmp,
+    ] {
+        let whole = encoded(&gradient(40, 30), format);
+        assert_eq!(Rgb8::decode(&whole).unwrap().width_px, 40, "{format:?}");
+        for end in 0..whole.len() / 2 {
+            refusal(&whole[..end]);
+        }
+        for at in 0..whole.len().min(600) {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 0xff;
+            // Whether a flipped bit can be noticed depends on the format; that it panics does not.
+            let _ = Rgb8::decode(&damaged);
+        }
+    }
+}
+
+#[test]
+fn a_small_file_that_claims_a_huge_picture_is_refused_at_its_header() {
+    // PNG: the chunk's checksum must be right, or the decoder refuses it for that.
+    let mut ihdr = b"IHDR".to_vec();
+    ihdr.extend([0, 1, 0x86, 0xa0, 0, 1, 0x86, 0xa0, 8, 2, 0, 0, 0]);
+    let crc = !ihdr.iter().fold(!0u32, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg())
+        })
+    });
+    let mut png = b"\x89PNG\r\n\x1a\n\0\0\0\x0d".to_vec();
+    png.extend(ihdr);
+    png.extend(crc.to_be_bytes());
+    png.extend(b"\0\0\0\x10IDAT0123456789abcdef0123");
+    assert!(
+        refusal(&png).contains("100000 x 100000"),
+        "{}",
+        refusal(&png)
+    );
+
+    let mut gif = encoded(&gradient(4, 4), ImageFormat::Gif);
+    gif[6..10].fill(0xff);
+    assert!(refusal(&gif).contains("65535 x 65535"));
+
+    let mut bmp = encoded(&gradient(4, 4), ImageFormat::Bmp);
+    bmp[18..22].copy_from_slice(&60_000i32.to_le_bytes());
+    bmp[22..26].copy_from_slice(&60_000i32.to_le_bytes());
+    assert!(refusal(&bmp).contains("60000 x 60000"));
+}
+
+#[test]
+fn alpha_is_dropped_and_not_composited() {
+    let mut bytes = Cursor::new(Vec::new());
+    RgbaImage::from_pixel(3, 2, image::Rgba([200, 100, 50, 0]))
+        .write_to(&mut bytes, ImageFormat::Png)
+        .unwrap();
+    let picture = Rgb8::decode(bytes.get_ref()).unwrap();
+    assert_eq!(picture.pixels, [200, 100, 50].repeat(6));
+}
+
+#[test]
+fn a_phone_held_sideways_takes_upright_pictures() {
+    // 24 x 16, the left half red. A JPEG block is 8 x 8, so the halves stay clean.
+    let stored = RgbImage::from_fn(24, 16, |x, _| {
+        image::Rgb([if x < 8 { 250 } else { 5 }, 5, 5])
+    });
+    let jpeg = encoded(&stored, ImageFormat::Jpeg);
+    let red =
+        |picture: &Rgb8, x: usize, y: usize| picture.pixels[(y * picture.width_px + x) * 3] > 128;
+    // Tag 0x0112 in a big-endian TIFF block, and where the red ends up.
+    for (orientation, size, corner) in [
+        (1u8, (24, 16), (0, 0)),
+        (3, (24, 16), (23, 0)),
+        (6, (16, 24), (0, 0)),
+        (8, (16, 24), (0, 23)),
+    ] {
+        let mut exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".to_vec();
+        exif.extend([orientation, 0, 0, 0, 0, 0, 0]);
+        let mut turned = jpeg[..2].to_vec();
+        turned.extend([0xff, 0xe1]);
+        turned.extend((exif.len() as u16 + 2).to_be_bytes());
+        turned.extend(exif);
+        turned.extend(&jpeg[2..]);
+        let picture = Rgb8::decode(&turned).unwrap();
+        assert_eq!((picture.width_px, picture.height_px), size, "{orientation}");
+        assert!(red(&picture, corner.0, corner.1), "{orientation}");
+        let opposite = (size.0 - 1 - corner.0, size.1 - 1 - corner.1);
+        assert!(!red(&picture, opposite.0, opposite.1), "{orientation}");
+    }
+}
+
+#[test]
+fn a_long_thin_picture_costs_only_what_survives_the_crop() {
+    // Resized whole it would be 224 x 13 440 000 pixels; the crop shows one source pixel in 224.
+    for (width, height) in [(60_000, 1), (1, 60_000)] {
+        let pixels = (0..60_000u32)
+            .flat_map(|i| [(i >> 8) as u8, 7, 9])
+            .collect();
+        let crop = Rgb8::new(width, height, pixels).unwrap().crop(224).unwrap();
+        assert_eq!((crop.width_px, crop.height_px), (224, 224));
+        assert!(
+            crop.pixels
+                .chunks(3)
+                .all(|p| p == [(30_000 >> 8) as u8, 7, 9])
+        );
+    }
+}
+
+#[test]
+fn resizing_to_the_same_size_changes_nothing() {
+    let source = gradient(31, 17);
+    let picture = Rgb8::new(31, 17, source.into_raw()).unwrap();
+    assert_eq!(picture.resize(31, 17).unwrap(), picture);
+    assert!(picture.resize(0, 5).is_err());
+    assert!(picture.resize(usize::MAX, 2).is_err());
+    assert!(picture.crop(0).is_err());
+    assert!(picture.crop(usize::MAX).is_err());
+}
+
+#[test]
+fn patches_lie_as_a_convolution_reads_them() {
+    let (size, patch) = (7, 2); // One column and one row of pixels are left over.
+    let planar: Vec<f32> = (0..3 * size * size).map(|i| i as f32).collect();
+    let rows = patches(&planar, size, patch);
+    assert_eq!(rows.len(), 9 * 12);
+    let row = &rows[5 * 12..6 * 12]; // Second row of patches, third in it: top 2, left 4.
+    let at = |c: usize, y: usize, x: usize| ((c * size + y) * size + x) as f32;
+    let expected: Vec<f32> = (0..12)
+        .map(|i| at(i / 4, 2 + i % 4 / 2, 4 + i % 2))
+        .collect();
+    assert_eq!(row, expected);
+}
+
+#[test]
+fn an_animated_gif_is_a_clip_with_times() {
+    let mut bytes = Vec::new();
+    let mut encoder = GifEncoder::new(&mut bytes);
+    encoder.set_repeat(Repeat::Infinite).unwrap();
+    let delays_ms = [200, 500, 0, 100];
+    for (i, delay_ms) in delays_ms.into_iter().enumerate() {
+        let colour = image::Rgba([60 * i as u8, 255 - 60 * i as u8, 0, 255]);
+        let frame = DynamicImage::from(RgbaImage::from_pixel(9, 6, colour)).into_rgba8();
+        let delay = Delay::from_numer_denom_ms(delay_ms, 1);
+        encoder
+            .encode_frame(Frame::from_parts(frame, 0, 0, delay))
+            .unwrap();
+    }
+    drop(encoder);
+
+    let clip = Animation::new(bytes.clone()).unwrap();
+    assert_eq!(clip.frame_count(), 4);
+    // A frame without a delay stays for a tenth of a second, as in browsers.
+    assert!((clip.duration_s() - 0.9).abs() < 1e-9);
+    assert!((clip.time_s(2) - 0.7).abs() < 1e-9);
+    assert!((clip.fps() - 4.0 / 0.9).abs() < 1e-9);
+    let frames = clip.frames(&[3, 0, 3]).unwrap();
+    assert_eq!(frames[0].pixels[..3], [180, 75, 0]);
+    assert_eq!(frames[1].pixels[..3], [0, 255, 0]);
+    assert_eq!(frames[2], frames[0]);
+    assert!(matches!(clip.frames(&[4]), Err(Error::BadVideo { .. })));
+
+    assert_eq!(Rgb8::decode(&bytes).unwrap(), frames[1]);
+    bytes.truncate(bytes.len() / 2);
+    assert!(matches!(Animation::new(bytes), Err(Error::BadVideo { .. })));
+    let still = encoded(&gradient(4, 4), ImageFormat::Png);
+    assert!(matches!(Animation::new(still), Err(Error::BadVideo { .. })));
+}
