@@ -1,0 +1,27 @@
+//! How each stored type is read: one WGSL file per type, which goes between [`WEIGHTS`] and a kernel.
+
+use crate::gguf::GgmlType;
+
+/// The buffer of weights, and what the files of all types use.
+pub(in crate::gpu) const WEIGHTS: &str = include_str!("weights.wgsl");
+
+/// The WGSL that defines `block32` for `ty`.
+pub(in crate::gpu) fn source(ty: GgmlType) -> &'static str {
+    match ty {
+        GgmlType::F32 => include_str!("f32.wgsl"),
+        GgmlType::F16 => include_str!("f16.wgsl"),
+        GgmlType::BF16 => include_str!("bf16.wgsl"),
+        GgmlType::Q4_0 => include_str!("q4_0.wgsl"),
+        GgmlType::Q4_1 => include_str!("q4_1.wgsl"),
+        GgmlType::Q5_0 => include_str!("q5_0.wgsl"),
+        GgmlType::Q5_1 => include_str!("q5_1.wgsl"),
+        GgmlType::Q8_0 => include_str!("q8_0.wgsl"),
+        GgmlType::Q2K => include_str!("q2_k.wgsl"),
+        GgmlType::Q3K => include_str!("q3_k.wgsl"),
+        GgmlType::Q4K => include_str!("q4_k.wgsl"),
+        GgmlType::Q5K => include_str!("q5_k.wgsl"),
+        GgmlType::Q6K => include_str!("q6_k.wgsl"),
+        GgmlType::Iq4Nl => include_str!("iq4_nl.wgsl"),
+        GgmlType::Iq4Xs => include_str!("iq4_xs.wgsl"),
+    }
+}

@@ -1,0 +1,206 @@
+//! Buffers that return to a pool when nobody holds them: the same few serve every token.
+
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    rc::{Rc, Weak},
+};
+
+use super::{fault::Faults, recorder::Binding};
+use crate::Error;
+
+/// A free buffer is destroyed after this many submits without use. A conversation decodes a token
+/// per submit, so buffers of the last prefill go after about this many tokens.
+const IDLE_SUBMITS: u64 = 256;
+
+/// Room behind the last byte, so that a kernel may load whole vectors and whole blocks.
+const SLACK_BYTES: u64 = 256;
+
+const USAGES: wgpu::BufferUsages =
+    wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_SRC).union(wgpu::BufferUsages::COPY_DST);
+
+/// A shared piece of GPU memory. The last clone to go gives it back.
+#[derive(Clone)]
+pub(super) struct Buffer(Rc<Lease>);
+
+struct Lease {
+    raw: wgpu::Buffer,
+    id: u64,
+    /// The pool to return to; weights and caches have none and are freed.
+    pooled: bool,
+    memory: Weak<RefCell<State>>,
+}
+
+impl Buffer {
+    pub fn raw(&self) -> &wgpu::Buffer {
+        &self.0.raw
+    }
+
+    /// All of it, as kernels see it.
+    pub fn binding(&self) -> Binding<'_> {
+        Binding { buffer: self, offset: 0 }
+    }
+
+    /// Unique among all buffers of the device, ever.
+    pub fn id(&self) -> u64 {
+        self.0.id
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let Some(memory) = self.memory.upgrade() else { return };
+        let mut memory = memory.borrow_mut();
+        if self.pooled {
+            let free = Free { raw: self.raw.clone(), id: self.id, released: memory.submit };
+            memory.free.entry(self.raw.size()).or_default().push(free);
+        } else {
+            memory.dead.push(self.id);
+        }
+    }
+}
+
+/// All buffers of one device.
+#[derive(Clone)]
+pub(super) struct Memory(Rc<RefCell<State>>);
+
+struct State {
+    device: wgpu::Device,
+    faults: Faults,
+    max_bytes: u64,
+    free: BTreeMap<u64, Vec<Free>>,
+    next_id: u64,
+    /// The submit that is being recorded.
+    submit: u64,
+    /// Buffers that are gone; bind groups still hold on to them.
+    dead: Vec<u64>,
+}
+
+struct Free {
+    raw: wgpu::Buffer,
+    id: u64,
+    /// The submit that was being recorded when it was released: commands in it may still use it.
+    released: u64,
+}
+
+impl Memory {
+    pub fn new(device: &wgpu::Device, faults: &Faults) -> Memory {
+        let limits = device.limits();
+        Memory(Rc::new(RefCell::new(State {
+            device: device.clone(),
+            faults: faults.clone(),
+            max_bytes: max_bytes(&limits),
+            free: BTreeMap::new(),
+            next_id: 0,
+            submit: 0,
+            dead: Vec::new(),
+        })))
+    }
+
+    /// The largest buffer that one binding shows whole.
+    pub fn max_bytes(&self) -> u64 {
+        self.0.borrow().max_bytes
+    }
+
+    /// A buffer for results of kernels. Its contents are arbitrary.
+    pub fn take(&self, bytes: u64) -> Buffer {
+        self.lease(bytes, u64::MAX)
+    }
+
+    /// A buffer for an upload. Uploads run before every command of the submit that is being
+    /// recorded, so it must not be one that those commands use.
+    pub fn take_for_upload(&self, bytes: u64) -> Buffer {
+        let submit = self.0.borrow().submit;
+        self.lease(bytes, submit)
+    }
+
+    /// A buffer of its own, filled with zeros, for what lives long: weights and caches.
+    ///
+    /// The size must be at most [`Memory::max_bytes`].
+    pub fn alloc(&self, bytes: u64) -> Buffer {
+        self.create(padded(bytes.next_multiple_of(4)), false)
+    }
+
+    /// Starts the next submit, destroys what has been idle for long, and returns the ids of all
+    /// buffers destroyed since the last call.
+    pub fn next_submit(&self) -> Vec<u64> {
+        let mut state = self.0.borrow_mut();
+        state.submit += 1;
+        let State { free, submit, dead, .. } = &mut *state;
+        free.retain(|_, list| {
+            list.retain(|buffer| {
+                let keep = buffer.released + IDLE_SUBMITS >= *submit;
+                if !keep {
+                    dead.push(buffer.id);
+                }
+                keep
+            });
+            !list.is_empty()
+        });
+        std::mem::take(&mut state.dead)
+    }
+
+    /// A pooled buffer that was released before submit `before`, or a new one.
+    fn lease(&self, bytes: u64, before: u64) -> Buffer {
+        let size = {
+            let state = self.0.borrow();
+            if bytes > state.max_bytes {
+                // Nothing recorded from here on will run, so any buffer will do.
+                state.faults.record(Error::OutOfMemory {
+                    what: "an intermediate result".into(),
+                    needed_bytes: bytes,
+                    limit_bytes: state.max_bytes,
+                });
+                size_class(0, state.max_bytes)
+            } else {
+                size_class(bytes, state.max_bytes)
+            }
+        };
+        let found = {
+            let mut state = self.0.borrow_mut();
+            state.free.get_mut(&size).and_then(|list| {
+                let at = list.iter().rposition(|buffer| buffer.released < before)?;
+                Some(list.remove(at))
+            })
+        };
+        match found {
+            Some(Free { raw, id, .. }) => {
+                Buffer(Rc::new(Lease { raw, id, pooled: true, memory: Rc::downgrade(&self.0) }))
+            }
+            None => self.create(size, true),
+        }
+    }
+
+    fn create(&self, size: u64, pooled: bool) -> Buffer {
+        let (device, id) = {
+            let mut state = self.0.borrow_mut();
+            state.next_id += 1;
+            (state.device.clone(), state.next_id)
+        };
+        let raw = device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(if pooled { "intermediate" } else { "weights" }),
+            size,
+            usage: USAGES,
+            mapped_at_creation: false,
+        });
+        Buffer(Rc::new(Lease { raw, id, pooled, memory: Rc::downgrade(&self.0) }))
+    }
+}
+
+/// The most bytes that a buffer can hold besides its slack and the rounding to a size class.
+fn max_bytes(limits: &wgpu::Limits) -> u64 {
+    // Kernels count bytes in u32, and Vulkan drivers refuse 2 GiB and more.
+    let whole = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size).min((1 << 31) - 4096);
+    whole - whole % 4096 - SLACK_BYTES
+}
+
+fn padded(bytes: u64) -> u64 {
+    bytes + SLACK_BYTES
+}
+
+/// Sizes are rounded to eight per octave, so that prefills of similar length share buffers.
+fn size_class(bytes: u64, max_bytes: u64) -> u64 {
+    let size = padded(bytes).max(1024);
+    let step = 1 << (size.ilog2() - 3);
+    size.next_multiple_of(step).min(padded(max_bytes))
+}

@@ -1,0 +1,393 @@
+//! [`Backend`] on wgpu: one code for Vulkan, Metal and DX12 natively and for WebGPU in the browser.
+//!
+//! - `memory`: buffers that return to a pool;
+//! - `recorder`: commands, their parameters, pipelines and bind groups; one pass and one submit for
+//!   as much work as a device may be given at once;
+//! - `matrix`: weights, as the bytes of the file;
+//! - `kernels`: each shader beside the Rust that records it;
+//! - `read`: the one thing that waits;
+//! - `fault`: what goes wrong meanwhile.
+//!
+//! Everything runs with the limits that WebGPU guarantees and in plain f32.
+
+mod fault;
+mod kernels;
+mod matrix;
+mod memory;
+mod read;
+mod recorder;
+
+use std::{cell::RefCell, fmt, ops::Range, rc::Rc};
+
+use bytemuck::Pod;
+
+use self::{
+    fault::Faults,
+    kernels::Kernel,
+    memory::{Buffer, Memory},
+    recorder::{Binding, Recorder},
+};
+use crate::{
+    Error, Result,
+    backend::{Activation, Backend, Clusters, Heads},
+    gguf::GgmlType,
+};
+
+pub use self::matrix::Matrix;
+
+/// Work of one submit on a real GPU, in floating-point operations: milliseconds on a fast one, well
+/// under half a second on a slow one, and more than a token of a 7B model takes.
+const MAX_WORK_GPU: u64 = 16_000_000_000;
+/// The same where the adapter is software.
+const MAX_WORK_CPU: u64 = 2_000_000_000;
+
+/// How to choose and use a GPU.
+#[derive(Debug, Clone, Default)]
+pub struct GpuOptions {
+    /// The limits to ask for.
+    pub limits: LimitsChoice,
+}
+
+/// The limits that a device is created with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LimitsChoice {
+    /// All that the adapter has.
+    #[default]
+    Adapter,
+    /// What WebGPU guarantees everywhere: bindings of 128 MiB, buffers of 256 MiB, 16 KiB of
+    /// workgroup memory, 8 storage buffers. For tests.
+    WebGpuDefault,
+}
+
+/// The GPU backend. Clones share the device.
+#[derive(Clone)]
+pub struct Gpu(Rc<Inner>);
+
+struct Inner {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    description: Description,
+    faults: Faults,
+    memory: Memory,
+    recorder: RefCell<Recorder>,
+}
+
+/// What the device is and can do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Description {
+    /// The adapter's name.
+    pub name: String,
+    /// "vulkan", "metal", "dx12" or "webgpu".
+    pub backend: String,
+    /// Whether the adapter is software that runs on the CPU.
+    pub software: bool,
+    /// The largest part of a buffer that a kernel may see.
+    pub max_binding_bytes: u64,
+    /// The largest buffer.
+    pub max_buffer_bytes: u64,
+    /// Memory of a workgroup.
+    pub workgroup_memory_bytes: u32,
+    /// Threads of a workgroup.
+    pub workgroup_threads: u32,
+}
+
+impl fmt::Display for Description {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Description { name, backend, software, .. } = self;
+        let kind = if *software { ", software" } else { "" };
+        write!(
+            f,
+            "{name} ({backend}{kind}; bindings {} MiB, buffers {} MiB, workgroups of {} threads and {} KiB)",
+            self.max_binding_bytes >> 20,
+            self.max_buffer_bytes >> 20,
+            self.workgroup_threads,
+            self.workgroup_memory_bytes >> 10
+        )
+    }
+}
+
+/// An f32 matrix on the device, row-major.
+#[derive(Clone)]
+pub struct Tensor {
+    buffer: Buffer,
+    /// In bytes: a tensor may be rows of another one.
+    offset: u64,
+    rows: usize,
+    cols: usize,
+}
+
+impl Tensor {
+    fn shape(&self) -> [usize; 2] {
+        [self.rows, self.cols]
+    }
+
+    fn len(&self) -> usize {
+        self.rows * self.cols
+    }
+
+    fn binding(&self) -> Binding<'_> {
+        Binding { buffer: &self.buffer, offset: self.offset }
+    }
+}
+
+/// A list of u32 on the device.
+#[derive(Clone)]
+pub struct Ids {
+    buffer: Buffer,
+    len: usize,
+}
+
+impl Ids {
+    fn binding(&self) -> Binding<'_> {
+        self.buffer.binding()
+    }
+}
+
+/// Keys and values of one layer: `[capacity, width]` each.
+pub struct KvCache {
+    k: Buffer,
+    v: Buffer,
+    width: usize,
+    capacity: usize,
+}
+
+impl Gpu {
+    /// Opens the best GPU there is; natively, software will do where there is none.
+    ///
+    /// # Errors
+    /// `NoGpu` where there is no adapter, or it can't do what is asked.
+    pub async fn new(options: GpuOptions) -> Result<Gpu> {
+        let no_gpu = |reason: String| Error::NoGpu { reason };
+        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+        let adapter = instance
+            .request_adapter(&wgpu::RequestAdapterOptions {
+                power_preference: wgpu::PowerPreference::HighPerformance,
+                ..Default::default()
+            })
+            .await
+            .map_err(|error| no_gpu(format!("{error}; install a Vulkan, Metal or DX12 driver, or use a browser with WebGPU")))?;
+        let required_limits = match options.limits {
+            LimitsChoice::Adapter => adapter.limits(),
+            LimitsChoice::WebGpuDefault => wgpu::Limits::default(),
+        };
+        let (device, queue) = adapter
+            .request_device(&wgpu::DeviceDescriptor {
+                label: Some("univi"),
+                required_limits,
+                memory_hints: wgpu::MemoryHints::MemoryUsage,
+                ..Default::default()
+            })
+            .await
+            .map_err(|error| no_gpu(error.to_string()))?;
+        let faults = Faults::default();
+        fault::watch(&device, &faults);
+
+        let info = adapter.get_info();
+        let limits = device.limits();
+        let description = Description {
+            name: if info.name.is_empty() { "unnamed adapter".into() } else { info.name },
+            backend: match info.backend {
+                wgpu::Backend::BrowserWebGpu => "webgpu".into(),
+                other => other.to_str().into(),
+            },
+            software: info.device_type == wgpu::DeviceType::Cpu,
+            max_binding_bytes: limits.max_storage_buffer_binding_size,
+            max_buffer_bytes: limits.max_buffer_size,
+            workgroup_memory_bytes: limits.max_compute_workgroup_storage_size,
+            workgroup_threads: limits.max_compute_invocations_per_workgroup,
+        };
+        let max_work = if description.software { MAX_WORK_CPU } else { MAX_WORK_GPU };
+        let memory = Memory::new(&device, &faults);
+        let recorder = RefCell::new(Recorder::new(&device, &queue, &faults, &memory, max_work));
+        Ok(Gpu(Rc::new(Inner { device, queue, description, faults, memory, recorder })))
+    }
+
+    /// What the device is and can do.
+    pub fn describe(&self) -> &Description {
+        &self.0.description
+    }
+
+    /// Creates the pipelines of a model whose weights are stored in `types`, all at once instead of
+    /// each at its first use: while the weights are still on their way, say.
+    pub fn warm_up(&self, types: &[GgmlType]) {
+        let mut recorder = self.0.recorder.borrow_mut();
+        for kernel in kernels::PLAIN.into_iter().chain(types.iter().flat_map(|&ty| kernels::over(ty))) {
+            recorder.pipeline(kernel);
+        }
+    }
+
+    /// Gives the device back. Whatever is awaited or recorded from here on fails with `DeviceLost`.
+    pub fn destroy(&self) {
+        self.0.faults.lose("it was given back");
+        self.0.device.destroy();
+    }
+
+    /// Records a kernel: `buffers` are those it reads, then those it writes.
+    fn run(&self, kernel: Kernel, buffers: &[Binding], params: &impl Pod, groups: [u32; 3], work: u64) {
+        self.0.recorder.borrow_mut().record(kernel, buffers, bytemuck::bytes_of(params), groups, work);
+    }
+
+    /// The most work that one dispatch should hold, in floating-point operations.
+    fn max_work(&self) -> u64 {
+        self.0.recorder.borrow().max_work()
+    }
+
+    /// Room for a result.
+    fn alloc(&self, rows: usize, cols: usize) -> Tensor {
+        let buffer = self.0.memory.take(4 * rows as u64 * cols as u64);
+        Tensor { buffer, offset: 0, rows, cols }
+    }
+
+    fn alloc_ids(&self, len: usize) -> Ids {
+        Ids { buffer: self.0.memory.take(4 * len as u64), len }
+    }
+
+    /// Room for `data`, and its bytes in it.
+    fn upload(&self, data: &[u8]) -> Buffer {
+        let buffer = self.0.memory.take_for_upload(data.len() as u64);
+        if !self.0.faults.pending() {
+            self.write(&buffer, 0, data);
+        }
+        buffer
+    }
+}
+
+impl Backend for Gpu {
+    type Tensor = Tensor;
+    type Ids = Ids;
+    type Matrix = Matrix;
+    type KvCache = KvCache;
+
+    fn alloc_matrix(&self, ty: GgmlType, rows: usize, cols: usize) -> Result<Matrix> {
+        self.new_matrix(ty, rows, cols)
+    }
+
+    fn write_matrix(&self, matrix: &mut Matrix, offset: usize, bytes: &[u8]) {
+        self.fill_matrix(matrix, offset, bytes);
+    }
+
+    fn kv_cache(&self, width: usize, capacity: usize) -> Result<KvCache> {
+        let bytes = 4 * width as u64 * capacity as u64;
+        let room = || self.persistent(bytes, || format!("a cache of {capacity} positions"));
+        Ok(KvCache { k: room()?, v: room()?, width, capacity })
+    }
+
+    fn tensor(&self, data: &[f32], cols: usize) -> Tensor {
+        assert!(cols > 0 && data.len().is_multiple_of(cols), "{} numbers in rows of {cols}", data.len());
+        Tensor { buffer: self.upload(bytemuck::cast_slice(data)), offset: 0, rows: data.len() / cols, cols }
+    }
+
+    fn ids(&self, data: &[u32]) -> Ids {
+        Ids { buffer: self.upload(bytemuck::cast_slice(data)), len: data.len() }
+    }
+
+    fn shape(&self, x: &Tensor) -> [usize; 2] {
+        x.shape()
+    }
+
+    async fn read(&self, x: &Tensor) -> Result<Vec<f32>> {
+        let bytes = self.read_bytes(x.binding(), 4 * x.len() as u64).await?;
+        Ok(bytemuck::pod_collect_to_vec(&bytes))
+    }
+
+    async fn read_ids(&self, ids: &Ids) -> Result<Vec<u32>> {
+        let bytes = self.read_bytes(ids.binding(), 4 * ids.len as u64).await?;
+        Ok(bytemuck::pod_collect_to_vec(&bytes))
+    }
+
+    async fn finish(&self) -> Result<()> {
+        let marker = self.alloc_ids(1);
+        self.read_bytes(marker.binding(), 4).await.map(drop)
+    }
+
+    fn slice(&self, x: &Tensor, range: Range<usize>) -> Tensor {
+        assert!(range.start <= range.end && range.end <= x.rows, "rows {range:?} of {:?}", x.shape());
+        let offset = x.offset + 4 * (range.start * x.cols) as u64;
+        let alignment = u64::from(self.0.device.limits().min_storage_buffer_offset_alignment);
+        if offset.is_multiple_of(alignment) {
+            return Tensor { offset, rows: range.len(), ..x.clone() };
+        }
+        let y = self.alloc(range.len(), x.cols);
+        self.copy(x, range.start * x.cols, y.len(), y.binding(), 0);
+        y
+    }
+
+    fn concat(&self, xs: &[&Tensor]) -> Tensor {
+        let cols = xs.first().map_or(0, |x| x.cols);
+        assert!(xs.iter().all(|x| x.cols == cols), "concat of unequal columns");
+        let y = self.alloc(xs.iter().map(|x| x.rows).sum(), cols);
+        let mut at = 0;
+        for x in xs {
+            self.copy(x, 0, x.len(), y.binding(), at);
+            at += x.len();
+        }
+        y
+    }
+
+    fn gather(&self, x: &Tensor, ids: &Ids) -> Tensor {
+        self.gather_in_sets(x, ids, 1)
+    }
+
+    fn embed(&self, table: &Matrix, ids: &Ids) -> Tensor {
+        self.embed_rows(table, ids)
+    }
+
+    fn mean(&self, x: &Tensor, run: usize) -> Tensor {
+        self.mean_of_runs(x, run)
+    }
+
+    fn matmul(&self, x: &Tensor, w: &Matrix) -> Tensor {
+        self.times_transpose(x, w)
+    }
+
+    fn add(&self, x: &Tensor, y: &Tensor) -> Tensor {
+        self.add_repeated(x, y)
+    }
+
+    fn activate(&self, x: &Tensor, f: Activation) -> Tensor {
+        self.apply(x, f)
+    }
+
+    fn silu_mul(&self, gate: &Tensor, up: &Tensor) -> Tensor {
+        self.gated(gate, up)
+    }
+
+    fn layer_norm(&self, x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Tensor {
+        self.layer_normed(x, weight, bias, eps)
+    }
+
+    fn rms_norm(&self, x: &Tensor, weight: &Tensor, eps: f32) -> Tensor {
+        self.rms_normed(x, weight, eps)
+    }
+
+    fn rope(&self, x: &Tensor, table: &Tensor, head_dim: usize, pos: usize) -> Tensor {
+        self.rotated(x, table, head_dim, pos)
+    }
+
+    fn attention(&self, q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, batch: usize) -> Tensor {
+        self.attend(q, k, v, heads, batch)
+    }
+
+    fn append(&self, cache: &mut KvCache, pos: usize, k: &Tensor, v: &Tensor) {
+        assert_eq!((k.cols, v.cols, v.rows), (cache.width, cache.width, k.rows));
+        assert!(pos + k.rows <= cache.capacity, "{} positions at {pos} of {}", k.rows, cache.capacity);
+        self.copy(k, 0, k.len(), cache.k.binding(), pos * cache.width);
+        self.copy(v, 0, v.len(), cache.v.binding(), pos * cache.width);
+    }
+
+    fn attention_causal(&self, q: &Tensor, cache: &KvCache, heads: Heads, pos: usize) -> Tensor {
+        self.attend_causal(q, cache, heads, pos)
+    }
+
+    fn dpc_knn(&self, x: &Tensor, batch: usize, clusters: usize, k: usize, noise: Option<&Tensor>) -> Clusters<Ids> {
+        self.cluster(x, batch, clusters, k, noise)
+    }
+
+    fn merge(&self, x: &Tensor, groups: &Ids, batch: usize, clusters: usize) -> Tensor {
+        self.merged(x, groups, batch, clusters)
+    }
+
+    fn argmax(&self, x: &Tensor) -> Ids {
+        self.largest(x)
+    }
+}

@@ -1,0 +1,309 @@
+//! Recording of commands: one compute pass, one upload of parameters and one submit for as much work
+//! as a device may be given at once.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    num::NonZeroU64,
+};
+
+use super::{
+    fault::Faults,
+    kernels::{Kernel, quant},
+    memory::{Buffer, Memory},
+};
+use crate::{Error, gguf::GgmlType};
+
+/// Bytes of parameters that one dispatch may have: every kernel's `Params` fits.
+const PARAMS_BYTES: u64 = 64;
+/// Dispatches per submit. A token of a 7B model takes about 500.
+const MAX_DISPATCHES: usize = 1024;
+/// Storage buffers that one dispatch may use: what WebGPU guarantees.
+const MAX_BINDINGS: usize = 8;
+/// Submits that may be under way before recording waits for the oldest (natively; a browser
+/// can't wait). Each holds on to its command buffer and staging memory.
+const MAX_IN_FLIGHT: usize = 4;
+/// The cache of bind groups starts anew beyond this many.
+const MAX_BIND_GROUPS: usize = 8192;
+
+/// A part of a buffer that a kernel sees: from `offset` to the end.
+#[derive(Clone, Copy)]
+pub(super) struct Binding<'a> {
+    pub buffer: &'a Buffer,
+    /// In bytes; a multiple of the device's `min_storage_buffer_offset_alignment`.
+    pub offset: u64,
+}
+
+/// What the device is asked to do next, and everything that is kept to ask quickly.
+pub(super) struct Recorder {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    faults: Faults,
+    memory: Memory,
+    commands: Vec<Command>,
+    /// The parameters of all commands, one slot each.
+    params: Vec<u8>,
+    arena: wgpu::Buffer,
+    slot_bytes: usize,
+    /// Work recorded since the last submit, and the most that one submit may hold, in floating-point operations.
+    work: u64,
+    max_work: u64,
+    layouts: HashMap<Signature, Layout>,
+    pipelines: HashMap<PipelineKey, wgpu::ComputePipeline>,
+    bind_groups: HashMap<BindGroupKey, wgpu::BindGroup>,
+    in_flight: VecDeque<wgpu::SubmissionIndex>,
+}
+
+struct Command {
+    pipeline: wgpu::ComputePipeline,
+    bind_group: wgpu::BindGroup,
+    groups: [u32; 3],
+}
+
+/// Storage buffers read and written.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Signature {
+    reads: usize,
+    writes: usize,
+}
+
+struct Layout {
+    bind_group: wgpu::BindGroupLayout,
+    pipeline: wgpu::PipelineLayout,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct PipelineKey {
+    name: &'static str,
+    weights: Option<GgmlType>,
+}
+
+#[derive(PartialEq, Eq, Hash)]
+struct BindGroupKey {
+    signature: Signature,
+    /// Buffer and offset; 0 where there is none.
+    buffers: [(u64, u64); MAX_BINDINGS],
+}
+
+impl Recorder {
+    pub fn new(device: &wgpu::Device, queue: &wgpu::Queue, faults: &Faults, memory: &Memory, max_work: u64) -> Recorder {
+        let alignment = u64::from(device.limits().min_uniform_buffer_offset_alignment);
+        let slot_bytes = PARAMS_BYTES.next_multiple_of(alignment);
+        let arena = device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("parameters"),
+            size: slot_bytes * MAX_DISPATCHES as u64,
+            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        Recorder {
+            device: device.clone(),
+            queue: queue.clone(),
+            faults: faults.clone(),
+            memory: memory.clone(),
+            commands: Vec::new(),
+            params: Vec::new(),
+            arena,
+            slot_bytes: slot_bytes as usize,
+            work: 0,
+            max_work,
+            layouts: HashMap::new(),
+            pipelines: HashMap::new(),
+            bind_groups: HashMap::new(),
+            in_flight: VecDeque::new(),
+        }
+    }
+
+    /// The most work that one submit, and so one dispatch, may hold, in floating-point operations.
+    pub fn max_work(&self) -> u64 {
+        self.max_work
+    }
+
+    /// Records `kernel` over `groups` workgroups. `buffers` are first those it reads, then those it writes.
+    pub fn record(&mut self, kernel: Kernel, buffers: &[Binding], params: &[u8], groups: [u32; 3], work: u64) {
+        assert_eq!(buffers.len(), kernel.reads + kernel.writes, "{}", kernel.name);
+        assert!(params.len() <= PARAMS_BYTES as usize, "{}", kernel.name);
+        if groups.contains(&0) || self.faults.pending() {
+            return;
+        }
+        if self.commands.len() == MAX_DISPATCHES || (self.work > 0 && self.work + work > self.max_work) {
+            self.submit(None);
+        }
+        let command = Command {
+            pipeline: self.pipeline(kernel),
+            bind_group: self.bind_group(kernel, buffers),
+            groups,
+        };
+        self.commands.push(command);
+        let slot = self.params.len();
+        self.params.extend_from_slice(params);
+        self.params.resize(slot + self.slot_bytes, 0);
+        self.work += work;
+    }
+
+    /// Hands everything recorded to the device, and after it the copy of a result, if any.
+    pub fn submit(&mut self, copy: Option<Copy>) {
+        if self.commands.is_empty() && copy.is_none() {
+            return;
+        }
+        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: None });
+        if !self.commands.is_empty() {
+            // Uploads take effect between submits, so one arena serves them all.
+            self.queue.write_buffer(&self.arena, 0, &self.params);
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            for (slot, command) in self.commands.drain(..).enumerate() {
+                pass.set_pipeline(&command.pipeline);
+                pass.set_bind_group(0, &command.bind_group, &[(slot * self.slot_bytes) as u32]);
+                let [x, y, z] = command.groups;
+                pass.dispatch_workgroups(x, y, z);
+            }
+        }
+        if let Some(copy) = copy {
+            encoder.copy_buffer_to_buffer(copy.from, copy.offset, copy.to, 0, copy.bytes);
+        }
+        let index = self.queue.submit([encoder.finish()]);
+        self.params.clear();
+        self.work = 0;
+        self.forget(&self.memory.next_submit());
+        self.in_flight.push_back(index);
+        if self.in_flight.len() > MAX_IN_FLIGHT {
+            let oldest = self.in_flight.pop_front();
+            wait(&self.device, &self.faults, oldest);
+        }
+    }
+
+    /// Waits natively for all that was submitted; in a browser the event loop does.
+    pub fn wait(&mut self) {
+        self.in_flight.clear();
+        wait(&self.device, &self.faults, None);
+    }
+
+    /// Drops the bind groups of `dead` buffers, which would keep their memory alive.
+    fn forget(&mut self, dead: &[u64]) {
+        if self.bind_groups.len() > MAX_BIND_GROUPS {
+            self.bind_groups.clear();
+        } else if !dead.is_empty() {
+            self.bind_groups.retain(|key, _| key.buffers.iter().all(|(id, _)| !dead.contains(id)));
+        }
+    }
+
+    /// The pipeline of `kernel`, made at its first use.
+    pub fn pipeline(&mut self, kernel: Kernel) -> wgpu::ComputePipeline {
+        let key = PipelineKey { name: kernel.name, weights: kernel.weights };
+        if let Some(pipeline) = self.pipelines.get(&key) {
+            return pipeline.clone();
+        }
+        let source = match kernel.weights {
+            None => kernel.source.to_owned(),
+            Some(ty) => [quant::WEIGHTS, quant::source(ty), kernel.source].concat(),
+        };
+        let descriptor = wgpu::ShaderModuleDescriptor {
+            label: Some(kernel.name),
+            source: wgpu::ShaderSource::Wgsl(source.into()),
+        };
+        // SAFETY: every loop of our shaders ends, no divisor is zero, and every index comes from
+        // shapes that were checked or is clamped. In a browser this changes nothing.
+        let module = unsafe {
+            self.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
+        };
+        let signature = Signature { reads: kernel.reads, writes: kernel.writes };
+        let layout = self.layout(signature).pipeline.clone();
+        let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(kernel.name),
+            layout: Some(&layout),
+            module: &module,
+            entry_point: Some(kernel.entry),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                zero_initialize_workgroup_memory: false, // Every kernel writes what it reads.
+                ..Default::default()
+            },
+            cache: None,
+        });
+        self.pipelines.insert(key, pipeline.clone());
+        pipeline
+    }
+
+    fn bind_group(&mut self, kernel: Kernel, bindings: &[Binding]) -> wgpu::BindGroup {
+        let signature = Signature { reads: kernel.reads, writes: kernel.writes };
+        let mut buffers = [(0, 0); MAX_BINDINGS];
+        for (entry, binding) in buffers.iter_mut().zip(bindings) {
+            *entry = (binding.buffer.id(), binding.offset);
+        }
+        let key = BindGroupKey { signature, buffers };
+        if let Some(group) = self.bind_groups.get(&key) {
+            return group.clone();
+        }
+        let layout = self.layout(signature).bind_group.clone();
+        let params = wgpu::BindGroupEntry {
+            binding: 0,
+            resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                buffer: &self.arena,
+                offset: 0,
+                size: NonZeroU64::new(PARAMS_BYTES),
+            }),
+        };
+        let storage = bindings.iter().zip(1..).map(|(part, binding)| wgpu::BindGroupEntry {
+            binding,
+            resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                buffer: part.buffer.raw(),
+                offset: part.offset,
+                size: None,
+            }),
+        });
+        let entries: Vec<_> = std::iter::once(params).chain(storage).collect();
+        let group = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some(kernel.name),
+            layout: &layout,
+            entries: &entries,
+        });
+        self.bind_groups.insert(key, group.clone());
+        group
+    }
+
+    fn layout(&mut self, signature: Signature) -> &Layout {
+        self.layouts.entry(signature).or_insert_with(|| {
+            let entry = |binding, ty, has_dynamic_offset, min| wgpu::BindGroupLayoutEntry {
+                binding,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset, min_binding_size: NonZeroU64::new(min) },
+                count: None,
+            };
+            let params = entry(0, wgpu::BufferBindingType::Uniform, true, PARAMS_BYTES);
+            let storage = (0..signature.reads + signature.writes).map(|i| {
+                let ty = wgpu::BufferBindingType::Storage { read_only: i < signature.reads };
+                entry(i as u32 + 1, ty, false, 0)
+            });
+            let entries: Vec<_> = std::iter::once(params).chain(storage).collect();
+            let bind_group = self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+                label: None,
+                entries: &entries,
+            });
+            let pipeline = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                label: None,
+                bind_group_layouts: &[Some(&bind_group)],
+                immediate_size: 0,
+            });
+            Layout { bind_group, pipeline }
+        })
+    }
+}
+
+/// A copy out of a buffer, to be mapped by the host.
+pub(super) struct Copy<'a> {
+    pub from: &'a wgpu::Buffer,
+    /// In bytes, like `bytes`; both are multiples of 4.
+    pub offset: u64,
+    pub bytes: u64,
+    pub to: &'a wgpu::Buffer,
+}
+
+/// Waits until the submit `index`, or every submit, is done. In a browser this returns at once.
+fn wait(device: &wgpu::Device, faults: &Faults, index: Option<wgpu::SubmissionIndex>) {
+    let poll = wgpu::PollType::Wait { submission_index: index, timeout: None };
+    // Where the driver reports a lost device to a wait, wgpu panics instead of returning it.
+    let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| device.poll(poll)));
+    match polled {
+        Ok(Ok(_)) => {}
+        // The submit itself was refused; why was reported on its own.
+        Ok(Err(error)) => faults.record(Error::Gpu { reason: error.to_string() }),
+        Err(_) => faults.lose("the driver stopped answering"),
+    }
+}
