@@ -22,7 +22,10 @@ struct Random(u64);
 
 impl Random {
     fn bits(&mut self) -> u32 {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        self.0 = self
+            .0
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
         (self.0 >> 33) as u32
     }
 
@@ -45,7 +48,13 @@ fn assert_close(got: &[f32], want: &[f64], tolerance: f64) {
     let error = |i: usize| (f64::from(got[i]) - want[i]).abs() / want[i].abs().max(1.0);
     assert!(got.iter().all(|x| x.is_finite()), "not finite");
     if let Some(worst) = (0..got.len()).max_by(|&a, &b| error(a).total_cmp(&error(b))) {
-        assert!(error(worst) <= tolerance, "at {worst}: {} instead of {}, off by {:e}", got[worst], want[worst], error(worst));
+        assert!(
+            error(worst) <= tolerance,
+            "at {worst}: {} instead of {}, off by {:e}",
+            got[worst],
+            want[worst],
+            error(worst)
+        );
     }
 }
 
@@ -62,7 +71,21 @@ fn read_ids<B: Backend>(b: &B, ids: &B::Ids) -> Vec<u32> {
 
 /// Bytes of random weights `[rows, cols]`, and what they stand for.
 fn weights(random: &mut Random, ty: GgmlType, rows: usize, cols: usize) -> (Vec<u8>, Vec<f32>) {
-    let bytes = quantize(ty, &random.numbers(rows * cols)).expect("whole blocks");
+    let bytes = match ty {
+        // Read, but not written: any quants under the scale 0.00037.
+        GgmlType::Iq4Nl | GgmlType::Iq4Xs => {
+            let blocks = rows * cols / ty.block_len();
+            let block = |_| {
+                [
+                    vec![0, 0x0e],
+                    (2..ty.block_bytes()).map(|_| random.bits() as u8).collect(),
+                ]
+                .concat()
+            };
+            (0..blocks).flat_map(block).collect()
+        }
+        _ => quantize(ty, &random.numbers(rows * cols)).expect("whole blocks"),
+    };
     let mut numbers = vec![0.0; rows * cols];
     ty.dequantize(&bytes, &mut numbers);
     (bytes, numbers)
@@ -79,8 +102,15 @@ fn matrix<B: Backend>(b: &B, ty: GgmlType, rows: usize, cols: usize, bytes: &[u8
 
 /// `x [t, k]` times the transpose of `w [n, k]`.
 fn product(x: &[f32], w: &[f32], k: usize) -> Vec<f64> {
-    let dot = |x: &[f32], w: &[f32]| x.iter().zip(w).map(|(x, w)| f64::from(*x) * f64::from(*w)).sum();
-    x.chunks(k).flat_map(|x| w.chunks(k).map(move |w| dot(x, w))).collect()
+    let dot = |x: &[f32], w: &[f32]| {
+        x.iter()
+            .zip(w)
+            .map(|(x, w)| f64::from(*x) * f64::from(*w))
+            .sum()
+    };
+    x.chunks(k)
+        .flat_map(|x| w.chunks(k).map(move |w| dot(x, w)))
+        .collect()
 }
 
 fn check_matmul<B: Backend>(b: &B, ty: GgmlType, t: usize, n: usize, k: usize) {
@@ -95,15 +125,15 @@ fn check_matmul<B: Backend>(b: &B, ty: GgmlType, t: usize, n: usize, k: usize) {
 fn check_matmuls<B: Backend>(b: &B) {
     for ty in GgmlType::ALL {
         let k = if ty.block_len() == 256 { 512 } else { 96 };
-        for t in [1, 3, 5, 33, 70] {
+        for t in [1, 3, 9, 70] {
             check_matmul(b, ty, t, 67, k);
         }
         check_matmul(b, ty, 1, 1, k);
-        check_matmul(b, ty, 9, 1, k);
+        check_matmul(b, ty, 65, 1, k);
     }
     // A patch of 14 x 14 pixels in three colours, and widths that no vector divides.
     for ty in [GgmlType::F32, GgmlType::F16, GgmlType::BF16] {
-        for (t, k) in [(1, 588), (40, 588), (1, 7), (5, 33), (2, 1), (6, 147)] {
+        for (t, k) in [(1, 588), (40, 588), (1, 7), (9, 33), (2, 1), (16, 147)] {
             check_matmul(b, ty, t, 65, k);
         }
     }
@@ -117,11 +147,20 @@ fn check_embed<B: Backend>(b: &B) {
     for ty in GgmlType::ALL {
         let cols = if ty.block_len() == 256 { 512 } else { 96 };
         let (bytes, table) = weights(random, ty, 51, cols);
-        let ids: Vec<u32> = (0..40).map(|_| random.below(51) as u32).chain([0, 50]).collect();
+        let ids: Vec<u32> = (0..40)
+            .map(|_| random.below(51) as u32)
+            .chain([0, 50])
+            .collect();
         let y = b.embed(&matrix(b, ty, 51, cols, &bytes), &b.ids(&ids));
         assert_eq!(b.shape(&y), [ids.len(), cols]);
-        let want: Vec<f64> =
-            ids.iter().flat_map(|&id| table[id as usize * cols..][..cols].iter().map(|&x| f64::from(x))).collect();
+        let want: Vec<f64> = ids
+            .iter()
+            .flat_map(|&id| {
+                table[id as usize * cols..][..cols]
+                    .iter()
+                    .map(|&x| f64::from(x))
+            })
+            .collect();
         // A fused multiply-add may differ in the last place of the larger product.
         assert_close(&read(b, &y), &want, 2e-7);
     }
@@ -133,13 +172,22 @@ fn check_embed<B: Backend>(b: &B) {
 /// Bytes that a quantizer never writes: every scale, subnormal ones too, every quant.
 fn check_random_blocks<B: Backend>(b: &B) {
     let random = &mut Random(3);
-    for ty in GgmlType::ALL.into_iter().filter(|ty| *ty != GgmlType::F32 && *ty != GgmlType::BF16) {
-        let cols = if ty.is_quantized() { ty.block_len() * 2 } else { 64 };
+    for ty in GgmlType::ALL
+        .into_iter()
+        .filter(|ty| *ty != GgmlType::F32 && *ty != GgmlType::BF16)
+    {
+        let cols = if ty.is_quantized() {
+            ty.block_len() * 2
+        } else {
+            64
+        };
         let rows = 64;
         let row_bytes = ty.row_bytes(cols).expect("whole blocks");
         let bytes: Vec<u8> = loop {
             // The high byte of halves is kept below infinity's by masking a bit of every odd byte.
-            let bytes: Vec<u8> = (0..rows * row_bytes).map(|_| random.bits() as u8 & 0xbf).collect();
+            let bytes: Vec<u8> = (0..rows * row_bytes)
+                .map(|_| random.bits() as u8 & 0xbf)
+                .collect();
             if ty.first_not_finite(&bytes).is_none() {
                 break bytes;
             }
@@ -147,12 +195,22 @@ fn check_random_blocks<B: Backend>(b: &B) {
         let mut table = vec![0.0; rows * cols];
         ty.dequantize(&bytes, &mut table);
         let ids: Vec<u32> = (0..rows as u32).collect();
-        let got = read(b, &b.embed(&matrix(b, ty, rows, cols, &bytes), &b.ids(&ids)));
+        let got = read(
+            b,
+            &b.embed(&matrix(b, ty, rows, cols, &bytes), &b.ids(&ids)),
+        );
         // Relative to the block, since products of different sizes are added there.
         for (got, want) in got.chunks(16).zip(table.chunks(16)) {
-            let largest = want.iter().fold(0f32, |a, x| a.max(x.abs())).max(f32::MIN_POSITIVE);
+            let largest = want
+                .iter()
+                .fold(0f32, |a, x| a.max(x.abs()))
+                .max(f32::MIN_POSITIVE);
             for (got, want) in got.iter().zip(want) {
-                assert!((got - want).abs() <= 1e-6 * largest, "{}: {got} instead of {want}", ty.name());
+                assert!(
+                    (got - want).abs() <= 1e-6 * largest,
+                    "{}: {got} instead of {want}",
+                    ty.name()
+                );
             }
         }
     }
@@ -171,17 +229,34 @@ fn check_rows<B: Backend>(b: &B) {
             if range.len() > 2 {
                 let inner = b.slice(&part, 1..range.len());
                 let twice = b.add(&inner, &inner);
-                let want: Vec<f32> = x[(range.start + 1) * cols..range.end * cols].iter().map(|x| x + x).collect();
+                let want: Vec<f32> = x[(range.start + 1) * cols..range.end * cols]
+                    .iter()
+                    .map(|x| x + x)
+                    .collect();
                 assert_eq!(read(b, &twice), want);
             }
         }
         let joined = b.concat(&[&tx, &ty, &b.slice(&tx, 2..4)]);
-        assert_eq!(read(b, &joined), [&x[..], &y, &x[2 * cols..4 * cols]].concat());
+        assert_eq!(
+            read(b, &joined),
+            [&x[..], &y, &x[2 * cols..4 * cols]].concat()
+        );
         let gathered = b.gather(&tx, &b.ids(&[9, 0, 3, 3]));
-        assert_eq!(read(b, &gathered), [9, 0, 3, 3].map(|i| &x[i * cols..(i + 1) * cols]).concat());
+        assert_eq!(
+            read(b, &gathered),
+            [9, 0, 3, 3].map(|i| &x[i * cols..(i + 1) * cols]).concat()
+        );
         let mean = |run: usize| -> Vec<f64> {
-            let column = |rows: &[f32], c: usize| rows.iter().skip(c).step_by(cols).map(|&x| f64::from(x)).sum::<f64>();
-            x.chunks(run * cols).flat_map(|rows| (0..cols).map(move |c| column(rows, c) / run as f64)).collect()
+            let column = |rows: &[f32], c: usize| {
+                rows.iter()
+                    .skip(c)
+                    .step_by(cols)
+                    .map(|&x| f64::from(x))
+                    .sum::<f64>()
+            };
+            x.chunks(run * cols)
+                .flat_map(|rows| (0..cols).map(move |c| column(rows, c) / run as f64))
+                .collect()
         };
         assert_close(&read(b, &b.mean(&tx, 5)), &mean(5), 1e-6);
         assert_eq!(read(b, &b.mean(&tx, 1)), x);
@@ -191,31 +266,66 @@ fn check_rows<B: Backend>(b: &B) {
 fn check_pointwise<B: Backend>(b: &B) {
     let random = &mut Random(5);
     for (rows, cols) in [(1, 1), (6, 37), (130, 300)] {
-        let x: Vec<f32> = random.numbers(rows * cols).iter().map(|x| x * 6.0).collect();
+        let x: Vec<f32> = random
+            .numbers(rows * cols)
+            .iter()
+            .map(|x| x * 6.0)
+            .collect();
         let y = random.numbers(rows * cols);
         let (tx, ty) = (b.tensor(&x, cols), b.tensor(&y, cols));
-        let pairs = || x.iter().zip(&y).map(|(&x, &y)| (f64::from(x), f64::from(y)));
+        let pairs = || {
+            x.iter()
+                .zip(&y)
+                .map(|(&x, &y)| (f64::from(x), f64::from(y)))
+        };
 
-        assert_close(&read(b, &b.add(&tx, &ty)), &pairs().map(|(x, y)| x + y).collect::<Vec<_>>(), 1e-6);
+        assert_close(
+            &read(b, &b.add(&tx, &ty)),
+            &pairs().map(|(x, y)| x + y).collect::<Vec<_>>(),
+            1e-6,
+        );
         for period in (1..=rows).filter(|period| rows % period == 0) {
             let some = b.slice(&ty, 0..period);
-            let want: Vec<f64> =
-                x.iter().enumerate().map(|(i, &x)| f64::from(x) + f64::from(y[i % (period * cols)])).collect();
+            let want: Vec<f64> = x
+                .iter()
+                .enumerate()
+                .map(|(i, &x)| f64::from(x) + f64::from(y[i % (period * cols)]))
+                .collect();
             assert_close(&read(b, &b.add(&tx, &some)), &want, 1e-6);
         }
         let silu = |x: f64| x / (1.0 + (-x).exp());
-        assert_close(&read(b, &b.silu_mul(&tx, &ty)), &pairs().map(|(x, y)| silu(x) * y).collect::<Vec<_>>(), 2e-6);
-        let quick = pairs().map(|(x, _)| x / (1.0 + (-1.702 * x).exp())).collect::<Vec<_>>();
-        assert_close(&read(b, &b.activate(&tx, Activation::QuickGelu)), &quick, 2e-6);
-        let gelu = pairs().map(|(x, _)| 0.5 * x * (1.0 + erf(x / 2f64.sqrt()))).collect::<Vec<_>>();
+        assert_close(
+            &read(b, &b.silu_mul(&tx, &ty)),
+            &pairs().map(|(x, y)| silu(x) * y).collect::<Vec<_>>(),
+            2e-6,
+        );
+        let quick = pairs()
+            .map(|(x, _)| x / (1.0 + (-1.702 * x).exp()))
+            .collect::<Vec<_>>();
+        assert_close(
+            &read(b, &b.activate(&tx, Activation::QuickGelu)),
+            &quick,
+            2e-6,
+        );
+        let gelu = pairs()
+            .map(|(x, _)| 0.5 * x * (1.0 + erf(x / 2f64.sqrt())))
+            .collect::<Vec<_>>();
         assert_close(&read(b, &b.activate(&tx, Activation::Gelu)), &gelu, 2e-6);
     }
     // Nothing overflows far out.
     let far = b.tensor(&[-1e4, 1e4, -100.0, 100.0, 0.0], 5);
     for f in [Activation::QuickGelu, Activation::Gelu] {
-        assert_close(&read(b, &b.activate(&far, f)), &[0.0, 1e4, 0.0, 100.0, 0.0], 1e-6);
+        assert_close(
+            &read(b, &b.activate(&far, f)),
+            &[0.0, 1e4, 0.0, 100.0, 0.0],
+            1e-6,
+        );
     }
-    assert_close(&read(b, &b.silu_mul(&far, &far)), &[0.0, 1e8, 0.0, 1e4, 0.0], 1e-6);
+    assert_close(
+        &read(b, &b.silu_mul(&far, &far)),
+        &[0.0, 1e8, 0.0, 1e4, 0.0],
+        1e-6,
+    );
 }
 
 /// The error function by its Taylor series, which converges everywhere; in f64 it does for |x| < 5.
@@ -233,31 +343,60 @@ fn check_norms<B: Backend>(b: &B) {
     let random = &mut Random(6);
     for (rows, cols) in [(1, 1), (3, 5), (70, 64), (2, 1025)] {
         // An offset that E[x^2] - E[x]^2 would drown in.
-        let x: Vec<f32> = random.numbers(rows * cols).iter().map(|x| x + 100.0).collect();
+        let x: Vec<f32> = random
+            .numbers(rows * cols)
+            .iter()
+            .map(|x| x + 100.0)
+            .collect();
         let (w, bias) = (random.numbers(cols), random.numbers(cols));
-        let (tx, tw, tb) = (b.tensor(&x, cols), b.tensor(&w, cols), b.tensor(&bias, cols));
+        let (tx, tw, tb) = (
+            b.tensor(&x, cols),
+            b.tensor(&w, cols),
+            b.tensor(&bias, cols),
+        );
         let eps = 1e-5;
         let rms = x.chunks(cols).flat_map(|row| {
             let squares: f64 = row.iter().map(|&x| f64::from(x).powi(2)).sum();
             let scale = 1.0 / (squares / cols as f64 + f64::from(eps)).sqrt();
-            row.iter().zip(&w).map(move |(&x, &w)| f64::from(x) * scale * f64::from(w))
+            row.iter()
+                .zip(&w)
+                .map(move |(&x, &w)| f64::from(x) * scale * f64::from(w))
         });
-        assert_close(&read(b, &b.rms_norm(&tx, &tw, eps)), &rms.collect::<Vec<_>>(), TOLERANCE);
+        assert_close(
+            &read(b, &b.rms_norm(&tx, &tw, eps)),
+            &rms.collect::<Vec<_>>(),
+            TOLERANCE,
+        );
         let layer = x.chunks(cols).flat_map(|row| {
             let mean = row.iter().map(|&x| f64::from(x)).sum::<f64>() / cols as f64;
-            let variance = row.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / cols as f64;
+            let variance = row
+                .iter()
+                .map(|&x| (f64::from(x) - mean).powi(2))
+                .sum::<f64>()
+                / cols as f64;
             let scale = 1.0 / (variance + f64::from(eps)).sqrt();
             let affine = w.iter().zip(&bias);
-            row.iter().zip(affine).map(move |(&x, (&w, &b))| (f64::from(x) - mean) * scale * f64::from(w) + f64::from(b))
+            row.iter().zip(affine).map(move |(&x, (&w, &b))| {
+                (f64::from(x) - mean) * scale * f64::from(w) + f64::from(b)
+            })
         });
         // The mean of numbers near 100 is known to 1e-5 only.
-        assert_close(&read(b, &b.layer_norm(&tx, &tw, &tb, eps)), &layer.collect::<Vec<_>>(), 2e-4);
+        assert_close(
+            &read(b, &b.layer_norm(&tx, &tw, &tb, eps)),
+            &layer.collect::<Vec<_>>(),
+            2e-4,
+        );
     }
 }
 
 fn check_rope<B: Backend>(b: &B) {
     let random = &mut Random(7);
-    for (heads, head_dim, rotary, rows, pos) in [(1, 2, 2, 1, 0), (3, 16, 16, 5, 7), (2, 20, 12, 4, 0), (4, 64, 64, 9, 3)] {
+    for (heads, head_dim, rotary, rows, pos) in [
+        (1, 2, 2, 1, 0),
+        (3, 16, 16, 5, 7),
+        (2, 20, 12, 4, 0),
+        (4, 64, 64, 9, 3),
+    ] {
         let cols = heads * head_dim;
         let x = random.numbers(rows * cols);
         let table = random.numbers(20 * rotary);
@@ -275,14 +414,29 @@ fn check_rope<B: Backend>(b: &B) {
                 }
             })
             .collect();
-        let y = b.rope(&b.tensor(&x, cols), &b.tensor(&table, rotary), head_dim, pos);
+        let y = b.rope(
+            &b.tensor(&x, cols),
+            &b.tensor(&table, rotary),
+            head_dim,
+            pos,
+        );
         assert_close(&read(b, &y), &want, 1e-6);
     }
 }
 
 /// Attention of each row of q over the first `seen(row)` rows of k and v.
-fn attention(q: &[f32], k: &[f32], v: &[f32], heads: Heads, seen: impl Fn(usize) -> usize) -> Vec<f64> {
-    let Heads { heads, kv_heads, head_dim } = heads;
+fn attention(
+    q: &[f32],
+    k: &[f32],
+    v: &[f32],
+    heads: Heads,
+    seen: impl Fn(usize) -> usize,
+) -> Vec<f64> {
+    let Heads {
+        heads,
+        kv_heads,
+        head_dim,
+    } = heads;
     let (width, kv_width) = (heads * head_dim, kv_heads * head_dim);
     let mut y = vec![0.0; q.len()];
     for row in 0..q.len() / width {
@@ -290,7 +444,9 @@ fn attention(q: &[f32], k: &[f32], v: &[f32], heads: Heads, seen: impl Fn(usize)
             let at = row * width + head * head_dim;
             let kv = |key: usize| key * kv_width + head / (heads / kv_heads) * head_dim;
             let score = |key: usize| -> f64 {
-                let dot: f64 = (0..head_dim).map(|d| f64::from(q[at + d]) * f64::from(k[kv(key) + d])).sum();
+                let dot: f64 = (0..head_dim)
+                    .map(|d| f64::from(q[at + d]) * f64::from(k[kv(key) + d]))
+                    .sum();
                 dot / (head_dim as f64).sqrt()
             };
             let scores: Vec<f64> = (0..seen(row)).map(score).collect();
@@ -309,16 +465,44 @@ fn attention(q: &[f32], k: &[f32], v: &[f32], heads: Heads, seen: impl Fn(usize)
 
 fn check_attention<B: Backend>(b: &B) {
     let random = &mut Random(8);
-    let shapes = [(1, 1, 1, 1, 4), (2, 5, 2, 1, 8), (1, 257, 2, 2, 64), (3, 66, 4, 2, 16), (1, 100, 1, 1, 128), (2, 17, 2, 1, 80)];
+    let shapes = [
+        (1, 1, 1, 1, 4),
+        (2, 5, 2, 1, 8),
+        (1, 257, 2, 2, 64),
+        (3, 66, 4, 2, 16),
+        (1, 100, 1, 1, 128),
+        (2, 17, 2, 1, 80),
+    ];
     for (batch, n, heads, kv_heads, head_dim) in shapes {
-        let heads = Heads { heads, kv_heads, head_dim };
+        let heads = Heads {
+            heads,
+            kv_heads,
+            head_dim,
+        };
         let width = heads.heads * head_dim;
         let kv_width = kv_heads * head_dim;
-        let q: Vec<f32> = random.numbers(batch * n * width).iter().map(|x| x * 3.0).collect();
-        let (k, v) = (random.numbers(batch * n * kv_width), random.numbers(batch * n * kv_width));
-        let sets = q.chunks(n * width).zip(k.chunks(n * kv_width).zip(v.chunks(n * kv_width)));
-        let want: Vec<f64> = sets.flat_map(|(q, (k, v))| attention(q, k, v, heads, |_| n)).collect();
-        let y = b.attention(&b.tensor(&q, width), &b.tensor(&k, kv_width), &b.tensor(&v, kv_width), heads, batch);
+        let q: Vec<f32> = random
+            .numbers(batch * n * width)
+            .iter()
+            .map(|x| x * 3.0)
+            .collect();
+        let (k, v) = (
+            random.numbers(batch * n * kv_width),
+            random.numbers(batch * n * kv_width),
+        );
+        let sets = q
+            .chunks(n * width)
+            .zip(k.chunks(n * kv_width).zip(v.chunks(n * kv_width)));
+        let want: Vec<f64> = sets
+            .flat_map(|(q, (k, v))| attention(q, k, v, heads, |_| n))
+            .collect();
+        let y = b.attention(
+            &b.tensor(&q, width),
+            &b.tensor(&k, kv_width),
+            &b.tensor(&v, kv_width),
+            heads,
+            batch,
+        );
         assert_close(&read(b, &y), &want, TOLERANCE);
     }
 }
@@ -326,14 +510,32 @@ fn check_attention<B: Backend>(b: &B) {
 fn check_causal<B: Backend>(b: &B) {
     let random = &mut Random(9);
     for (heads, kv_heads, head_dim) in [(1, 1, 4), (4, 2, 16), (3, 3, 64), (8, 2, 128)] {
-        let heads = Heads { heads, kv_heads, head_dim };
+        let heads = Heads {
+            heads,
+            kv_heads,
+            head_dim,
+        };
         let (width, kv_width) = (heads.heads * head_dim, kv_heads * head_dim);
         let capacity = 300;
-        let (k, v) = (random.numbers(capacity * kv_width), random.numbers(capacity * kv_width));
+        let (k, v) = (
+            random.numbers(capacity * kv_width),
+            random.numbers(capacity * kv_width),
+        );
         let mut cache = b.kv_cache(kv_width, capacity).expect("room");
         let mut pos = 0;
         // A prompt, single tokens, a question, up to the last position; then the end once more after going back.
-        for (start, t) in [(0, 70), (70, 1), (71, 1), (72, 8), (80, 9), (89, 150), (239, 60), (299, 1), (10, 3), (290, 10)] {
+        for (start, t) in [
+            (0, 70),
+            (70, 1),
+            (71, 1),
+            (72, 8),
+            (80, 9),
+            (89, 150),
+            (239, 60),
+            (299, 1),
+            (10, 3),
+            (290, 10),
+        ] {
             if start < pos {
                 pos = start;
             }
@@ -349,12 +551,24 @@ fn check_causal<B: Backend>(b: &B) {
 }
 
 /// The rules of `Backend::dpc_knn`, word by word, over exact distances.
-fn clusters(x: &[f32], c: usize, clusters: usize, k: usize, noise: Option<&[f32]>) -> (Vec<u32>, Vec<u32>) {
+fn clusters(
+    x: &[f32],
+    c: usize,
+    clusters: usize,
+    k: usize,
+    noise: Option<&[f32]>,
+) -> (Vec<u32>, Vec<u32>) {
     let n = x.len() / c;
     let row = |i: usize| &x[i * c..(i + 1) * c];
     let d: Vec<Vec<f64>> = (0..n)
         .map(|i| {
-            let squares = |j| row(i).iter().zip(row(j)).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum::<f64>();
+            let squares = |j| {
+                row(i)
+                    .iter()
+                    .zip(row(j))
+                    .map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2))
+                    .sum::<f64>()
+            };
             (0..n).map(|j| (squares(j) / c as f64).sqrt()).collect()
         })
         .collect();
@@ -369,8 +583,13 @@ fn clusters(x: &[f32], c: usize, clusters: usize, k: usize, noise: Option<&[f32]
     let farthest = d.iter().flatten().copied().fold(0.0, f64::max);
     let score: Vec<f64> = (0..n)
         .map(|i| {
-            let denser = (0..n).filter(|&j| density[j] > density[i] || (density[j] == density[i] && j < i));
-            density[i] * denser.map(|j| d[i][j]).min_by(f64::total_cmp).unwrap_or(farthest)
+            let denser =
+                (0..n).filter(|&j| density[j] > density[i] || (density[j] == density[i] && j < i));
+            density[i]
+                * denser
+                    .map(|j| d[i][j])
+                    .min_by(f64::total_cmp)
+                    .unwrap_or(farthest)
         })
         .collect();
     let mut order: Vec<usize> = (0..n).collect();
@@ -379,16 +598,28 @@ fn clusters(x: &[f32], c: usize, clusters: usize, k: usize, noise: Option<&[f32]
     let groups = (0..n)
         .map(|i| {
             let own = order.iter().position(|&centre| centre == i);
-            let nearest = || (0..clusters).min_by(|&a, &b| d[i][order[a]].total_cmp(&d[i][order[b]]));
+            let nearest =
+                || (0..clusters).min_by(|&a, &b| d[i][order[a]].total_cmp(&d[i][order[b]]));
             own.or_else(nearest).expect("a cluster") as u32
         })
         .collect();
     (order.iter().map(|&i| i as u32).collect(), groups)
 }
 
-fn check_dpc_knn<B: Backend>(b: &B, random: &mut Random, x: &[f32], shape: (usize, usize, usize), count: usize, k: usize) {
+fn check_dpc_knn<B: Backend>(
+    b: &B,
+    random: &mut Random,
+    x: &[f32],
+    shape: (usize, usize, usize),
+    count: usize,
+    k: usize,
+) {
     let (batch, n, c) = shape;
-    let noise: Vec<f32> = random.numbers(batch * n).iter().map(|x| (x + 1.0) * 500.0).collect();
+    let noise: Vec<f32> = random
+        .numbers(batch * n)
+        .iter()
+        .map(|x| (x + 1.0) * 500.0)
+        .collect();
     for noise in [None, Some(noise)] {
         let recorded = noise.as_ref().map(|noise| b.tensor(noise, n));
         let got = b.dpc_knn(&b.tensor(x, c), batch, count, k, recorded.as_ref());
@@ -397,8 +628,16 @@ fn check_dpc_knn<B: Backend>(b: &B, random: &mut Random, x: &[f32], shape: (usiz
         for set in 0..batch {
             let noise = noise.as_ref().map(|noise| &noise[set * n..(set + 1) * n]);
             let want = clusters(&x[set * n * c..(set + 1) * n * c], c, count, k, noise);
-            assert_eq!(centres[set * count..(set + 1) * count], want.0, "centres of {shape:?}, {count}, k {k}");
-            assert_eq!(groups[set * n..(set + 1) * n], want.1, "groups of {shape:?}, {count}, k {k}");
+            assert_eq!(
+                centres[set * count..(set + 1) * count],
+                want.0,
+                "centres of {shape:?}, {count}, k {k}"
+            );
+            assert_eq!(
+                groups[set * n..(set + 1) * n],
+                want.1,
+                "groups of {shape:?}, {count}, k {k}"
+            );
         }
     }
 }
@@ -406,7 +645,15 @@ fn check_dpc_knn<B: Backend>(b: &B, random: &mut Random, x: &[f32], shape: (usiz
 fn check_clustering<B: Backend>(b: &B) {
     let random = &mut Random(10);
     // Distances of small whole numbers are exact in f32, so that ties are the same ties everywhere.
-    let shapes = [(1, 1, 1, 1, 1), (1, 2, 3, 1, 2), (2, 17, 5, 4, 3), (3, 64, 8, 16, 3), (1, 81, 64, 32, 5), (1, 300, 33, 64, 5), (2, 12, 4, 12, 1)];
+    let shapes = [
+        (1, 1, 1, 1, 1),
+        (1, 2, 3, 1, 2),
+        (2, 17, 5, 4, 3),
+        (3, 64, 8, 16, 3),
+        (1, 81, 64, 32, 5),
+        (1, 300, 33, 64, 5),
+        (2, 12, 4, 12, 1),
+    ];
     for (batch, n, c, count, k) in shapes {
         let x = random.numbers(batch * n * c);
         check_dpc_knn(b, random, &x, (batch, n, c), count, k);
@@ -416,7 +663,13 @@ fn check_clustering<B: Backend>(b: &B) {
     assert_eq!(read_ids(b, &got.centres), [0, 1, 2]);
     assert_eq!(read_ids(b, &got.groups), [0, 1, 2, 0, 0, 0, 0, 0, 0, 0]);
     // k = 1: all densities are equal, so each centre is the token farthest from all before it.
-    let got = b.dpc_knn(&b.tensor(&[0.0, 10.0, 1.0, 14.0, 11.0, 2.0], 1), 1, 3, 1, None);
+    let got = b.dpc_knn(
+        &b.tensor(&[0.0, 10.0, 1.0, 14.0, 11.0, 2.0], 1),
+        1,
+        3,
+        1,
+        None,
+    );
     assert_eq!(read_ids(b, &got.centres), [0, 1, 3]);
     assert_eq!(read_ids(b, &got.groups), [0, 1, 0, 2, 1, 0]);
 }
@@ -425,14 +678,19 @@ fn check_merge<B: Backend>(b: &B) {
     let random = &mut Random(11);
     for (batch, n, cols, clusters) in [(1, 1, 1, 1), (2, 9, 5, 3), (3, 256, 70, 64)] {
         let x = random.numbers(batch * n * cols);
-        let groups: Vec<u32> = (0..batch * n).map(|_| random.below(clusters) as u32).collect();
+        let groups: Vec<u32> = (0..batch * n)
+            .map(|_| random.below(clusters) as u32)
+            .collect();
         let mut want = vec![0.0; batch * clusters * cols];
         for set in 0..batch {
             for cluster in 0..clusters {
-                let members: Vec<usize> = (set * n..(set + 1) * n).filter(|&i| groups[i] as usize == cluster).collect();
+                let members: Vec<usize> = (set * n..(set + 1) * n)
+                    .filter(|&i| groups[i] as usize == cluster)
+                    .collect();
                 for col in 0..cols {
                     let sum: f64 = members.iter().map(|&i| f64::from(x[i * cols + col])).sum();
-                    want[(set * clusters + cluster) * cols + col] = sum / (members.len() as f64 + 1e-6);
+                    want[(set * clusters + cluster) * cols + col] =
+                        sum / (members.len() as f64 + 1e-6);
                 }
             }
         }
@@ -473,4 +731,83 @@ macro_rules! on_every_backend {
 on_every_backend! {
     check_matmuls check_embed check_random_blocks check_rows check_pointwise check_norms check_rope
     check_attention check_causal check_clustering check_merge check_argmax
+}
+
+/// The limits that every WebGPU device has, whatever this one could do.
+fn modest_gpu() -> Gpu {
+    let options = GpuOptions {
+        limits: LimitsChoice::WebGpuDefault,
+    };
+    block_on(Gpu::new(options)).expect("a GPU, or lavapipe")
+}
+
+#[test]
+fn weights_beyond_a_binding_are_split() {
+    let b = &modest_gpu();
+    assert_eq!(b.describe().max_binding_bytes, 128 << 20);
+    let random = &mut Random(13);
+    // 105 MiB each; rows of 2 bytes more than whole words. Then 150 MiB, in two parts.
+    for (rows, cols) in [(3_000, 17_474), (4_501, 17_474)] {
+        let bytes: Vec<u8> = (0..rows * cols)
+            .flat_map(|i| [i as u8, 0x38 + (i % 7) as u8 % 4])
+            .collect();
+        let mut w = vec![0.0; rows * cols];
+        GgmlType::F16.dequantize(&bytes, &mut w);
+        let mut matrix = b.alloc_matrix(GgmlType::F16, rows, cols).expect("room");
+        for (i, piece) in bytes.chunks(1 << 22).enumerate() {
+            b.write_matrix(&mut matrix, i << 22, piece);
+        }
+        let x = random.numbers(cols);
+        let y = b.matmul(&b.tensor(&x, cols), &matrix);
+        assert_close(&read(b, &y), &product(&x, &w, cols), 1e-4);
+        let ids = [0, rows as u32 - 1, 3_500.min(rows as u32 - 1)];
+        let want = ids.map(|id| &w[id as usize * cols..][..cols]).concat();
+        assert_eq!(read(b, &b.embed(&matrix, &b.ids(&ids))), want);
+    }
+}
+
+#[test]
+fn long_events_are_clustered_in_blocks() {
+    let b = &modest_gpu();
+    let random = &mut Random(14);
+    // 4500 x 4500 distances are more than are kept at once.
+    let (n, c) = (4_500, 3);
+    let x = random.numbers(n * c);
+    check_dpc_knn(b, random, &x, (1, n, c), 64, 5);
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let b = &modest_gpu();
+    let code = |result: univi::Result<()>| result.expect_err("too large").code();
+    assert_eq!(
+        code(b.alloc_matrix(GgmlType::F32, 2, 1 << 26).map(drop)),
+        "out-of-memory"
+    );
+    assert_eq!(code(b.kv_cache(4096, 1 << 20).map(drop)), "out-of-memory");
+    // An intermediate result: the refusal comes with the next read, and the one after that is fine.
+    let row = b.tensor(&[1.0; 1 << 20], 1 << 20);
+    let large = b.concat(&[&row; 33]);
+    assert_eq!(code(block_on(b.read(&large)).map(drop)), "out-of-memory");
+    assert_eq!(read(b, &b.slice(&row, 0..1))[7], 1.0);
+}
+
+#[test]
+fn a_lost_device_is_an_error() {
+    let b = &gpu();
+    let x = b.tensor(&[1.0, 2.0], 2);
+    let before = b.add(&x, &x);
+    b.destroy();
+    let after = b.add(&before, &x);
+    for lost in [block_on(b.read(&before)), block_on(b.read(&after))] {
+        assert_eq!(lost.expect_err("no device").code(), "device-lost");
+    }
+    assert_eq!(
+        block_on(b.finish()).expect_err("no device").code(),
+        "device-lost"
+    );
+    assert_eq!(
+        b.kv_cache(4, 4).err().expect("no device").code(),
+        "device-lost"
+    );
 }

@@ -38,7 +38,9 @@ impl Faults {
         let mut state = self.state();
         let first = state.first.take();
         match (&state.lost, first) {
-            (Some(reason), _) => Err(Error::DeviceLost { reason: reason.clone() }),
+            (Some(reason), _) => Err(Error::DeviceLost {
+                reason: reason.clone(),
+            }),
             (None, Some(error)) => Err(error),
             (None, None) => Ok(()),
         }
@@ -53,17 +55,24 @@ impl Faults {
 pub(super) fn watch(device: &wgpu::Device, faults: &Faults) {
     let lost = faults.clone();
     device.set_device_lost_callback(move |reason, message| {
-        lost.lose(if message.is_empty() { format!("{reason:?}") } else { message });
+        lost.lose(if message.is_empty() {
+            format!("{reason:?}")
+        } else {
+            message
+        });
     });
     let uncaptured = faults.clone();
     device.on_uncaptured_error(Arc::new(move |error| {
         uncaptured.record(match error {
-            wgpu::Error::OutOfMemory { .. } => {
-                Error::OutOfMemory { what: "a buffer".into(), needed_bytes: 0, limit_bytes: 0 }
-            }
-            wgpu::Error::Validation { description, .. } | wgpu::Error::Internal { description, .. } => {
-                Error::Gpu { reason: description }
-            }
+            wgpu::Error::OutOfMemory { .. } => Error::OutOfMemory {
+                what: "a buffer".into(),
+                needed_bytes: 0,
+                limit_bytes: 0,
+            },
+            wgpu::Error::Validation { description, .. }
+            | wgpu::Error::Internal { description, .. } => Error::Gpu {
+                reason: description,
+            },
         });
     }));
 }

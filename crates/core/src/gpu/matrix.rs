@@ -32,15 +32,29 @@ impl Gpu {
         };
         if max_rows == 0 && rows > 0 {
             let needed_bytes = 2 * row_bytes as u64;
-            return Err(Error::OutOfMemory { what: what(), needed_bytes, limit_bytes: max_bytes });
+            return Err(Error::OutOfMemory {
+                what: what(),
+                needed_bytes,
+                limit_bytes: max_bytes,
+            });
         }
         let mut parts = Vec::new();
         for first in (0..rows).step_by(max_rows.max(1)) {
             let rows = max_rows.min(rows - first);
             let buffer = self.persistent(rows as u64 * row_bytes as u64, what)?;
-            parts.push(Part { first, rows, buffer });
+            parts.push(Part {
+                first,
+                rows,
+                buffer,
+            });
         }
-        Ok(Matrix { ty, rows, cols, row_bytes, parts })
+        Ok(Matrix {
+            ty,
+            rows,
+            cols,
+            row_bytes,
+            parts,
+        })
     }
 
     /// See [`crate::backend::Backend::write_matrix`].
@@ -77,21 +91,31 @@ impl Gpu {
         if !rest.is_empty() {
             let mut word = [0; 4];
             word[..rest.len()].copy_from_slice(rest);
-            self.0.queue.write_buffer(buffer.raw(), offset + words.len() as u64, &word);
+            self.0
+                .queue
+                .write_buffer(buffer.raw(), offset + words.len() as u64, &word);
         }
     }
 
     /// A buffer that lives as long as the model.
     pub(super) fn persistent(&self, bytes: u64, what: impl Fn() -> String) -> Result<Buffer> {
         let limit_bytes = self.0.memory.max_bytes();
-        let refused = || Error::OutOfMemory { what: what(), needed_bytes: bytes, limit_bytes };
+        let refused = || Error::OutOfMemory {
+            what: what(),
+            needed_bytes: bytes,
+            limit_bytes,
+        };
         if bytes > limit_bytes {
             return Err(refused());
         }
         let buffer = self.0.memory.alloc(bytes);
         // Natively a refusal is known by now; in a browser it comes with the next read.
         match self.0.faults.take() {
-            Err(Error::OutOfMemory { .. }) => Err(Error::OutOfMemory { what: what(), needed_bytes: bytes, limit_bytes: 0 }),
+            Err(Error::OutOfMemory { .. }) => Err(Error::OutOfMemory {
+                what: what(),
+                needed_bytes: bytes,
+                limit_bytes: 0,
+            }),
             Err(error) => Err(error),
             Ok(()) => Ok(buffer),
         }

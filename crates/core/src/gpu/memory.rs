@@ -16,8 +16,9 @@ const IDLE_SUBMITS: u64 = 256;
 /// Room behind the last byte, so that a kernel may load whole vectors and whole blocks.
 const SLACK_BYTES: u64 = 256;
 
-const USAGES: wgpu::BufferUsages =
-    wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_SRC).union(wgpu::BufferUsages::COPY_DST);
+const USAGES: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE
+    .union(wgpu::BufferUsages::COPY_SRC)
+    .union(wgpu::BufferUsages::COPY_DST);
 
 /// A shared piece of GPU memory. The last clone to go gives it back.
 #[derive(Clone)]
@@ -38,7 +39,10 @@ impl Buffer {
 
     /// All of it, as kernels see it.
     pub fn binding(&self) -> Binding<'_> {
-        Binding { buffer: self, offset: 0 }
+        Binding {
+            buffer: self,
+            offset: 0,
+        }
     }
 
     /// Unique among all buffers of the device, ever.
@@ -49,10 +53,16 @@ impl Buffer {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let Some(memory) = self.memory.upgrade() else { return };
+        let Some(memory) = self.memory.upgrade() else {
+            return;
+        };
         let mut memory = memory.borrow_mut();
         if self.pooled {
-            let free = Free { raw: self.raw.clone(), id: self.id, released: memory.submit };
+            let free = Free {
+                raw: self.raw.clone(),
+                id: self.id,
+                released: memory.submit,
+            };
             memory.free.entry(self.raw.size()).or_default().push(free);
         } else {
             memory.dead.push(self.id);
@@ -126,7 +136,9 @@ impl Memory {
     pub fn next_submit(&self) -> Vec<u64> {
         let mut state = self.0.borrow_mut();
         state.submit += 1;
-        let State { free, submit, dead, .. } = &mut *state;
+        let State {
+            free, submit, dead, ..
+        } = &mut *state;
         free.retain(|_, list| {
             list.retain(|buffer| {
                 let keep = buffer.released + IDLE_SUBMITS >= *submit;
@@ -138,6 +150,24 @@ impl Memory {
             !list.is_empty()
         });
         std::mem::take(&mut state.dead)
+    }
+
+    /// Buffers created so far.
+    #[cfg(test)]
+    pub fn created(&self) -> u64 {
+        self.0.borrow().next_id
+    }
+
+    /// Submits so far.
+    #[cfg(test)]
+    pub fn submits(&self) -> u64 {
+        self.0.borrow().submit
+    }
+
+    /// Buffers that wait in the pool.
+    #[cfg(test)]
+    pub fn free_buffers(&self) -> usize {
+        self.0.borrow().free.values().map(Vec::len).sum()
     }
 
     /// A pooled buffer that was released before submit `before`, or a new one.
@@ -164,9 +194,12 @@ impl Memory {
             })
         };
         match found {
-            Some(Free { raw, id, .. }) => {
-                Buffer(Rc::new(Lease { raw, id, pooled: true, memory: Rc::downgrade(&self.0) }))
-            }
+            Some(Free { raw, id, .. }) => Buffer(Rc::new(Lease {
+                raw,
+                id,
+                pooled: true,
+                memory: Rc::downgrade(&self.0),
+            })),
             None => self.create(size, true),
         }
     }
@@ -183,14 +216,22 @@ impl Memory {
             usage: USAGES,
             mapped_at_creation: false,
         });
-        Buffer(Rc::new(Lease { raw, id, pooled, memory: Rc::downgrade(&self.0) }))
+        Buffer(Rc::new(Lease {
+            raw,
+            id,
+            pooled,
+            memory: Rc::downgrade(&self.0),
+        }))
     }
 }
 
 /// The most bytes that a buffer can hold besides its slack and the rounding to a size class.
 fn max_bytes(limits: &wgpu::Limits) -> u64 {
     // Kernels count bytes in u32, and Vulkan drivers refuse 2 GiB and more.
-    let whole = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size).min((1 << 31) - 4096);
+    let whole = limits
+        .max_storage_buffer_binding_size
+        .min(limits.max_buffer_size)
+        .min((1 << 31) - 4096);
     whole - whole % 4096 - SLACK_BYTES
 }
 

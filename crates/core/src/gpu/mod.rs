@@ -93,7 +93,12 @@ pub struct Description {
 
 impl fmt::Display for Description {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Description { name, backend, software, .. } = self;
+        let Description {
+            name,
+            backend,
+            software,
+            ..
+        } = self;
         let kind = if *software { ", software" } else { "" };
         write!(
             f,
@@ -126,7 +131,10 @@ impl Tensor {
     }
 
     fn binding(&self) -> Binding<'_> {
-        Binding { buffer: &self.buffer, offset: self.offset }
+        Binding {
+            buffer: &self.buffer,
+            offset: self.offset,
+        }
     }
 }
 
@@ -165,7 +173,11 @@ impl Gpu {
                 ..Default::default()
             })
             .await
-            .map_err(|error| no_gpu(format!("{error}; install a Vulkan, Metal or DX12 driver, or use a browser with WebGPU")))?;
+            .map_err(|error| {
+                no_gpu(format!(
+                    "{error}; install a Vulkan, Metal or DX12 driver, or use a browser with WebGPU"
+                ))
+            })?;
         let required_limits = match options.limits {
             LimitsChoice::Adapter => adapter.limits(),
             LimitsChoice::WebGpuDefault => wgpu::Limits::default(),
@@ -185,7 +197,11 @@ impl Gpu {
         let info = adapter.get_info();
         let limits = device.limits();
         let description = Description {
-            name: if info.name.is_empty() { "unnamed adapter".into() } else { info.name },
+            name: if info.name.is_empty() {
+                "unnamed adapter".into()
+            } else {
+                info.name
+            },
             backend: match info.backend {
                 wgpu::Backend::BrowserWebGpu => "webgpu".into(),
                 other => other.to_str().into(),
@@ -196,10 +212,21 @@ impl Gpu {
             workgroup_memory_bytes: limits.max_compute_workgroup_storage_size,
             workgroup_threads: limits.max_compute_invocations_per_workgroup,
         };
-        let max_work = if description.software { MAX_WORK_CPU } else { MAX_WORK_GPU };
+        let max_work = if description.software {
+            MAX_WORK_CPU
+        } else {
+            MAX_WORK_GPU
+        };
         let memory = Memory::new(&device, &faults);
         let recorder = RefCell::new(Recorder::new(&device, &queue, &faults, &memory, max_work));
-        Ok(Gpu(Rc::new(Inner { device, queue, description, faults, memory, recorder })))
+        Ok(Gpu(Rc::new(Inner {
+            device,
+            queue,
+            description,
+            faults,
+            memory,
+            recorder,
+        })))
     }
 
     /// What the device is and can do.
@@ -211,7 +238,10 @@ impl Gpu {
     /// each at its first use: while the weights are still on their way, say.
     pub fn warm_up(&self, types: &[GgmlType]) {
         let mut recorder = self.0.recorder.borrow_mut();
-        for kernel in kernels::PLAIN.into_iter().chain(types.iter().flat_map(|&ty| kernels::over(ty))) {
+        for kernel in kernels::PLAIN
+            .into_iter()
+            .chain(types.iter().flat_map(|&ty| kernels::over(ty)))
+        {
             recorder.pipeline(kernel);
         }
     }
@@ -223,8 +253,21 @@ impl Gpu {
     }
 
     /// Records a kernel: `buffers` are those it reads, then those it writes.
-    fn run(&self, kernel: Kernel, buffers: &[Binding], params: &impl Pod, groups: [u32; 3], work: u64) {
-        self.0.recorder.borrow_mut().record(kernel, buffers, bytemuck::bytes_of(params), groups, work);
+    fn run(
+        &self,
+        kernel: Kernel,
+        buffers: &[Binding],
+        params: &impl Pod,
+        groups: [u32; 3],
+        work: u64,
+    ) {
+        self.0.recorder.borrow_mut().record(
+            kernel,
+            buffers,
+            bytemuck::bytes_of(params),
+            groups,
+            work,
+        );
     }
 
     /// The most work that one dispatch should hold, in floating-point operations.
@@ -235,11 +278,19 @@ impl Gpu {
     /// Room for a result.
     fn alloc(&self, rows: usize, cols: usize) -> Tensor {
         let buffer = self.0.memory.take(4 * rows as u64 * cols as u64);
-        Tensor { buffer, offset: 0, rows, cols }
+        Tensor {
+            buffer,
+            offset: 0,
+            rows,
+            cols,
+        }
     }
 
     fn alloc_ids(&self, len: usize) -> Ids {
-        Ids { buffer: self.0.memory.take(4 * len as u64), len }
+        Ids {
+            buffer: self.0.memory.take(4 * len as u64),
+            len,
+        }
     }
 
     /// Room for `data`, and its bytes in it.
@@ -269,16 +320,33 @@ impl Backend for Gpu {
     fn kv_cache(&self, width: usize, capacity: usize) -> Result<KvCache> {
         let bytes = 4 * width as u64 * capacity as u64;
         let room = || self.persistent(bytes, || format!("a cache of {capacity} positions"));
-        Ok(KvCache { k: room()?, v: room()?, width, capacity })
+        Ok(KvCache {
+            k: room()?,
+            v: room()?,
+            width,
+            capacity,
+        })
     }
 
     fn tensor(&self, data: &[f32], cols: usize) -> Tensor {
-        assert!(cols > 0 && data.len().is_multiple_of(cols), "{} numbers in rows of {cols}", data.len());
-        Tensor { buffer: self.upload(bytemuck::cast_slice(data)), offset: 0, rows: data.len() / cols, cols }
+        assert!(
+            cols > 0 && data.len().is_multiple_of(cols),
+            "{} numbers in rows of {cols}",
+            data.len()
+        );
+        Tensor {
+            buffer: self.upload(bytemuck::cast_slice(data)),
+            offset: 0,
+            rows: data.len() / cols,
+            cols,
+        }
     }
 
     fn ids(&self, data: &[u32]) -> Ids {
-        Ids { buffer: self.upload(bytemuck::cast_slice(data)), len: data.len() }
+        Ids {
+            buffer: self.upload(bytemuck::cast_slice(data)),
+            len: data.len(),
+        }
     }
 
     fn shape(&self, x: &Tensor) -> [usize; 2] {
@@ -301,11 +369,19 @@ impl Backend for Gpu {
     }
 
     fn slice(&self, x: &Tensor, range: Range<usize>) -> Tensor {
-        assert!(range.start <= range.end && range.end <= x.rows, "rows {range:?} of {:?}", x.shape());
+        assert!(
+            range.start <= range.end && range.end <= x.rows,
+            "rows {range:?} of {:?}",
+            x.shape()
+        );
         let offset = x.offset + 4 * (range.start * x.cols) as u64;
         let alignment = u64::from(self.0.device.limits().min_storage_buffer_offset_alignment);
         if offset.is_multiple_of(alignment) {
-            return Tensor { offset, rows: range.len(), ..x.clone() };
+            return Tensor {
+                offset,
+                rows: range.len(),
+                ..x.clone()
+            };
         }
         let y = self.alloc(range.len(), x.cols);
         self.copy(x, range.start * x.cols, y.len(), y.binding(), 0);
@@ -314,7 +390,10 @@ impl Backend for Gpu {
 
     fn concat(&self, xs: &[&Tensor]) -> Tensor {
         let cols = xs.first().map_or(0, |x| x.cols);
-        assert!(xs.iter().all(|x| x.cols == cols), "concat of unequal columns");
+        assert!(
+            xs.iter().all(|x| x.cols == cols),
+            "concat of unequal columns"
+        );
         let y = self.alloc(xs.iter().map(|x| x.rows).sum(), cols);
         let mut at = 0;
         for x in xs {
@@ -370,7 +449,12 @@ impl Backend for Gpu {
 
     fn append(&self, cache: &mut KvCache, pos: usize, k: &Tensor, v: &Tensor) {
         assert_eq!((k.cols, v.cols, v.rows), (cache.width, cache.width, k.rows));
-        assert!(pos + k.rows <= cache.capacity, "{} positions at {pos} of {}", k.rows, cache.capacity);
+        assert!(
+            pos + k.rows <= cache.capacity,
+            "{} positions at {pos} of {}",
+            k.rows,
+            cache.capacity
+        );
         self.copy(k, 0, k.len(), cache.k.binding(), pos * cache.width);
         self.copy(v, 0, v.len(), cache.v.binding(), pos * cache.width);
     }
@@ -379,7 +463,14 @@ impl Backend for Gpu {
         self.attend_causal(q, cache, heads, pos)
     }
 
-    fn dpc_knn(&self, x: &Tensor, batch: usize, clusters: usize, k: usize, noise: Option<&Tensor>) -> Clusters<Ids> {
+    fn dpc_knn(
+        &self,
+        x: &Tensor,
+        batch: usize,
+        clusters: usize,
+        k: usize,
+        noise: Option<&Tensor>,
+    ) -> Clusters<Ids> {
         self.cluster(x, batch, clusters, k, noise)
     }
 
@@ -389,5 +480,102 @@ impl Backend for Gpu {
 
     fn argmax(&self, x: &Tensor) -> Ids {
         self.largest(x)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pollster::block_on;
+
+    use super::*;
+
+    fn gpu() -> Gpu {
+        block_on(Gpu::new(GpuOptions::default())).expect("a GPU, or lavapipe: cargo xtask setup")
+    }
+
+    /// A loop of operations as in decoding.
+    fn step(gpu: &Gpu, x: &Tensor, w: &Matrix) -> Tensor {
+        let weight = gpu.slice(x, 0..1);
+        (0..20).fold(x.clone(), |x, _| {
+            let normed = gpu.rms_norm(&x, &weight, 1e-5);
+            gpu.add(&x, &gpu.matmul(&normed, w))
+        })
+    }
+
+    #[test]
+    fn the_steady_state_allocates_nothing() {
+        let gpu = gpu();
+        let mut w = gpu.alloc_matrix(GgmlType::F32, 64, 64).expect("room");
+        gpu.write_matrix(&mut w, 0, &[0; 4 * 64 * 64]);
+        let x = gpu.tensor(&[1.0; 64], 64);
+        let token = || {
+            let y = step(&gpu, &x, &w);
+            block_on(gpu.read(&y)).expect("a result")
+        };
+        token();
+        token();
+        let before = (
+            gpu.0.memory.created(),
+            gpu.0.recorder.borrow().created(),
+            gpu.0.memory.submits(),
+        );
+        token();
+        let after = (
+            gpu.0.memory.created(),
+            gpu.0.recorder.borrow().created(),
+            gpu.0.memory.submits(),
+        );
+        assert_eq!(
+            after,
+            (before.0, before.1, before.2 + 1),
+            "buffers, bind groups, submits"
+        );
+    }
+
+    #[test]
+    fn an_upload_does_not_overwrite_what_recorded_commands_read() {
+        let gpu = gpu();
+        let old = gpu.tensor(&[1.0; 64], 64);
+        let sum = gpu.add(&old, &old);
+        drop(old);
+        let new = gpu.tensor(&[5.0; 64], 64);
+        assert_eq!(block_on(gpu.read(&sum)), Ok(vec![2.0; 64]));
+        assert_eq!(block_on(gpu.read(&new)), Ok(vec![5.0; 64]));
+    }
+
+    #[test]
+    fn idle_and_dropped_buffers_are_freed() {
+        let gpu = gpu();
+        let w = gpu.alloc_matrix(GgmlType::F32, 64, 64).expect("room");
+        let x = gpu.tensor(&[1.0; 64], 64);
+        drop(gpu.matmul(&x, &w));
+        block_on(gpu.finish()).expect("a healthy device");
+        let held = gpu.0.recorder.borrow().created();
+        drop((w, x));
+        for _ in 0..400 {
+            block_on(gpu.finish()).expect("a healthy device");
+        }
+        assert!(
+            gpu.0.recorder.borrow().created() < held,
+            "bind groups keep dead buffers alive"
+        );
+        assert_eq!(
+            gpu.0.memory.free_buffers(),
+            1,
+            "the marker of finish() alone is in use"
+        );
+    }
+
+    #[test]
+    fn work_beyond_a_submit_is_split() {
+        let gpu = gpu();
+        let x = gpu.tensor(&[1.0; 64], 64);
+        let first = gpu.0.memory.submits();
+        let mut y = x.clone();
+        for _ in 0..3000 {
+            y = gpu.add(&y, &x);
+        }
+        assert_eq!(block_on(gpu.read(&y)), Ok(vec![3001.0; 64]));
+        assert_eq!(gpu.0.memory.submits() - first, 3, "1024 dispatches each");
     }
 }

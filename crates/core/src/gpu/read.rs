@@ -50,7 +50,11 @@ impl Gpu {
         }
         let data = match staging.slice(..).get_mapped_range() {
             Ok(view) => view[..bytes as usize].to_vec(),
-            Err(error) => return Err(Error::Gpu { reason: error.to_string() }),
+            Err(error) => {
+                return Err(Error::Gpu {
+                    reason: error.to_string(),
+                });
+            }
         };
         staging.unmap();
         Ok(data)
@@ -59,7 +63,10 @@ impl Gpu {
 
 /// A value that a callback will bring.
 fn oneshot<T>() -> (Sender<T>, Receiver<T>) {
-    let shared = Arc::new(Mutex::new(Slot { value: None, waker: None }));
+    let shared = Arc::new(Mutex::new(Slot {
+        value: None,
+        waker: None,
+    }));
     (Sender(shared.clone()), Receiver(shared))
 }
 

@@ -85,7 +85,13 @@ struct BindGroupKey {
 }
 
 impl Recorder {
-    pub fn new(device: &wgpu::Device, queue: &wgpu::Queue, faults: &Faults, memory: &Memory, max_work: u64) -> Recorder {
+    pub fn new(
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        faults: &Faults,
+        memory: &Memory,
+        max_work: u64,
+    ) -> Recorder {
         let alignment = u64::from(device.limits().min_uniform_buffer_offset_alignment);
         let slot_bytes = PARAMS_BYTES.next_multiple_of(alignment);
         let arena = device.create_buffer(&wgpu::BufferDescriptor {
@@ -118,13 +124,27 @@ impl Recorder {
     }
 
     /// Records `kernel` over `groups` workgroups. `buffers` are first those it reads, then those it writes.
-    pub fn record(&mut self, kernel: Kernel, buffers: &[Binding], params: &[u8], groups: [u32; 3], work: u64) {
-        assert_eq!(buffers.len(), kernel.reads + kernel.writes, "{}", kernel.name);
+    pub fn record(
+        &mut self,
+        kernel: Kernel,
+        buffers: &[Binding],
+        params: &[u8],
+        groups: [u32; 3],
+        work: u64,
+    ) {
+        assert_eq!(
+            buffers.len(),
+            kernel.reads + kernel.writes,
+            "{}",
+            kernel.name
+        );
         assert!(params.len() <= PARAMS_BYTES as usize, "{}", kernel.name);
         if groups.contains(&0) || self.faults.pending() {
             return;
         }
-        if self.commands.len() == MAX_DISPATCHES || (self.work > 0 && self.work + work > self.max_work) {
+        if self.commands.len() == MAX_DISPATCHES
+            || (self.work > 0 && self.work + work > self.max_work)
+        {
             self.submit(None);
         }
         let command = Command {
@@ -144,7 +164,9 @@ impl Recorder {
         if self.commands.is_empty() && copy.is_none() {
             return;
         }
-        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: None });
+        let mut encoder = self
+            .device
+            .create_command_encoder(&wgpu::CommandEncoderDescriptor { label: None });
         if !self.commands.is_empty() {
             // Uploads take effect between submits, so one arena serves them all.
             self.queue.write_buffer(&self.arena, 0, &self.params);
@@ -181,13 +203,23 @@ impl Recorder {
         if self.bind_groups.len() > MAX_BIND_GROUPS {
             self.bind_groups.clear();
         } else if !dead.is_empty() {
-            self.bind_groups.retain(|key, _| key.buffers.iter().all(|(id, _)| !dead.contains(id)));
+            self.bind_groups
+                .retain(|key, _| key.buffers.iter().all(|(id, _)| !dead.contains(id)));
         }
+    }
+
+    /// Bind groups at hand.
+    #[cfg(test)]
+    pub fn created(&self) -> usize {
+        self.bind_groups.len()
     }
 
     /// The pipeline of `kernel`, made at its first use.
     pub fn pipeline(&mut self, kernel: Kernel) -> wgpu::ComputePipeline {
-        let key = PipelineKey { name: kernel.name, weights: kernel.weights };
+        let key = PipelineKey {
+            name: kernel.name,
+            weights: kernel.weights,
+        };
         if let Some(pipeline) = self.pipelines.get(&key) {
             return pipeline.clone();
         }
@@ -202,27 +234,36 @@ impl Recorder {
         // SAFETY: every loop of our shaders ends, no divisor is zero, and every index comes from
         // shapes that were checked or is clamped. In a browser this changes nothing.
         let module = unsafe {
-            self.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
+            self.device
+                .create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
         };
-        let signature = Signature { reads: kernel.reads, writes: kernel.writes };
+        let signature = Signature {
+            reads: kernel.reads,
+            writes: kernel.writes,
+        };
         let layout = self.layout(signature).pipeline.clone();
-        let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: Some(kernel.name),
-            layout: Some(&layout),
-            module: &module,
-            entry_point: Some(kernel.entry),
-            compilation_options: wgpu::PipelineCompilationOptions {
-                zero_initialize_workgroup_memory: false, // Every kernel writes what it reads.
-                ..Default::default()
-            },
-            cache: None,
-        });
+        let pipeline = self
+            .device
+            .create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: Some(kernel.name),
+                layout: Some(&layout),
+                module: &module,
+                entry_point: Some(kernel.entry),
+                compilation_options: wgpu::PipelineCompilationOptions {
+                    zero_initialize_workgroup_memory: false, // Every kernel writes what it reads.
+                    ..Default::default()
+                },
+                cache: None,
+            });
         self.pipelines.insert(key, pipeline.clone());
         pipeline
     }
 
     fn bind_group(&mut self, kernel: Kernel, bindings: &[Binding]) -> wgpu::BindGroup {
-        let signature = Signature { reads: kernel.reads, writes: kernel.writes };
+        let signature = Signature {
+            reads: kernel.reads,
+            writes: kernel.writes,
+        };
         let mut buffers = [(0, 0); MAX_BINDINGS];
         for (entry, binding) in buffers.iter_mut().zip(bindings) {
             *entry = (binding.buffer.id(), binding.offset);
@@ -240,14 +281,17 @@ impl Recorder {
                 size: NonZeroU64::new(PARAMS_BYTES),
             }),
         };
-        let storage = bindings.iter().zip(1..).map(|(part, binding)| wgpu::BindGroupEntry {
-            binding,
-            resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                buffer: part.buffer.raw(),
-                offset: part.offset,
-                size: None,
-            }),
-        });
+        let storage = bindings
+            .iter()
+            .zip(1..)
+            .map(|(part, binding)| wgpu::BindGroupEntry {
+                binding,
+                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                    buffer: part.buffer.raw(),
+                    offset: part.offset,
+                    size: None,
+                }),
+            });
         let entries: Vec<_> = std::iter::once(params).chain(storage).collect();
         let group = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
             label: Some(kernel.name),
@@ -263,25 +307,38 @@ impl Recorder {
             let entry = |binding, ty, has_dynamic_offset, min| wgpu::BindGroupLayoutEntry {
                 binding,
                 visibility: wgpu::ShaderStages::COMPUTE,
-                ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset, min_binding_size: NonZeroU64::new(min) },
+                ty: wgpu::BindingType::Buffer {
+                    ty,
+                    has_dynamic_offset,
+                    min_binding_size: NonZeroU64::new(min),
+                },
                 count: None,
             };
             let params = entry(0, wgpu::BufferBindingType::Uniform, true, PARAMS_BYTES);
             let storage = (0..signature.reads + signature.writes).map(|i| {
-                let ty = wgpu::BufferBindingType::Storage { read_only: i < signature.reads };
+                let ty = wgpu::BufferBindingType::Storage {
+                    read_only: i < signature.reads,
+                };
                 entry(i as u32 + 1, ty, false, 0)
             });
             let entries: Vec<_> = std::iter::once(params).chain(storage).collect();
-            let bind_group = self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-                label: None,
-                entries: &entries,
-            });
-            let pipeline = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-                label: None,
-                bind_group_layouts: &[Some(&bind_group)],
-                immediate_size: 0,
-            });
-            Layout { bind_group, pipeline }
+            let bind_group =
+                self.device
+                    .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+                        label: None,
+                        entries: &entries,
+                    });
+            let pipeline = self
+                .device
+                .create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                    label: None,
+                    bind_group_layouts: &[Some(&bind_group)],
+                    immediate_size: 0,
+                });
+            Layout {
+                bind_group,
+                pipeline,
+            }
         })
     }
 }
@@ -297,13 +354,18 @@ pub(super) struct Copy<'a> {
 
 /// Waits until the submit `index`, or every submit, is done. In a browser this returns at once.
 fn wait(device: &wgpu::Device, faults: &Faults, index: Option<wgpu::SubmissionIndex>) {
-    let poll = wgpu::PollType::Wait { submission_index: index, timeout: None };
+    let poll = wgpu::PollType::Wait {
+        submission_index: index,
+        timeout: None,
+    };
     // Where the driver reports a lost device to a wait, wgpu panics instead of returning it.
     let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| device.poll(poll)));
     match polled {
         Ok(Ok(_)) => {}
         // The submit itself was refused; why was reported on its own.
-        Ok(Err(error)) => faults.record(Error::Gpu { reason: error.to_string() }),
+        Ok(Err(error)) => faults.record(Error::Gpu {
+            reason: error.to_string(),
+        }),
         Err(_) => faults.lose("the driver stopped answering"),
     }
 }

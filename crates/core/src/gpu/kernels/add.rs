@@ -24,9 +24,18 @@ impl Gpu {
             x.shape()
         );
         let z = self.alloc(x.rows, x.cols);
-        let params = Params { count: x.len() as u32, repeat: y.len() as u32 };
+        let params = Params {
+            count: x.len() as u32,
+            repeat: y.len() as u32,
+        };
         let groups = fold(x.len().div_ceil(256));
-        self.run(KERNEL, &[x.binding(), y.binding(), z.binding()], &params, groups, work(&[x.len()]));
+        self.run(
+            KERNEL,
+            &[x.binding(), y.binding(), z.binding()],
+            &params,
+            groups,
+            work(&[x.len()]),
+        );
         z
     }
 }

@@ -19,8 +19,17 @@ impl Gpu {
     pub(in crate::gpu) fn largest(&self, x: &Tensor) -> Ids {
         assert!(x.cols > 0);
         let ids = self.alloc_ids(x.rows);
-        let params = Params { rows: x.rows as u32, cols: x.cols as u32 };
-        self.run(KERNEL, &[x.binding(), ids.binding()], &params, fold(x.rows), work(&[x.len()]));
+        let params = Params {
+            rows: x.rows as u32,
+            cols: x.cols as u32,
+        };
+        self.run(
+            KERNEL,
+            &[x.binding(), ids.binding()],
+            &params,
+            fold(x.rows),
+            work(&[x.len()]),
+        );
         ids
     }
 }

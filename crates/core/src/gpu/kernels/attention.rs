@@ -9,8 +9,14 @@ use crate::{
 };
 
 pub(super) const FULL: Kernel = Kernel::new("attention", include_str!("attention.wgsl"), 3, 1);
-pub(super) const SPLIT: Kernel = Kernel::new("attention_split", include_str!("attention_split.wgsl"), 3, 1);
-pub(super) const JOIN: Kernel = Kernel::new("attention_join", include_str!("attention_join.wgsl"), 1, 1);
+pub(super) const SPLIT: Kernel = Kernel::new(
+    "attention_split",
+    include_str!("attention_split.wgsl"),
+    3,
+    1,
+);
+pub(super) const JOIN: Kernel =
+    Kernel::new("attention_join", include_str!("attention_join.wgsl"), 1, 1);
 
 /// Up to this many rows of q their keys are split among workgroups, else each row is one thread's.
 const SPLIT_ROWS: usize = 8;
@@ -53,57 +59,130 @@ struct JoinParams {
 
 impl Gpu {
     /// See [`crate::backend::Backend::attention`].
-    pub(in crate::gpu) fn attend(&self, q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, batch: usize) -> Tensor {
+    pub(in crate::gpu) fn attend(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        heads: Heads,
+        batch: usize,
+    ) -> Tensor {
         let width = heads.kv_heads * heads.head_dim;
-        assert!(batch > 0 && q.rows.is_multiple_of(batch), "attention over {batch} sets of {:?}", q.shape());
+        assert!(
+            batch > 0 && q.rows.is_multiple_of(batch),
+            "attention over {batch} sets of {:?}",
+            q.shape()
+        );
         assert_eq!((k.shape(), v.shape()), ([q.rows, width], [q.rows, width]));
         let n = q.rows / batch;
-        self.attend_full(q, [k.binding(), v.binding()], heads, batch, FullParams {
-            n: n as u32,
-            keys: n as u32,
-            pos: 0,
-            causal: 0,
-            ..of(heads)
-        })
+        self.attend_full(
+            q,
+            [k.binding(), v.binding()],
+            heads,
+            batch,
+            FullParams {
+                n: n as u32,
+                keys: n as u32,
+                pos: 0,
+                causal: 0,
+                ..of(heads)
+            },
+        )
     }
 
     /// See [`crate::backend::Backend::attention_causal`].
-    pub(in crate::gpu) fn attend_causal(&self, q: &Tensor, cache: &KvCache, heads: Heads, pos: usize) -> Tensor {
+    pub(in crate::gpu) fn attend_causal(
+        &self,
+        q: &Tensor,
+        cache: &KvCache,
+        heads: Heads,
+        pos: usize,
+    ) -> Tensor {
         let keys = pos + q.rows;
         assert_eq!(cache.width, heads.kv_heads * heads.head_dim);
-        assert!(keys <= cache.capacity, "{keys} keys in a cache of {}", cache.capacity);
+        assert!(
+            keys <= cache.capacity,
+            "{keys} keys in a cache of {}",
+            cache.capacity
+        );
         let kv = [cache.k.binding(), cache.v.binding()];
         if q.rows > SPLIT_ROWS {
-            return self.attend_full(q, kv, heads, 1, FullParams {
-                n: q.rows as u32,
-                keys: keys as u32,
-                pos: pos as u32,
-                causal: 1,
-                ..of(heads)
-            });
+            return self.attend_full(
+                q,
+                kv,
+                heads,
+                1,
+                FullParams {
+                    n: q.rows as u32,
+                    keys: keys as u32,
+                    pos: pos as u32,
+                    causal: 1,
+                    ..of(heads)
+                },
+            );
         }
         check(q, heads);
-        let FullParams { heads_per_kv, dim4, scale, .. } = of(heads);
+        let FullParams {
+            heads_per_kv,
+            dim4,
+            scale,
+            ..
+        } = of(heads);
         let splits = keys.div_ceil(SPLIT_KEYS);
         let parts = self.alloc(q.rows * heads.heads * splits, heads.head_dim + 4);
-        let params =
-            SplitParams { pos: pos as u32, heads: heads.heads as u32, heads_per_kv, dim4, splits: splits as u32, scale };
+        let params = SplitParams {
+            pos: pos as u32,
+            heads: heads.heads as u32,
+            heads_per_kv,
+            dim4,
+            splits: splits as u32,
+            scale,
+        };
         let groups = [splits as u32, heads.heads as u32, q.rows as u32];
         let work_split = work(&[4, q.len(), keys]);
-        self.run(SPLIT, &[q.binding(), kv[0], kv[1], parts.binding()], &params, groups, work_split);
+        self.run(
+            SPLIT,
+            &[q.binding(), kv[0], kv[1], parts.binding()],
+            &params,
+            groups,
+            work_split,
+        );
         let y = self.alloc(q.rows, q.cols);
-        let params = JoinParams { count: (y.len() / 4) as u32, dim4, splits: splits as u32 };
+        let params = JoinParams {
+            count: (y.len() / 4) as u32,
+            dim4,
+            splits: splits as u32,
+        };
         let groups = fold(y.len().div_ceil(4 * 64));
-        self.run(JOIN, &[parts.binding(), y.binding()], &params, groups, work(&[parts.len()]));
+        self.run(
+            JOIN,
+            &[parts.binding(), y.binding()],
+            &params,
+            groups,
+            work(&[parts.len()]),
+        );
         y
     }
 
-    fn attend_full(&self, q: &Tensor, [k, v]: [Binding; 2], heads: Heads, batch: usize, params: FullParams) -> Tensor {
+    fn attend_full(
+        &self,
+        q: &Tensor,
+        [k, v]: [Binding; 2],
+        heads: Heads,
+        batch: usize,
+        params: FullParams,
+    ) -> Tensor {
         check(q, heads);
         let y = self.alloc(q.rows, q.cols);
         let groups = [params.n.div_ceil(64), heads.heads as u32, batch as u32];
         let buffers = [q.binding(), k, v, y.binding()];
-        self.run(FULL, &buffers, &params, groups, work(&[4, q.len(), params.keys as usize]));
+        self.run(
+            FULL,
+            &buffers,
+            &params,
+            groups,
+            work(&[4, q.len(), params.keys as usize]),
+        );
         y
     }
 }

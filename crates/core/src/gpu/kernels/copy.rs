@@ -26,9 +26,26 @@ struct RowsParams {
 
 impl Gpu {
     /// `count` numbers of `x`, from number `first` on, to numbers `to_first..` of `to`.
-    pub(in crate::gpu) fn copy(&self, x: &Tensor, first: usize, count: usize, to: Binding, to_first: usize) {
-        let params = WordsParams { count: count as u32, from_offset: first as u32, to_offset: to_first as u32 };
-        self.run(WORDS, &[x.binding(), to], &params, fold(count.div_ceil(256)), work(&[count]));
+    pub(in crate::gpu) fn copy(
+        &self,
+        x: &Tensor,
+        first: usize,
+        count: usize,
+        to: Binding,
+        to_first: usize,
+    ) {
+        let params = WordsParams {
+            count: count as u32,
+            from_offset: first as u32,
+            to_offset: to_first as u32,
+        };
+        self.run(
+            WORDS,
+            &[x.binding(), to],
+            &params,
+            fold(count.div_ceil(256)),
+            work(&[count]),
+        );
     }
 
     /// `x` with `cols` columns, filled up with zeros: `x` itself where it has as many.
@@ -37,8 +54,18 @@ impl Gpu {
             return x.clone();
         }
         let y = self.alloc(x.rows, cols);
-        let params = RowsParams { count: y.len() as u32, from_cols: x.cols as u32, to_cols: cols as u32 };
-        self.run(ROWS, &[x.binding(), y.binding()], &params, fold(y.len().div_ceil(256)), work(&[y.len()]));
+        let params = RowsParams {
+            count: y.len() as u32,
+            from_cols: x.cols as u32,
+            to_cols: cols as u32,
+        };
+        self.run(
+            ROWS,
+            &[x.binding(), y.binding()],
+            &params,
+            fold(y.len().div_ceil(256)),
+            work(&[y.len()]),
+        );
         y
     }
 }

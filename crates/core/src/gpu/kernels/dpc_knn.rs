@@ -10,7 +10,8 @@ use crate::{
 
 pub(super) const DISTANCE: Kernel = Kernel::new("distance", include_str!("distance.wgsl"), 2, 1);
 pub(super) const DENSITY: Kernel = Kernel::new("density", include_str!("density.wgsl"), 2, 2);
-pub(super) const SEPARATION: Kernel = Kernel::new("separation", include_str!("separation.wgsl"), 3, 1);
+pub(super) const SEPARATION: Kernel =
+    Kernel::new("separation", include_str!("separation.wgsl"), 3, 1);
 pub(super) const RANK: Kernel = Kernel::new("rank", include_str!("rank.wgsl"), 1, 1);
 pub(super) const NEAREST: Kernel = Kernel::new("nearest", include_str!("nearest.wgsl"), 2, 1);
 
@@ -73,9 +74,16 @@ impl Gpu {
         k: usize,
         noise: Option<&Tensor>,
     ) -> Clusters<Ids> {
-        assert!(batch > 0 && x.rows.is_multiple_of(batch), "{batch} sets of {:?}", x.shape());
+        assert!(
+            batch > 0 && x.rows.is_multiple_of(batch),
+            "{batch} sets of {:?}",
+            x.shape()
+        );
         let n = x.rows / batch;
-        assert!((1..=n).contains(&clusters) && (1..=n.min(MAX_K)).contains(&k), "{clusters} clusters, k {k} of {n}");
+        assert!(
+            (1..=n).contains(&clusters) && (1..=n.min(MAX_K)).contains(&k),
+            "{clusters} clusters, k {k} of {n}"
+        );
         if let Some(noise) = noise {
             assert_eq!(noise.len(), x.rows);
         }
@@ -98,25 +106,68 @@ impl Gpu {
                 noisy: u32::from(noise.is_some()),
             };
             let noise = noise.unwrap_or(&d);
-            let buffers = [d.binding(), noise.binding(), density.binding(), farthest.binding()];
-            self.run(DENSITY, &buffers, &params, lanes(span.rows, batch), work(&[2, d.len()]));
+            let buffers = [
+                d.binding(),
+                noise.binding(),
+                density.binding(),
+                farthest.binding(),
+            ];
+            self.run(
+                DENSITY,
+                &buffers,
+                &params,
+                lanes(span.rows, batch),
+                work(&[2, d.len()]),
+            );
             kept = (spans.len() == 1).then_some(d);
         }
         for &span in &spans {
-            let d = kept.take().unwrap_or_else(|| self.distances(x, x, batch, span, scale));
-            let params = SeparationParams { n: n as u32, first: span.first as u32, rows: span.rows as u32 };
-            let buffers = [d.binding(), density.binding(), farthest.binding(), score.binding()];
-            self.run(SEPARATION, &buffers, &params, lanes(span.rows, batch), work(&[2, d.len()]));
+            let d = kept
+                .take()
+                .unwrap_or_else(|| self.distances(x, x, batch, span, scale));
+            let params = SeparationParams {
+                n: n as u32,
+                first: span.first as u32,
+                rows: span.rows as u32,
+            };
+            let buffers = [
+                d.binding(),
+                density.binding(),
+                farthest.binding(),
+                score.binding(),
+            ];
+            self.run(
+                SEPARATION,
+                &buffers,
+                &params,
+                lanes(span.rows, batch),
+                work(&[2, d.len()]),
+            );
         }
 
-        let params = CentresParams { n: n as u32, clusters: clusters as u32 };
+        let params = CentresParams {
+            n: n as u32,
+            clusters: clusters as u32,
+        };
         let centres = self.alloc_ids(batch * clusters);
-        self.run(RANK, &[score.binding(), centres.binding()], &params, lanes(n, batch), work(&[x.rows, n]));
+        self.run(
+            RANK,
+            &[score.binding(), centres.binding()],
+            &params,
+            lanes(n, batch),
+            work(&[x.rows, n]),
+        );
         let chosen = self.gather_in_sets(x, &centres, batch);
         let d = self.distances(&chosen, x, batch, Span { first: 0, rows: n }, scale);
         let groups = self.alloc_ids(x.rows);
         let buffers = [d.binding(), centres.binding(), groups.binding()];
-        self.run(NEAREST, &buffers, &params, lanes(n, batch), work(&[d.len()]));
+        self.run(
+            NEAREST,
+            &buffers,
+            &params,
+            lanes(n, batch),
+            work(&[d.len()]),
+        );
         Clusters { centres, groups }
     }
 
@@ -132,8 +183,18 @@ impl Gpu {
             cols4: (x.cols / 4) as u32,
             scale,
         };
-        let groups = [span.rows.div_ceil(64) as u32, m.div_ceil(8) as u32, batch as u32];
-        self.run(DISTANCE, &[a.binding(), x.binding(), d.binding()], &params, groups, work(&[3, d.len(), x.cols]));
+        let groups = [
+            span.rows.div_ceil(64) as u32,
+            m.div_ceil(8) as u32,
+            batch as u32,
+        ];
+        self.run(
+            DISTANCE,
+            &[a.binding(), x.binding(), d.binding()],
+            &params,
+            groups,
+            work(&[3, d.len(), x.cols]),
+        );
         d
     }
 
@@ -143,7 +204,13 @@ impl Gpu {
         let by_work = (self.max_work() / work(&[3, batch, n, x.cols])) as usize;
         // Whole workgroups, and at least one.
         let rows = (by_memory.min(by_work) / 64).max(1) * 64;
-        (0..n).step_by(rows).map(|first| Span { first, rows: rows.min(n - first) }).collect()
+        (0..n)
+            .step_by(rows)
+            .map(|first| Span {
+                first,
+                rows: rows.min(n - first),
+            })
+            .collect()
     }
 }
 

@@ -36,7 +36,13 @@ impl Gpu {
                 table_rows: table.rows as u32,
             };
             let buffers = [part.buffer.binding(), ids.binding(), y.binding()];
-            self.run(KERNEL.over(table.ty), &buffers, &params, fold(count.div_ceil(64)), work(&[y.len()]));
+            self.run(
+                KERNEL.over(table.ty),
+                &buffers,
+                &params,
+                fold(count.div_ceil(64)),
+                work(&[y.len()]),
+            );
         }
         y
     }

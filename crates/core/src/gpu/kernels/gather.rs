@@ -27,7 +27,13 @@ impl Gpu {
             ids_per_set: (ids.len / sets) as u32,
         };
         let groups = fold(y.len().div_ceil(256));
-        self.run(KERNEL, &[x.binding(), ids.binding(), y.binding()], &params, groups, work(&[y.len()]));
+        self.run(
+            KERNEL,
+            &[x.binding(), ids.binding(), y.binding()],
+            &params,
+            groups,
+            work(&[y.len()]),
+        );
         y
     }
 }

@@ -17,11 +17,21 @@ struct Params {
 
 impl Gpu {
     /// See [`crate::backend::Backend::layer_norm`].
-    pub(in crate::gpu) fn layer_normed(&self, x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Tensor {
+    pub(in crate::gpu) fn layer_normed(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        bias: &Tensor,
+        eps: f32,
+    ) -> Tensor {
         assert_eq!(weight.shape(), [1, x.cols]);
         assert_eq!(bias.shape(), [1, x.cols]);
         let y = self.alloc(x.rows, x.cols);
-        let params = Params { rows: x.rows as u32, cols: x.cols as u32, eps };
+        let params = Params {
+            rows: x.rows as u32,
+            cols: x.cols as u32,
+            eps,
+        };
         let buffers = [x.binding(), weight.binding(), bias.binding(), y.binding()];
         self.run(KERNEL, &buffers, &params, fold(x.rows), work(&[x.len(), 8]));
         y

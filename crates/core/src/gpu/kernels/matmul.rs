@@ -9,9 +9,9 @@ pub(super) const VECTOR: Kernel = Kernel::new("matvec", include_str!("matvec.wgs
 pub(super) const TILE: Kernel = Kernel::new("matmul", include_str!("matmul.wgsl"), 2, 1);
 
 /// Up to this many rows of x the weights are read once per row: reading them is what takes the time.
-const VECTOR_ROWS: usize = 4;
-/// Rows of x that a workgroup of [`TILE`] covers: `TILE` in the shader.
-const TILE_ROWS: usize = 32;
+const VECTOR_ROWS: usize = 8;
+/// Rows of x that a workgroup of [`TILE`] covers.
+const TILE_ROWS: usize = 64;
 /// A dispatch takes at most 65,535 workgroups per dimension.
 const MAX_TILES: u64 = 65_535;
 
@@ -40,7 +40,13 @@ struct TileParams {
 impl Gpu {
     /// See [`crate::backend::Backend::matmul`].
     pub(in crate::gpu) fn times_transpose(&self, x: &Tensor, w: &Matrix) -> Tensor {
-        assert_eq!(x.cols, w.cols, "matmul of {:?} by {:?}", x.shape(), [w.rows, w.cols]);
+        assert_eq!(
+            x.cols,
+            w.cols,
+            "matmul of {:?} by {:?}",
+            x.shape(),
+            [w.rows, w.cols]
+        );
         let blocks = w.cols.div_ceil(32);
         // Weights are read 32 at a time. Past the end of a row come those of the next, or the zeros
         // behind the last; the zeros of x make nothing of them.
@@ -59,7 +65,13 @@ impl Gpu {
                 };
                 let [folded, layers, _] = fold(part.rows.div_ceil(4));
                 let groups = [folded, x.rows as u32, layers];
-                self.run(VECTOR.over(w.ty), &buffers, &params, groups, x.rows as u64 * row_work);
+                self.run(
+                    VECTOR.over(w.ty),
+                    &buffers,
+                    &params,
+                    groups,
+                    x.rows as u64 * row_work,
+                );
                 continue;
             }
             // As many rows of x at once as may run without a pause.
@@ -76,8 +88,18 @@ impl Gpu {
                     y_cols: w.rows as u32,
                     x_first: x_first as u32,
                 };
-                let groups = [part.rows.div_ceil(64) as u32, rows.div_ceil(TILE_ROWS) as u32, 1];
-                self.run(TILE.over(w.ty), &buffers, &params, groups, rows as u64 * row_work);
+                let groups = [
+                    part.rows.div_ceil(64) as u32,
+                    rows.div_ceil(TILE_ROWS) as u32,
+                    1,
+                ];
+                self.run(
+                    TILE.over(w.ty),
+                    &buffers,
+                    &params,
+                    groups,
+                    rows as u64 * row_work,
+                );
             }
         }
         y

@@ -18,10 +18,24 @@ struct Params {
 impl Gpu {
     /// See [`crate::backend::Backend::mean`].
     pub(in crate::gpu) fn mean_of_runs(&self, x: &Tensor, run: usize) -> Tensor {
-        assert!(run > 0 && x.rows.is_multiple_of(run), "mean of {:?} in runs of {run}", x.shape());
+        assert!(
+            run > 0 && x.rows.is_multiple_of(run),
+            "mean of {:?} in runs of {run}",
+            x.shape()
+        );
         let y = self.alloc(x.rows / run, x.cols);
-        let params = Params { count: y.len() as u32, cols: x.cols as u32, run: run as u32 };
-        self.run(KERNEL, &[x.binding(), y.binding()], &params, fold(y.len().div_ceil(256)), work(&[x.len()]));
+        let params = Params {
+            count: y.len() as u32,
+            cols: x.cols as u32,
+            run: run as u32,
+        };
+        self.run(
+            KERNEL,
+            &[x.binding(), y.binding()],
+            &params,
+            fold(y.len().div_ceil(256)),
+            work(&[x.len()]),
+        );
         y
     }
 }

@@ -18,7 +18,13 @@ struct Params {
 
 impl Gpu {
     /// See [`crate::backend::Backend::merge`].
-    pub(in crate::gpu) fn merged(&self, x: &Tensor, groups: &Ids, batch: usize, clusters: usize) -> Tensor {
+    pub(in crate::gpu) fn merged(
+        &self,
+        x: &Tensor,
+        groups: &Ids,
+        batch: usize,
+        clusters: usize,
+    ) -> Tensor {
         assert!(batch > 0 && x.rows.is_multiple_of(batch) && groups.len == x.rows);
         let y = self.alloc(batch * clusters, x.cols);
         let params = Params {
@@ -28,7 +34,13 @@ impl Gpu {
             clusters: clusters as u32,
         };
         let buffers = [x.binding(), groups.binding(), y.binding()];
-        self.run(KERNEL, &buffers, &params, fold(y.len().div_ceil(64)), work(&[clusters, x.len()]));
+        self.run(
+            KERNEL,
+            &buffers,
+            &params,
+            fold(y.len().div_ceil(64)),
+            work(&[clusters, x.len()]),
+        );
         y
     }
 }

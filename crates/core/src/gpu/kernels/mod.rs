@@ -37,7 +37,14 @@ pub(super) struct Kernel {
 impl Kernel {
     /// A kernel of one entry point, `main`.
     const fn new(name: &'static str, source: &'static str, reads: usize, writes: usize) -> Kernel {
-        Kernel { name, source, entry: "main", weights: None, reads, writes }
+        Kernel {
+            name,
+            source,
+            entry: "main",
+            weights: None,
+            reads,
+            writes,
+        }
     }
 
     /// This kernel over weights of type `ty`.
@@ -74,14 +81,22 @@ pub(super) const PLAIN: [Kernel; 21] = [
 
 /// Every kernel that reads weights of type `ty`.
 pub(super) fn over(ty: GgmlType) -> [Kernel; 3] {
-    [embed::KERNEL.over(ty), matmul::VECTOR.over(ty), matmul::TILE.over(ty)]
+    [
+        embed::KERNEL.over(ty),
+        matmul::VECTOR.over(ty),
+        matmul::TILE.over(ty),
+    ]
 }
 
 /// `count` workgroups along x, folded into rows of 32,768, since a dispatch takes at most 65,535 per
 /// dimension. Kernels count them as `x + (y << 15)` and skip what is beyond their last.
 fn fold(count: usize) -> [u32; 3] {
     const ROW: usize = 1 << 15;
-    if count <= ROW { [count as u32, 1, 1] } else { [ROW as u32, count.div_ceil(ROW) as u32, 1] }
+    if count <= ROW {
+        [count as u32, 1, 1]
+    } else {
+        [ROW as u32, count.div_ceil(ROW) as u32, 1]
+    }
 }
 
 /// The floating-point operations of a dispatch, by the factors of their number: a product that does

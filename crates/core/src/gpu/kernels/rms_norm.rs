@@ -20,8 +20,18 @@ impl Gpu {
     pub(in crate::gpu) fn rms_normed(&self, x: &Tensor, weight: &Tensor, eps: f32) -> Tensor {
         assert_eq!(weight.shape(), [1, x.cols]);
         let y = self.alloc(x.rows, x.cols);
-        let params = Params { rows: x.rows as u32, cols: x.cols as u32, eps };
-        self.run(KERNEL, &[x.binding(), weight.binding(), y.binding()], &params, fold(x.rows), work(&[x.len(), 4]));
+        let params = Params {
+            rows: x.rows as u32,
+            cols: x.cols as u32,
+            eps,
+        };
+        self.run(
+            KERNEL,
+            &[x.binding(), weight.binding(), y.binding()],
+            &params,
+            fold(x.rows),
+            work(&[x.len(), 4]),
+        );
         y
     }
 }

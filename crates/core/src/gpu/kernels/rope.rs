@@ -19,7 +19,13 @@ struct Params {
 
 impl Gpu {
     /// See [`crate::backend::Backend::rope`].
-    pub(in crate::gpu) fn rotated(&self, x: &Tensor, table: &Tensor, head_dim: usize, pos: usize) -> Tensor {
+    pub(in crate::gpu) fn rotated(
+        &self,
+        x: &Tensor,
+        table: &Tensor,
+        head_dim: usize,
+        pos: usize,
+    ) -> Tensor {
         assert!(
             head_dim.is_multiple_of(2)
                 && x.cols.is_multiple_of(head_dim)
@@ -40,7 +46,13 @@ impl Gpu {
             pos: pos as u32,
         };
         let buffers = [x.binding(), table.binding(), y.binding()];
-        self.run(KERNEL, &buffers, &params, fold(pairs.div_ceil(256)), work(&[x.len(), 4]));
+        self.run(
+            KERNEL,
+            &buffers,
+            &params,
+            fold(pairs.div_ceil(256)),
+            work(&[x.len(), 4]),
+        );
         y
     }
 }

@@ -18,9 +18,17 @@ impl Gpu {
     pub(in crate::gpu) fn gated(&self, gate: &Tensor, up: &Tensor) -> Tensor {
         assert_eq!(gate.shape(), up.shape());
         let y = self.alloc(gate.rows, gate.cols);
-        let params = Params { count: y.len() as u32 };
+        let params = Params {
+            count: y.len() as u32,
+        };
         let groups = fold(y.len().div_ceil(256));
-        self.run(KERNEL, &[gate.binding(), up.binding(), y.binding()], &params, groups, work(&[y.len(), 8]));
+        self.run(
+            KERNEL,
+            &[gate.binding(), up.binding(), y.binding()],
+            &params,
+            groups,
+            work(&[y.len(), 8]),
+        );
         y
     }
 }
