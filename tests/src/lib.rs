@@ -1,5 +1,7 @@
 //! Shared by the tests beside this crate.
 
+pub mod llama_vocabulary;
+
 use std::{
     io::Read,
     path::{Path, PathBuf},
@@ -31,9 +33,18 @@ pub fn files_in(folder: &Path, suffix: &str) -> Vec<PathBuf> {
     files
 }
 
-/// The fixtures as [`univi::verify`] reads them.
+/// The fixtures as [`univi::verify`] reads them, but for the LLaMA vocabulary.
 pub fn folder() -> Folder {
     Folder { root: fixtures() }
+}
+
+/// The fixtures with the LLaMA vocabulary.
+///
+/// # Panics
+/// Where it is neither there nor installed.
+pub fn folder_with_vocabulary() -> Folder {
+    llama_vocabulary::bring(&fixtures());
+    folder()
 }
 
 /// A folder of fixtures.
