@@ -14,6 +14,7 @@ pub mod manifest;
 pub mod model;
 pub mod prompt;
 pub mod sampler;
+pub mod session;
 pub mod tokenizer;
 pub mod verify;
 

@@ -14,12 +14,25 @@ use crate::{
     Backend, Error, Result,
     config::{LlamaConfig, VisionConfig},
     gguf::{Event, FiniteCheck, Header, Parser, Shards, SplitName, TensorInfo},
-    model::{ChatUniVi, Llama, Vision, Weights, llama_tensors, vision_tensors},
+    model::{ChatUniVi, Language, Llama, Vision, Weights, llama_tensors, vision_tensors},
+    prompt::{Template, WRAPS_VISUALS_KEY},
+    tokenizer::{Tokenizer, TokenizerConfig},
 };
+
+/// What a file holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// GGUF: a language model, a vision side, or one of a set of files.
+    Gguf,
+    /// `tokenizer.json` or `tokenizer.model`.
+    Tokenizer,
+}
 
 /// A file that a model is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelFile {
+    /// What it holds.
+    pub content: Content,
     /// The name, relative to the manifest or the first file.
     pub name: String,
     /// Its length, where it is known before the file is opened.
@@ -27,6 +40,9 @@ pub struct ModelFile {
     /// SHA-256 in hexadecimal, where a manifest promises one.
     pub sha256: Option<String>,
 }
+
+/// Longer than any `tokenizer.json`.
+const MAX_TOKENIZER_BYTES: usize = 128 << 20;
 
 /// How much of the model has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,13 +90,23 @@ pub struct Loader<B: Backend> {
     current: Option<Current>,
     done_bytes: u64,
     sides: Vec<Side<B>>,
+    tokenizer: Option<(String, Vec<u8>)>,
 }
 
 /// The file that is being read.
 struct Current {
+    sha256: Option<Sha256>,
+    reader: Reader,
+}
+
+enum Reader {
+    Gguf(Box<GgufReader>),
+    Tokenizer(Vec<u8>),
+}
+
+struct GgufReader {
     parser: Parser,
     finite: FiniteCheck,
-    sha256: Option<Sha256>,
     /// The tensors of the file, once its header is known, and whether the model calls for them.
     tensors: Vec<(TensorInfo, bool)>,
 }
@@ -103,6 +129,7 @@ impl ModelFile {
     /// `PREFIX-00001-of-0000N.gguf`.
     pub fn set(name: &str) -> Vec<ModelFile> {
         let file = |name: String| ModelFile {
+            content: Content::Gguf,
             name,
             bytes: None,
             sha256: None,
@@ -110,6 +137,23 @@ impl ModelFile {
         match SplitName::parse(name) {
             Some(split) => split.all().map(|split| file(split.to_string())).collect(),
             None => vec![file(name.to_string())],
+        }
+    }
+}
+
+impl Current {
+    fn new(file: &ModelFile) -> Current {
+        let reader = match file.content {
+            Content::Tokenizer => Reader::Tokenizer(Vec::new()),
+            Content::Gguf => Reader::Gguf(Box::new(GgufReader {
+                parser: file.bytes.map_or_else(Parser::new, Parser::for_file_of),
+                finite: FiniteCheck::new(),
+                tensors: Vec::new(),
+            })),
+        };
+        Current {
+            sha256: file.sha256.as_ref().map(|_| Sha256::new()),
+            reader,
         }
     }
 }
@@ -132,6 +176,7 @@ impl<B: Backend> Loader<B> {
             current: None,
             done_bytes: 0,
             sides: Vec::new(),
+            tokenizer: None,
         })
     }
 
@@ -168,19 +213,29 @@ impl<B: Backend> Loader<B> {
 
     fn push_bytes(&mut self, file: &ModelFile, bytes: &[u8]) -> Result<()> {
         self.done_bytes += bytes.len() as u64;
-        let current = self.current.get_or_insert_with(|| Current {
-            parser: file.bytes.map_or_else(Parser::new, Parser::for_file_of),
-            finite: FiniteCheck::new(),
-            sha256: file.sha256.as_ref().map(|_| Sha256::new()),
-            tensors: Vec::new(),
-        });
+        let current = self.current.get_or_insert_with(|| Current::new(file));
         if let Some(sha256) = &mut current.sha256 {
             sha256.update(bytes);
         }
-        let (sides, tensors, finite) = (&mut self.sides, &mut current.tensors, &mut current.finite);
-        current.parser.push(bytes, &mut |event| match event {
+        let gguf = match &mut current.reader {
+            Reader::Gguf(gguf) => &mut **gguf,
+            Reader::Tokenizer(all) if all.len() + bytes.len() > MAX_TOKENIZER_BYTES => {
+                let reason = format!("longer than {MAX_TOKENIZER_BYTES} bytes");
+                return Err(Error::BadFile {
+                    format: "tokenizer",
+                    reason,
+                });
+            }
+            Reader::Tokenizer(all) => {
+                all.extend_from_slice(bytes);
+                return Ok(());
+            }
+        };
+        let (sides, backend) = (&mut self.sides, &self.backend);
+        let (tensors, finite) = (&mut gguf.tensors, &mut gguf.finite);
+        gguf.parser.push(bytes, &mut |event| match event {
             Event::Header(header) => {
-                *tensors = begin(sides, &self.backend, file, header)?;
+                *tensors = begin(sides, backend, file, header)?;
                 Ok(())
             }
             Event::Data {
@@ -209,7 +264,10 @@ impl<B: Backend> Loader<B> {
         let current = self.current.take().expect("the file has begun");
         self.ended += 1;
         let check = || {
-            current.parser.finish()?;
+            match current.reader {
+                Reader::Gguf(gguf) => gguf.parser.finish().map(drop)?,
+                Reader::Tokenizer(bytes) => self.tokenizer = Some((file.name.clone(), bytes)),
+            }
             let Some((expected, sha256)) = file.sha256.zip(current.sha256) else {
                 return Ok(());
             };
@@ -232,40 +290,87 @@ impl<B: Backend> Loader<B> {
     /// # Errors
     /// `BadRequest` before all files have come or for a context that is too long; `BadFile` without a
     /// language model; what the parts themselves refuse, named with the file; or as [`Backend::finish`].
-    pub async fn finish(self, options: &LoadOptions) -> Result<ChatUniVi<B>> {
+    pub async fn finish(mut self, options: &LoadOptions) -> Result<ChatUniVi<B>> {
         if let Some(file) = self.next_file() {
             return Err(Error::BadRequest {
                 reason: format!("the model is not complete: {} has not come", file.name),
             });
         }
         let (mut llama, mut vision) = (None, None);
-        for mut side in self.sides {
-            let mut build = || -> Result<()> {
-                side.shards.check_complete()?;
-                match &side.config {
-                    SideConfig::Language(config) => {
-                        llama = Some(Llama::new(
-                            &mut side.weights,
-                            config,
-                            options.context(config)?,
-                        )?)
-                    }
-                    SideConfig::Vision(config) => {
-                        vision = Some(Vision::new(&mut side.weights, config)?)
-                    }
+        for side in &mut self.sides {
+            let Side {
+                file,
+                config,
+                shards,
+                weights,
+            } = side;
+            let built = shards.check_complete().and_then(|()| match config {
+                SideConfig::Language(config) => {
+                    llama = Some(Llama::new(weights, config, options.context(config)?)?);
+                    Ok(())
                 }
-                Ok(())
-            };
-            build().map_err(|error| error.in_file(&side.file))?;
+                SideConfig::Vision(config) => {
+                    vision = Some(Vision::new(weights, config)?);
+                    Ok(())
+                }
+            });
+            built.map_err(|error| error.in_file(&*file))?;
         }
         let no_language = || Error::BadFile {
             format: "GGUF",
             reason: "there is no language model among the files".into(),
         };
-        let model = ChatUniVi::new(llama.ok_or_else(no_language)?, vision)?;
+        let llama = llama.ok_or_else(no_language)?;
+        let model = ChatUniVi::new(self.backend.clone(), llama, vision, self.words()?)?;
         // What went wrong on the device while the weights streamed to it shows here, not in an answer.
         self.backend.finish().await?;
         Ok(model)
+    }
+}
+
+impl<B: Backend> Loader<B> {
+    /// Vocabulary and template, from whichever file has them.
+    fn words(&self) -> Result<Language> {
+        let is_language = |side: &&Side<B>| matches!(side.config, SideConfig::Language(_));
+        let language = self
+            .sides
+            .iter()
+            .find(is_language)
+            .expect("there is a language model");
+        let metadata = language.shards.metadata();
+        let tokenizer = match &self.tokenizer {
+            // The GGUF's own vocabulary is what its rows are in the order of.
+            None => Tokenizer::from_gguf(metadata),
+            Some(_) if metadata.contains("tokenizer.ggml.tokens") => Tokenizer::from_gguf(metadata),
+            Some((file, bytes)) => tokenizer_of_file(bytes).map_err(|error| error.in_file(file)),
+        };
+        let tokenizer = tokenizer.map_err(|error| error.in_file(&language.file))?;
+
+        // What the vision side says of prompts goes before what the language model says.
+        let mut sides: Vec<&Side<B>> = self.sides.iter().collect();
+        sides.sort_by_key(|side| is_language(side));
+        let (mut template, mut wraps_visuals) = (None, None);
+        for side in sides {
+            let metadata = side.shards.metadata();
+            let found = Template::from_metadata(metadata, &tokenizer)
+                .and_then(|found| Ok((found, metadata.opt_bool(WRAPS_VISUALS_KEY)?)));
+            let found = found.map_err(|error| error.in_file(&side.file))?;
+            template = template.or(found.0);
+            wraps_visuals = wraps_visuals.or(found.1);
+        }
+        Ok(Language {
+            tokenizer,
+            template: template.unwrap_or(Template::Simple),
+            wraps_visuals: wraps_visuals.unwrap_or(false),
+        })
+    }
+}
+
+fn tokenizer_of_file(bytes: &[u8]) -> Result<Tokenizer> {
+    let config = TokenizerConfig::default();
+    match bytes.first() {
+        Some(b'{') => Tokenizer::from_json(bytes, &config),
+        _ => Tokenizer::from_sentencepiece(bytes, &config),
     }
 }
 

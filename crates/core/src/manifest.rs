@@ -24,7 +24,10 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result, loader::ModelFile};
+use crate::{
+    Error, Result,
+    loader::{Content, ModelFile},
+};
 
 /// The name of a manifest in its folder.
 pub const MANIFEST_NAME: &str = "manifest.json";
@@ -166,15 +169,19 @@ impl Manifest {
         self.files_of(Role::Tokenizer).next()
     }
 
-    /// The GGUF files as the loader wants them.
-    pub fn weights(&self) -> Vec<ModelFile> {
-        let files = self.files_of(Role::Llm).chain(self.files_of(Role::Vision));
-        files
-            .map(|file| ModelFile {
+    /// The files as the loader wants them.
+    pub fn model_files(&self) -> Vec<ModelFile> {
+        let of = |role, content| {
+            self.files_of(role).map(move |file| ModelFile {
+                content,
                 name: file.path.clone(),
                 bytes: Some(file.bytes),
                 sha256: Some(file.sha256.clone()),
             })
+        };
+        of(Role::Llm, Content::Gguf)
+            .chain(of(Role::Vision, Content::Gguf))
+            .chain(of(Role::Tokenizer, Content::Tokenizer))
             .collect()
     }
 
@@ -265,13 +272,18 @@ mod tests {
         assert_eq!(read, manifest());
         assert_eq!(read.total_bytes(), 40);
         assert_eq!(read.tokenizer().unwrap().path, "tokenizer.json");
-        let names: Vec<String> = read.weights().into_iter().map(|file| file.name).collect();
+        let names: Vec<String> = read
+            .model_files()
+            .into_iter()
+            .map(|file| file.name)
+            .collect();
         assert_eq!(
             names,
             [
                 "a-00001-of-00002.gguf",
                 "a-00002-of-00002.gguf",
-                "eyes/v.gguf"
+                "eyes/v.gguf",
+                "tokenizer.json"
             ]
         );
         // Later additions do no harm.

@@ -7,6 +7,8 @@
 
 mod dpc_knn;
 mod matrix;
+#[cfg(test)]
+mod tests;
 
 use std::ops::Range;
 

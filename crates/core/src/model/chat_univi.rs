@@ -14,6 +14,8 @@ use crate::{
     Backend, Error, Result,
     config::{ClipConfig, VisionConfig},
     image::{Preprocess, Rgb8, patches, preprocess},
+    prompt::{self, Prompt, Slot, Template},
+    tokenizer::Tokenizer,
 };
 
 /// Frames that go through the encoder at a time.
@@ -48,10 +50,50 @@ struct Seen<B: Backend> {
     trace: Trace<B>,
 }
 
-/// A model: a language model, and the eyes if it has any.
+/// A model: a language model, how one speaks with it, and the eyes if it has any.
 pub struct ChatUniVi<B: Backend> {
+    backend: B,
     llama: Llama<B>,
     vision: Option<Vision<B>>,
+    language: Language,
+}
+
+/// How a model's words are written down.
+#[derive(Debug)]
+pub struct Language {
+    /// The vocabulary.
+    pub tokenizer: Tokenizer,
+    /// How a conversation becomes a prompt.
+    pub template: Template,
+    /// Whether `<im_start>` and `<im_end>` stand around visuals.
+    pub wraps_visuals: bool,
+}
+
+/// One place in a prompt.
+pub enum Place<B: Backend> {
+    /// A token of the vocabulary.
+    Token(u32),
+    /// This embedding of a visual.
+    Row(Visual<B>, usize),
+}
+
+impl<B: Backend> Clone for Place<B> {
+    fn clone(&self) -> Self {
+        match self {
+            Place::Token(id) => Place::Token(*id),
+            Place::Row(visual, row) => Place::Row(visual.clone(), *row),
+        }
+    }
+}
+
+impl<B: Backend> PartialEq for Place<B> {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Place::Token(a), Place::Token(b)) => a == b,
+            (Place::Row(a, i), Place::Row(b, j)) => a == b && i == j,
+            _ => false,
+        }
+    }
 }
 
 /// The tensors of a vision side.
@@ -66,11 +108,17 @@ pub fn vision_tensors(config: &VisionConfig) -> Vec<Wanted> {
 }
 
 impl<B: Backend> ChatUniVi<B> {
-    /// A model of its two sides.
+    /// A model of its parts.
     ///
     /// # Errors
-    /// `BadMetadata` where the vision side was made for a language model of another width.
-    pub fn new(llama: Llama<B>, vision: Option<Vision<B>>) -> Result<ChatUniVi<B>> {
+    /// `BadMetadata` where the vision side was made for a language model of another width;
+    /// `BadFile` where the vocabulary has more tokens than the language model.
+    pub fn new(
+        backend: B,
+        llama: Llama<B>,
+        vision: Option<Vision<B>>,
+        language: Language,
+    ) -> Result<ChatUniVi<B>> {
         let width = llama.config().width;
         if let Some(found) = vision
             .as_ref()
@@ -85,7 +133,27 @@ impl<B: Backend> ChatUniVi<B> {
                 reason,
             });
         }
-        Ok(ChatUniVi { llama, vision })
+        let (tokens, rows) = (language.tokenizer.vocab_len(), llama.config().vocabulary);
+        if tokens > rows {
+            let reason = format!(
+                "has {tokens} tokens, but the language model knows {rows}: the files belong to different models"
+            );
+            return Err(Error::BadFile {
+                format: "tokenizer",
+                reason,
+            });
+        }
+        Ok(ChatUniVi {
+            backend,
+            llama,
+            vision,
+            language,
+        })
+    }
+
+    /// What computes.
+    pub fn backend(&self) -> &B {
+        &self.backend
     }
 
     /// The language model.
@@ -107,6 +175,78 @@ impl<B: Backend> ChatUniVi<B> {
     /// Whether the model has eyes.
     pub fn sees(&self) -> bool {
         self.vision.is_some()
+    }
+
+    /// The vocabulary.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.language.tokenizer
+    }
+
+    /// How a conversation becomes a prompt.
+    pub fn template(&self) -> &Template {
+        &self.language.template
+    }
+
+    /// Whether `<im_start>` and `<im_end>` stand around visuals.
+    pub fn wraps_visuals(&self) -> bool {
+        self.language.wraps_visuals
+    }
+
+    /// Every place of a prompt, visuals where they stand.
+    ///
+    /// # Errors
+    /// `BadRequest` where the prompt has a visual that is not given, or the other way round; `Tokenizer`.
+    pub fn places(&self, prompt: &Prompt, visuals: &[Visual<B>]) -> Result<Vec<Place<B>>> {
+        if prompt.visuals.len() != visuals.len() {
+            let reason = format!(
+                "the prompt has {} images and videos, {} are given",
+                prompt.visuals.len(),
+                visuals.len()
+            );
+            return Err(Error::BadRequest { reason });
+        }
+        let mut places = Vec::new();
+        for slot in prompt.encode(self.tokenizer())? {
+            match slot {
+                Slot::Tokens(ids) => places.extend(ids.into_iter().map(Place::Token)),
+                Slot::Visual(i) => places.extend(
+                    (0..visuals[i].tokens()).map(|row| Place::Row(visuals[i].clone(), row)),
+                ),
+            }
+        }
+        Ok(places)
+    }
+
+    /// The embeddings `[places, width]`.
+    ///
+    /// # Panics
+    /// Without places.
+    pub fn embed(&self, places: &[Place<B>]) -> B::Tensor {
+        let b = &self.backend;
+        // Runs of tokens, and runs of rows of one visual.
+        let together = |a: &Place<B>, b: &Place<B>| match (a, b) {
+            (Place::Token(_), Place::Token(_)) => true,
+            (Place::Row(a, i), Place::Row(b, j)) => a == b && i + 1 == *j,
+            _ => false,
+        };
+        let token = |place: &Place<B>| {
+            if let Place::Token(id) = place {
+                Some(*id)
+            } else {
+                None
+            }
+        };
+        let run = |places: &[Place<B>]| match &places[0] {
+            Place::Token(_) => self
+                .llama
+                .embed(&b.ids(&places.iter().filter_map(token).collect::<Vec<_>>())),
+            Place::Row(visual, row) => b.slice(visual.embeds(), *row..row + places.len()),
+        };
+        let runs: Vec<B::Tensor> = places.chunk_by(together).map(run).collect();
+        match &runs[..] {
+            [run] => run.clone(),
+            runs => b.concat(&runs.iter().collect::<Vec<_>>()),
+        }
     }
 }
 
@@ -233,6 +373,16 @@ impl<B: Backend> Visual<B> {
     /// Picture or clip.
     pub fn kind(&self) -> VisualKind {
         self.0.kind
+    }
+
+    /// What a prompt knows of it.
+    pub fn in_prompt(&self) -> prompt::Visual {
+        match self.0.kind {
+            VisualKind::Image => prompt::Visual::Image,
+            VisualKind::Video => prompt::Visual::Video {
+                frames: self.event_frames().iter().map(Vec::len).sum(),
+            },
+        }
     }
 
     /// Embeddings that it takes in a prompt.

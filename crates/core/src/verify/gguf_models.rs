@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     Backend, Error, Result,
-    loader::{LoadOptions, Loader, ModelFile},
+    loader::{Content, LoadOptions, Loader, ModelFile},
     model::{ChatUniVi, Llama},
 };
 
@@ -179,6 +179,7 @@ pub(super) async fn load<B: Backend>(
     files: &[(String, u64, String)],
 ) -> Result<ChatUniVi<B>> {
     let wanted = files.iter().map(|(path, bytes, sha256)| ModelFile {
+        content: Content::Gguf,
         name: path.clone(),
         bytes: Some(*bytes),
         sha256: Some(sha256.clone()),

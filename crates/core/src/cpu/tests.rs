@@ -1,0 +1,203 @@
+//! That training can differentiate what inference computes.
+
+use candle_core::{Device, Tensor, Var};
+
+use super::*;
+
+/// Central differences in f32 are no better than this, relative to the largest part of a gradient.
+const GRADIENT_TOLERANCE: f32 = 2e-2;
+
+/// How far a parameter moves for a difference.
+const STEP: f32 = 1e-2;
+
+/// Numbers without any pattern, from -1 to 1.
+fn scattered(count: usize, seed: u32) -> Vec<f32> {
+    let hash = |i: u32| {
+        (i.wrapping_add(seed))
+            .wrapping_mul(2654435761)
+            .rotate_left(13)
+            .wrapping_mul(2246822519)
+    };
+    (0..count as u32)
+        .map(|i| (hash(i) >> 8) as f32 / (1 << 23) as f32 - 1.)
+        .collect()
+}
+
+/// Compares the gradient of `loss` at random parameters of this shape with differences.
+fn check_gradient(what: &str, shape: (usize, usize), loss: impl Fn(&Tensor) -> Tensor) {
+    let start = scattered(shape.0 * shape.1, 1);
+    let value = |numbers: &[f32]| {
+        let x = Tensor::from_slice(numbers, shape, &Device::Cpu).unwrap();
+        loss(&x).to_scalar::<f32>().unwrap()
+    };
+    let var = Var::from_tensor(&Tensor::from_slice(&start, shape, &Device::Cpu).unwrap()).unwrap();
+    let gradients = loss(var.as_tensor()).backward().unwrap();
+    let gradient = gradients
+        .get(&var)
+        .unwrap_or_else(|| panic!("{what}: no gradient came through"));
+    let gradient = numbers(gradient).unwrap();
+    let size = gradient.iter().fold(0f32, |size, g| size.max(g.abs()));
+    assert!(size > 1e-3, "{what}: the gradient vanishes");
+    for i in 0..start.len() {
+        let moved = |by: f32| {
+            let mut numbers = start.clone();
+            numbers[i] += by;
+            value(&numbers)
+        };
+        let expected = (moved(STEP) - moved(-STEP)) / (2. * STEP);
+        let error = (gradient[i] - expected).abs() / size;
+        assert!(
+            error < GRADIENT_TOLERANCE,
+            "{what} at {i}: {}, expected {expected}",
+            gradient[i]
+        );
+    }
+}
+
+/// A number in which every element of `x` counts differently.
+fn weigh(x: &Tensor) -> Tensor {
+    let weights = Tensor::from_vec(scattered(x.elem_count(), 9), x.dims(), &Device::Cpu).unwrap();
+    (x * weights).and_then(|x| x.sum_all()).unwrap()
+}
+
+fn constant(rows: usize, cols: usize, seed: u32) -> Tensor {
+    Cpu.tensor(&scattered(rows * cols, seed), cols)
+}
+
+const HEADS: Heads = Heads {
+    heads: 4,
+    kv_heads: 2,
+    head_dim: 4,
+};
+
+#[test]
+fn gradients_reach_weights() {
+    let x = constant(3, 8, 2);
+    check_gradient("matmul", (5, 8), |w| {
+        weigh(&Cpu.matmul(&x, &Matrix::Plain(w.clone())))
+    });
+    let ids = Cpu.ids(&[1, 4, 1]);
+    check_gradient("embed", (5, 8), |w| {
+        weigh(&Cpu.embed(&Matrix::Plain(w.clone()), &ids))
+    });
+    check_gradient("weight of a norm", (1, 8), |w| {
+        weigh(&Cpu.rms_norm(&x, w, 1e-5))
+    });
+}
+
+#[test]
+fn gradients_pass_through() {
+    let stored = {
+        let mut matrix = Cpu.alloc_matrix(GgmlType::F32, 5, 8).unwrap();
+        Cpu.write_matrix(&mut matrix, 0, bytemuck::cast_slice(&scattered(40, 3)));
+        matrix
+    };
+    check_gradient("a stored matrix", (3, 8), |x| {
+        weigh(&Cpu.matmul(x, &stored))
+    });
+    let (one, bias) = (constant(1, 8, 4), constant(1, 8, 5));
+    check_gradient("rms_norm", (3, 8), |x| weigh(&Cpu.rms_norm(x, &one, 1e-5)));
+    check_gradient("layer_norm", (3, 8), |x| {
+        weigh(&Cpu.layer_norm(x, &one, &bias, 1e-5))
+    });
+    check_gradient("add", (1, 8), |x| weigh(&Cpu.add(&constant(3, 8, 6), x)));
+    check_gradient("quick gelu", (3, 8), |x| {
+        weigh(&Cpu.activate(x, Activation::QuickGelu))
+    });
+    check_gradient("gelu", (3, 8), |x| {
+        weigh(&Cpu.activate(x, Activation::Gelu))
+    });
+    let up = constant(3, 8, 7);
+    check_gradient("silu_mul", (3, 8), |x| weigh(&Cpu.silu_mul(x, &up)));
+    check_gradient("mean", (4, 8), |x| weigh(&Cpu.mean(x, 2)));
+    check_gradient("gather", (4, 8), |x| {
+        weigh(&Cpu.gather(x, &Cpu.ids(&[2, 0, 2])))
+    });
+    check_gradient("slice and concat", (4, 8), |x| {
+        weigh(&Cpu.concat(&[&Cpu.slice(x, 1..3), x]))
+    });
+    let table = constant(7, 4, 8);
+    check_gradient("rope", (3, 16), |x| weigh(&Cpu.rope(x, &table, 8, 2)));
+    let groups = Cpu.ids(&[0, 1, 1, 2, 0, 2]);
+    check_gradient("merge", (6, 8), |x| weigh(&Cpu.merge(x, &groups, 2, 3)));
+}
+
+#[test]
+fn gradients_pass_through_attention() {
+    let (q, kv) = (constant(6, 16, 2), constant(6, 8, 3));
+    check_gradient("queries", (6, 16), |q| {
+        weigh(&Cpu.attention(q, &kv, &kv, HEADS, 2))
+    });
+    check_gradient("keys", (6, 8), |k| {
+        weigh(&Cpu.attention(&q, k, &kv, HEADS, 2))
+    });
+    check_gradient("values", (6, 8), |v| {
+        weigh(&Cpu.attention(&q, &kv, v, HEADS, 2))
+    });
+
+    let causal = |k: &Tensor, v: &Tensor| {
+        let mut cache = Cpu.kv_cache(8, 9).unwrap();
+        Cpu.append(&mut cache, 0, k, v);
+        weigh(&Cpu.attention_causal(&q, &cache, HEADS, 0))
+    };
+    check_gradient("keys of a cache", (6, 8), |k| causal(k, &kv));
+    check_gradient("values of a cache", (6, 8), |v| causal(&kv, v));
+}
+
+#[test]
+fn a_cache_continues_where_it_was() {
+    let (q, k, v) = (constant(6, 16, 2), constant(6, 8, 3), constant(6, 8, 4));
+    let whole = {
+        let mut cache = Cpu.kv_cache(8, 6).unwrap();
+        Cpu.append(&mut cache, 0, &k, &v);
+        numbers(&Cpu.attention_causal(&q, &cache, HEADS, 0)).unwrap()
+    };
+    let mut cache = Cpu.kv_cache(8, 6).unwrap();
+    // What is written over is forgotten.
+    Cpu.append(&mut cache, 0, &v, &k);
+    let mut parts = Vec::new();
+    for rows in [0..2, 2..3, 3..6] {
+        let pos = rows.start;
+        Cpu.append(
+            &mut cache,
+            pos,
+            &Cpu.slice(&k, rows.clone()),
+            &Cpu.slice(&v, rows.clone()),
+        );
+        parts.extend(
+            numbers(&Cpu.attention_causal(&Cpu.slice(&q, rows), &cache, HEADS, pos)).unwrap(),
+        );
+    }
+    for (part, whole) in parts.iter().zip(&whole) {
+        assert!((part - whole).abs() < 1e-6, "{part}, expected {whole}");
+    }
+}
+
+#[test]
+fn ties_go_to_the_first() {
+    let x = Cpu.tensor(&[1., 3., 3., 2., 0., 0.], 3);
+    assert_eq!(Cpu.argmax(&x).to_vec1::<u32>().unwrap(), [1, 0]);
+
+    // Four equal tokens, then two others: everything about the first four ties.
+    let x = Cpu.tensor(&[0., 0., 0., 0., 0., 0., 0., 0., 5., 5., 9., 9.], 2);
+    let Clusters { centres, groups } = Cpu.dpc_knn(&x, 1, 3, 1, None);
+    assert_eq!(centres.to_vec1::<u32>().unwrap(), [0, 4, 5]);
+    assert_eq!(groups.to_vec1::<u32>().unwrap(), [0, 0, 0, 0, 1, 2]);
+}
+
+#[test]
+fn no_room_is_an_error() {
+    let code = |result: Result<()>| result.err().map(|error| error.code());
+    assert_eq!(
+        code(Cpu.kv_cache(usize::MAX / 2, 8).map(drop)),
+        Some("out-of-memory")
+    );
+    assert_eq!(
+        code(Cpu.kv_cache(1 << 30, 1 << 30).map(drop)),
+        Some("out-of-memory")
+    );
+    assert_eq!(
+        code(Cpu.alloc_matrix(GgmlType::F32, 1 << 30, 1 << 30).map(drop)),
+        Some("out-of-memory")
+    );
+}
