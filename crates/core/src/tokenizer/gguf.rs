@@ -33,7 +33,8 @@ const ADD_BOS: &str = "tokenizer.ggml.add_bos_token";
 const ADD_EOS: &str = "tokenizer.ggml.add_eos_token";
 const ADD_SPACE: &str = "tokenizer.ggml.add_space_prefix";
 const JSON: &str = "tokenizer.huggingface.json";
-/// Ours: transformers' flag of that name. Absent is true, which is what llama.cpp does.
+/// Ours: transformers' flag of that name. A file with it came from a `tokenizer.model`, whose
+/// user-defined pieces are part of the text around them; in llama.cpp they part it.
 const LEGACY: &str = "univi.tokenizer.legacy";
 /// Ours: ids of tokens that drop the white space on both sides.
 const STRIPS: &str = "univi.tokenizer.strips";
@@ -95,10 +96,15 @@ impl Tokenizer {
         }
         let model = metadata.str(MODEL)?;
         let (texts, kinds) = tokens_and_kinds(metadata)?;
-        let mut splitting = BTreeSet::new();
+        let legacy = metadata.opt_bool(LEGACY)?;
+        let (mut splitting, mut whole) = (BTreeSet::new(), Vec::new());
         for (id, kind) in (0..).zip(&kinds) {
-            if matches!(kind, Kind::Control | Kind::Unknown | Kind::UserDefined) {
-                splitting.insert(id);
+            match kind {
+                Kind::UserDefined if legacy.is_some() => whole.push(id),
+                Kind::Control | Kind::Unknown | Kind::UserDefined => {
+                    splitting.insert(id);
+                }
+                Kind::Normal | Kind::Unused | Kind::Byte => {}
             }
         }
         let mut strips = HashMap::new();
@@ -131,13 +137,13 @@ impl Tokenizer {
                 let tokens = pieces.iter().map(token_of_piece).collect();
                 let prefix = match (
                     metadata.opt_bool(ADD_SPACE)?.unwrap_or(true),
-                    metadata.opt_bool(LEGACY)?.unwrap_or(true),
+                    legacy.unwrap_or(true),
                 ) {
                     (false, _) => Prefix::Never,
                     (true, true) => Prefix::EveryPiece,
                     (true, false) => Prefix::StartThenCut,
                 };
-                (Engine::Spm(Spm::new(pieces, &[])?), tokens, prefix, true)
+                (Engine::Spm(Spm::new(pieces, &whole)?), tokens, prefix, true)
             }
             "gpt2" => {
                 let words = words(metadata.opt_str(PRE)?.unwrap_or("default"))?;
@@ -210,8 +216,8 @@ impl Tokenizer {
         if let Some(json) = &self.json {
             metadata.insert(JSON, json.as_str());
         }
-        if self.prefix == Prefix::StartThenCut {
-            metadata.insert(LEGACY, false);
+        if matches!(self.engine, Engine::Spm(_)) {
+            metadata.insert(LEGACY, self.prefix != Prefix::StartThenCut);
         }
         let strips = self.strips.iter().filter(|(_, s)| s.left && s.right);
         let mut strips: Vec<u32> = strips.map(|(&id, _)| id).collect();
