@@ -2,6 +2,7 @@
 //! natively and in the browser.
 
 pub mod backend;
+pub mod checkpoint;
 pub mod config;
 pub mod cpu;
 mod error;

@@ -1,0 +1,195 @@
+//! Checkpoints as published, read through the library alone: the bytes of each folder in memory.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use safetensors::SafeTensors;
+use univi::checkpoint::{Checkpoint, Tower};
+use univi::gguf::{GgmlType, Header, Recipe, parse};
+use univi::tokenizer::{EncodeOptions, Tokenizer};
+use univi_tests::{files_in, fixtures};
+
+fn folder(path: &Path) -> BTreeMap<String, Vec<u8>> {
+    let read = |file: std::path::PathBuf| {
+        let name = file.file_name().unwrap().to_string_lossy().into_owned();
+        (name, std::fs::read(&file).unwrap())
+    };
+    files_in(path, "").into_iter().map(read).collect()
+}
+
+/// The numbers of a tensor in a GGUF file.
+fn numbers(file: &[u8], header: &Header, name: &str) -> Vec<f32> {
+    let t = header
+        .tensor(name)
+        .unwrap_or_else(|| panic!("{name} is not there"));
+    let mut numbers = vec![0.0; t.elements()];
+    t.ty.dequantize(&file[t.offset as usize..][..t.bytes as usize], &mut numbers);
+    numbers
+}
+
+/// The f16 numbers of a tensor in a safetensors file.
+fn source(file: &[u8], name: &str) -> Vec<f32> {
+    let tensors = SafeTensors::deserialize(file).unwrap();
+    let bytes = tensors.tensor(name).unwrap().data().to_vec();
+    let mut numbers = vec![0.0; bytes.len() / 2];
+    GgmlType::F16.dequantize(&bytes, &mut numbers);
+    numbers
+}
+
+#[test]
+fn llama_folders_become_gguf() {
+    for name in ["mha", "gqa_tied"] {
+        let files = folder(&fixtures().join("golden/llama").join(name));
+        let part = Checkpoint::open(&files).unwrap().llm().unwrap();
+        let file = part.to_gguf(Recipe::F16).unwrap();
+        let header = parse(&file).unwrap();
+        let original = &files["model.safetensors"];
+        for (ours, theirs) in [
+            ("token_embd.weight", "model.embed_tokens.weight"),
+            ("output_norm.weight", "model.norm.weight"),
+            (
+                "blk.1.attn_v.weight",
+                "model.layers.1.self_attn.v_proj.weight",
+            ),
+            (
+                "blk.0.ffn_down.weight",
+                "model.layers.0.mlp.down_proj.weight",
+            ),
+            (
+                "blk.1.ffn_norm.weight",
+                "model.layers.1.post_attention_layernorm.weight",
+            ),
+        ] {
+            assert_eq!(
+                numbers(&file, &header, ours),
+                source(original, theirs),
+                "{name} {ours}"
+            );
+        }
+        // Rows of the queries: number 2 i + j of a head comes from row i + j * half.
+        let heads = header.metadata.u32("llama.attention.head_count").unwrap() as usize;
+        let (got, want) = (
+            numbers(&file, &header, "blk.1.attn_q.weight"),
+            source(original, "model.layers.1.self_attn.q_proj.weight"),
+        );
+        let cols = header.tensor("blk.1.attn_q.weight").unwrap().cols();
+        let head_dim = got.len() / cols / heads;
+        for head in 0..heads {
+            for i in 0..head_dim / 2 {
+                for j in 0..2 {
+                    let row =
+                        |r: usize| (head * head_dim + r) * cols..(head * head_dim + r + 1) * cols;
+                    assert_eq!(
+                        got[row(2 * i + j)],
+                        want[row(i + j * head_dim / 2)],
+                        "{name} head {head}"
+                    );
+                }
+            }
+        }
+        assert_eq!(header.tensor("output.weight").is_none(), name == "gqa_tied");
+        assert!(header.tensors.iter().all(|t| !t.name.contains("inv_freq")));
+    }
+}
+
+#[test]
+fn a_clip_folder_becomes_gguf() {
+    let files = folder(&fixtures().join("golden/clip/model"));
+    let file = Checkpoint::open(&files)
+        .unwrap()
+        .tower()
+        .unwrap()
+        .to_gguf(Recipe::F16)
+        .unwrap();
+    let header = parse(&file).unwrap();
+    let original = &files["model.safetensors"];
+    for (ours, theirs) in [
+        (
+            "v.patch_embd.weight",
+            "vision_model.embeddings.patch_embedding.weight",
+        ),
+        ("v.class_embd", "vision_model.embeddings.class_embedding"),
+        ("v.pre_ln.bias", "vision_model.pre_layrnorm.bias"),
+        (
+            "v.blk.0.attn_out.weight",
+            "vision_model.encoder.layers.0.self_attn.out_proj.weight",
+        ),
+        (
+            "v.blk.1.ffn_up.bias",
+            "vision_model.encoder.layers.1.mlp.fc1.bias",
+        ),
+    ] {
+        assert_eq!(
+            numbers(&file, &header, ours),
+            source(original, theirs),
+            "{ours}"
+        );
+    }
+    let blocks = header.metadata.u32("clip.vision.block_count").unwrap();
+    let last = format!("v.blk.{}.ln1.weight", blocks - 1);
+    assert!(header.tensor(&last).is_none(), "the last block never runs");
+}
+
+#[test]
+fn a_chat_univi_checkpoint_becomes_two_parts() {
+    let e2e = fixtures().join("golden/e2e");
+    let files = folder(&e2e.join("checkpoint"));
+    let checkpoint = Checkpoint::open(&files).unwrap();
+    assert!(checkpoint.sees() && !checkpoint.has_tower());
+    let tower_path = e2e.join(checkpoint.tower_name().unwrap());
+
+    let llm = checkpoint.llm().unwrap();
+    let file = llm.to_gguf(Recipe::Q8_0).unwrap();
+    let header = parse(&file).unwrap();
+    assert_eq!(header.metadata.str("univi.template").unwrap(), "simple");
+    assert_eq!(
+        header.tensor("output_norm.weight").unwrap().ty,
+        GgmlType::F32
+    );
+
+    // The vocabulary went along, and is the same from there.
+    let from_files = checkpoint.tokenizer().unwrap().unwrap();
+    let from_gguf = Tokenizer::from_gguf(&header.metadata).unwrap();
+    let text = "###Human: What is in the picture?\n###Assistant:";
+    let ids = from_files.encode(text, EncodeOptions::PROMPT).unwrap();
+    assert_eq!(from_gguf.encode(text, EncodeOptions::PROMPT).unwrap(), ids);
+    let rows = header.tensor("token_embd.weight").unwrap().rows();
+    assert_eq!(from_gguf.vocab_len(), rows);
+
+    let error = checkpoint.vision(Tower::Inside).err().unwrap().to_string();
+    assert!(error.contains("--vision-tower"), "{error}");
+
+    let tower_files = folder(&tower_path);
+    let tower = Checkpoint::open(&tower_files).unwrap();
+    for place in [Tower::Found(&tower), Tower::Given(&tower)] {
+        let file = checkpoint
+            .vision(place)
+            .unwrap()
+            .to_gguf(Recipe::F16)
+            .unwrap();
+        let header = parse(&file).unwrap();
+        let width = header.metadata.u32("clip.vision.projection_dim").unwrap() as usize;
+        let seen = header.metadata.u32("clip.vision.embedding_length").unwrap() as usize;
+        assert_eq!(header.tensor("mm.0.weight").unwrap().shape, [width, seen]);
+        assert_eq!(header.tensor("mm.0.bias").unwrap().shape, [width]);
+        assert!(header.metadata.bool("univi.use_cluster").unwrap());
+        assert_eq!(
+            header.metadata.f32s("univi.spatial_cluster_rate").unwrap(),
+            [64.0, 32.0, 16.0]
+        );
+        let patch = source(
+            &tower_files["model.safetensors"],
+            "vision_model.embeddings.patch_embedding.weight",
+        );
+        assert_eq!(numbers(&file, &header, "v.patch_embd.weight"), patch);
+    }
+    // A CLIP alone is no language model.
+    assert!(
+        tower
+            .llm()
+            .err()
+            .unwrap()
+            .to_string()
+            .contains("model.embed_tokens.weight")
+    );
+}
