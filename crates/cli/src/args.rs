@@ -3,6 +3,14 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use univi::{
+    config::MergeConfig,
+    frames::FrameOptions,
+    loader::LoadOptions,
+    prompt::Template,
+    sampler::Sampling,
+    session::{Generate, SessionOptions},
+};
 
 /// Ask questions about images and videos: Chat-UniVi (arXiv 2311.08046) on the GPU or the CPU.
 #[derive(Debug, Parser)]
@@ -58,8 +66,8 @@ pub struct ModelArgs {
     /// Tokens that a conversation may have, visual ones included [default: as the model says].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub context: Option<u32>,
-    /// The prompt template, in place of the model's own: simple, simpleqa, v1, or chat (the one inside a GGUF file).
-    #[arg(long, value_name = "NAME")]
+    /// The prompt template, in place of the model's own.
+    #[arg(long, value_name = "NAME", value_parser = ["simple", "simpleqa", "v1"])]
     pub template: Option<String>,
     /// The system text, in place of the template's.
     #[arg(long, value_name = "TEXT")]
@@ -75,9 +83,9 @@ pub struct FrameArgs {
     /// Where in each video to end, in whole seconds.
     #[arg(long, value_name = "S")]
     pub end: Option<u32>,
-    /// Frames to look at per second of video [default: as the model says].
-    #[arg(long, value_name = "R", value_parser = positive)]
-    pub frame_rate: Option<f64>,
+    /// Frames to look at per second of video, a whole number [default: as the model says].
+    #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..))]
+    pub frame_rate: Option<u32>,
     /// Frames to look at, at most [default: as the model says].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub max_frames: Option<u32>,
@@ -110,6 +118,73 @@ pub struct SamplingArgs {
     /// Where chance starts: the same seed gives the same answer on the same device [default: 0].
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
+    /// A text that ends the answer; may be given several times.
+    #[arg(long, value_name = "TEXT")]
+    pub stop: Vec<String>,
+}
+
+impl SamplingArgs {
+    /// As the library takes it.
+    pub fn generate(&self) -> Generate {
+        let default = Sampling::default();
+        let sampling = Sampling {
+            repetition_penalty: self
+                .repetition_penalty
+                .unwrap_or(default.repetition_penalty),
+            temperature: if self.greedy {
+                0.0
+            } else {
+                self.temperature.unwrap_or(default.temperature)
+            },
+            top_k: self.top_k.map_or(default.top_k, |k| k as usize),
+            top_p: self.top_p.unwrap_or(default.top_p),
+            min_p: self.min_p.unwrap_or(default.min_p),
+            seed: self.seed.unwrap_or(default.seed),
+            ..default
+        };
+        Generate {
+            max_tokens: self.max_tokens as usize,
+            sampling,
+            stop: self.stop.clone(),
+        }
+    }
+}
+
+impl FrameArgs {
+    /// As the library takes it, with what the model says where the user says nothing.
+    pub fn options(&self, model: &MergeConfig) -> FrameOptions {
+        FrameOptions {
+            frame_rate: self.frame_rate.map_or(model.frame_rate, f64::from),
+            max_frames: self.max_frames.map_or(model.max_frames, |n| n as usize),
+            start_s: self.start.map(f64::from),
+            end_s: self.end.map(f64::from),
+        }
+    }
+}
+
+impl ModelArgs {
+    /// As the library takes it.
+    pub fn load_options(&self) -> LoadOptions {
+        LoadOptions {
+            context: self.context.map(|n| n as usize),
+        }
+    }
+
+    /// As the library takes it.
+    ///
+    /// # Errors
+    /// `BadRequest` for a template of another name.
+    pub fn session_options(&self) -> univi::Result<SessionOptions> {
+        let template = self
+            .template
+            .as_deref()
+            .map(Template::from_name)
+            .transpose()?;
+        Ok(SessionOptions {
+            system: self.system.clone(),
+            template,
+        })
+    }
 }
 
 /// Ask one question about images, videos, or nothing but words.

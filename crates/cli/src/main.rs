@@ -1,14 +1,20 @@
 //! The `univi` command.
 
 mod args;
+mod ask;
+mod chat;
+mod device;
 mod draw;
 mod figure;
 mod files;
 mod interrupt;
+mod look;
+mod open;
 mod out;
 mod progress;
 mod verify;
 mod video;
+mod visualize;
 
 use std::process::ExitCode;
 
@@ -16,6 +22,7 @@ use clap::Parser;
 use univi::Error;
 
 use args::{Cli, Command};
+use device::Device;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -34,9 +41,30 @@ fn main() -> ExitCode {
     }
 }
 
+/// Runs `$body` with `$backend` bound to the device's backend and `$name` to what it is called.
+macro_rules! on_device {
+    ($choice:expr, |$backend:ident, $name:ident| $body:expr) => {{
+        let device = Device::open($choice).await?;
+        let $name = device.name();
+        match device {
+            Device::Cpu($backend) => $body.await,
+            Device::Gpu($backend) => $body.await,
+        }
+    }};
+}
+
 async fn run(cli: Cli) -> univi::Result<ExitCode> {
+    let done = |()| ExitCode::SUCCESS;
     match cli.command {
-        Command::Verify(args) => verify::run(&univi::Cpu, "cpu", &args).await,
-        _ => Err(Error::BadRequest { reason: "this command is not there yet".into() }),
+        Command::Ask(args) => {
+            on_device!(args.model.device, |b, name| ask::run(&b, &name, &args)).map(done)
+        }
+        Command::Chat(args) => {
+            on_device!(args.model.device, |b, _name| chat::run(&b, &args)).map(done)
+        }
+        Command::Verify(args) => on_device!(args.device, |b, name| verify::run(&b, &name, &args)),
+        Command::Visualize(args) => {
+            on_device!(args.device, |b, _name| visualize::run(&b, &args)).map(done)
+        }
     }
 }

@@ -364,3 +364,137 @@ fn run(mut command: Command, take: impl FnOnce(&mut dyn Read) -> Result<()>) -> 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder that is gone after the test.
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Scratch {
+            let path =
+                std::env::temp_dir().join(format!("univi-video-{}-{name}", std::process::id()));
+            std::fs::create_dir_all(&path).unwrap();
+            Scratch(path)
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    /// Frame `i` is grey of value `8 i`, its upper left quarter white.
+    fn frame(i: u8) -> image::RgbImage {
+        image::RgbImage::from_fn(64, 48, |x, y| match x < 32 && y < 24 {
+            true => image::Rgb([255; 3]),
+            false => image::Rgb([8 * i; 3]),
+        })
+    }
+
+    fn encode(folder: &Path, count: u8, output: &[&str]) {
+        for i in 0..count {
+            frame(i).save(folder.join(format!("{i}.png"))).unwrap();
+        }
+        let status = Command::new("ffmpeg")
+            .current_dir(folder)
+            .args(["-v", "error", "-y", "-framerate", "5", "-i", "%d.png"])
+            .args(output)
+            .status()
+            .expect("ffmpeg is installed by `cargo xtask setup`");
+        assert!(status.success());
+    }
+
+    /// Mean value of the lower right quarter, and of the upper left one.
+    fn values(picture: &Rgb8) -> [u8; 2] {
+        let at = |x: usize, y: usize| picture.pixels[(y * picture.width_px + x) * 3];
+        let [w, h] = [picture.width_px, picture.height_px];
+        [at(w * 7 / 8, h * 7 / 8), at(w / 8, h / 8)]
+    }
+
+    #[test]
+    fn ffmpeg_gives_exactly_the_chosen_frames() {
+        let scratch = Scratch::new("exact");
+        encode(
+            &scratch.0,
+            23,
+            &["-c:v", "ffv1", "-pix_fmt", "bgr0", "clip.mkv"],
+        );
+        let clip = read(&scratch.0.join("clip.mkv"), &FrameOptions::default(), 48).unwrap();
+        assert_eq!(clip.times_s, [0.0, 1.0, 2.0, 3.0, 4.0]);
+        let found: Vec<u8> = clip.frames.iter().map(|frame| values(frame)[0]).collect();
+        assert_eq!(found, [0, 40, 80, 120, 160]);
+    }
+
+    #[test]
+    fn a_clip_filmed_upright_stays_upright() {
+        let scratch = Scratch::new("rotated");
+        encode(&scratch.0, 5, &["-c:v", "png", "clip.mp4"]);
+        let path = scratch.0.join("clip.mp4");
+        let mut bytes = std::fs::read(&path).unwrap();
+        // The matrix of the track's header: a quarter turn clockwise.
+        let header = bytes.windows(4).position(|name| name == b"tkhd").unwrap() + 4;
+        let matrix = [0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1i32 << 30];
+        let matrix: Vec<u8> = matrix.iter().flat_map(|v| v.to_be_bytes()).collect();
+        bytes[header + 40..header + 76].copy_from_slice(&matrix);
+        std::fs::write(&path, bytes).unwrap();
+        let clip = read(&path, &FrameOptions::default(), 48).unwrap();
+        let picture = &clip.frames[0];
+        let at = |x: usize, y: usize| picture.pixels[(y * picture.width_px + x) * 3];
+        // The white quarter went from the upper left to the upper right.
+        assert_eq!([at(6, 6), at(42, 6), at(6, 42), at(42, 42)], [0, 255, 0, 0]);
+    }
+
+    #[test]
+    fn folders_are_read_in_natural_order() {
+        let scratch = Scratch::new("folder");
+        for i in [2, 10, 1] {
+            frame(i)
+                .save(scratch.0.join(format!("frame {i}.png")))
+                .unwrap();
+        }
+        std::fs::write(scratch.0.join("notes.txt"), "not a frame").unwrap();
+        let clip = read(&scratch.0, &FrameOptions::default(), 48).unwrap();
+        let found: Vec<u8> = clip.frames.iter().map(|frame| values(frame)[0]).collect();
+        assert_eq!(found, [8, 16, 80]);
+    }
+
+    #[test]
+    fn what_is_no_video_is_refused_in_one_line() {
+        let scratch = Scratch::new("bad");
+        let file = |name: &str, bytes: &[u8]| {
+            let path = scratch.0.join(name);
+            std::fs::write(&path, bytes).unwrap();
+            path
+        };
+        encode(&scratch.0, 2, &["-c:v", "png", "whole.mp4"]);
+        let whole = std::fs::read(scratch.0.join("whole.mp4")).unwrap();
+        std::fs::create_dir(scratch.0.join("empty")).unwrap();
+        let sound = scratch.0.join("sound.wav");
+        let made = Command::new("ffmpeg")
+            .args(["-v", "error", "-f", "lavfi", "-i", "sine=duration=1"])
+            .arg(&sound)
+            .status();
+        assert!(made.unwrap().success());
+        for path in [
+            file("empty.mp4", b""),
+            file("text.mp4", b"this is no video"),
+            file("half.mp4", &whole[..whole.len() / 2]),
+            file("broken.gif", b"GIF89a"),
+            scratch.0.join("empty"),
+            scratch.0.join("absent.mp4"),
+            sound,
+        ] {
+            let error = read(&path, &FrameOptions::default(), 48)
+                .map(|clip| clip.times_s)
+                .unwrap_err()
+                .to_string();
+            assert!(error.starts_with(&files::name(&path)), "{error}");
+            assert_eq!(error.lines().count(), 1, "{error}");
+            println!("{error}");
+        }
+    }
+}

@@ -326,6 +326,26 @@ impl<B: Backend> Loader<B> {
         self.backend.finish().await?;
         Ok(model)
     }
+
+    /// The vision side of a loader that was given no other files: for looking without speaking.
+    ///
+    /// # Errors
+    /// As [`Loader::finish`]; `BadFile` without a vision side.
+    pub async fn finish_vision(mut self) -> Result<Vision<B>> {
+        for side in &mut self.sides {
+            if let SideConfig::Vision(config) = &side.config {
+                let built = side.shards.check_complete();
+                let built = built.and_then(|()| Vision::new(&mut side.weights, config));
+                let vision = built.map_err(|error| error.in_file(&side.file))?;
+                self.backend.finish().await?;
+                return Ok(vision);
+            }
+        }
+        Err(Error::BadFile {
+            format: "GGUF",
+            reason: "there is no vision side among the files".into(),
+        })
+    }
 }
 
 impl<B: Backend> Loader<B> {

@@ -1,0 +1,180 @@
+//! `univi ask`: one question, one answer.
+
+use std::{io::Read, ops::ControlFlow, rc::Rc, time::Instant};
+
+use univi::{
+    Backend, Error, Result,
+    image::Rgb8,
+    model::{ChatUniVi, Visual, VisualKind},
+    prompt::{self, Prompt},
+    session::{Answer, Finish, Part, Session},
+};
+
+use crate::{
+    args::{AskArgs, VisualPath},
+    files, look, open, out,
+};
+
+/// Answers the question.
+///
+/// # Errors
+/// Whatever is wrong with the model, the visuals or the question.
+pub async fn run<B: Backend>(backend: &B, device: &str, args: &AskArgs) -> Result<()> {
+    let question = question(&args.question)?;
+    look::check(&args.visuals.0)?;
+    let session_options = args.model.session_options()?;
+
+    let start = Instant::now();
+    let model = open::model(backend, &args.model.model, &args.model.load_options()).await?;
+    let model = Rc::new(model);
+    let loaded = Instant::now();
+    let mut session = Session::new(model.clone(), session_options)?;
+    let generate = args.sampling.generate();
+
+    let mut first_text = None;
+    let mut on_piece = |piece: &str| {
+        if !piece.is_empty() {
+            first_text.get_or_insert_with(Instant::now);
+        }
+        match args.json {
+            true => ControlFlow::Continue(()),
+            // Only a reader who has gone away ends an answer.
+            false => out::write(piece).map_or(ControlFlow::Break(()), ControlFlow::Continue),
+        }
+    };
+    let (visuals, looked, answer);
+    if args.raw_prompt {
+        let prompt = Prompt::parse(&question);
+        visuals = raw_visuals(&model, &prompt, args).await?;
+        looked = Instant::now();
+        let places = model.places(&prompt, &visuals)?;
+        answer = session.generate(&places, &generate, &mut on_piece).await?;
+    } else {
+        let mut shown = Vec::new();
+        for visual in &args.visuals.0 {
+            shown.push(look::show(model.vision()?, visual, &args.frames).await?);
+        }
+        visuals = shown;
+        looked = Instant::now();
+        let parts = visuals.iter().cloned().map(Part::Visual);
+        let parts = parts.chain([Part::Text(question)]).collect();
+        answer = session.answer(parts, &generate, &mut on_piece).await?;
+    }
+    let end = Instant::now();
+
+    if answer.finish == Finish::Aborted {
+        return Err(Error::Aborted);
+    }
+    if !args.json {
+        return out::line("");
+    }
+    let seconds = |from: Instant, to: Instant| to.duration_since(from).as_secs_f64();
+    out::json(&serde_json::json!({
+        "answer": answer.text,
+        "finish": finish(&answer),
+        "device": device,
+        "seed": generate.sampling.seed,
+        "visuals": visuals.iter().map(describe).collect::<Vec<_>>(),
+        "usage": {
+            "prompt_tokens": answer.usage.prompt,
+            "visual_tokens": answer.usage.visual,
+            "answer_tokens": answer.usage.completion,
+            "context_tokens": model.llama().context(),
+        },
+        "timings": {
+            "load_s": seconds(start, loaded),
+            "look_s": seconds(loaded, looked),
+            "first_text_s": seconds(looked, first_text.unwrap_or(end)),
+            "answer_s": seconds(looked, end),
+        },
+    }))
+}
+
+/// The question, from stdin for `-`.
+fn question(argument: &str) -> Result<String> {
+    let mut question = argument.to_owned();
+    if question == "-" {
+        question.clear();
+        let read = std::io::stdin().read_to_string(&mut question);
+        read.map_err(|e| {
+            Error::Io {
+                reason: e.to_string(),
+            }
+            .in_file("stdin")
+        })?;
+        question.truncate(question.trim_end_matches(['\r', '\n']).len());
+    }
+    match question.trim() {
+        "" => Err(Error::BadRequest {
+            reason: "the question is empty; ask something".into(),
+        }),
+        _ => Ok(question),
+    }
+}
+
+/// Why there is no more.
+pub fn finish(answer: &Answer) -> &'static str {
+    match answer.finish {
+        Finish::Stop => "stop",
+        Finish::Length => "length",
+        Finish::Aborted => "aborted",
+    }
+}
+
+fn describe<B: Backend>(visual: &Visual<B>) -> serde_json::Value {
+    match visual.kind() {
+        VisualKind::Image => serde_json::json!({ "kind": "image", "tokens": visual.tokens() }),
+        VisualKind::Video => {
+            serde_json::json!({ "kind": "video", "tokens": visual.tokens(), "events": visual.event_frames() })
+        }
+    }
+}
+
+/// What the markers of a raw prompt stand for: each takes the next picture or frame of those that
+/// were given, in their order.
+async fn raw_visuals<B: Backend>(
+    model: &ChatUniVi<B>,
+    prompt: &Prompt,
+    args: &AskArgs,
+) -> Result<Vec<Visual<B>>> {
+    if prompt.visuals.is_empty() && args.visuals.0.is_empty() {
+        return Ok(Vec::new());
+    }
+    let vision = model.vision()?;
+    let mut frames: Vec<Rgb8> = Vec::new();
+    for visual in &args.visuals.0 {
+        frames.extend(look::read(vision, visual, &args.frames)?.frames);
+    }
+    let count = |visual: &prompt::Visual| match *visual {
+        prompt::Visual::Image => 1,
+        prompt::Visual::Video { frames } => frames,
+    };
+    let markers: usize = prompt.visuals.iter().map(count).sum();
+    if markers != frames.len() {
+        let reason = format!(
+            "the prompt has {markers} markers {}, the images and videos have {} pictures and frames; \
+             write one marker for each",
+            prompt::IMAGE_MARKER,
+            frames.len()
+        );
+        return Err(Error::BadRequest { reason });
+    }
+    let mut frames = frames.into_iter();
+    let mut seen = Vec::new();
+    for visual in &prompt.visuals {
+        let taken: Vec<Rgb8> = frames.by_ref().take(count(visual)).collect();
+        seen.push(match visual {
+            prompt::Visual::Image => vision.image(&taken[0]).await?,
+            prompt::Visual::Video { .. } => look::video(vision, "the frames", taken).await?,
+        });
+    }
+    Ok(seen)
+}
+
+/// How a visual stands in what is written for programs and people.
+pub fn path_of(visual: &VisualPath) -> (&'static str, String) {
+    match visual {
+        VisualPath::Image(path) => ("image", files::name(path)),
+        VisualPath::Video(path) => ("video", files::name(path)),
+    }
+}
