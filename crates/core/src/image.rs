@@ -20,6 +20,10 @@ pub const MAX_PIXELS: u64 = 1 << 27;
 /// Bytes that one decoder may hold: the largest picture at four bytes per pixel.
 const MAX_DECODER_BYTES: u64 = MAX_PIXELS * 4;
 
+/// Pixels that no byte of a PNG or JPEG can hold: Deflate reaches 8256 of one bit each, and JPEG far
+/// fewer. A header that claims more is refused before room is made for them.
+const MAX_PIXELS_PER_BYTE: u64 = 1 << 14;
+
 /// The most frames of one animation.
 const MAX_ANIMATION_FRAMES: usize = 1 << 20;
 
@@ -92,8 +96,18 @@ impl Rgb8 {
             .into_decoder()
             .map_err(|e| undecodable(format, bytes, e))?;
         check_size(decoder.dimensions())?;
+        let (width, height) = decoder.dimensions();
+        let pixels = u64::from(width) * u64::from(height);
+        if matches!(format, ImageFormat::Png | ImageFormat::Jpeg)
+            && pixels / MAX_PIXELS_PER_BYTE > bytes.len() as u64
+        {
+            return Err(bad(format!(
+                "its header says {width} x {height} pixels, {} bytes can't hold them: \
+                 it is damaged or cut short",
+                bytes.len()
+            )));
+        }
         if decoder.total_bytes() > MAX_DECODER_BYTES {
-            let (width, height) = decoder.dimensions();
             return Err(bad(format!(
                 "{width} x {height} pixels of {:?} need more than {MAX_DECODER_BYTES} bytes: \
                  save it with 8 bits per channel, or smaller",
