@@ -4,11 +4,11 @@
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 
 /// How many of the last lines of output a failure repeats.
 const TAIL_LINES: usize = 30;
@@ -80,41 +80,63 @@ impl Cmd {
     }
 
     /// Runs to the end -> everything the program printed, both streams as they came.
-    pub fn run(mut self) -> Result<String> {
-        let mut child = self
-            .command
+    pub fn run(self) -> Result<String> {
+        let (output, result) = self.run_to_end();
+        result.map(|()| output)
+    }
+
+    /// Like [`Cmd::run`], for output that matters even where the command failed.
+    pub fn run_to_end(mut self) -> (String, Result<()>) {
+        self.command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(|e| anyhow!("cannot start `{}`: {e}{}", self.typed, self.advice()))?;
-        let (output, in_time) = self.collect(&mut child)?;
-        let status = child
-            .wait()
-            .with_context(|| format!("cannot wait for `{}`", self.typed))?;
-        if in_time && status.success() {
-            return Ok(output);
-        }
-        let why = match (in_time, status.code()) {
-            (false, _) => format!("ran longer than {:?}", self.time_limit.unwrap_or_default()),
-            (true, Some(code)) => format!("exit code {code}"),
-            (true, None) => "ended by a signal".to_owned(),
+            .stderr(Stdio::piped());
+        let mut output = String::new();
+        let ended = match self.command.spawn() {
+            Ok(mut child) => self.collect(&mut child, &mut output),
+            Err(error) => Err(error.into()),
+        };
+        let why = match ended {
+            Ok(Some(status)) if status.success() => return (output, Ok(())),
+            Ok(Some(status)) => status.to_string(),
+            Ok(None) => format!("ran longer than {:?}", self.time_limit.unwrap_or_default()),
+            Err(error) => error.to_string(),
         };
         let lines: Vec<&str> = output.lines().collect();
-        let tail = match self.echo {
-            true => String::new(), // It has just been shown.
-            false => lines[lines.len().saturating_sub(TAIL_LINES)..]
-                .iter()
-                .map(|line| format!("\n    | {line}"))
-                .collect(),
+        let shown = if self.echo {
+            lines.len()
+        } else {
+            lines.len().saturating_sub(TAIL_LINES)
         };
-        bail!("`{}` failed ({why}){tail}{}", self.typed, self.advice())
+        let tail: String = lines[shown..]
+            .iter()
+            .map(|line| format!("\n    | {line}"))
+            .collect();
+        let failure = anyhow!("`{}` failed ({why}){tail}{}", self.typed, self.advice());
+        (output, Err(failure))
     }
 
     /// Runs to the end -> the output where the program exists and succeeds. For questions whose
     /// negative answer is an answer ("is this installed?").
     pub fn probe(self) -> Option<String> {
         self.run().ok()
+    }
+
+    /// Runs in place of this program, so that whoever ends this one ends that one. Returns on failure only.
+    #[cfg(unix)]
+    pub fn become_it(mut self) -> Result<()> {
+        let error = std::os::unix::process::CommandExt::exec(&mut self.command);
+        Err(anyhow!(
+            "cannot start `{}`: {error}{}",
+            self.typed,
+            self.advice()
+        ))
+    }
+
+    /// Runs to its end, showing its output: this system has no way to replace a program.
+    #[cfg(not(unix))]
+    pub fn become_it(self) -> Result<()> {
+        self.echo().run().map(drop)
     }
 
     fn advice(&self) -> String {
@@ -124,8 +146,8 @@ impl Cmd {
         }
     }
 
-    /// Reads both streams until they close or time is up -> (the text, whether it ended in time).
-    fn collect(&self, child: &mut Child) -> Result<(String, bool)> {
+    /// Reads both streams until they close or time is up -> how it ended; `None`: not in time.
+    fn collect(&self, child: &mut Child, output: &mut String) -> Result<Option<ExitStatus>> {
         let (sender, lines) = mpsc::channel();
         let stdout: Box<dyn Read + Send> = Box::new(child.stdout.take().context("no stdout")?);
         let stderr: Box<dyn Read + Send> = Box::new(child.stderr.take().context("no stderr")?);
@@ -142,17 +164,10 @@ impl Cmd {
         }
         drop(sender);
         let started = Instant::now();
-        let mut output = String::new();
         loop {
-            let left = match self.time_limit {
-                Some(limit) => limit.saturating_sub(started.elapsed()),
-                None => Duration::MAX,
-            };
-            let line = match left {
-                Duration::MAX => lines
-                    .recv()
-                    .map_err(|_| mpsc::RecvTimeoutError::Disconnected),
-                left => lines.recv_timeout(left),
+            let line = match self.time_limit {
+                None => lines.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(limit) => lines.recv_timeout(limit.saturating_sub(started.elapsed())),
             };
             match line {
                 Ok(line) => {
@@ -163,12 +178,11 @@ impl Cmd {
                     output.push_str(&line);
                     output.push('\n');
                 }
-                Err(mpsc::RecvTimeoutError::Disconnected) => return Ok((output, true)),
-                Err(mpsc::RecvTimeoutError::Timeout) => {
-                    child
-                        .kill()
-                        .context("cannot end a command that takes too long")?;
-                    return Ok((output, false));
+                Err(RecvTimeoutError::Disconnected) => return Ok(Some(child.wait()?)),
+                Err(RecvTimeoutError::Timeout) => {
+                    child.kill()?;
+                    child.wait()?;
+                    return Ok(None);
                 }
             }
         }

@@ -2,8 +2,13 @@
 
 mod command;
 mod debian;
+mod demo;
+mod models;
 mod npm;
 mod setup;
+mod sha256;
+mod test;
+mod wasm;
 mod wasm_std;
 
 use std::path::{Path, PathBuf};
@@ -23,6 +28,18 @@ struct Cli {
 enum Task {
     /// Install what is missing: Vulkan driver, Chromium, ffmpeg, the wasm32 standard library, npm packages
     Setup,
+    /// Build the WebAssembly module into pkg/wasm
+    Wasm,
+    /// Build the page and serve it with a small model
+    Demo {
+        /// Port on this machine
+        #[arg(long, default_value_t = 8000)]
+        port: u16,
+    },
+    /// Run every test, native and in browsers
+    Test,
+    /// Bring the real language models that tests use into models/
+    Models,
 }
 
 fn main() -> ExitCode {
@@ -39,6 +56,10 @@ fn run(task: Task) -> Result<()> {
     let root = root()?;
     match task {
         Task::Setup => setup::setup(&root),
+        Task::Wasm => wasm::build(&root),
+        Task::Demo { port } => demo::demo(&root, port),
+        Task::Test => test::test(&root),
+        Task::Models => models::fetch(&root),
     }
 }
 

@@ -49,3 +49,8 @@ pub fn install(root: &Path) -> Result<()> {
 pub fn bin(root: &Path, name: &str) -> Cmd {
     cmd(root.join("node_modules/.bin").join(name))
 }
+
+/// A script of the root's `package.json`.
+pub fn run(root: &Path, script: &str) -> Cmd {
+    cmd("npm").args(["run", "--silent", script]).dir(root)
+}

@@ -45,17 +45,22 @@ impl Toolchain {
         }
     }
 
-    /// Compiles an empty library (from an empty standard input) against the standard library.
+    /// Links an empty module (from an empty standard input) with the standard library, and optimizes
+    /// across both as the real build does: that wants more of the library than its presence.
     fn compiles(self) -> bool {
+        let Ok(dir) = tempfile::tempdir() else {
+            return false;
+        };
         self.command("rustc")
             .args([
                 "--target",
                 TARGET,
-                "--crate-type=lib",
+                "--crate-type=cdylib",
                 "--crate-name=probe",
-                "--emit=metadata",
             ])
-            .args(["-o", "-", "-"])
+            .args(["-Clto=thin", "-Cpanic=abort", "-"])
+            .arg("--out-dir")
+            .arg(dir.path())
             .probe()
             .is_some()
     }
@@ -119,6 +124,7 @@ fn build_from_debian(debian: &Debian) -> Result<()> {
         .arg(file("target"))
         .env("RUSTC", "/usr/bin/rustc")
         .env("RUSTC_BOOTSTRAP", "1")
+        .env("RUSTFLAGS", "-Cembed-bitcode=yes") // For link-time optimization with the module.
         .dir(dir.path())
         .remedy(
             "the sources come with the package rust-web-src and the crates registry: check both",

@@ -1,0 +1,61 @@
+//! `cargo xtask demo`: the page that answers about an image, built and served.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::command::cmd;
+use crate::{models, npm, setup, wasm};
+
+/// The models that the page offers, as `www/src/models.ts` reads them: paths are relative to the page.
+const OFFERS: &str = r#"[
+  {
+    "name": "Chat-UniVi, tiny",
+    "url": "models/chat-univi-tiny/manifest.json",
+    "note": "Every part of the model with small random weights: it sees images and videos, and babbles about them."
+  },
+  {
+    "name": "SmolLM2 135M Instruct",
+    "url": "models/SmolLM2-135M-Instruct.Q4_1.gguf",
+    "note": "A real language model without eyes."
+  }
+]
+"#;
+
+/// Builds everything and serves the page until it is interrupted.
+pub fn demo(root: &Path, port: u16) -> Result<()> {
+    setup::setup(root)?;
+    models::fetch(root)?;
+    tiny_model(root)?;
+    let offers = root.join("models/index.json");
+    fs::write(&offers, OFFERS).with_context(|| format!("cannot write {}", offers.display()))?;
+    wasm::build(root)?;
+    npm::run(root, "build").run()?;
+    cmd("node")
+        .arg("www/serve.mjs")
+        .arg(port.to_string())
+        .dir(root)
+        .become_it()
+}
+
+/// The end-to-end checkpoint of the fixtures, converted as a user converts a real one.
+fn tiny_model(root: &Path) -> Result<()> {
+    let into = root.join("models/chat-univi-tiny");
+    if into.join("manifest.json").is_file() {
+        return Ok(());
+    }
+    println!("converting the tiny Chat-UniVi");
+    let fixtures = root.join("tests/fixtures/golden/e2e");
+    cmd("cargo")
+        .args(["run", "--package", "univi-cli", "--", "convert"])
+        .arg(fixtures.join("checkpoint"))
+        .arg("--vision-tower")
+        .arg(fixtures.join("openai/clip-vit-tiny-random-patch14"))
+        .arg("--out")
+        .arg(&into)
+        .dir(root)
+        .echo()
+        .run()?;
+    Ok(())
+}

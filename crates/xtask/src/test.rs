@@ -1,0 +1,226 @@
+//! `cargo xtask test`: every check there is, native and in browsers, summed up in one line.
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+
+use crate::command::{Cmd, cmd};
+use crate::{models, npm, setup, wasm};
+
+/// How many tests passed and failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Count {
+    passed: u64,
+    failed: u64,
+}
+
+/// Runs everything; stops at the first step that fails.
+pub fn test(root: &Path) -> Result<()> {
+    let mut steps = Steps {
+        total: Count::default(),
+        report: String::new(),
+    };
+    let outcome = steps.run_all(root);
+    println!("\n{}", steps.report);
+    println!(
+        "{} passed, {} failed",
+        steps.total.passed, steps.total.failed
+    );
+    outcome
+}
+
+struct Steps {
+    total: Count,
+    report: String,
+}
+
+impl Steps {
+    fn run_all(&mut self, root: &Path) -> Result<()> {
+        self.check("setup", || setup::setup(root))?;
+        self.check("models", || models::fetch(root))?;
+        self.check("format", || {
+            done(
+                cargo(root)
+                    .args(["fmt", "--all", "--check"])
+                    .remedy("cargo fmt --all"),
+            )
+        })?;
+        self.check("clippy", || {
+            done(cargo(root).args([
+                "clippy",
+                "--workspace",
+                "--all-targets",
+                "--",
+                "-D",
+                "warnings",
+            ]))
+        })?;
+        self.tests(
+            "native tests",
+            cargo(root).args(["test", "--workspace", "--no-fail-fast"]),
+            cargo_totals,
+        )?;
+        self.check("web module", || wasm::build(root))?;
+        self.check("package and page", || {
+            done(npm::run(root, "build"))?;
+            done(npm::run(root, "check"))
+        })?;
+        self.tests(
+            "Dawn in Node",
+            node_tests(root, "tests/web/dawn"),
+            node_totals,
+        )?;
+        self.tests(
+            "Chromium",
+            node_tests(root, "tests/web/chromium"),
+            node_totals,
+        )
+    }
+
+    /// A step that passes or fails as a whole.
+    fn check(&mut self, name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
+        self.step(name, || (None, work()))
+    }
+
+    /// A step that runs tests and prints how many.
+    fn tests(&mut self, name: &str, command: Cmd, totals: fn(&str) -> Option<Count>) -> Result<()> {
+        self.step(name, || {
+            let (output, result) = command.echo().run_to_end();
+            let count = totals(&output);
+            let result =
+                result.and_then(|()| count.map(drop).context("no total of tests in its output"));
+            (count, result)
+        })
+    }
+
+    fn step(
+        &mut self,
+        name: &str,
+        work: impl FnOnce() -> (Option<Count>, Result<()>),
+    ) -> Result<()> {
+        println!("\n== {name}");
+        let started = Instant::now();
+        let (count, result) = work();
+        let verdict = if result.is_ok() { "ok" } else { "FAILED" };
+        self.report += &format!(
+            "{verdict:6} {:6.1} s  {name}",
+            started.elapsed().as_secs_f64()
+        );
+        if let Some(Count { passed, failed }) = count {
+            self.total.passed += passed;
+            self.total.failed += failed;
+            self.report += &format!(": {passed} passed, {failed} failed");
+        }
+        self.report += "\n";
+        result.with_context(|| format!("step \"{name}\" failed"))
+    }
+}
+
+/// A cargo that knows how to find a Vulkan driver that needs no display.
+fn cargo(root: &Path) -> Cmd {
+    with_vulkan(cmd("cargo").dir(root))
+}
+
+/// The tests in `dir`, under Node's own test runner.
+fn node_tests(root: &Path, dir: &str) -> Cmd {
+    let command = cmd("node")
+        .args(["--test", "--test-reporter=spec", dir])
+        .dir(root);
+    let command = match setup::chromium() {
+        Some(path) => command.env("CHROMIUM", path),
+        None => command,
+    };
+    with_vulkan(command)
+}
+
+/// Vulkan's loader wants a folder for sockets to be named, even where nothing opens one.
+fn with_vulkan(command: Cmd) -> Cmd {
+    match std::env::var_os("XDG_RUNTIME_DIR") {
+        Some(_) => command,
+        None => command.env("XDG_RUNTIME_DIR", std::env::temp_dir()),
+    }
+}
+
+fn done(command: Cmd) -> Result<()> {
+    command.echo().run().map(drop)
+}
+
+/// Sums the lines `test result: ok. 3 passed; 1 failed; ..` of `cargo test`, one per test binary.
+fn cargo_totals(output: &str) -> Option<Count> {
+    let number_before = |line: &str, word: &str| -> Option<u64> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let at = words.iter().position(|w| w.trim_end_matches(';') == word)?;
+        words.get(at.checked_sub(1)?)?.parse().ok()
+    };
+    let results = output
+        .lines()
+        .filter(|line| line.starts_with("test result: "));
+    let counts = results.map(|line| {
+        Some(Count {
+            passed: number_before(line, "passed")?,
+            failed: number_before(line, "failed")?,
+        })
+    });
+    sum(counts)
+}
+
+/// Reads the lines `ℹ pass 3`, `ℹ fail 0` and `ℹ cancelled 0` that end a run of Node's test runner.
+fn node_totals(output: &str) -> Option<Count> {
+    let total = |name: &str| -> Option<u64> {
+        let lines = output.lines().rev();
+        lines
+            .filter_map(|line| line.strip_prefix("ℹ ")?.strip_prefix(name))
+            .find_map(|n| n.trim().parse().ok())
+    };
+    Some(Count {
+        passed: total("pass ")?,
+        failed: total("fail ")? + total("cancelled ")?,
+    })
+}
+
+/// None where there is nothing to sum, or one part is unreadable: no tests is no success.
+fn sum(counts: impl Iterator<Item = Option<Count>>) -> Option<Count> {
+    counts.reduce(|a, b| {
+        let (a, b) = (a?, b?);
+        Some(Count {
+            passed: a.passed + b.passed,
+            failed: a.failed + b.failed,
+        })
+    })?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cargo_totals_are_summed() {
+        let output = "running 2 tests\ntest a ... ok\n\
+            test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s\n\n\
+            test result: FAILED. 3 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.00s\n";
+        assert_eq!(
+            cargo_totals(output),
+            Some(Count {
+                passed: 5,
+                failed: 1
+            })
+        );
+        assert_eq!(cargo_totals("error: could not compile\n"), None);
+        assert_eq!(cargo_totals("test result: odd\n"), None);
+    }
+
+    #[test]
+    fn node_totals_are_read() {
+        let output =
+            "✔ a (1ms)\nℹ tests 4\nℹ suites 0\nℹ pass 2\nℹ fail 1\nℹ cancelled 1\nℹ skipped 0\n";
+        assert_eq!(
+            node_totals(output),
+            Some(Count {
+                passed: 2,
+                failed: 2
+            })
+        );
+        assert_eq!(node_totals("node: bad option\n"), None);
+    }
+}

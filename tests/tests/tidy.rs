@@ -1,0 +1,249 @@
+//! What keeps the tree tidy: rules that a compiler does not know.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Larger files belong under `tests/fixtures`, or not into git.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// What all fixtures together may weigh in git.
+const MAX_FIXTURES_BYTES: u64 = 20_000_000;
+
+/// This file names what it forbids.
+const THIS_FILE: &str = "tests/tests/tidy.rs";
+
+/// A file that git knows, or would take in with the next `git add`.
+struct File {
+    /// From the repository's root, with slashes.
+    path: String,
+    bytes: Vec<u8>,
+}
+
+impl File {
+    /// The text, where it is one.
+    fn text(&self) -> Option<&str> {
+        std::str::from_utf8(&self.bytes).ok()
+    }
+
+    fn is_fixture(&self) -> bool {
+        self.path.starts_with("tests/fixtures/")
+    }
+
+    /// `utils` of `src/utils.rs`.
+    fn stem(&self) -> &str {
+        let name = self.path.rsplit('/').next().unwrap_or(&self.path);
+        name.split('.').next().unwrap_or(name)
+    }
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("a crate in a workspace")
+        .to_owned()
+}
+
+fn tree() -> Vec<File> {
+    let root = root();
+    let listed = Command::new("git")
+        .args([
+            "ls-files",
+            "-z",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+        ])
+        .current_dir(&root)
+        .output()
+        .expect("git is there");
+    assert!(
+        listed.status.success(),
+        "{}",
+        String::from_utf8_lossy(&listed.stderr)
+    );
+    let paths = String::from_utf8(listed.stdout).expect("file names in UTF-8");
+    let files = paths.split_terminator('\0').filter_map(|path| {
+        let bytes = fs::read(root.join(path)).ok()?; // Deleted, and not yet committed so.
+        Some(File {
+            path: path.to_owned(),
+            bytes,
+        })
+    });
+    let files: Vec<File> = files.collect();
+    assert!(
+        files.iter().any(|file| file.path == THIS_FILE),
+        "git lists other files than these"
+    );
+    files
+}
+
+/// Fails with one line for each breach.
+fn check(breaches: impl IntoIterator<Item = String>) {
+    let breaches: Vec<String> = breaches.into_iter().collect();
+    assert!(breaches.is_empty(), "\n{}", breaches.join("\n"));
+}
+
+/// The lines of `file` that hold one of `words` -> `path:line: word`.
+fn lines_with(file: &File, text: &str, words: &[&str]) -> Vec<String> {
+    let lines = text.lines().enumerate();
+    let found = lines.flat_map(|(i, line)| {
+        let words = words.iter().filter(move |word| line.contains(**word));
+        words.map(move |word| (i + 1, *word))
+    });
+    found
+        .map(|(line, word)| format!("{}:{line}: {word}", file.path))
+        .collect()
+}
+
+#[test]
+fn no_path_of_one_machine() {
+    let tree = tree();
+    let written = tree
+        .iter()
+        .filter(|f| !f.is_fixture() && f.path != THIS_FILE);
+    check(written.flat_map(|file| {
+        let text = file.text().unwrap_or_default();
+        lines_with(
+            file,
+            text,
+            &["/root/", "/home/", "/Users/", "/work/", "C:\\Users"],
+        )
+    }));
+}
+
+#[test]
+fn no_unfinished_work() {
+    let tree = tree();
+    let written = tree
+        .iter()
+        .filter(|f| !f.is_fixture() && f.path != THIS_FILE);
+    check(written.flat_map(|file| {
+        let text = file.text().unwrap_or_default();
+        lines_with(
+            file,
+            text,
+            &["TODO", "FIXME", "XXX", "todo!(", "unimplemented!("],
+        )
+    }));
+}
+
+#[test]
+fn lock_file_leaves_the_registry_open() {
+    let lock = fs::read_to_string(root().join("package-lock.json")).expect("package-lock.json");
+    assert!(
+        lock.contains("\"integrity\""),
+        "package-lock.json pins no contents"
+    );
+    assert!(
+        !lock.contains("\"resolved\": \"http"),
+        "package-lock.json names a registry: run npm where the repository's .npmrc is read"
+    );
+}
+
+#[test]
+fn no_large_files() {
+    let tree = tree();
+    let large = tree
+        .iter()
+        .filter(|f| !f.is_fixture() && f.bytes.len() as u64 > MAX_FILE_BYTES);
+    check(large.map(|file| {
+        format!(
+            "{}: {} bytes, at most {MAX_FILE_BYTES}",
+            file.path,
+            file.bytes.len()
+        )
+    }));
+    let fixtures: u64 = tree
+        .iter()
+        .filter(|f| f.is_fixture())
+        .map(|f| f.bytes.len() as u64)
+        .sum();
+    assert!(
+        fixtures <= MAX_FIXTURES_BYTES,
+        "fixtures: {fixtures} bytes, at most {MAX_FIXTURES_BYTES}"
+    );
+}
+
+#[test]
+fn no_generated_files() {
+    const GENERATED: [&str; 6] = [
+        "target/",
+        "pkg/wasm/",
+        "pkg/dist/",
+        "www/dist/",
+        "node_modules/",
+        "tests/output/",
+    ];
+    let tree = tree();
+    let generated = tree.iter().filter(|file| {
+        GENERATED.iter().any(|folder| {
+            file.path.starts_with(folder) || file.path.contains(&format!("/{folder}"))
+        }) || file.path.ends_with(".wasm")
+            || file.path.ends_with(".pyc")
+    });
+    check(generated.map(|file| format!("{}: built, so not to be committed", file.path)));
+}
+
+#[test]
+fn no_drawer_for_everything() {
+    const DRAWERS: [&str; 8] = [
+        "util", "utils", "common", "helper", "helpers", "misc", "shared", "stuff",
+    ];
+    let tree = tree();
+    let drawers = tree
+        .iter()
+        .filter(|f| !f.is_fixture() && DRAWERS.contains(&f.stem()));
+    check(drawers.map(|file| format!("{}: name it after what is in it", file.path)));
+}
+
+/// The library touches no files, network, clock or terminal: its callers do.
+#[test]
+fn core_keeps_to_itself() {
+    const FORBIDDEN: [&str; 12] = [
+        "println!(",
+        "eprintln!(",
+        "print!(",
+        "dbg!(",
+        "std::fs",
+        "std::net",
+        "std::process",
+        "std::env",
+        "time::Instant",
+        "SystemTime",
+        "js_sys",
+        "web_sys",
+    ];
+    let tree = tree();
+    let sources = tree.iter().filter(|file| {
+        let is_tests = file.path.ends_with("/tests.rs") || file.path.contains("/tests/");
+        file.path.starts_with("crates/core/src/") && file.path.ends_with(".rs") && !is_tests
+    });
+    check(sources.flat_map(|file| {
+        let text = file.text().unwrap_or_default();
+        // Tests within a module come last in it, and may print.
+        let library = text
+            .split("#[cfg(test)]\nmod tests {")
+            .next()
+            .unwrap_or(text);
+        lines_with(file, library, &FORBIDDEN)
+    }));
+}
+
+#[test]
+fn every_shader_has_its_rust() {
+    let tree = tree();
+    let shaders = tree.iter().filter(|file| file.path.ends_with(".wgsl"));
+    let orphans = shaders.filter(|shader| {
+        let (folder, name) = shader.path.rsplit_once('/').unwrap_or(("", &shader.path));
+        let beside = format!("{folder}/{}.rs", shader.stem());
+        !tree.iter().any(|file| {
+            let named = || {
+                let in_folder = file.path.starts_with(folder) && file.path.ends_with(".rs");
+                in_folder && file.text().is_some_and(|text| text.contains(name))
+            };
+            file.path == beside || named()
+        })
+    });
+    check(orphans.map(|file| format!("{}: no Rust beside it uses it", file.path)));
+}
