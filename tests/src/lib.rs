@@ -9,7 +9,7 @@ use std::{
 
 use sha2::{Digest, Sha256};
 use univi::{
-    Error, Result,
+    Error, Gpu, Result,
     verify::{Fixtures, Report},
 };
 
@@ -128,4 +128,36 @@ pub fn assert_report(report: &Report, cases: usize) {
         "{} comparisons were made, at least {cases} were expected: are the fixtures there?",
         report.cases.len()
     );
+}
+
+/// The GPU backend.
+///
+/// # Panics
+/// On a machine without any GPU; software will do, and `cargo xtask setup` brings it.
+pub fn gpu() -> Gpu {
+    pollster::block_on(Gpu::new(Default::default())).expect("a GPU, be it software")
+}
+
+/// A test on every backend for each function of this name, which takes the backend.
+#[macro_export]
+macro_rules! on_every_backend {
+    ($($test:ident),* $(,)?) => {
+        mod cpu {
+            $(
+                #[test]
+                fn $test() {
+                    super::$test(univi::Cpu);
+                }
+            )*
+        }
+
+        mod gpu {
+            $(
+                #[test]
+                fn $test() {
+                    super::$test($crate::gpu());
+                }
+            )*
+        }
+    };
 }

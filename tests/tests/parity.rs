@@ -1,8 +1,8 @@
 //! The reference's own numbers, on every backend.
 
 use pollster::block_on;
-use univi::{Backend, Cpu, Gpu, verify};
-use univi_tests::{assert_report, folder};
+use univi::{Backend, Cpu, verify};
+use univi_tests::{assert_report, folder, gpu};
 
 /// Demands that all fixtures of a kind pass, and that at least `cases` comparisons were made.
 fn check<B: Backend>(kind: &str, backend: &B, cases: usize) {
@@ -14,11 +14,6 @@ fn check<B: Backend>(kind: &str, backend: &B, cases: usize) {
             .retain(|missing| !missing.starts_with("models/"));
     }
     assert_report(&report, cases);
-}
-
-/// A machine without any GPU has software in its place: see `cargo xtask setup`.
-fn gpu() -> Gpu {
-    block_on(Gpu::new(Default::default())).expect("a GPU, be it software")
 }
 
 macro_rules! parity {
@@ -56,6 +51,8 @@ macro_rules! parity {
 parity! {
     dpc_knn: at least 30,
     merge: at least 20,
+    clip: at least 1,
+    llama: at least 16,
     raw: at least 12,
     models: at least 8,
     shards: at least 2,

@@ -226,10 +226,13 @@ impl<B: Backend> Session<B> {
                 ..answer
             });
         };
+        if generate.max_tokens == 0 {
+            return Ok(answer);
+        }
         let model = self.model.clone();
         let (llama, tokenizer) = (model.llama(), model.tokenizer());
         let (mut decoder, mut text) = (Decoder::default(), prompt::Answer::new(&generate.stop));
-        while answer.ids.len() < generate.max_tokens {
+        loop {
             let logits = llama.logits(&hidden);
             let (id, next) = self.choose(&logits, &mut sampler, &answer.ids).await?;
             answer.ids.push(id);
@@ -246,7 +249,7 @@ impl<B: Backend> Session<B> {
                 answer.finish = Finish::Stop;
                 break;
             }
-            if self.cached.len() == llama.context() {
+            if answer.ids.len() == generate.max_tokens || self.cached.len() == llama.context() {
                 break;
             }
             hidden = llama.forward(&next, &mut self.caches, self.cached.len());

@@ -43,9 +43,11 @@ impl Matrix {
             limit_bytes: 0,
         };
         let len = usize::try_from(needed_bytes).map_err(|_| too_large())?;
-        let mut bytes = Vec::new();
-        bytes.try_reserve_exact(len).map_err(|_| too_large())?;
-        bytes.resize(len, 0);
+        Vec::<u8>::new()
+            .try_reserve_exact(len)
+            .map_err(|_| too_large())?;
+        // Zeroed by the system where it can, which then takes no memory for what is never written.
+        let bytes = vec![0; len];
         Ok(Matrix::Stored(Stored {
             ty,
             rows,

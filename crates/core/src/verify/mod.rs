@@ -8,12 +8,19 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::de::DeserializeOwned;
 
-use crate::{Backend, Error, Result};
+use crate::{
+    Backend, Error, Result,
+    checkpoint::{Part, PartTensor},
+    gguf::GgmlType,
+    model::{Wanted, Weights},
+};
 
+pub mod clip;
 pub mod dpc_knn;
 pub mod gguf_models;
 pub mod gguf_raw;
 pub mod gguf_shards;
+pub mod llama;
 pub mod merge;
 pub mod preprocess;
 pub mod prompt;
@@ -43,13 +50,15 @@ pub trait Fixtures {
 }
 
 /// The kinds of fixtures, quick ones first. A case's name begins with its kind.
-pub const KINDS: [&str; 9] = [
+pub const KINDS: [&str; 11] = [
     "sampling",
     "preprocess",
     "tokenizer",
     "prompt",
     "dpc_knn",
     "merge",
+    "clip",
+    "llama",
     "raw",
     "models",
     "shards",
@@ -64,6 +73,8 @@ pub async fn check<B: Backend>(kind: &str, backend: &B, fixtures: &dyn Fixtures)
         "prompt" => prompt::check(fixtures),
         "dpc_knn" => dpc_knn::check(backend, fixtures).await,
         "merge" => merge::check(backend, fixtures).await,
+        "clip" => clip::check(backend, fixtures).await,
+        "llama" => llama::check(backend, fixtures).await,
         "raw" => gguf_raw::check(backend, fixtures).await,
         "models" => gguf_models::check(backend, fixtures).await,
         "shards" => gguf_shards::check(backend, fixtures).await,
@@ -225,6 +236,33 @@ pub fn folders_with(fixtures: &dyn Fixtures, file: &str) -> Vec<String> {
         .collect();
     folders.sort();
     folders
+}
+
+/// The files right in `folder`, which ends with `/`, as a checkpoint is read from.
+fn files_of_folder(fixtures: &dyn Fixtures, folder: &str) -> Result<BTreeMap<String, Vec<u8>>> {
+    let mut files = BTreeMap::new();
+    for path in fixtures.list() {
+        if let Some(name) = path.strip_prefix(folder).filter(|name| !name.contains('/')) {
+            files.insert(name.to_string(), fixtures.read(&path)?);
+        }
+    }
+    Ok(files)
+}
+
+/// The tensors of a side of a checkpoint, in f32.
+fn weights_of_part<B: Backend>(backend: &B, part: &Part<'_>) -> Result<Weights<B>> {
+    let wanted = |tensor: &PartTensor<'_>| Wanted {
+        name: tensor.name.clone(),
+        shape: tensor.shape.clone(),
+        optional: false,
+    };
+    let mut weights = Weights::new(backend.clone(), part.tensors.iter().map(wanted).collect());
+    for tensor in &part.tensors {
+        weights.begin(&tensor.name, GgmlType::F32, &tensor.shape)?;
+        let numbers = tensor.read(0..tensor.rows())?;
+        weights.write(&tensor.name, 0, bytemuck::cast_slice(&numbers));
+    }
+    Ok(weights)
 }
 
 /// Reads a JSON fixture.

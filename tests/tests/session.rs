@@ -1,0 +1,290 @@
+//! Conversations: what is kept, what is computed again, and how an answer ends.
+
+use std::{ops::ControlFlow, rc::Rc};
+
+use pollster::block_on;
+use univi::{
+    Backend,
+    loader::{LoadOptions, Loader, ModelFile},
+    model::{CHUNK_ROWS, ChatUniVi, Place},
+    sampler::Sampling,
+    session::{Answer, Finish, Generate, Part, Session, SessionOptions},
+};
+use univi_tests::{fixtures, on_every_backend};
+
+/// Steps of f32 arithmetic in another order, on values around 1.
+const HIDDEN_TOLERANCE: f32 = 1e-4;
+
+fn model<B: Backend>(backend: &B, context: usize) -> Rc<ChatUniVi<B>> {
+    let path = fixtures().join("gguf/models/gqa256/gqa256-Q4_1.gguf");
+    let mut loader = Loader::new(backend.clone(), ModelFile::set("gqa256-Q4_1.gguf")).unwrap();
+    loader
+        .push(&std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())))
+        .unwrap();
+    loader.end_file().unwrap();
+    Rc::new(
+        block_on(loader.finish(&LoadOptions {
+            context: Some(context),
+        }))
+        .unwrap(),
+    )
+}
+
+fn session<B: Backend>(model: &Rc<ChatUniVi<B>>) -> Session<B> {
+    Session::new(model.clone(), SessionOptions::default()).unwrap()
+}
+
+/// Ids without any pattern that are ordinary tokens.
+fn ids(count: usize, seed: u32) -> Vec<u32> {
+    (0..count as u32)
+        .map(|i| 3 + (i.wrapping_add(seed).wrapping_mul(2654435761) >> 8) % 300)
+        .collect()
+}
+
+fn places<B: Backend>(ids: &[u32]) -> Vec<Place<B>> {
+    ids.iter().map(|&id| Place::Token(id)).collect()
+}
+
+fn greedy(max_tokens: usize) -> Generate {
+    Generate {
+        max_tokens,
+        sampling: Sampling::greedy(),
+        stop: Vec::new(),
+    }
+}
+
+fn generate<B: Backend>(
+    session: &mut Session<B>,
+    ids: &[u32],
+    options: &Generate,
+) -> univi::Result<Answer> {
+    let mut pieces = String::new();
+    let mut on_piece = |piece: &str| {
+        pieces.push_str(piece);
+        ControlFlow::Continue(())
+    };
+    let answer = block_on(session.generate(&places(ids), options, &mut on_piece))?;
+    assert_eq!(pieces, answer.text);
+    Ok(answer)
+}
+
+fn answer<B: Backend>(session: &mut Session<B>, text: &str, options: &Generate) -> Answer {
+    let mut pieces = String::new();
+    let mut on_piece = |piece: &str| {
+        pieces.push_str(piece);
+        ControlFlow::Continue(())
+    };
+    let answer =
+        block_on(session.answer(vec![Part::Text(text.into())], options, &mut on_piece)).unwrap();
+    assert_eq!(pieces, answer.text);
+    answer
+}
+
+fn keeps_what_prompts_share<B: Backend>(backend: B) {
+    let model = model(&backend, 200);
+    let (mut kept, mut fresh) = (session(&model), session(&model));
+    let first = ids(30, 1);
+    let said = generate(&mut kept, &first, &greedy(12)).unwrap();
+    assert_eq!(
+        (said.usage.prompt, said.usage.reused, said.usage.completion),
+        (30, 0, said.ids.len())
+    );
+
+    // The last id was chosen, and never fed.
+    let longer = [&first[..], &said.ids, &ids(7, 2)].concat();
+    let again = generate(&mut kept, &longer, &greedy(12)).unwrap();
+    assert_eq!(again.usage.reused, 30 + said.ids.len() - 1);
+    let expected = generate(&mut fresh, &longer, &greedy(12)).unwrap();
+    assert_eq!((again.ids, again.text), (expected.ids, expected.text));
+
+    // A branch of the conversation keeps the stem alone.
+    let branch = [&first[..10], &ids(9, 3)].concat();
+    let found = generate(&mut kept, &branch, &greedy(12)).unwrap();
+    assert_eq!(found.usage.reused, 10);
+    let expected = generate(&mut session(&model), &branch, &greedy(12)).unwrap();
+    assert_eq!(found.ids, expected.ids);
+
+    // The same again: only the last place is computed.
+    let same = generate(&mut kept, &branch, &greedy(12)).unwrap();
+    assert_eq!((same.usage.reused, same.ids), (branch.len() - 1, found.ids));
+}
+
+fn survives_what_goes_wrong<B: Backend>(backend: B) {
+    let model = model(&backend, 600);
+    let prompt = ids(CHUNK_ROWS + 30, 4);
+    let expected = generate(&mut session(&model), &prompt, &greedy(8)).unwrap();
+
+    let mut session = session(&model);
+    let error = generate(&mut session, &ids(600, 5), &greedy(8)).unwrap_err();
+    assert_eq!(error.to_string().lines().count(), 1);
+    assert_eq!(error.code(), "context-overflow");
+    assert_eq!(
+        generate(&mut session, &[], &greedy(8)).unwrap_err().code(),
+        "bad-request"
+    );
+
+    // Broken off between two chunks of the prompt, and after the first words.
+    let broken =
+        block_on(session.generate(
+            &places(&prompt),
+            &greedy(8),
+            &mut |_| ControlFlow::Break(()),
+        ))
+        .unwrap();
+    assert_eq!((broken.finish, broken.ids.len()), (Finish::Aborted, 0));
+    let mut after_text = |piece: &str| match piece {
+        "" => ControlFlow::Continue(()),
+        _ => ControlFlow::Break(()),
+    };
+    let broken = block_on(session.generate(&places(&prompt), &greedy(8), &mut after_text)).unwrap();
+    assert_eq!(broken.finish, Finish::Aborted);
+    assert!(
+        !broken.text.is_empty() && expected.text.starts_with(&broken.text),
+        "{:?}",
+        broken.text
+    );
+
+    let found = generate(&mut session, &prompt, &greedy(8)).unwrap();
+    assert_eq!((found.ids, found.finish), (expected.ids, expected.finish));
+}
+
+fn ends_where_it_should<B: Backend>(backend: B) {
+    let model = model(&backend, 120);
+    let mut session = session(&model);
+    let prompt = ids(100, 6);
+    let none = generate(&mut session, &prompt, &greedy(0)).unwrap();
+    assert_eq!((none.ids.len(), none.finish), (0, Finish::Length));
+    let three = generate(&mut session, &prompt, &greedy(3)).unwrap();
+    assert_eq!((three.ids.len(), three.finish), (3, Finish::Length));
+    // Twenty ids find room in the context, and one more is chosen after them.
+    let full = generate(&mut session, &prompt, &greedy(50)).unwrap();
+    assert_eq!((full.ids.len(), full.finish), (21, Finish::Length));
+
+    let (middle, _) = full
+        .text
+        .char_indices()
+        .nth(5)
+        .expect("an answer of some length");
+    let stop = full.text[middle..].chars().take(3).collect::<String>();
+    let options = Generate {
+        stop: vec!["never said".into(), stop.clone()],
+        ..greedy(50)
+    };
+    let stopped = generate(&mut session, &prompt, &options).unwrap();
+    let (before, _) = full.text.split_once(&stop).unwrap();
+    assert_eq!(
+        (stopped.text, stopped.finish),
+        (before.trim_end().to_string(), Finish::Stop)
+    );
+    assert!(full.ids.starts_with(&stopped.ids));
+}
+
+fn turns_follow_each_other<B: Backend>(backend: B) {
+    let model = model(&backend, 1000);
+    let mut spoken = session(&model);
+    let first = answer(&mut spoken, "Who are you?", &greedy(6));
+    let second = answer(&mut spoken, "And who am I?", &greedy(6));
+    assert!(second.usage.prompt > first.usage.prompt + first.ids.len());
+    // The template's text and the first question, at the least, are not read again.
+    assert!(
+        second.usage.reused + 1 >= first.usage.prompt,
+        "{:?}",
+        second.usage
+    );
+
+    // A turn that is broken off before a word, or that finds no room, was never there.
+    let parts = |text: &str| vec![Part::Text(text.into())];
+    let broken = block_on(
+        spoken.answer(parts(&"more ".repeat(100)), &greedy(6), &mut |_| {
+            ControlFlow::Break(())
+        }),
+    );
+    assert_eq!(broken.unwrap().finish, Finish::Aborted);
+    let overflow = block_on(
+        spoken.answer(parts(&"more ".repeat(900)), &greedy(6), &mut |_| {
+            ControlFlow::Break(())
+        }),
+    );
+    assert_eq!(overflow.unwrap_err().code(), "context-overflow");
+    let third = answer(&mut spoken, "Why?", &greedy(6));
+
+    let mut anew = session(&model);
+    for (question, expected) in [
+        ("Who are you?", first),
+        ("And who am I?", second),
+        ("Why?", third),
+    ] {
+        let found = answer(&mut anew, question, &greedy(6));
+        assert_eq!(
+            (found.ids, found.text, found.usage.prompt),
+            (expected.ids, expected.text, expected.usage.prompt)
+        );
+    }
+    anew.clear();
+    let found = answer(&mut anew, "Who are you?", &greedy(6));
+    assert_eq!(found.usage.reused, found.usage.prompt - 1);
+}
+
+fn seeds_decide<B: Backend>(backend: B) {
+    let model = model(&backend, 200);
+    let mut session = session(&model);
+    let mut with = |seed| {
+        let sampling = Sampling {
+            temperature: 1.,
+            seed,
+            ..Sampling::default()
+        };
+        generate(
+            &mut session,
+            &ids(20, 7),
+            &Generate {
+                sampling,
+                ..greedy(10)
+            },
+        )
+        .unwrap()
+        .ids
+    };
+    let first = with(1);
+    assert_ne!(with(2), first);
+    assert_eq!(with(1), first);
+    let sampling = Sampling {
+        top_p: 7.,
+        ..Sampling::default()
+    };
+    let refused = generate(
+        &mut session,
+        &ids(20, 7),
+        &Generate {
+            sampling,
+            ..greedy(10)
+        },
+    );
+    assert_eq!(refused.unwrap_err().code(), "bad-request");
+}
+
+fn chunks_change_nothing<B: Backend>(b: B) {
+    let model = model(&b, 700);
+    let llama = model.llama();
+    let x = llama.embed(&b.ids(&ids(2 * CHUNK_ROWS + 100, 8)));
+    let [t, _] = b.shape(&x);
+    let whole = llama.forward(&x, &mut llama.caches(t).unwrap(), 0);
+    let whole = block_on(b.read(&b.slice(&whole, t - 1..t))).unwrap();
+    let chunked = llama.prefill(&x, &mut llama.caches(t).unwrap(), 0);
+    let chunked = block_on(b.read(&chunked)).unwrap();
+    for (chunked, whole) in chunked.iter().zip(&whole) {
+        assert!(
+            (chunked - whole).abs() < HIDDEN_TOLERANCE,
+            "{chunked}, expected {whole}"
+        );
+    }
+}
+
+on_every_backend! {
+    keeps_what_prompts_share,
+    survives_what_goes_wrong,
+    ends_where_it_should,
+    turns_follow_each_other,
+    seeds_decide,
+    chunks_change_nothing,
+}
