@@ -1,16 +1,19 @@
 //! Conversations: what is kept, what is computed again, and how an answer ends.
 
-use std::{ops::ControlFlow, rc::Rc};
+use std::{collections::BTreeMap, ops::ControlFlow, path::Path, rc::Rc};
 
 use pollster::block_on;
 use univi::{
     Backend,
+    checkpoint::{Checkpoint, Tower},
+    gguf::Recipe,
+    image::Rgb8,
     loader::{LoadOptions, Loader, ModelFile},
-    model::{CHUNK_ROWS, ChatUniVi, Place},
+    model::{CHUNK_ROWS, ChatUniVi, Place, VisualKind},
     sampler::Sampling,
     session::{Answer, Finish, Generate, Part, Session, SessionOptions},
 };
-use univi_tests::{fixtures, on_every_backend};
+use univi_tests::{files_in, fixtures, on_every_backend};
 
 /// Steps of f32 arithmetic in another order, on values around 1.
 const HIDDEN_TOLERANCE: f32 = 1e-4;
@@ -225,6 +228,116 @@ fn turns_follow_each_other<B: Backend>(backend: B) {
     assert_eq!(found.usage.reused, found.usage.prompt - 1);
 }
 
+/// The files right in a folder of fixtures.
+fn files(folder: &str) -> BTreeMap<String, Vec<u8>> {
+    let files = files_in(&fixtures().join(folder), "");
+    let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
+    files
+        .iter()
+        .map(|path| (name(path), std::fs::read(path).unwrap()))
+        .collect()
+}
+
+/// A small Chat-UniVi, converted in memory.
+fn model_with_eyes<B: Backend>(backend: &B) -> Rc<ChatUniVi<B>> {
+    let (model, tower) = (
+        files("golden/e2e/checkpoint"),
+        files("golden/e2e/openai/clip-vit-tiny-random-patch14"),
+    );
+    let (model, tower) = (
+        Checkpoint::open(&model).unwrap(),
+        Checkpoint::open(&tower).unwrap(),
+    );
+    let sides = [
+        model.llm().unwrap(),
+        model.vision(Tower::Given(&tower)).unwrap(),
+    ];
+    let names = ["llm.gguf", "vision.gguf"].map(ModelFile::set).concat();
+    let mut loader = Loader::new(backend.clone(), names).unwrap();
+    for side in sides {
+        loader.push(&side.to_gguf(Recipe::F16).unwrap()).unwrap();
+        loader.end_file().unwrap();
+    }
+    Rc::new(block_on(loader.finish(&LoadOptions::default())).unwrap())
+}
+
+fn visuals_stand_where_their_turn_put_them<B: Backend>(backend: B) {
+    let model = model_with_eyes(&backend);
+    let picture = |name: &str| {
+        let path = fixtures().join("golden/e2e").join(name);
+        Rgb8::decode(&std::fs::read(path).unwrap())
+    };
+    let vision = model.vision().unwrap();
+    let image = block_on(vision.image(&picture("image.png").unwrap())).unwrap();
+    let clip =
+        block_on(vision.video((0..5).map(|i| picture(&format!("video/frame_00{i}.png"))))).unwrap();
+    assert_eq!((image.tokens(), image.kind()), (112, VisualKind::Image));
+    assert_eq!(
+        (clip.tokens(), clip.kind(), clip.event_frames()),
+        (112, VisualKind::Video, &[vec![0, 1, 2, 3, 4]][..])
+    );
+
+    let turns = || {
+        let text = |text: &str| Part::Text(text.into());
+        [
+            vec![Part::Visual(image.clone()), text("Describe the image.")],
+            vec![text("And now?")],
+            vec![
+                text("Compare it with this clip:"),
+                Part::Visual(clip.clone()),
+                text("Well?"),
+            ],
+        ]
+    };
+    let say = |session: &mut Session<B>, parts| {
+        block_on(session.answer(parts, &greedy(6), &mut |_| ControlFlow::Continue(()))).unwrap()
+    };
+    let mut kept = session(&model);
+    let answers = turns().map(|parts| say(&mut kept, parts));
+    assert_eq!(
+        answers.each_ref().map(|answer| answer.usage.visual),
+        [112, 112, 224]
+    );
+    // A further question reads neither the image nor what was said about it again.
+    assert!(
+        answers[1].usage.reused >= answers[0].usage.prompt - 1,
+        "{:?}",
+        answers[1].usage
+    );
+    assert!(
+        answers[2].usage.reused >= answers[1].usage.prompt - 1,
+        "{:?}",
+        answers[2].usage
+    );
+
+    // Without anything kept, the same is said.
+    let mut anew = session(&model);
+    for (parts, expected) in turns().into_iter().zip(&answers) {
+        // Something else in between: all but the beginning of the template is gone.
+        generate(&mut anew, &[1, 9, 9], &greedy(0)).unwrap();
+        let found = say(&mut anew, parts);
+        assert_eq!(
+            (&found.ids, found.usage.prompt),
+            (&expected.ids, expected.usage.prompt)
+        );
+        assert!(found.usage.reused <= 1);
+    }
+    let frames: [univi::Result<Rgb8>; 0] = [];
+    assert_eq!(
+        block_on(vision.video(frames)).err().map(|e| e.code()),
+        Some("bad-video")
+    );
+}
+
+fn a_blind_model_says_so<B: Backend>(backend: B) {
+    let model = model(&backend, 100);
+    assert!(!model.sees());
+    assert_eq!(
+        model.vision().err().map(|error| error.code()),
+        Some("bad-request")
+    );
+}
+
 fn seeds_decide<B: Backend>(backend: B) {
     let model = model(&backend, 200);
     let mut session = session(&model);
@@ -285,6 +398,8 @@ on_every_backend! {
     survives_what_goes_wrong,
     ends_where_it_should,
     turns_follow_each_other,
+    visuals_stand_where_their_turn_put_them,
+    a_blind_model_says_so,
     seeds_decide,
     chunks_change_nothing,
 }
