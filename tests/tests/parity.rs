@@ -54,6 +54,8 @@ parity! {
     clip: at least 1,
     llama: at least 16,
     raw: at least 12,
+    e2e: at least 60,
+    smollm2: at least 40,
     models: at least 8,
     shards: at least 2,
 }

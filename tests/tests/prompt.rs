@@ -84,14 +84,6 @@ fn visuals_stand_where_their_turns_put_them() {
          Human: And <im_start><image><im_end>\n\
          <im_start><image><image><image><image><im_end>\n###Assistant:"
     );
-    // The reference would say this instead.
-    let faulty =
-        Prompt::parse("P <image>\nOne?###A cat.###<image><image>\nTwo?").with_reference_fault();
-    assert_eq!(faulty.text(), "P <image>P <image><image>\nTwo?");
-    assert_eq!(
-        Prompt::parse("P").with_reference_fault(),
-        Prompt::parse("P")
-    );
 }
 
 /// Letters and spaces as bytes.

@@ -370,27 +370,6 @@ impl Prompt {
         text
     }
 
-    /// What the reference makes of a prompt whose visuals are parted by text: what stands before
-    /// the first visual is repeated before each group of neighbours, and the text between groups
-    /// is lost. Of use only to compare with it.
-    pub fn with_reference_fault(&self) -> Prompt {
-        let is_visual = |piece: &Piece| matches!(piece, Piece::Visual(_));
-        let Some(first) = self.pieces.iter().position(is_visual) else {
-            return self.clone();
-        };
-        let last = self.pieces.iter().rposition(is_visual).unwrap_or(first);
-        let mut pieces = Vec::new();
-        for group in self.pieces[first..=last].split(|piece| !is_visual(piece)) {
-            pieces.extend_from_slice(&self.pieces[..first]);
-            pieces.extend_from_slice(group);
-        }
-        pieces.extend_from_slice(&self.pieces[last + 1..]);
-        Prompt {
-            pieces,
-            visuals: self.visuals.clone(),
-        }
-    }
-
     /// Token ids and visuals in their order. Each text is tokenized on its own, with the space
     /// that the vocabulary puts in front of a text; a begin token stands at the very front, once.
     ///

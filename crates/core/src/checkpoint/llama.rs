@@ -137,7 +137,7 @@ impl<'a> Checkpoint<'a> {
         if self.sees() {
             m.insert("univi.template", "simple");
             m.insert(
-                "univi.image_start_end",
+                crate::prompt::WRAPS_VISUALS_KEY,
                 c.mm_use_im_start_end.unwrap_or(false),
             );
         }

@@ -20,7 +20,7 @@
 //! | key | type | from |
 //! |---|---|---|
 //! | `univi.template` | string | `simple`, or what the caller says |
-//! | `univi.image_start_end` | bool | `mm_use_im_start_end` |
+//! | `univi.use_im_start_end` | bool | `mm_use_im_start_end` |
 //!
 //! The vision side is of architecture `clip` and has:
 //!

@@ -134,7 +134,8 @@ impl GgmlType {
     /// # Errors
     /// [`Error::BadRequest`] where `numbers` is not a multiple of the block, or the result overflows.
     pub fn row_bytes(self, numbers: usize) -> Result<usize> {
-        let bytes = numbers.is_multiple_of(self.block_len())
+        let bytes = numbers
+            .is_multiple_of(self.block_len())
             .then(|| (numbers / self.block_len()).checked_mul(self.block_bytes()))
             .flatten();
         bytes.ok_or_else(|| Error::BadRequest {

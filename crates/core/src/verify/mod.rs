@@ -17,6 +17,7 @@ use crate::{
 
 pub mod clip;
 pub mod dpc_knn;
+pub mod e2e;
 pub mod gguf_models;
 pub mod gguf_raw;
 pub mod gguf_shards;
@@ -25,6 +26,7 @@ pub mod merge;
 pub mod preprocess;
 pub mod prompt;
 pub mod sampling;
+pub mod smollm2;
 pub mod tokenizer;
 
 /// Where fixtures come from: a folder, or what a page fetched.
@@ -60,8 +62,10 @@ pub const KINDS: [&str; 11] = [
     "clip",
     "llama",
     "raw",
-    "models",
+    "e2e",
     "shards",
+    "models",
+    "smollm2",
 ];
 
 /// Compares all fixtures of one of [`KINDS`]; an empty report where there are none.
@@ -77,6 +81,8 @@ pub async fn check<B: Backend>(kind: &str, backend: &B, fixtures: &dyn Fixtures)
         "llama" => llama::check(backend, fixtures).await,
         "raw" => gguf_raw::check(backend, fixtures).await,
         "models" => gguf_models::check(backend, fixtures).await,
+        "e2e" => e2e::check(backend, fixtures).await,
+        "smollm2" => smollm2::check(backend, fixtures).await,
         "shards" => gguf_shards::check(backend, fixtures).await,
         _ => Report::default(),
     }
