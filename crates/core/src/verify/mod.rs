@@ -52,7 +52,7 @@ pub trait Fixtures {
 }
 
 /// The kinds of fixtures, quick ones first. A case's name begins with its kind.
-pub const KINDS: [&str; 11] = [
+pub const KINDS: [&str; 13] = [
     "sampling",
     "preprocess",
     "tokenizer",
