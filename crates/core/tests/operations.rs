@@ -472,6 +472,8 @@ fn check_attention<B: Backend>(b: &B) {
         (3, 66, 4, 2, 16),
         (1, 100, 1, 1, 128),
         (2, 17, 2, 1, 80),
+        (1, 40, 2, 1, 256),
+        (1, 9, 1, 1, 132),
     ];
     for (batch, n, heads, kv_heads, head_dim) in shapes {
         let heads = Heads {

@@ -18,12 +18,13 @@ pub(super) const SPLIT: Kernel = Kernel::new(
 pub(super) const JOIN: Kernel =
     Kernel::new("attention_join", include_str!("attention_join.wgsl"), 1, 1);
 
-/// Up to this many rows of q their keys are split among workgroups, else each row is one thread's.
+/// Up to this many rows of q their keys are split among workgroups, else they are walked over in tiles.
 const SPLIT_ROWS: usize = 8;
 /// Keys of one workgroup of [`SPLIT`].
 const SPLIT_KEYS: usize = 64;
-/// The widest head, set by `MAX_DIM4` in the shader.
-const MAX_HEAD_DIM: usize = 256;
+/// Rows of q of one workgroup of [`FULL`], and columns of its result.
+const FULL_ROWS: u32 = 32;
+const FULL_COLS: usize = 128;
 
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
@@ -174,7 +175,12 @@ impl Gpu {
     ) -> Tensor {
         check(q, heads);
         let y = self.alloc(q.rows, q.cols);
-        let groups = [params.n.div_ceil(64), heads.heads as u32, batch as u32];
+        let slices = heads.head_dim.div_ceil(FULL_COLS);
+        let groups = [
+            params.n.div_ceil(FULL_ROWS),
+            (heads.heads * slices) as u32,
+            batch as u32,
+        ];
         let buffers = [q.binding(), k, v, y.binding()];
         self.run(
             FULL,
@@ -201,9 +207,7 @@ fn of(heads: Heads) -> FullParams {
 fn check(q: &Tensor, heads: Heads) {
     assert_eq!(q.cols, heads.heads * heads.head_dim);
     assert!(
-        heads.heads.is_multiple_of(heads.kv_heads)
-            && heads.head_dim.is_multiple_of(4)
-            && heads.head_dim <= MAX_HEAD_DIM,
+        heads.heads.is_multiple_of(heads.kv_heads) && heads.head_dim.is_multiple_of(4),
         "{heads:?}"
     );
 }

@@ -1,12 +1,17 @@
 // attention: softmax(q k' / sqrt(head_dim)) v for many rows of q.
 //
 //   q [batch * n, heads * head_dim], k, v [batch * keys, kv_heads * head_dim] -> y like q
-//   row r of a set sees keys 0 .. seen - 1, or, causally, 0 .. pos + r
+//   row r of a set sees all keys of the set, or, causally, keys 0 .. pos + r
 //
-// One thread per row of q: its scores and its weighted sum of v stay in the thread, and the keys,
-// eight at a time, are the same for the whole workgroup. The softmax is carried along (running
-// maximum and total), so no score is ever stored, and nobody waits at a barrier.
-// head_dim is a multiple of 4, at most 256. Dispatch (ceil(n / 64), heads, batch).
+// A workgroup of 8 x 8 threads takes 32 rows of q of one head and walks over the keys, 64 at a time.
+// Scores: 32 columns of q and of k at once go through workgroup memory, and each thread multiplies
+// four rows of q by eight keys. Softmax: running maximum and total, so that no score outlives its
+// tile. Sum: the weights go through workgroup memory too, and each thread adds four rows of up to
+// 16 columns of v. Vectors lie along columns and keys, nothing is transposed; places in workgroup
+// memory are shuffled, so that neighbouring threads meet different banks. What a thread sums up is
+// named, since an array may end up outside of the registers.
+// head_dim is a multiple of 4; beyond 128, a workgroup computes 128 columns of y.
+// Dispatch (ceil(n / 32), heads * ceil(head_dim / 128), batch).
 
 struct Params {
     n: u32,
@@ -24,71 +29,274 @@ struct Params {
 @group(0) @binding(3) var<storage, read> v: array<vec4f>;
 @group(0) @binding(4) var<storage, read_write> y: array<vec4f>;
 
-const MAX_DIM4 = 64u;
 // Below every score, and finite: shaders may assume that there is no infinity.
 const UNSEEN = -1e30;
 
+// 32 rows of q by 32 columns.
+var<workgroup> q_tile: array<vec4f, 256>;
+// 64 keys by 32 columns; then 32 rows by the weights of 64 keys.
+var<workgroup> k_tile: array<vec4f, 512>;
+// What the eight threads of a row have to tell each other.
+var<workgroup> told: array<f32, 256>;
+
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
-    let head = group.y;
-    let kv_head = head / p.heads_per_kv;
+    let head = group.y % p.heads;
+    let q_stride = p.heads * p.dim4;
     let kv_stride = p.heads / p.heads_per_kv * p.dim4;
-    // Rows beyond the last repeat it; what they yield is not written.
-    let row = group.x * 64u + thread;
-    let q_at = ((group.z * p.n + min(row, p.n - 1u)) * p.heads + head) * p.dim4;
+    let q_at = group.z * p.n * q_stride + head * p.dim4;
+    let kv_at = group.z * p.keys * kv_stride + head / p.heads_per_kv * p.dim4;
+    let first_row = group.x * 32u;
+    // Rows and keys beyond the last repeat it; such rows are not written, such keys not seen.
+    let last_row = p.n - 1u;
+    let last_key = p.keys - 1u;
+    // A thread's rows are down + 8 r, its keys 8 across + c, its vectors of v across + 8 h.
+    let across = thread & 7u;
+    let down = thread >> 3u;
+    let slice = group.y / p.heads * 32u;
+    let column = slice + across;
 
-    var query: array<vec4f, MAX_DIM4>;
-    var sum: array<vec4f, MAX_DIM4>;
-    for (var d = 0u; d < p.dim4; d++) {
-        query[d] = q[q_at + d] * p.scale;
-        sum[d] = vec4f();
-    }
-    var seen = p.keys;
-    var tile_end = p.keys;
+    var end = p.keys;
     if p.causal != 0u {
-        seen = min(p.pos + row + 1u, p.keys);
-        tile_end = min(p.pos + group.x * 64u + 64u, p.keys);
+        end = min(p.pos + min(first_row + 31u, last_row) + 1u, p.keys);
     }
-    var largest = UNSEEN;
-    var total = 0.0;
-    for (var key = 0u; key < tile_end; key += 8u) {
-        // Keys beyond the last repeat it, unseen.
-        let base = group.z * p.keys;
-        let last = p.keys - 1u;
-        let at0 = (base + key) * kv_stride + kv_head * p.dim4;
-        let at1 = (base + min(key + 1u, last)) * kv_stride + kv_head * p.dim4;
-        let at2 = (base + min(key + 2u, last)) * kv_stride + kv_head * p.dim4;
-        let at3 = (base + min(key + 3u, last)) * kv_stride + kv_head * p.dim4;
-        let at4 = (base + min(key + 4u, last)) * kv_stride + kv_head * p.dim4;
-        let at5 = (base + min(key + 5u, last)) * kv_stride + kv_head * p.dim4;
-        let at6 = (base + min(key + 6u, last)) * kv_stride + kv_head * p.dim4;
-        let at7 = (base + min(key + 7u, last)) * kv_stride + kv_head * p.dim4;
-        var a = vec4f();
-        var b = vec4f();
-        for (var d = 0u; d < p.dim4; d++) {
-            let x = query[d];
-            a += vec4f(dot(x, k[at0 + d]), dot(x, k[at1 + d]), dot(x, k[at2 + d]), dot(x, k[at3 + d]));
-            b += vec4f(dot(x, k[at4 + d]), dot(x, k[at5 + d]), dot(x, k[at6 + d]), dot(x, k[at7 + d]));
+    var largest0 = UNSEEN;
+    var largest1 = UNSEEN;
+    var largest2 = UNSEEN;
+    var largest3 = UNSEEN;
+    var total0 = 0.0;
+    var total1 = 0.0;
+    var total2 = 0.0;
+    var total3 = 0.0;
+    var sum00 = vec4f();
+    var sum01 = vec4f();
+    var sum02 = vec4f();
+    var sum03 = vec4f();
+    var sum10 = vec4f();
+    var sum11 = vec4f();
+    var sum12 = vec4f();
+    var sum13 = vec4f();
+    var sum20 = vec4f();
+    var sum21 = vec4f();
+    var sum22 = vec4f();
+    var sum23 = vec4f();
+    var sum30 = vec4f();
+    var sum31 = vec4f();
+    var sum32 = vec4f();
+    var sum33 = vec4f();
+    for (var key0 = 0u; key0 < end; key0 += 64u) {
+        var a0 = vec4f(); // Row 0, keys 0 .. 3.
+        var a1 = vec4f();
+        var a2 = vec4f();
+        var a3 = vec4f();
+        var b0 = vec4f(); // Row 0, keys 4 .. 7.
+        var b1 = vec4f();
+        var b2 = vec4f();
+        var b3 = vec4f();
+        for (var d = 0u; d < p.dim4; d += 8u) {
+            let in_head = d + across < p.dim4;
+            for (var r = down; r < 32u; r += 8u) {
+                let at = q_at + min(first_row + r, last_row) * q_stride + d + across;
+                q_tile[r * 8u + (across ^ (r & 7u))] = select(vec4f(), q[at], in_head);
+            }
+            for (var r = down; r < 64u; r += 8u) {
+                let at = kv_at + min(key0 + r, last_key) * kv_stride + d + across;
+                k_tile[r * 8u + (across ^ (r >> 3u))] = select(vec4f(), k[at], in_head);
+            }
+            workgroupBarrier();
+            for (var j = 0u; j < 8u; j++) {
+                // Eight rows on, a place is 64 vectors on; one key on, 8.
+                let x_at = down * 8u + (j ^ down);
+                let w_at = across * 64u + (j ^ across);
+                let x0 = q_tile[x_at];
+                let x1 = q_tile[x_at + 64u];
+                let x2 = q_tile[x_at + 128u];
+                let x3 = q_tile[x_at + 192u];
+                let w0 = k_tile[w_at];
+                let w1 = k_tile[w_at + 8u];
+                let w2 = k_tile[w_at + 16u];
+                let w3 = k_tile[w_at + 24u];
+                a0 = add_products(a0, x0, w0, w1, w2, w3);
+                a1 = add_products(a1, x1, w0, w1, w2, w3);
+                a2 = add_products(a2, x2, w0, w1, w2, w3);
+                a3 = add_products(a3, x3, w0, w1, w2, w3);
+                let w4 = k_tile[w_at + 32u];
+                let w5 = k_tile[w_at + 40u];
+                let w6 = k_tile[w_at + 48u];
+                let w7 = k_tile[w_at + 56u];
+                b0 = add_products(b0, x0, w4, w5, w6, w7);
+                b1 = add_products(b1, x1, w4, w5, w6, w7);
+                b2 = add_products(b2, x2, w4, w5, w6, w7);
+                b3 = add_products(b3, x3, w4, w5, w6, w7);
+            }
+            workgroupBarrier();
         }
-        let place = vec4u(key) + vec4u(0u, 1u, 2u, 3u);
-        a = select(vec4f(UNSEEN), a, place < vec4u(seen));
-        b = select(vec4f(UNSEEN), b, place + vec4u(4u) < vec4u(seen));
-        let m = max(a, b);
-        let now = max(largest, max(max(m.x, m.y), max(m.z, m.w)));
-        let fade = exp(largest - now);
-        a = exp(a - now);
-        b = exp(b - now);
-        total = total * fade + dot(a, vec4f(1.0)) + dot(b, vec4f(1.0));
-        for (var d = 0u; d < p.dim4; d++) {
-            sum[d] = sum[d] * fade
-                + a.x * v[at0 + d] + a.y * v[at1 + d] + a.z * v[at2 + d] + a.w * v[at3 + d]
-                + b.x * v[at4 + d] + b.y * v[at5 + d] + b.z * v[at6 + d] + b.w * v[at7 + d];
+
+        let key = key0 + across * 8u;
+        let seen0 = seen_by(first_row + down);
+        let seen1 = seen_by(first_row + down + 8u);
+        let seen2 = seen_by(first_row + down + 16u);
+        let seen3 = seen_by(first_row + down + 24u);
+        a0 = masked(a0, key, seen0);
+        b0 = masked(b0, key + 4u, seen0);
+        a1 = masked(a1, key, seen1);
+        b1 = masked(b1, key + 4u, seen1);
+        a2 = masked(a2, key, seen2);
+        b2 = masked(b2, key + 4u, seen2);
+        a3 = masked(a3, key, seen3);
+        b3 = masked(b3, key + 4u, seen3);
+        told[(down) * 8u + across] = largest_of(max(a0, b0));
+        told[(down + 8u) * 8u + across] = largest_of(max(a1, b1));
+        told[(down + 16u) * 8u + across] = largest_of(max(a2, b2));
+        told[(down + 24u) * 8u + across] = largest_of(max(a3, b3));
+        workgroupBarrier();
+        let now0 = max(largest0, told_largest(down));
+        let now1 = max(largest1, told_largest(down + 8u));
+        let now2 = max(largest2, told_largest(down + 16u));
+        let now3 = max(largest3, told_largest(down + 24u));
+        let fade0 = exp(largest0 - now0);
+        let fade1 = exp(largest1 - now1);
+        let fade2 = exp(largest2 - now2);
+        let fade3 = exp(largest3 - now3);
+        largest0 = now0;
+        a0 = exp(a0 - now0);
+        b0 = exp(b0 - now0);
+        total0 = total0 * fade0 + dot(a0 + b0, vec4f(1.0));
+        largest1 = now1;
+        a1 = exp(a1 - now1);
+        b1 = exp(b1 - now1);
+        total1 = total1 * fade1 + dot(a1 + b1, vec4f(1.0));
+        largest2 = now2;
+        a2 = exp(a2 - now2);
+        b2 = exp(b2 - now2);
+        total2 = total2 * fade2 + dot(a2 + b2, vec4f(1.0));
+        largest3 = now3;
+        a3 = exp(a3 - now3);
+        b3 = exp(b3 - now3);
+        total3 = total3 * fade3 + dot(a3 + b3, vec4f(1.0));
+        put_weights(down, across, a0, b0);
+        put_weights(down + 8u, across, a1, b1);
+        put_weights(down + 16u, across, a2, b2);
+        put_weights(down + 24u, across, a3, b3);
+        sum00 *= fade0; sum10 *= fade1; sum20 *= fade2; sum30 *= fade3;
+        sum01 *= fade0; sum11 *= fade1; sum21 *= fade2; sum31 *= fade3;
+        sum02 *= fade0; sum12 *= fade1; sum22 *= fade2; sum32 *= fade3;
+        sum03 *= fade0; sum13 *= fade1; sum23 *= fade2; sum33 *= fade3;
+        workgroupBarrier();
+        // Four keys at a time.
+        let fours = (min(end - key0, 64u) + 3u) / 4u;
+        for (var i = 0u; i < fours; i++) {
+            let x0 = k_tile[(down) * 16u + (i ^ down)];
+            let x1 = k_tile[(down + 8u) * 16u + (i ^ down)];
+            let x2 = k_tile[(down + 16u) * 16u + (i ^ down)];
+            let x3 = k_tile[(down + 24u) * 16u + (i ^ down)];
+            let at0 = kv_at + min(key0 + i * 4u, last_key) * kv_stride + column;
+            let at1 = kv_at + min(key0 + i * 4u + 1u, last_key) * kv_stride + column;
+            let at2 = kv_at + min(key0 + i * 4u + 2u, last_key) * kv_stride + column;
+            let at3 = kv_at + min(key0 + i * 4u + 3u, last_key) * kv_stride + column;
+            let v0 = v[at0];
+            let v1 = v[at1];
+            let v2 = v[at2];
+            let v3 = v[at3];
+            sum00 += x0.x * v0 + x0.y * v1 + x0.z * v2 + x0.w * v3;
+            sum10 += x1.x * v0 + x1.y * v1 + x1.z * v2 + x1.w * v3;
+            sum20 += x2.x * v0 + x2.y * v1 + x2.z * v2 + x2.w * v3;
+            sum30 += x3.x * v0 + x3.y * v1 + x3.z * v2 + x3.w * v3;
+            if slice + 8u < p.dim4 {
+                let v0 = v[at0 + 8u];
+                let v1 = v[at1 + 8u];
+                let v2 = v[at2 + 8u];
+                let v3 = v[at3 + 8u];
+                sum01 += x0.x * v0 + x0.y * v1 + x0.z * v2 + x0.w * v3;
+                sum11 += x1.x * v0 + x1.y * v1 + x1.z * v2 + x1.w * v3;
+                sum21 += x2.x * v0 + x2.y * v1 + x2.z * v2 + x2.w * v3;
+                sum31 += x3.x * v0 + x3.y * v1 + x3.z * v2 + x3.w * v3;
+            }
+            if slice + 16u < p.dim4 {
+                let v0 = v[at0 + 16u];
+                let v1 = v[at1 + 16u];
+                let v2 = v[at2 + 16u];
+                let v3 = v[at3 + 16u];
+                sum02 += x0.x * v0 + x0.y * v1 + x0.z * v2 + x0.w * v3;
+                sum12 += x1.x * v0 + x1.y * v1 + x1.z * v2 + x1.w * v3;
+                sum22 += x2.x * v0 + x2.y * v1 + x2.z * v2 + x2.w * v3;
+                sum32 += x3.x * v0 + x3.y * v1 + x3.z * v2 + x3.w * v3;
+            }
+            if slice + 24u < p.dim4 {
+                let v0 = v[at0 + 24u];
+                let v1 = v[at1 + 24u];
+                let v2 = v[at2 + 24u];
+                let v3 = v[at3 + 24u];
+                sum03 += x0.x * v0 + x0.y * v1 + x0.z * v2 + x0.w * v3;
+                sum13 += x1.x * v0 + x1.y * v1 + x1.z * v2 + x1.w * v3;
+                sum23 += x2.x * v0 + x2.y * v1 + x2.z * v2 + x2.w * v3;
+                sum33 += x3.x * v0 + x3.y * v1 + x3.z * v2 + x3.w * v3;
+            }
         }
-        largest = now;
+        workgroupBarrier();
     }
-    if row < p.n {
-        for (var d = 0u; d < p.dim4; d++) {
-            y[q_at + d] = sum[d] / total;
-        }
+
+    told[(down) * 8u + across] = total0;
+    told[(down + 8u) * 8u + across] = total1;
+    told[(down + 16u) * 8u + across] = total2;
+    told[(down + 24u) * 8u + across] = total3;
+    workgroupBarrier();
+    write(first_row + down, q_at, column, 1.0 / told_total(down), sum00, sum01, sum02, sum03);
+    write(first_row + down + 8u, q_at, column, 1.0 / told_total(down + 8u), sum10, sum11, sum12, sum13);
+    write(first_row + down + 16u, q_at, column, 1.0 / told_total(down + 16u), sum20, sum21, sum22, sum23);
+    write(first_row + down + 24u, q_at, column, 1.0 / told_total(down + 24u), sum30, sum31, sum32, sum33);
+}
+
+// The keys that a row sees: those before this one.
+fn seen_by(row: u32) -> u32 {
+    return select(p.keys, min(p.pos + row + 1u, p.keys), p.causal != 0u);
+}
+
+// Scores of four keys, scaled.
+fn masked(scores: vec4f, key: u32, seen: u32) -> vec4f {
+    let keys = vec4u(key) + vec4u(0u, 1u, 2u, 3u);
+    return select(vec4f(UNSEEN), scores * p.scale, keys < vec4u(seen));
+}
+
+fn largest_of(v: vec4f) -> f32 {
+    return max(max(v.x, v.y), max(v.z, v.w));
+}
+
+fn told_largest(row: u32) -> f32 {
+    let i = row * 8u;
+    return max(max(max(told[i], told[i + 1u]), max(told[i + 2u], told[i + 3u])),
+               max(max(told[i + 4u], told[i + 5u]), max(told[i + 6u], told[i + 7u])));
+}
+
+fn told_total(row: u32) -> f32 {
+    let i = row * 8u;
+    return ((told[i] + told[i + 1u]) + (told[i + 2u] + told[i + 3u]))
+         + ((told[i + 4u] + told[i + 5u]) + (told[i + 6u] + told[i + 7u]));
+}
+
+// The weights of eight keys, in the place of the keys.
+fn put_weights(row: u32, across: u32, a: vec4f, b: vec4f) {
+    k_tile[row * 16u + ((across * 2u) ^ (row & 7u))] = a;
+    k_tile[row * 16u + ((across * 2u + 1u) ^ (row & 7u))] = b;
+}
+
+// To four sums, the products of a row of q with four keys.
+fn add_products(sum: vec4f, x: vec4f, w0: vec4f, w1: vec4f, w2: vec4f, w3: vec4f) -> vec4f {
+    return sum
+        + x.x * vec4f(w0.x, w1.x, w2.x, w3.x)
+        + x.y * vec4f(w0.y, w1.y, w2.y, w3.y)
+        + x.z * vec4f(w0.z, w1.z, w2.z, w3.z)
+        + x.w * vec4f(w0.w, w1.w, w2.w, w3.w);
+}
+
+// One row of y: the vectors at `column`, and 8, 16 and 24 on.
+fn write(row: u32, q_at: u32, column: u32, scale: f32, v0: vec4f, v1: vec4f, v2: vec4f, v3: vec4f) {
+    if row >= p.n {
+        return;
     }
+    let at = q_at + row * p.heads * p.dim4 + column;
+    if column < p.dim4 { y[at] = v0 * scale; }
+    if column + 8u < p.dim4 { y[at + 8u] = v1 * scale; }
+    if column + 16u < p.dim4 { y[at + 16u] = v2 * scale; }
+    if column + 24u < p.dim4 { y[at + 24u] = v3 * scale; }
 }

@@ -10,6 +10,8 @@ pub(super) const TILE: Kernel = Kernel::new("matmul", include_str!("matmul.wgsl"
 
 /// Up to this many rows of x the weights are read once per row: reading them is what takes the time.
 const VECTOR_ROWS: usize = 8;
+/// Rows of W that a workgroup of [`VECTOR`] covers.
+const VECTOR_W_ROWS: usize = 8;
 /// Rows of x that a workgroup of [`TILE`] covers.
 const TILE_ROWS: usize = 64;
 /// A dispatch takes at most 65,535 workgroups per dimension.
@@ -63,7 +65,7 @@ impl Gpu {
                     first: part.first as u32,
                     y_cols: w.rows as u32,
                 };
-                let [folded, layers, _] = fold(part.rows.div_ceil(4));
+                let [folded, layers, _] = fold(part.rows.div_ceil(VECTOR_W_ROWS));
                 let groups = [folded, x.rows as u32, layers];
                 self.run(
                     VECTOR.over(w.ty),

@@ -64,18 +64,21 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
         }
         workgroupBarrier();
         for (var j = 0u; j < 8u; j++) {
-            let x0 = x_tile[place(down, j)];
-            let x1 = x_tile[place(8u + down, j)];
-            let x2 = x_tile[place(16u + down, j)];
-            let x3 = x_tile[place(24u + down, j)];
-            let x4 = x_tile[place(32u + down, j)];
-            let x5 = x_tile[place(40u + down, j)];
-            let x6 = x_tile[place(48u + down, j)];
-            let x7 = x_tile[place(56u + down, j)];
-            let w0 = w_tile[place(across, j)];
-            let w1 = w_tile[place(8u + across, j)];
-            let w2 = w_tile[place(16u + across, j)];
-            let w3 = w_tile[place(24u + across, j)];
+            // Eight rows on, a place is 64 vectors on.
+            let x_at = place(down, j);
+            let w_at = place(across, j);
+            let x0 = x_tile[x_at];
+            let x1 = x_tile[x_at + 64u];
+            let x2 = x_tile[x_at + 128u];
+            let x3 = x_tile[x_at + 192u];
+            let x4 = x_tile[x_at + 256u];
+            let x5 = x_tile[x_at + 320u];
+            let x6 = x_tile[x_at + 384u];
+            let x7 = x_tile[x_at + 448u];
+            let w0 = w_tile[w_at];
+            let w1 = w_tile[w_at + 64u];
+            let w2 = w_tile[w_at + 128u];
+            let w3 = w_tile[w_at + 192u];
             a0 = add_products(a0, x0, w0, w1, w2, w3);
             a1 = add_products(a1, x1, w0, w1, w2, w3);
             a2 = add_products(a2, x2, w0, w1, w2, w3);
@@ -84,10 +87,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
             a5 = add_products(a5, x5, w0, w1, w2, w3);
             a6 = add_products(a6, x6, w0, w1, w2, w3);
             a7 = add_products(a7, x7, w0, w1, w2, w3);
-            let w4 = w_tile[place(32u + across, j)];
-            let w5 = w_tile[place(40u + across, j)];
-            let w6 = w_tile[place(48u + across, j)];
-            let w7 = w_tile[place(56u + across, j)];
+            let w4 = w_tile[w_at + 256u];
+            let w5 = w_tile[w_at + 320u];
+            let w6 = w_tile[w_at + 384u];
+            let w7 = w_tile[w_at + 448u];
             b0 = add_products(b0, x0, w4, w5, w6, w7);
             b1 = add_products(b1, x1, w4, w5, w6, w7);
             b2 = add_products(b2, x2, w4, w5, w6, w7);
