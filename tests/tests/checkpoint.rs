@@ -193,3 +193,67 @@ fn a_chat_univi_checkpoint_becomes_two_parts() {
             .contains("model.embed_tokens.weight")
     );
 }
+
+/// A tower inside the shards is as good as the one that it was copied from.
+#[test]
+fn a_tower_may_be_inside_the_shards() {
+    let e2e = fixtures().join("golden/e2e");
+    let outside = folder(&e2e.join("checkpoint"));
+    let named = Checkpoint::open(&outside)
+        .unwrap()
+        .tower_name()
+        .unwrap()
+        .to_string();
+    let tower_files = folder(&e2e.join(named));
+    let tower = Checkpoint::open(&tower_files).unwrap();
+
+    // Beside the old shards, one more with the tower under the names that the original gives it.
+    let tensors = SafeTensors::deserialize(&tower_files["model.safetensors"]).unwrap();
+    let vision: Vec<(String, safetensors::tensor::TensorView)> = tensors
+        .tensors()
+        .into_iter()
+        .filter(|(name, _)| name.starts_with("vision_model."))
+        .map(|(name, view)| (format!("model.vision_tower.vision_tower.{name}"), view))
+        .collect();
+    let mut index: serde_json::Value =
+        serde_json::from_slice(&outside["pytorch_model.bin.index.json"]).unwrap();
+    for (name, _) in &vision {
+        index["weight_map"][name] = "tower.safetensors".into();
+    }
+    let mut inside = outside.clone();
+    inside.insert(
+        "pytorch_model.bin.index.json".into(),
+        serde_json::to_vec(&index).unwrap(),
+    );
+    inside.insert(
+        "tower.safetensors".into(),
+        safetensors::serialize(vision, None).unwrap(),
+    );
+    let inside = Checkpoint::open(&inside).unwrap();
+    assert!(inside.has_tower());
+    assert_eq!(
+        inside.llm().unwrap().tensors.len(),
+        Checkpoint::open(&outside)
+            .unwrap()
+            .llm()
+            .unwrap()
+            .tensors
+            .len()
+    );
+
+    let from_outside = Checkpoint::open(&outside)
+        .unwrap()
+        .vision(Tower::Given(&tower))
+        .unwrap();
+    let from_inside = inside.vision(Tower::Found(&tower)).unwrap();
+    assert_eq!(
+        from_inside.to_gguf(Recipe::F16).unwrap(),
+        from_outside.to_gguf(Recipe::F16).unwrap()
+    );
+    // Without its configuration nobody knows how many heads this small one has.
+    let error = inside.vision(Tower::Inside).err().unwrap().to_string();
+    assert!(
+        error.contains("heads") && error.contains("--vision-tower"),
+        "{error}"
+    );
+}

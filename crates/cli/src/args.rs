@@ -6,11 +6,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use univi::{
     config::MergeConfig,
     frames::FrameOptions,
+    gguf::Recipe,
     loader::LoadOptions,
     prompt::Template,
     sampler::Sampling,
     session::{Generate, SessionOptions},
 };
+
+use crate::synth::Preset;
 
 /// Ask questions about images and videos: Chat-UniVi (arXiv 2311.08046) on the GPU or the CPU.
 #[derive(Debug, Parser)]
@@ -41,6 +44,9 @@ pub enum Command {
     Chat(ChatArgs),
     Verify(VerifyArgs),
     Visualize(VisualizeArgs),
+    Convert(ConvertArgs),
+    Inspect(InspectArgs),
+    Synth(SynthArgs),
 }
 
 /// What computes.
@@ -279,6 +285,99 @@ pub struct VerifyArgs {
     pub json: bool,
 }
 
+/// Make a model folder of a checkpoint as it is published.
+///
+/// HF_DIR has config.json, safetensors or pytorch_model-*.bin, and a tokenizer. The vision tower is the one of
+/// --vision-tower, else the one in the shards, else the one that config.json names, inside or beside HF_DIR.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  univi convert Chat-UniVi --vision-tower clip-vit-large-patch14 --out models/chat-univi-7b
+  univi convert Chat-UniVi --quant q8_0 --shard-size 256MiB --out models/chat-univi-7b-q8
+  univi convert SmolLM2-135M-Instruct --quant f16 --out models/smollm2
+
+Exit codes: 0 converted, 1 failed, 2 wrong command line, 130 interrupted.")]
+pub struct ConvertArgs {
+    /// The checkpoint's folder.
+    #[arg(value_name = "HF_DIR")]
+    pub checkpoint: PathBuf,
+    /// The folder of a CLIP, in place of the tower that the checkpoint holds or names.
+    #[arg(long, value_name = "DIR")]
+    pub vision_tower: Option<PathBuf>,
+    /// How the language model is stored: f32, f16, bf16, q8_0, q5_1, q5_0, q4_1, q4_0, q6_k, q5_k_m, q5_k_s,
+    /// q4_k_m, q4_k_s, q3_k_l, q3_k_m, q3_k_s, q2_k.
+    #[arg(long, value_name = "TYPE", default_value = "q4_k_m", value_parser = recipe)]
+    pub quant: Recipe,
+    /// How the vision side is stored.
+    #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = recipe)]
+    pub vision_quant: Recipe,
+    /// The prompt template that the model was tuned with: simple, simpleqa or v1 [default: simple].
+    #[arg(long, value_name = "NAME")]
+    pub template: Option<String>,
+    /// What to call the model [default: the folder's name].
+    #[arg(long, value_name = "TEXT")]
+    pub name: Option<String>,
+    #[command(flatten)]
+    pub out: OutArgs,
+}
+
+/// Where a model folder goes.
+#[derive(Debug, Args)]
+pub struct OutArgs {
+    /// The largest file of the language model, such as 64MiB, 1GB, or a number of bytes.
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = size_bytes)]
+    pub shard_size: u64,
+    /// Where the model folder goes.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Overwrite a model that is there.
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Print what a model is, and fail where it would not load.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  univi inspect models/chat-univi-7b
+  univi inspect model-00001-of-00004.gguf --tensors
+  univi inspect models/chat-univi-7b/manifest.json --json
+
+Exit codes: 0 it would load, 1 it would not, 2 wrong command line, 130 interrupted.")]
+pub struct InspectArgs {
+    /// A folder with a manifest.json, the manifest, a GGUF file, or one of a split model's files.
+    #[arg(value_name = "MODEL")]
+    pub model: PathBuf,
+    /// List every tensor.
+    #[arg(long)]
+    pub tensors: bool,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Make a model of random weights, as large as a real one.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  univi synth --preset 7b --quant q4_0 --out models/random-7b
+  univi synth --preset tiny --quant f16 --seed 3 --out models/random-tiny
+
+Exit codes: 0 made, 1 failed, 2 wrong command line, 130 interrupted.")]
+pub struct SynthArgs {
+    /// How large: tiny, 7b, 7b-v1.5 or 13b.
+    #[arg(long, value_name = "NAME", value_parser = preset)]
+    pub preset: Preset,
+    /// How the language model is stored; the types are those of `univi convert`.
+    #[arg(long, value_name = "TYPE", default_value = "q4_0", value_parser = recipe)]
+    pub quant: Recipe,
+    /// Where chance starts: the same seed makes the same files.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    #[command(flatten)]
+    pub out: OutArgs,
+}
+
 /// Draw which patches were merged into one token.
 ///
 /// For a picture: the stages side by side over it. For a video: its events, their frames and times.
@@ -441,5 +540,39 @@ mod tests {
                 VisualPath::Image(c)
             ]
         );
+    }
+}
+
+fn recipe(text: &str) -> Result<Recipe, String> {
+    Recipe::parse(text).map_err(|e| e.to_string())
+}
+
+fn preset(text: &str) -> Result<Preset, String> {
+    Preset::parse(text).map_err(|e| e.to_string())
+}
+
+/// A number of bytes, with a decimal or a binary unit.
+fn size_bytes(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit: u64 = match text[digits.len()..].trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "kib" => 1 << 10,
+        "mib" => 1 << 20,
+        "gib" => 1 << 30,
+        unit => {
+            return Err(format!(
+                "unknown unit {unit:?}; there are B, kB, MB, GB, KiB, MiB and GiB"
+            ));
+        }
+    };
+    let number: u64 = digits
+        .parse()
+        .map_err(|_| "expected a whole number and a unit, such as 64MiB".to_string())?;
+    match number.checked_mul(unit) {
+        Some(bytes) if bytes > 0 => Ok(bytes),
+        _ => Err("expected more than 0 and less than 2^64 bytes".to_string()),
     }
 }

@@ -26,6 +26,11 @@ pub fn install() {
     }
 }
 
+/// Whether somebody listened when Ctrl-C was pressed last.
+pub fn heard() -> bool {
+    PRESSED.load(Ordering::SeqCst)
+}
+
 /// Until dropped, Ctrl-C is told by [`Listener::pressed`] and does not end the program.
 pub struct Listener(());
 
@@ -39,7 +44,7 @@ impl Listener {
 
     /// Whether Ctrl-C was pressed since.
     pub fn pressed(&self) -> bool {
-        PRESSED.load(Ordering::SeqCst)
+        heard()
     }
 }
 

@@ -3,15 +3,19 @@
 mod args;
 mod ask;
 mod chat;
+mod convert;
 mod device;
 mod draw;
 mod figure;
 mod files;
+mod inspect;
 mod interrupt;
 mod look;
+mod model_folder;
 mod open;
 mod out;
 mod progress;
+mod synth;
 mod verify;
 mod video;
 mod visualize;
@@ -29,6 +33,7 @@ fn main() -> ExitCode {
     interrupt::install();
     match pollster::block_on(run(cli)) {
         Ok(code) => code,
+        Err(Error::Aborted) if interrupt::heard() => ExitCode::from(interrupt::EXIT_CODE),
         // Nobody reads the answer any more, or the user stopped it: there is nothing to tell.
         Err(Error::Aborted) => ExitCode::FAILURE,
         Err(error) => {
@@ -66,5 +71,8 @@ async fn run(cli: Cli) -> univi::Result<ExitCode> {
         Command::Visualize(args) => {
             on_device!(args.device, |b, _name| visualize::run(&b, &args)).map(done)
         }
+        Command::Convert(args) => convert::run(args).map(done),
+        Command::Inspect(args) => inspect::run(&args).await.map(done),
+        Command::Synth(args) => synth::run(args).map(done),
     }
 }

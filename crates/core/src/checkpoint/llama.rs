@@ -6,6 +6,7 @@ use super::part::{Kind, Part, PartTensor, RowOrder};
 use crate::config::LlamaConfig;
 use crate::gguf::Metadata;
 use crate::model::llama_tensors;
+use crate::prompt::{TEMPLATE_KEY, WRAPS_VISUALS_KEY};
 use crate::{Error, Result};
 
 const EMBEDDINGS: &str = "model.embed_tokens.weight";
@@ -135,9 +136,9 @@ impl<'a> Checkpoint<'a> {
             m.insert("llama.attention.sliding_window", window);
         }
         if self.sees() {
-            m.insert("univi.template", "simple");
+            m.insert(TEMPLATE_KEY, "simple");
             m.insert(
-                crate::prompt::WRAPS_VISUALS_KEY,
+                WRAPS_VISUALS_KEY,
                 c.mm_use_im_start_end.unwrap_or(false),
             );
         }

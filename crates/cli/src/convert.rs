@@ -1,0 +1,286 @@
+//! `univi convert`: a checkpoint as published becomes a model folder.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use univi::checkpoint::{Checkpoint, Files, Part, PartTensor, Tower};
+use univi::gguf::{GgmlType, Metadata, TensorSpec};
+use univi::manifest::{Manifest, Role};
+use univi::prompt::TEMPLATE_KEY;
+use univi::{Error, Result};
+
+use crate::args::ConvertArgs;
+use crate::model_folder::{ModelFolder, Sink, file_stem};
+use crate::progress::{Progress, Unit, bytes};
+use crate::{files, out};
+
+/// Numbers that one thread turns into blocks at a time.
+const BATCH_NUMBERS: usize = 1 << 20;
+
+/// Converts a checkpoint and says where the model is.
+///
+/// # Errors
+/// Whatever is wrong with the checkpoint, named with the file; `BadRequest` where the folder is taken; `Io`.
+pub fn run(args: ConvertArgs) -> Result<()> {
+    let source = Folder::open(&args.checkpoint)?;
+    let checkpoint = Checkpoint::open(&source).map_err(|e| source.told(e))?;
+    let tower_folder = tower_folder(&args, &checkpoint)?;
+    let tower = tower_folder
+        .as_ref()
+        .map(|folder| Checkpoint::open(folder).map_err(|e| folder.told(e)))
+        .transpose()?;
+
+    let mut llm = checkpoint.llm().map_err(|e| source.told(e))?;
+    let vision = if checkpoint.sees() || checkpoint.has_tower() || args.vision_tower.is_some() {
+        let place = match &tower {
+            Some(tower) if args.vision_tower.is_some() => Tower::Given(tower),
+            Some(tower) => Tower::Found(tower),
+            None => Tower::Inside,
+        };
+        Some(checkpoint.vision(place).map_err(|e| source.told(e))?)
+    } else {
+        None
+    };
+    if let Some(template) = &args.template {
+        llm.metadata.insert(TEMPLATE_KEY, template.as_str());
+    }
+
+    let name = match &args.name {
+        Some(name) => name.clone(),
+        None => folder_name(&args.checkpoint)?,
+    };
+    let license = checkpoint.license()?;
+    let describe = |metadata: &mut Metadata| {
+        metadata.insert("general.name", name.as_str());
+        if let Some(license) = &license {
+            metadata.insert("general.license", license.as_str());
+        }
+    };
+    let (mut llm_metadata, llm_specs) = llm.plan(args.quant);
+    describe(&mut llm_metadata);
+    let vision_plan = vision.as_ref().map(|vision| {
+        let (mut metadata, specs) = vision.plan(args.vision_quant);
+        describe(&mut metadata);
+        (metadata, specs)
+    });
+
+    if let (Ok(out), Ok(checkpoint)) = (args.out.out.canonicalize(), args.checkpoint.canonicalize())
+        && out == checkpoint
+    {
+        let reason =
+            "the model can't be written into the checkpoint's own folder: name another with --out"
+                .into();
+        return Err(Error::BadRequest { reason });
+    }
+    let mut folder = ModelFolder::create(&args.out.out, args.out.force)?;
+    let vision_specs = vision_plan.iter().flat_map(|(_, specs)| specs);
+    let total = llm_specs
+        .iter()
+        .chain(vision_specs)
+        .map(TensorSpec::bytes)
+        .sum::<Result<u64>>()?;
+    let mut progress = Progress::new("converting", Unit::Bytes, total);
+    let stem = file_stem(&name);
+    let quant = args.quant.name();
+    let mut data = |i: usize, sink: Sink<'_>| {
+        write_tensor(&llm.tensors[i], llm_specs[i].ty, sink, &mut progress)
+    };
+    let llm_stem = format!("{stem}-{quant}");
+    folder
+        .add_gguf(
+            Role::Llm,
+            &llm_stem,
+            &llm_metadata,
+            &llm_specs,
+            Some(args.out.shard_size),
+            &mut data,
+        )
+        .map_err(|e| source.told(e))?;
+    if let (Some(vision), Some((metadata, specs))) = (&vision, &vision_plan) {
+        let mut data = |i: usize, sink: Sink<'_>| {
+            write_tensor(&vision.tensors[i], specs[i].ty, sink, &mut progress)
+        };
+        let vision_stem = format!("{stem}-vision-{}", args.vision_quant.name());
+        folder
+            .add_gguf(Role::Vision, &vision_stem, metadata, specs, None, &mut data)
+            .map_err(|e| source.told(e))?;
+    }
+    for tokenizer in ["tokenizer.json", "tokenizer.model"] {
+        if source.len(tokenizer)?.is_some() {
+            folder.add_file(
+                Role::Tokenizer,
+                tokenizer,
+                &files::read(&args.checkpoint.join(tokenizer))?,
+            )?;
+            break;
+        }
+    }
+    let number = |metadata: &Metadata, key| metadata.opt_u64(key);
+    let context_length = number(&llm_metadata, "llama.context_length")?;
+    let image_px = match &vision_plan {
+        Some((metadata, _)) => number(metadata, "clip.vision.image_size")?,
+        None => None,
+    };
+    let manifest = folder.finish(|entries| {
+        let mut manifest = Manifest::new(name, entries);
+        manifest.quantization = Some(quant.to_string());
+        manifest.parameters = Some(llm.parameters() + vision.as_ref().map_or(0, Part::parameters));
+        manifest.context_length = context_length;
+        manifest.image_px = image_px;
+        manifest.license = license;
+        manifest
+    })?;
+    drop(progress);
+    told(&manifest, &args.out.out);
+    Ok(())
+}
+
+/// Says what was written.
+pub fn told(manifest: &Manifest, folder: &Path) {
+    let size = bytes(manifest.total_bytes());
+    let count = manifest.files.len();
+    out::note(&format!(
+        "{}: {}, {size} in {count} files",
+        files::name(folder),
+        manifest.name
+    ));
+}
+
+/// The folder of the tower: the user's, else the one that the checkpoint names where it is inside or
+/// beside the checkpoint, or in the working directory as for the reference.
+fn tower_folder(args: &ConvertArgs, checkpoint: &Checkpoint) -> Result<Option<Folder>> {
+    if let Some(path) = &args.vision_tower {
+        return Folder::open(path).map(Some);
+    }
+    let Some(name) = checkpoint.tower_name() else {
+        return Ok(None);
+    };
+    let here = args
+        .checkpoint
+        .canonicalize()
+        .unwrap_or_else(|_| args.checkpoint.clone());
+    let places = [Some(&*here), here.parent(), Some(Path::new("."))];
+    let found = places
+        .into_iter()
+        .flatten()
+        .map(|place| place.join(name))
+        .find(|path| path.join("config.json").is_file());
+    found.map(|path| Folder::open(&path)).transpose()
+}
+
+fn folder_name(path: &Path) -> Result<String> {
+    let path = path.canonicalize().map_err(|e| files::io_error(path, &e))?;
+    Ok(path.file_name().map_or_else(
+        || "model".into(),
+        |name| name.to_string_lossy().into_owned(),
+    ))
+}
+
+/// Reads, quantizes and writes a tensor in batches, as many at a time as there are threads.
+fn write_tensor(
+    tensor: &PartTensor,
+    ty: GgmlType,
+    sink: Sink<'_>,
+    progress: &mut Progress,
+) -> Result<()> {
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let rows_per_batch = (BATCH_NUMBERS / tensor.cols()).max(1);
+    let batch = |first: usize| first..(first + rows_per_batch).min(tensor.rows());
+    let mut firsts = (0..tensor.rows()).step_by(rows_per_batch).peekable();
+    while firsts.peek().is_some() {
+        let batches: Vec<Range<usize>> = firsts.by_ref().take(threads).map(batch).collect();
+        let encoded: Vec<Result<Vec<u8>>> = thread::scope(|scope| {
+            let running: Vec<_> = batches
+                .into_iter()
+                .map(|rows| scope.spawn(|| tensor.encode(ty, rows)))
+                .collect();
+            running
+                .into_iter()
+                .map(|thread| {
+                    thread
+                        .join()
+                        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                })
+                .collect()
+        });
+        for bytes in encoded {
+            let bytes = bytes?;
+            sink(&bytes)?;
+            progress.advance(bytes.len() as u64);
+        }
+    }
+    Ok(())
+}
+
+/// A checkpoint's folder on the disk.
+struct Folder {
+    path: PathBuf,
+    open: Mutex<HashMap<String, Arc<Mutex<File>>>>,
+}
+
+impl Folder {
+    fn open(path: &Path) -> Result<Folder> {
+        if !files::metadata(path)?.is_dir() {
+            let reason = "is a file, expected the folder of a checkpoint".into();
+            return Err(Error::BadFile {
+                format: "checkpoint",
+                reason,
+            }
+            .in_file(files::name(path)));
+        }
+        Ok(Folder {
+            path: path.to_owned(),
+            open: Mutex::new(HashMap::new()),
+        })
+    }
+
+    /// An error that names a file of this folder, or none, told with the folder.
+    fn told(&self, error: Error) -> Error {
+        match error {
+            Error::In { file, source }
+                if !Path::new(&file).is_absolute() && self.path.join(&file).exists() =>
+            {
+                source.in_file(files::name(&self.path.join(file)))
+            }
+            error @ (Error::In { .. } | Error::Aborted | Error::BadRequest { .. }) => error,
+            error => error.in_file(files::name(&self.path)),
+        }
+    }
+
+    fn file(&self, name: &str) -> Result<Arc<Mutex<File>>> {
+        let mut open = self.open.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some(file) = open.get(name) {
+            return Ok(file.clone());
+        }
+        let path = self.path.join(name);
+        let file = File::open(&path).map_err(|e| files::io_error(&path, &e))?;
+        let file = Arc::new(Mutex::new(file));
+        open.insert(name.to_string(), file.clone());
+        Ok(file)
+    }
+}
+
+impl Files for Folder {
+    fn len(&self, name: &str) -> Result<Option<u64>> {
+        let path = self.path.join(name);
+        match std::fs::metadata(&path) {
+            Ok(metadata) if metadata.is_file() => Ok(Some(metadata.len())),
+            Ok(_) => Ok(None),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(files::io_error(&path, &e)),
+        }
+    }
+
+    fn read(&self, name: &str, offset: u64, out: &mut [u8]) -> Result<()> {
+        let file = self.file(name)?;
+        let mut file = file.lock().unwrap_or_else(|e| e.into_inner());
+        file.seek(SeekFrom::Start(offset))
+            .and_then(|_| file.read_exact(out))
+            .map_err(|e| files::io_error(&self.path.join(name), &e))
+    }
+}

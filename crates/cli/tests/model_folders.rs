@@ -1,0 +1,441 @@
+//! `convert`, `inspect` and `synth` as a user runs them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+fn fixtures() -> PathBuf {
+    match std::env::var_os("UNIVI_FIXTURES") {
+        Some(root) => root.into(),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures"),
+    }
+}
+
+fn e2e() -> PathBuf {
+    fixtures().join("golden/e2e")
+}
+
+/// An empty folder of this test's own.
+fn scratch(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = fs::remove_dir_all(&path);
+    fs::create_dir_all(&path).unwrap();
+    path
+}
+
+/// What a run of `univi` printed, where it went well.
+#[track_caller]
+fn univi(args: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_univi"))
+        .args(args)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{args:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The one line of complaint of a run that fails.
+#[track_caller]
+fn refused(args: &[&str], says: &str) {
+    let output = Command::new(env!("CARGO_BIN_EXE_univi"))
+        .args(args)
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{args:?}: {stderr}");
+    assert!(
+        stderr.lines().count() == 1 && stderr.contains(says),
+        "{stderr:?} does not say {says:?}"
+    );
+    assert!(!stderr.contains("panicked"), "{stderr}");
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+fn manifest(folder: &Path) -> Value {
+    serde_json::from_str(&fs::read_to_string(folder.join("manifest.json")).unwrap()).unwrap()
+}
+
+fn files_of(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    let mut names: Vec<String> = entries
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// A copy of a folder that can be damaged.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for name in files_of(from) {
+        // Copied bytes, not permissions: fixtures may be read-only.
+        fs::write(to.join(&name), fs::read(from.join(&name)).unwrap()).unwrap();
+    }
+}
+
+#[test]
+fn a_converted_checkpoint_answers_as_the_reference() {
+    let cases: Value =
+        serde_json::from_str(&fs::read_to_string(e2e().join("cases.json")).unwrap()).unwrap();
+    let one_image = |case: &&Value| {
+        case["images"]
+            .as_array()
+            .is_some_and(|images| images.len() == 1)
+    };
+    let case = cases["cases"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(one_image)
+        .unwrap();
+    let out = scratch("answers").join("model");
+    univi(&[
+        "convert",
+        path(&e2e().join("checkpoint")),
+        "--quant",
+        "f16",
+        "--shard-size",
+        "64kB",
+        "--out",
+        path(&out),
+    ]);
+
+    let manifest = manifest(&out);
+    let files = manifest["files"].as_array().unwrap();
+    let role = |role: &str| files.iter().filter(|file| file["role"] == role).count();
+    assert!(role("llm") > 1 && role("vision") == 1 && role("tokenizer") == 1);
+    assert_eq!(
+        files_of(&out).len(),
+        files.len() + 1,
+        "nothing but the files and the manifest"
+    );
+    let report: Value = serde_json::from_str(&univi(&["inspect", path(&out), "--json"])).unwrap();
+    assert_eq!(report["sides"].as_array().unwrap().len(), 2);
+
+    let image = e2e().join(case["images"][0].as_str().unwrap());
+    let prompt = case["prompt"].as_str().unwrap();
+    let count = case["greedy_ids"].as_array().unwrap().len().to_string();
+    let answer = univi(&[
+        "ask",
+        "--device",
+        "cpu",
+        "--model",
+        path(&out),
+        "--greedy",
+        "--max-tokens",
+        &count,
+        "--image",
+        path(&image),
+        "--raw-prompt",
+        prompt,
+    ]);
+    assert_eq!(answer.trim(), case["final_text"].as_str().unwrap());
+}
+
+#[test]
+fn convert_overwrites_only_when_told() {
+    let out = scratch("overwrite");
+    let checkpoint = e2e().join("checkpoint");
+    let convert = |quant: &'static str| {
+        [
+            "convert",
+            path(&checkpoint),
+            "--quant",
+            quant,
+            "--out",
+            path(&out),
+        ]
+        .map(String::from)
+    };
+    let args = |quant| convert(quant).into_iter().collect::<Vec<_>>();
+    let run = |args: &[String]| univi(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    run(&args("q8_0"));
+    let first = files_of(&out);
+    refused(
+        &args("q4_0").iter().map(String::as_str).collect::<Vec<_>>(),
+        "--force",
+    );
+    assert_eq!(files_of(&out), first);
+    let mut forced = args("q4_0");
+    forced.push("--force".into());
+    run(&forced);
+    let second = files_of(&out);
+    assert!(
+        second.iter().any(|name| name.contains("q4_0"))
+            && !second.iter().any(|name| name.contains("q8_0")),
+        "{second:?}"
+    );
+    univi(&["inspect", path(&out)]);
+}
+
+#[test]
+fn damaged_checkpoints_are_refused() {
+    let base = scratch("damaged");
+    let out = base.join("model");
+    let refuse = |name: &str, damage: &dyn Fn(&Path), says: &str| {
+        let folder = base.join(name).join("checkpoint");
+        copy(&e2e().join("checkpoint"), &folder);
+        damage(&folder);
+        let tower = e2e().join("openai/clip-vit-tiny-random-patch14");
+        refused(
+            &[
+                "convert",
+                path(&folder),
+                "--vision-tower",
+                path(&tower),
+                "--out",
+                path(&out),
+            ],
+            says,
+        );
+        assert!(
+            !out.exists() || files_of(&out).is_empty(),
+            "{name} left {:?}",
+            files_of(&out)
+        );
+    };
+    let first_shard = |folder: &Path| {
+        folder.join(
+            files_of(folder)
+                .into_iter()
+                .find(|name| name.contains("-00001-of-"))
+                .unwrap(),
+        )
+    };
+    refuse(
+        "no-config",
+        &|f| fs::remove_file(f.join("config.json")).unwrap(),
+        "config.json",
+    );
+    refuse(
+        "bad-config",
+        &|f| fs::write(f.join("config.json"), "{").unwrap(),
+        "config.json",
+    );
+    refuse(
+        "no-shard",
+        &|f| fs::remove_file(first_shard(f)).unwrap(),
+        "download all shards",
+    );
+    refuse(
+        "cut-shard",
+        &|f| {
+            let shard = first_shard(f);
+            let bytes = fs::read(&shard).unwrap();
+            fs::write(&shard, &bytes[..bytes.len() / 2]).unwrap();
+        },
+        "pytorch_model-00001-of-",
+    );
+    refuse(
+        "text-shard",
+        &|f| fs::write(first_shard(f), "<html>").unwrap(),
+        "not a zip",
+    );
+    refuse(
+        "bad-tokenizer",
+        &|f| fs::write(f.join("tokenizer.model"), "x").unwrap(),
+        "tokenizer.model",
+    );
+    refuse(
+        "other-width",
+        &|f| {
+            let config = fs::read_to_string(f.join("config.json")).unwrap();
+            let config: Value = serde_json::from_str(&config).unwrap();
+            let mut config = config.as_object().unwrap().clone();
+            config.insert("mm_hidden_size".into(), 7.into());
+            fs::write(f.join("config.json"), serde_json::to_vec(&config).unwrap()).unwrap();
+        },
+        "mm_hidden_size is 7",
+    );
+
+    // Away from its neighbours the checkpoint has no tower.
+    let alone = base.join("alone");
+    copy(&e2e().join("checkpoint"), &alone);
+    refused(
+        &["convert", path(&alone), "--out", path(&out)],
+        "--vision-tower",
+    );
+    refused(
+        &["convert", path(&base.join("nowhere")), "--out", path(&out)],
+        "nowhere",
+    );
+    refused(
+        &[
+            "convert",
+            path(&alone.join("config.json")),
+            "--out",
+            path(&out),
+        ],
+        "expected the folder",
+    );
+    refused(
+        &[
+            "convert",
+            path(&alone),
+            "--vision-tower",
+            path(&alone),
+            "--out",
+            path(&alone),
+        ],
+        "tower",
+    );
+}
+
+#[test]
+fn inspect_refuses_what_would_not_load() {
+    let base = scratch("inspect");
+    let good = base.join("good");
+    univi(&[
+        "synth",
+        "--preset",
+        "tiny",
+        "--quant",
+        "q8_0",
+        "--shard-size",
+        "256KiB",
+        "--out",
+        path(&good),
+    ]);
+    univi(&["inspect", path(&good), "--tensors"]);
+    let files = manifest(&good)["files"].clone();
+    let name = |i: usize| files[i]["path"].as_str().unwrap().to_string();
+    let refuse = |case: &str, damage: &dyn Fn(&Path) -> PathBuf, says: &str| {
+        let folder = base.join(case);
+        copy(&good, &folder);
+        refused(&["inspect", path(&damage(&folder))], says);
+    };
+    let change = |file: PathBuf, change: &dyn Fn(&mut Vec<u8>)| {
+        let mut bytes = fs::read(&file).unwrap();
+        change(&mut bytes);
+        fs::write(&file, bytes).unwrap();
+    };
+    refuse(
+        "one-bit",
+        &|f| {
+            change(f.join(name(0)), &|bytes| *bytes.last_mut().unwrap() ^= 1);
+            f.to_owned()
+        },
+        "SHA-256",
+    );
+    refuse(
+        "longer",
+        &|f| {
+            change(f.join(name(1)), &|bytes| bytes.push(0));
+            f.to_owned()
+        },
+        "the manifest says",
+    );
+    refuse(
+        "gone",
+        &|f| {
+            fs::remove_file(f.join(name(1))).unwrap();
+            f.to_owned()
+        },
+        &name(1),
+    );
+    refuse(
+        "no-manifest",
+        &|f| {
+            fs::remove_file(f.join("manifest.json")).unwrap();
+            f.to_owned()
+        },
+        "manifest.json",
+    );
+    refuse(
+        "bad-manifest",
+        &|f| {
+            change(f.join("manifest.json"), &|bytes| bytes.truncate(100));
+            f.join("manifest.json")
+        },
+        "manifest",
+    );
+    // Without the manifest's digests, the weights themselves are looked at: a scale of the last file becomes NaN.
+    refuse(
+        "not-finite",
+        &|f| {
+            let file = f.join(name(1));
+            change(file.clone(), &|bytes| {
+                let at = bytes.len() - 34;
+                bytes[at..at + 2].copy_from_slice(&[0xff, 0x7f]);
+            });
+            file
+        },
+        "not finite",
+    );
+    refuse(
+        "cut",
+        &|f| {
+            let file = f.join(name(0));
+            change(file.clone(), &|bytes| bytes.truncate(bytes.len() / 2));
+            file
+        },
+        "cut off",
+    );
+    refuse(
+        "no-gguf",
+        &|f| {
+            fs::write(f.join("x.gguf"), "hello").unwrap();
+            f.join("x.gguf")
+        },
+        "another kind of file",
+    );
+    refuse(
+        "empty",
+        &|f| {
+            fs::write(f.join("x.gguf"), "").unwrap();
+            f.join("x.gguf")
+        },
+        "empty",
+    );
+}
+
+#[test]
+fn synthesized_models_run_and_repeat() {
+    let base = scratch("synth");
+    let make = |name: &str, seed: &str| {
+        let out = base.join(name);
+        univi(&[
+            "synth",
+            "--preset",
+            "tiny",
+            "--quant",
+            "q4_k_m",
+            "--seed",
+            seed,
+            "--out",
+            path(&out),
+        ]);
+        out
+    };
+    let (a, b, c) = (make("a", "1"), make("b", "1"), make("c", "2"));
+    assert_eq!(manifest(&a), manifest(&b));
+    assert_ne!(manifest(&a), manifest(&c));
+    let image = e2e().join("image.png");
+    univi(&[
+        "ask",
+        "--device",
+        "cpu",
+        "-m",
+        path(&a),
+        "--greedy",
+        "--max-tokens",
+        "4",
+        "--image",
+        path(&image),
+        "What is it?",
+    ]);
+    let report: Value = serde_json::from_str(&univi(&["inspect", path(&a), "--json"])).unwrap();
+    assert_eq!(
+        report["prompt"]["tokenizer_tokens"],
+        report["sides"][0]["vocabulary"]
+    );
+}
