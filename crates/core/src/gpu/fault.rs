@@ -14,6 +14,8 @@ struct State {
     first: Option<Error>,
     /// A lost device never comes back, so this stays.
     lost: Option<String>,
+    /// Bytes of the buffer that was asked for last.
+    requested_bytes: u64,
 }
 
 impl Faults {
@@ -25,6 +27,11 @@ impl Faults {
     /// The device is gone, for good.
     pub fn lose(&self, reason: impl Into<String>) {
         self.state().lost.get_or_insert(reason.into());
+    }
+
+    /// Tells an out-of-memory error to come what it is about.
+    pub fn requesting(&self, bytes: u64) {
+        self.state().requested_bytes = bytes;
     }
 
     /// Whether recording more commands is pointless.
@@ -63,16 +70,17 @@ pub(super) fn watch(device: &wgpu::Device, faults: &Faults) {
     });
     let uncaptured = faults.clone();
     device.on_uncaptured_error(Arc::new(move |error| {
-        uncaptured.record(match error {
+        let error = match error {
             wgpu::Error::OutOfMemory { .. } => Error::OutOfMemory {
                 what: "a buffer".into(),
-                needed_bytes: 0,
+                needed_bytes: uncaptured.state().requested_bytes,
                 limit_bytes: 0,
             },
             wgpu::Error::Validation { description, .. }
             | wgpu::Error::Internal { description, .. } => Error::Gpu {
                 reason: description,
             },
-        });
+        };
+        uncaptured.record(error);
     }));
 }

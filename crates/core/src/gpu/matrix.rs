@@ -84,16 +84,15 @@ impl Gpu {
 
     /// Writes `bytes` at byte `offset`, filled up to whole words.
     pub(super) fn write(&self, buffer: &Buffer, offset: u64, bytes: &[u8]) {
+        let mut recorder = self.0.recorder.borrow_mut();
         let (words, rest) = bytes.split_at(bytes.len() / 4 * 4);
         if !words.is_empty() {
-            self.0.queue.write_buffer(buffer.raw(), offset, words);
+            recorder.upload(buffer, offset, words);
         }
         if !rest.is_empty() {
             let mut word = [0; 4];
             word[..rest.len()].copy_from_slice(rest);
-            self.0
-                .queue
-                .write_buffer(buffer.raw(), offset + words.len() as u64, &word);
+            recorder.upload(buffer, offset + words.len() as u64, &word);
         }
     }
 

@@ -208,6 +208,7 @@ impl Memory {
         let (device, id) = {
             let mut state = self.0.borrow_mut();
             state.next_id += 1;
+            state.faults.requesting(size);
             (state.device.clone(), state.next_id)
         };
         let raw = device.create_buffer(&wgpu::BufferDescriptor {

@@ -65,11 +65,12 @@ pub struct Gpu(Rc<Inner>);
 
 struct Inner {
     device: wgpu::Device,
-    queue: wgpu::Queue,
     description: Description,
     faults: Faults,
     memory: Memory,
     recorder: RefCell<Recorder>,
+    /// Buffers that results were read through, to be used again.
+    staging: RefCell<Vec<wgpu::Buffer>>,
 }
 
 /// What the device is and can do.
@@ -221,11 +222,11 @@ impl Gpu {
         let recorder = RefCell::new(Recorder::new(&device, &queue, &faults, &memory, max_work));
         Ok(Gpu(Rc::new(Inner {
             device,
-            queue,
             description,
             faults,
             memory,
             recorder,
+            staging: RefCell::default(),
         })))
     }
 
@@ -296,9 +297,7 @@ impl Gpu {
     /// Room for `data`, and its bytes in it.
     fn upload(&self, data: &[u8]) -> Buffer {
         let buffer = self.0.memory.take_for_upload(data.len() as u64);
-        if !self.0.faults.pending() {
-            self.write(&buffer, 0, data);
-        }
+        self.write(&buffer, 0, data);
         buffer
     }
 }

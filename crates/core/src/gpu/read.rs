@@ -13,30 +13,29 @@ use super::{
 };
 use crate::{Error, Result};
 
+/// Buffers that wait to be read through again: logits, ids, and whatever else there is.
+const MAX_STAGING: usize = 4;
+/// The largest of them that is worth keeping.
+const MAX_STAGING_BYTES: u64 = 1 << 24;
+
 impl Gpu {
-    /// Runs what was recorded and reads `bytes` bytes.
+    /// Runs what was recorded and reads `bytes` bytes, a multiple of 4.
     pub(super) async fn read_bytes(&self, from: Binding<'_>, bytes: u64) -> Result<Vec<u8>> {
         let inner = &*self.0;
         inner.faults.take()?;
-        let staging = inner.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("readback"),
-            size: bytes.next_multiple_of(4).max(4),
-            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        });
-        if bytes > 0 {
-            let copy = Copy {
-                from: from.buffer.raw(),
-                offset: from.offset,
-                bytes: bytes.next_multiple_of(4),
-                to: &staging,
-            };
-            inner.recorder.borrow_mut().submit(Some(copy));
-        } else {
-            inner.recorder.borrow_mut().submit(None);
-        }
+        // No words at all are read as one, which every buffer has.
+        let mapped_bytes = bytes.max(4);
+        let staging = self.staging(mapped_bytes);
+        inner.recorder.borrow_mut().submit(Some(Copy {
+            from: from.buffer.raw(),
+            offset: from.offset,
+            bytes: mapped_bytes,
+            to: &staging,
+        }));
         let (sender, receiver) = oneshot();
-        staging.map_async(wgpu::MapMode::Read, .., move |mapped| sender.send(mapped));
+        staging.map_async(wgpu::MapMode::Read, ..mapped_bytes, move |mapped| {
+            sender.send(mapped)
+        });
         inner.recorder.borrow_mut().wait();
         let mapped = receiver.await;
         inner.faults.take()?;
@@ -48,7 +47,7 @@ impl Gpu {
         if let Err(error) = mapped {
             refused(error.to_string())?;
         }
-        let data = match staging.slice(..).get_mapped_range() {
+        let data = match staging.slice(..mapped_bytes).get_mapped_range() {
             Ok(view) => view[..bytes as usize].to_vec(),
             Err(error) => {
                 return Err(Error::Gpu {
@@ -57,7 +56,32 @@ impl Gpu {
             }
         };
         staging.unmap();
+        let mut free = inner.staging.borrow_mut();
+        if staging.size() <= MAX_STAGING_BYTES && free.len() < MAX_STAGING {
+            free.push(staging);
+        }
         Ok(data)
+    }
+
+    /// A buffer of at least `bytes` bytes that the host can read.
+    fn staging(&self, bytes: u64) -> wgpu::Buffer {
+        let size = match bytes {
+            ..=MAX_STAGING_BYTES => bytes.next_power_of_two().max(256),
+            _ => bytes,
+        };
+        let mut free = self.0.staging.borrow_mut();
+        if let Some(at) = free.iter().position(|buffer| buffer.size() == size) {
+            return free.swap_remove(at);
+        }
+        // What nobody wanted makes room.
+        free.truncate(MAX_STAGING - 1);
+        self.0.faults.requesting(size);
+        self.0.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("readback"),
+            size,
+            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        })
     }
 }
 

@@ -22,6 +22,8 @@ const MAX_BINDINGS: usize = 8;
 /// Submits that may be under way before recording waits for the oldest (natively; a browser
 /// can't wait). Each holds on to its command buffer and staging memory.
 const MAX_IN_FLIGHT: usize = 4;
+/// Uploaded bytes that wait for a submit. Until then a native driver holds a copy of each.
+const MAX_UPLOAD_BYTES: u64 = 32 << 20;
 /// The cache of bind groups starts anew beyond this many.
 const MAX_BIND_GROUPS: usize = 8192;
 
@@ -51,6 +53,8 @@ pub(super) struct Recorder {
     pipelines: HashMap<PipelineKey, wgpu::ComputePipeline>,
     bind_groups: HashMap<BindGroupKey, wgpu::BindGroup>,
     in_flight: VecDeque<wgpu::SubmissionIndex>,
+    /// Bytes uploaded since the last submit.
+    uploaded: u64,
 }
 
 struct Command {
@@ -115,6 +119,7 @@ impl Recorder {
             pipelines: HashMap::new(),
             bind_groups: HashMap::new(),
             in_flight: VecDeque::new(),
+            uploaded: 0,
         }
     }
 
@@ -161,9 +166,6 @@ impl Recorder {
 
     /// Hands everything recorded to the device, and after it the copy of a result, if any.
     pub fn submit(&mut self, copy: Option<Copy>) {
-        if self.commands.is_empty() && copy.is_none() {
-            return;
-        }
         let mut encoder = self
             .device
             .create_command_encoder(&wgpu::CommandEncoderDescriptor { label: None });
@@ -185,6 +187,25 @@ impl Recorder {
         self.params.clear();
         self.work = 0;
         self.forget(&self.memory.next_submit());
+        self.track(index);
+    }
+
+    /// Uploads `words` to byte `offset` of `buffer`, before all that is recorded.
+    pub fn upload(&mut self, buffer: &Buffer, offset: u64, words: &[u8]) {
+        if self.faults.pending() {
+            return;
+        }
+        self.queue.write_buffer(buffer.raw(), offset, words);
+        self.uploaded += words.len() as u64;
+        if self.uploaded > MAX_UPLOAD_BYTES {
+            let index = self.queue.submit([]);
+            self.track(index);
+        }
+    }
+
+    /// Counts a submit as under way, and waits for the oldest if there are too many.
+    fn track(&mut self, index: wgpu::SubmissionIndex) {
+        self.uploaded = 0;
         self.in_flight.push_back(index);
         if self.in_flight.len() > MAX_IN_FLIGHT {
             let oldest = self.in_flight.pop_front();

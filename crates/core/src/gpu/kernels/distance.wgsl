@@ -1,69 +1,87 @@
 // distance: |a_j - x_i| / sqrt(c) between tokens of the same set, from their differences.
 //
-//   a [batch, m, 4 cols4], x [batch, n, 4 cols4]; i = first .. first + rows -> d [batch, m, rows]
+//   a [batch, m, 32 blocks], x [batch, n, 32 blocks]; i = first .. first + rows -> d [batch, m, rows]
 //
-// One thread per token i and eight tokens j, whose addresses are the same for the whole workgroup.
-// d(i, j) and d(j, i) are sums of the same squares in the same order, so they are equal to the bit.
-// Neighbouring threads of all that reads d are neighbouring tokens i. Dispatch (ceil(rows / 64), ceil(m / 8), batch).
+// A workgroup of 8 x 8 threads compares 32 tokens j with 32 tokens i: 32 columns of both at once go
+// through workgroup memory (see matmul), and each thread compares four with four. d(i, j) and
+// d(j, i) are sums of the same squares in the same order. Neighbouring threads of all that reads d
+// are neighbouring tokens i. Dispatch (ceil(rows / 32), ceil(m / 32), batch).
 
-struct Params { m: u32, n: u32, first: u32, rows: u32, cols4: u32, scale: f32 }
+struct Params { m: u32, n: u32, first: u32, rows: u32, blocks: u32, scale: f32 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> a: array<vec4f>;
 @group(0) @binding(2) var<storage, read> x: array<vec4f>;
 @group(0) @binding(3) var<storage, read_write> d: array<f32>;
 
+var<workgroup> a_tile: array<vec4f, 256>;
+var<workgroup> x_tile: array<vec4f, 256>;
+
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
-    let r = group.x * 64u + thread;
-    let i = (group.z * p.n + p.first + min(r, p.rows - 1u)) * p.cols4;
-    // Tokens beyond the last repeat it; what they yield is not written.
-    let j = group.y * 8u;
-    let last = p.m - 1u;
-    let base = group.z * p.m;
-    let j0 = (base + j) * p.cols4;
-    let j1 = (base + min(j + 1u, last)) * p.cols4;
-    let j2 = (base + min(j + 2u, last)) * p.cols4;
-    let j3 = (base + min(j + 3u, last)) * p.cols4;
-    let j4 = (base + min(j + 4u, last)) * p.cols4;
-    let j5 = (base + min(j + 5u, last)) * p.cols4;
-    let j6 = (base + min(j + 6u, last)) * p.cols4;
-    let j7 = (base + min(j + 7u, last)) * p.cols4;
+    let first_i = group.x * 32u;
+    let first_j = group.y * 32u;
+    let stride = p.blocks * 8u;
+    // A thread's tokens i are across + 8 c, its tokens j are down + 8 r. Tokens beyond the last
+    // repeat it; what they yield is not written.
+    let across = thread & 7u;
+    let down = thread >> 3u;
     var sum0 = vec4f();
     var sum1 = vec4f();
     var sum2 = vec4f();
     var sum3 = vec4f();
-    var sum4 = vec4f();
-    var sum5 = vec4f();
-    var sum6 = vec4f();
-    var sum7 = vec4f();
-    for (var c = 0u; c < p.cols4; c++) {
-        let own = x[i + c];
-        sum0 += square(a[j0 + c] - own);
-        sum1 += square(a[j1 + c] - own);
-        sum2 += square(a[j2 + c] - own);
-        sum3 += square(a[j3 + c] - own);
-        sum4 += square(a[j4 + c] - own);
-        sum5 += square(a[j5 + c] - own);
-        sum6 += square(a[j6 + c] - own);
-        sum7 += square(a[j7 + c] - own);
+    for (var block = 0u; block < p.blocks; block++) {
+        let column = block * 8u + across;
+        for (var r = down; r < 32u; r += 8u) {
+            let j = group.z * p.m + min(first_j + r, p.m - 1u);
+            let i = group.z * p.n + p.first + min(first_i + r, p.rows - 1u);
+            a_tile[place(r, across)] = a[j * stride + column];
+            x_tile[place(r, across)] = x[i * stride + column];
+        }
+        workgroupBarrier();
+        for (var k = 0u; k < 8u; k++) {
+            // Eight tokens on, a place is 64 vectors on.
+            let a_at = place(down, k);
+            let x_at = place(across, k);
+            let x0 = x_tile[x_at];
+            let x1 = x_tile[x_at + 64u];
+            let x2 = x_tile[x_at + 128u];
+            let x3 = x_tile[x_at + 192u];
+            sum0 = add_squares(sum0, a_tile[a_at], x0, x1, x2, x3);
+            sum1 = add_squares(sum1, a_tile[a_at + 64u], x0, x1, x2, x3);
+            sum2 = add_squares(sum2, a_tile[a_at + 128u], x0, x1, x2, x3);
+            sum3 = add_squares(sum3, a_tile[a_at + 192u], x0, x1, x2, x3);
+        }
+        workgroupBarrier();
     }
-    if r < p.rows {
-        let at = (base + j) * p.rows + r;
-        d[at] = size(sum0);
-        if j + 1u <= last { d[at + p.rows] = size(sum1); }
-        if j + 2u <= last { d[at + p.rows * 2u] = size(sum2); }
-        if j + 3u <= last { d[at + p.rows * 3u] = size(sum3); }
-        if j + 4u <= last { d[at + p.rows * 4u] = size(sum4); }
-        if j + 5u <= last { d[at + p.rows * 5u] = size(sum5); }
-        if j + 6u <= last { d[at + p.rows * 6u] = size(sum6); }
-        if j + 7u <= last { d[at + p.rows * 7u] = size(sum7); }
-    }
+    write(group.z * p.m, first_j + down, first_i + across, sum0);
+    write(group.z * p.m, first_j + down + 8u, first_i + across, sum1);
+    write(group.z * p.m, first_j + down + 16u, first_i + across, sum2);
+    write(group.z * p.m, first_j + down + 24u, first_i + across, sum3);
 }
 
-fn square(v: vec4f) -> vec4f {
-    return v * v;
+// The place of columns 4 k .. 4 k + 3 of a token in a tile: neighbouring threads meet different banks.
+fn place(token: u32, k: u32) -> u32 {
+    return token * 8u + (k ^ (token & 7u));
 }
 
-fn size(squares: vec4f) -> f32 {
-    return sqrt((squares.x + squares.y) + (squares.z + squares.w)) * p.scale;
+// To four sums, the squares of the differences between one token and four.
+fn add_squares(sum: vec4f, v: vec4f, x0: vec4f, x1: vec4f, x2: vec4f, x3: vec4f) -> vec4f {
+    let e0 = v.x - vec4f(x0.x, x1.x, x2.x, x3.x);
+    let e1 = v.y - vec4f(x0.y, x1.y, x2.y, x3.y);
+    let e2 = v.z - vec4f(x0.z, x1.z, x2.z, x3.z);
+    let e3 = v.w - vec4f(x0.w, x1.w, x2.w, x3.w);
+    return sum + e0 * e0 + e1 * e1 + e2 * e2 + e3 * e3;
+}
+
+// Distances of one token j to four tokens i, eight apart.
+fn write(first: u32, j: u32, i: u32, squares: vec4f) {
+    if j >= p.m {
+        return;
+    }
+    let at = (first + j) * p.rows + i;
+    let sizes = sqrt(squares) * p.scale;
+    if i < p.rows { d[at] = sizes.x; }
+    if i + 8u < p.rows { d[at + 8u] = sizes.y; }
+    if i + 16u < p.rows { d[at + 16u] = sizes.z; }
+    if i + 24u < p.rows { d[at + 24u] = sizes.w; }
 }

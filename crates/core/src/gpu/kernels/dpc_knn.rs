@@ -18,6 +18,8 @@ pub(super) const NEAREST: Kernel = Kernel::new("nearest", include_str!("nearest.
 /// Distances that are kept at once. A long event has 6400 tokens: its whole matrix would be larger
 /// than what a binding may show, so it is computed in blocks of columns, twice.
 const MAX_DISTANCE_BYTES: usize = 64 << 20;
+/// Tokens of a workgroup of [`DISTANCE`], along both sides.
+const TILE: usize = 32;
 /// The most neighbours that the density kernel holds.
 const MAX_K: usize = 32;
 
@@ -28,7 +30,7 @@ struct DistanceParams {
     n: u32,
     first: u32,
     rows: u32,
-    cols4: u32,
+    blocks: u32,
     scale: f32,
 }
 
@@ -88,7 +90,7 @@ impl Gpu {
             assert_eq!(noise.len(), x.rows);
         }
         let scale = 1.0 / (x.cols as f32).sqrt();
-        let x = &self.widen(x, x.cols.next_multiple_of(4));
+        let x = &self.widen(x, x.cols.next_multiple_of(32));
 
         let spans = self.spans(x, batch, n);
         let density = self.alloc(batch, n);
@@ -180,12 +182,12 @@ impl Gpu {
             n: (x.rows / batch) as u32,
             first: span.first as u32,
             rows: span.rows as u32,
-            cols4: (x.cols / 4) as u32,
+            blocks: (x.cols / 32) as u32,
             scale,
         };
         let groups = [
-            span.rows.div_ceil(64) as u32,
-            m.div_ceil(8) as u32,
+            span.rows.div_ceil(TILE) as u32,
+            m.div_ceil(TILE) as u32,
             batch as u32,
         ];
         self.run(
