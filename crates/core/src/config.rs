@@ -605,3 +605,168 @@ impl ProjectorConfig {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gguf::Value;
+
+    /// The keys of `openai/clip-vit-large-patch14` with Chat-UniVi's merging.
+    fn vision() -> Metadata {
+        let entries: [(&str, Value); 21] = [
+            ("general.architecture", "clip".into()),
+            ("clip.use_gelu", false.into()),
+            ("clip.projector_type", "linear".into()),
+            ("clip.vision.image_size", 224u32.into()),
+            ("clip.vision.patch_size", 14u32.into()),
+            ("clip.vision.embedding_length", 1024u32.into()),
+            ("clip.vision.feed_forward_length", 4096u32.into()),
+            ("clip.vision.block_count", 24u32.into()),
+            ("clip.vision.attention.head_count", 16u32.into()),
+            ("clip.vision.attention.layer_norm_epsilon", 1e-5f32.into()),
+            ("clip.vision.image_mean", vec![0.5f32, 0.4, 0.3].into()),
+            ("clip.vision.image_std", vec![0.2f32, 0.3, 0.4].into()),
+            ("clip.vision.projection_dim", 4096u32.into()),
+            ("clip.vision.feature_layer", (-2i32).into()),
+            ("univi.use_cluster", true.into()),
+            ("univi.spatial_cluster_rate", vec![64f32, 32., 16.].into()),
+            ("univi.spatial_cluster_k", vec![5i32, 3, 3].into()),
+            ("univi.temporal_cluster_rate", 0.0625f32.into()),
+            ("univi.temporal_cluster_k", 5u32.into()),
+            ("univi.frame_rate", 1f32.into()),
+            ("univi.max_frames", 64u32.into()),
+        ];
+        entries.into_iter().collect()
+    }
+
+    #[test]
+    fn reads_the_published_model() {
+        let config = VisionConfig::from_metadata(&vision()).unwrap();
+        assert_eq!((config.clip.patches(), config.clip.blocks), (256, 23));
+        assert_eq!(config.clip.activation, Activation::QuickGelu);
+        assert_eq!(config.projector, ProjectorConfig::Mlp { layers: 1 });
+        assert_eq!(config.image_tokens(), 112);
+        assert_eq!(config.merge.temporal_position, TemporalPosition::None);
+    }
+
+    #[test]
+    fn reads_other_models() {
+        let with = |key: &str, value: Value| {
+            let mut metadata = vision();
+            metadata.insert(key, value);
+            VisionConfig::from_metadata(&metadata).unwrap()
+        };
+        let larger = with("clip.vision.image_size", 336u32.into());
+        assert_eq!((larger.clip.patches(), larger.image_tokens()), (576, 112));
+        assert_eq!(with("univi.use_cluster", false.into()).image_tokens(), 256);
+        let few = with(
+            "univi.spatial_cluster_rate",
+            vec![0.25f32, 0.5, 300.].into(),
+        );
+        assert_eq!(few.image_tokens(), 64 + 32 + 32);
+        let layers = |kind: &str| with("clip.projector_type", kind.into()).projector;
+        assert_eq!(layers("mlp2x_gelu"), ProjectorConfig::Mlp { layers: 2 });
+        let blocks = |layer: i32| with("clip.vision.feature_layer", layer.into()).clip.blocks;
+        assert_eq!([-1, -2, -25, 0, 3, 24].map(blocks), [24, 23, 0, 0, 3, 24]);
+        let gelu = with("clip.use_gelu", true.into());
+        assert_eq!(gelu.clip.activation, Activation::Gelu);
+        let position = with("univi.temporal_position", "sinusoidal".into());
+        assert_eq!(
+            position.merge.temporal_position,
+            TemporalPosition::Sinusoidal
+        );
+    }
+
+    #[test]
+    fn refuses_what_can_not_be() {
+        let wrong: [(&str, Value); 26] = [
+            ("general.architecture", "llama".into()),
+            ("clip.projector_type", "identity".into()),
+            ("clip.projector_type", "mlp0x_gelu".into()),
+            ("clip.projector_type", "mlp999999999999x_gelu".into()),
+            ("clip.projector_type", "resampler".into()),
+            ("clip.vision.image_size", 0u32.into()),
+            ("clip.vision.image_size", u32::MAX.into()),
+            ("clip.vision.patch_size", 15u32.into()),
+            ("clip.vision.patch_size", 1u32.into()),
+            ("clip.vision.patch_size", 448u32.into()),
+            ("clip.vision.attention.head_count", 17u32.into()),
+            ("clip.vision.attention.layer_norm_epsilon", 2f32.into()),
+            ("clip.vision.image_mean", vec![0f32, 0.].into()),
+            (
+                "clip.vision.image_mean",
+                vec![0f32, 0., f32::INFINITY].into(),
+            ),
+            ("clip.vision.image_std", vec![1f32, 1., 0.].into()),
+            ("clip.vision.feature_layer", (-26i32).into()),
+            ("clip.vision.feature_layer", 25i32.into()),
+            ("univi.spatial_cluster_rate", vec![64f32, 32.].into()),
+            ("univi.spatial_cluster_rate", vec![64f32, 32., 0.].into()),
+            (
+                "univi.spatial_cluster_rate",
+                vec![64f32, f32::NAN, 16.].into(),
+            ),
+            ("univi.spatial_cluster_rate", vec![1e9f32, 32., 16.].into()),
+            ("univi.spatial_cluster_k", vec![5i32, -3, 3].into()),
+            ("univi.temporal_cluster_k", 0u32.into()),
+            ("univi.temporal_position", "learned".into()),
+            ("univi.frame_rate", 0f32.into()),
+            ("univi.max_frames", 0u32.into()),
+        ];
+        for (key, value) in wrong {
+            let mut metadata = vision();
+            metadata.insert(key, value.clone());
+            let error = VisionConfig::from_metadata(&metadata).unwrap_err();
+            assert_eq!(error.code(), "bad-metadata", "{key} = {value}: {error}");
+        }
+        for (key, _) in vision().iter().filter(|(key, _)| *key != "clip.use_gelu") {
+            let without = vision()
+                .iter()
+                .filter(|(k, _)| *k != key)
+                .map(|(k, v)| (k.to_string(), v.clone()))
+                .collect();
+            let error = VisionConfig::from_metadata(&without).unwrap_err();
+            assert!(error.to_string().contains(key), "{key}: {error}");
+        }
+    }
+
+    #[test]
+    fn clusters_follow_the_reference() {
+        let found = |rate, k, n| {
+            let rate = ClusterRate::new(rate).unwrap();
+            ClusterConfig { rate, k }.clusters_and_k(n)
+        };
+        // A share that f32 holds a little too large still means what was written.
+        assert_eq!(found(0.1, 5, 10), (1, 1));
+        assert_eq!(found(0.0625, 5, 48), (3, 1));
+        assert_eq!(found(0.0625, 5, 64), (4, 2));
+        assert_eq!(found(0.0625, 5, 65), (5, 5));
+        assert_eq!(found(1., 5, 10), (10, 5));
+        assert_eq!(found(63.5, 5, 256), (64, 5));
+        assert_eq!(found(64., 5, 7), (7, 5));
+        assert_eq!(found(64., 5, 1), (1, 1));
+    }
+
+    #[test]
+    fn positions_turn_as_they_are_scaled() {
+        let rope = RopeConfig {
+            rotary: 4,
+            theta: 100.,
+            scale: 1.,
+        };
+        let row = |rope: &RopeConfig, factors, position: usize| {
+            rope.table(position + 1, factors)[position * 4..].to_vec()
+        };
+        let angle = |angles: [f64; 2]| {
+            let [a, b] = angles;
+            [a.cos(), b.cos(), a.sin(), b.sin()]
+                .map(|x| x as f32)
+                .to_vec()
+        };
+        assert_eq!(row(&rope, None, 0), [1., 1., 0., 0.]);
+        assert_eq!(row(&rope, None, 6), angle([6., 0.6]));
+        assert_eq!(row(&rope, Some(&[1., 3.]), 6), angle([6., 0.1 / 3. * 6.]));
+        let scaled = RopeConfig { scale: 4., ..rope };
+        assert_eq!(row(&scaled, None, 6), angle([6. * 0.25, 6. * (0.1 / 4.)]));
+    }
+}

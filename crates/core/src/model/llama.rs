@@ -8,6 +8,9 @@ use crate::{Backend, Error, Result, config::LlamaConfig};
 /// that scores and activations stay small.
 pub const CHUNK_ROWS: usize = 256;
 
+/// What LLaMA 3.1 and its like divide the rotary frequencies by.
+const ROPE_FACTORS: &str = "rope_freqs.weight";
+
 /// The language model.
 pub struct Llama<B: Backend> {
     backend: B,
@@ -65,10 +68,7 @@ pub fn tensors(config: &LlamaConfig) -> Vec<Wanted> {
     }
     specs.push(Wanted::new("output_norm.weight", [width]));
     specs.push(Wanted::optional("output.weight", [vocabulary, width]));
-    specs.push(Wanted::optional(
-        "rope_freqs.weight",
-        [config.rope.rotary / 2],
-    ));
+    specs.push(Wanted::optional(ROPE_FACTORS, [config.rope.rotary / 2]));
     specs
 }
 
@@ -76,7 +76,7 @@ impl<B: Backend> Llama<B> {
     /// Takes the model out of `weights`, for conversations of up to `context` positions.
     ///
     /// # Errors
-    /// `MissingTensor`.
+    /// `MissingTensor`; `BadFile` for rotary factors that mean nothing.
     pub fn new(weights: &mut Weights<B>, config: &LlamaConfig, context: usize) -> Result<Llama<B>> {
         let backend = weights.backend().clone();
         let layer = |i: usize, weights: &mut Weights<B>| -> Result<Layer<B>> {
@@ -93,7 +93,14 @@ impl<B: Backend> Llama<B> {
                 w_down: weights.matrix(&name("ffn_down"))?,
             })
         };
-        let factors = weights.numbers("rope_freqs.weight");
+        let factors = weights.numbers(ROPE_FACTORS);
+        if let Some(factor) = factors.iter().flatten().find(|&&factor| factor <= 0.) {
+            let reason = format!("tensor {ROPE_FACTORS} holds {factor}, expected numbers above 0");
+            return Err(Error::BadFile {
+                format: "GGUF",
+                reason,
+            });
+        }
         let rope = config.rope.table(context, factors.as_deref());
         Ok(Llama {
             token_embd: weights.matrix("token_embd.weight")?,
