@@ -268,7 +268,7 @@ fn metadata_is_checked_before_it_sizes_anything() {
         "bad-metadata",
         "llama.embedding_length",
     );
-    refused(set("llama.embedding_length", 192), "wrong-shape", "192");
+    refused(set("llama.feed_forward_length", 192), "wrong-shape", "192");
     refused(
         set("llama.attention.head_count", 0),
         "bad-metadata",

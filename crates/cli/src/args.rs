@@ -512,37 +512,6 @@ fn share(text: &str) -> Result<f32, String> {
     number(text, "a number above 0, up to 1", |n| n > 0.0 && n <= 1.0).map(|n| n as f32)
 }
 
-#[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-
-    use super::*;
-
-    #[test]
-    fn arguments_are_consistent() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn visuals_keep_their_order() {
-        let line = [
-            "univi", "ask", "-m", "m", "--image", "a", "--video", "b", "--image", "c", "what?",
-        ];
-        let Command::Ask(ask) = Cli::parse_from(line).command else {
-            panic!("not ask")
-        };
-        let [a, b, c] = ["a", "b", "c"].map(PathBuf::from);
-        assert_eq!(
-            ask.visuals.0,
-            [
-                VisualPath::Image(a),
-                VisualPath::Video(b),
-                VisualPath::Image(c)
-            ]
-        );
-    }
-}
-
 fn recipe(text: &str) -> Result<Recipe, String> {
     Recipe::parse(text).map_err(|e| e.to_string())
 }
@@ -574,5 +543,36 @@ fn size_bytes(text: &str) -> Result<u64, String> {
     match number.checked_mul(unit) {
         Some(bytes) if bytes > 0 => Ok(bytes),
         _ => Err("expected more than 0 and less than 2^64 bytes".to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn visuals_keep_their_order() {
+        let line = [
+            "univi", "ask", "-m", "m", "--image", "a", "--video", "b", "--image", "c", "what?",
+        ];
+        let Command::Ask(ask) = Cli::parse_from(line).command else {
+            panic!("not ask")
+        };
+        let [a, b, c] = ["a", "b", "c"].map(PathBuf::from);
+        assert_eq!(
+            ask.visuals.0,
+            [
+                VisualPath::Image(a),
+                VisualPath::Video(b),
+                VisualPath::Image(c)
+            ]
+        );
     }
 }

@@ -293,12 +293,11 @@ impl RopeConfig {
     fn from_metadata(metadata: &Metadata, head_dim: usize) -> Result<RopeConfig> {
         let rotary_key = "llama.rope.dimension_count";
         let rotary = opt_count(metadata, rotary_key, MAX_HEAD_DIM)?.unwrap_or(head_dim);
-        if rotary % 2 != 0 || rotary > head_dim {
+        // A LLaMA turns whole heads.
+        if rotary % 2 != 0 || rotary != head_dim {
             return bad(
                 rotary_key,
-                format!(
-                    "is {rotary}, expected an even number up to the {head_dim} columns of a head"
-                ),
+                format!("is {rotary}, expected all {head_dim} columns of a head, in pairs"),
             );
         }
         let theta_key = "llama.rope.freq_base";

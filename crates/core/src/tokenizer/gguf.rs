@@ -277,6 +277,16 @@ fn tokens_and_kinds(metadata: &Metadata) -> Result<(&[String], Vec<Kind>)> {
             reason: "is empty".into(),
         });
     }
+    // An id that its own text does not lead back to could never be said.
+    let mut first = HashMap::with_capacity(texts.len());
+    for (id, text) in texts.iter().enumerate() {
+        if let Some(first) = first.insert(text, id) {
+            return Err(Error::BadMetadata {
+                key: TOKENS.into(),
+                reason: format!("holds {text:?} twice, as tokens {first} and {id}"),
+            });
+        }
+    }
     let Some(numbers) = metadata.opt_ints(TYPES)? else {
         let kind = |text: &String| match spm::byte_of(text) {
             Some(_) => Kind::Byte,
