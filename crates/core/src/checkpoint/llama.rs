@@ -137,10 +137,7 @@ impl<'a> Checkpoint<'a> {
         }
         if self.sees() {
             m.insert(TEMPLATE_KEY, "simple");
-            m.insert(
-                WRAPS_VISUALS_KEY,
-                c.mm_use_im_start_end.unwrap_or(false),
-            );
+            m.insert(WRAPS_VISUALS_KEY, c.mm_use_im_start_end.unwrap_or(false));
         }
         for (key, value) in vocabulary.iter() {
             m.insert(key, value.clone());
