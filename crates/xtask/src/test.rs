@@ -1,6 +1,7 @@
 //! `cargo xtask test`: every check there is, native and in browsers, summed up in one line.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -40,25 +41,17 @@ impl Steps {
         self.check("setup", || setup::setup(root))?;
         self.check("models", || models::fetch(root))?;
         self.check("format", || {
-            done(
-                cargo(root)
-                    .args(["fmt", "--all", "--check"])
-                    .remedy("cargo fmt --all"),
-            )
+            done(cargo(root, "fmt --all --check").remedy("cargo fmt --all"))
         })?;
         self.check("clippy", || {
-            done(cargo(root).args([
-                "clippy",
-                "--workspace",
-                "--all-targets",
-                "--",
-                "-D",
-                "warnings",
-            ]))
+            done(cargo(
+                root,
+                "clippy --workspace --all-targets -- -D warnings",
+            ))
         })?;
         self.tests(
             "native tests",
-            cargo(root).args(["test", "--workspace", "--no-fail-fast"]),
+            cargo(root, "test --workspace --no-fail-fast"),
             cargo_totals,
         )?;
         self.check("web module", || wasm::build(root))?;
@@ -66,16 +59,15 @@ impl Steps {
             done(npm::run(root, "build"))?;
             done(npm::run(root, "check"))
         })?;
-        self.tests(
-            "Dawn in Node",
-            node_tests(root, "tests/web/dawn"),
-            node_totals,
-        )?;
-        self.tests(
-            "Chromium",
-            node_tests(root, "tests/web/chromium"),
-            node_totals,
-        )
+        for path in node_tests(root)? {
+            let name = path
+                .strip_prefix(root)
+                .unwrap_or(&path)
+                .display()
+                .to_string();
+            self.tests(&name, node(root).arg(&path), node_totals)?;
+        }
+        Ok(())
     }
 
     /// A step that passes or fails as a whole.
@@ -117,21 +109,31 @@ impl Steps {
     }
 }
 
-/// A cargo that knows how to find a Vulkan driver that needs no display.
-fn cargo(root: &Path) -> Cmd {
-    with_vulkan(cmd("cargo").dir(root))
+/// `cargo` with arguments that hold no spaces.
+fn cargo(root: &Path, arguments: &str) -> Cmd {
+    with_vulkan(cmd("cargo").args(arguments.split(' ')).dir(root))
 }
 
-/// The tests in `dir`, under Node's own test runner.
-fn node_tests(root: &Path, dir: &str) -> Cmd {
+/// Node's test runner, told which browser to drive.
+fn node(root: &Path) -> Cmd {
     let command = cmd("node")
-        .args(["--test", "--test-reporter=spec", dir])
+        .args(["--test", "--test-reporter=spec"])
         .dir(root);
-    let command = match setup::chromium() {
+    with_vulkan(match setup::chromium() {
         Some(path) => command.env("CHROMIUM", path),
         None => command,
-    };
-    with_vulkan(command)
+    })
+}
+
+/// The tests in JavaScript, in order of their names.
+fn node_tests(root: &Path) -> Result<Vec<PathBuf>> {
+    let dir = root.join("tests/web");
+    let entries = fs::read_dir(&dir).with_context(|| format!("cannot list {}", dir.display()))?;
+    let paths = entries.map(|entry| Ok(entry?.path()));
+    let mut paths = paths.collect::<Result<Vec<PathBuf>>>()?;
+    paths.retain(|path| path.to_string_lossy().ends_with(".test.mjs"));
+    paths.sort();
+    Ok(paths)
 }
 
 /// Vulkan's loader wants a folder for sockets to be named, even where nothing opens one.
