@@ -1,3 +1,23 @@
+const CODES = [
+  "bad-file",
+  "bad-metadata",
+  "missing-tensor",
+  "wrong-shape",
+  "unsupported-type",
+  "bad-tokenizer",
+  "wrong-hash",
+  "bad-image",
+  "bad-video",
+  "bad-request",
+  "context-overflow",
+  "no-gpu",
+  "device-lost",
+  "out-of-memory",
+  "gpu",
+  "io",
+  "internal",
+] as const;
+
 /**
  * The stable word for what went wrong; `message` tells a person the rest.
  *
@@ -15,24 +35,7 @@
  * | `io` | a server, file or network said no |
  * | `internal` | a fault of this library: please report it |
  */
-export type UniviErrorCode =
-  | "bad-file"
-  | "bad-metadata"
-  | "missing-tensor"
-  | "wrong-shape"
-  | "unsupported-type"
-  | "bad-tokenizer"
-  | "wrong-hash"
-  | "bad-image"
-  | "bad-video"
-  | "bad-request"
-  | "context-overflow"
-  | "no-gpu"
-  | "device-lost"
-  | "out-of-memory"
-  | "gpu"
-  | "io"
-  | "internal";
+export type UniviErrorCode = (typeof CODES)[number];
 
 /** The one class of everything that UniVi throws, less the `AbortError` of an aborted call. */
 export class UniviError extends Error {
@@ -47,4 +50,10 @@ export class UniviError extends Error {
   ) {
     super(message, options);
   }
+}
+
+/** The code of an error that comes from the WebAssembly module, which knows no classes of ours. */
+export function codeOf(error: unknown): UniviErrorCode | undefined {
+  const code: unknown = error instanceof Error && "code" in error ? error.code : undefined;
+  return CODES.find((known) => known === code);
 }

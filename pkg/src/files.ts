@@ -7,46 +7,34 @@ const MAX_MANIFEST_BYTES = 4 << 20;
 
 /** Where a model's files come from. */
 export interface ModelFiles {
-  /** The manifest's, or the one GGUF's, name as the user knows it. */
+  /** The manifest, or the first GGUF file, as the user knows it. */
   readonly name: string;
-  /** The manifest; `undefined` where the model is one GGUF without any. */
+  /** The manifest; `undefined` where the model is a GGUF file, or a set of them, without any. */
   manifest(signal: AbortSignal): Promise<Uint8Array | undefined>;
-  /** The bytes of the file that the manifest calls `path`. */
+  /** The bytes of the file that stands at `path` beside the first one. */
   open(path: string, signal: AbortSignal): Promise<ReadableStream<Uint8Array>>;
 }
 
 /** Finds the files of `source`; nothing is read yet. */
 export function modelFiles(source: ModelSource): ModelFiles {
-  return source.kind === "url" ? remoteFiles(new URL(source.url), source.allowCrossOrigin) : localFiles(source.files);
+  return source.kind === "url" ? remoteFiles(new URL(source.url)) : localFiles(source.files);
 }
 
-function remoteFiles(url: URL, allowCrossOrigin: boolean): ModelFiles {
-  const single = isGguf(url.pathname);
+function remoteFiles(url: URL): ModelFiles {
+  const gguf = isGguf(url.pathname);
+  const name = decodeURIComponent(url.pathname.split("/").at(-1)!);
+  // A manifest's paths were checked to stay in its folder.
+  const address = (path: string) => (path === name ? url : new URL(path.split("/").map(encodeURIComponent).join("/"), url));
+  const stream = async (address: URL, signal: AbortSignal) => (await fetched(address, signal)).body ?? new Blob([]).stream();
   return {
-    name: url.href,
-    manifest: async (signal) => (single ? undefined : readAll(await fetched(url, signal), url.href)),
-    open: async (path, signal) => {
-      const target = single ? url : resolved(path, url);
-      if (target.origin !== url.origin && !allowCrossOrigin) {
-        throw new UniviError(
-          "bad-file",
-          `${url.href}: it names a file of another site, ${target.href}; allow that with allowCrossOrigin if you trust both`,
-        );
-      }
-      return fetched(target, signal);
-    },
+    name,
+    manifest: async (signal) => (gguf ? undefined : readAll(await stream(url, signal), url.href)),
+    open: (path, signal) => stream(address(path), signal),
   };
 }
 
-function resolved(path: string, base: URL): URL {
-  try {
-    return new URL(path, base);
-  } catch (cause) {
-    throw new UniviError("bad-file", `${base.href}: it names ${JSON.stringify(path)}, which is no address`, { cause });
-  }
-}
-
-async function fetched(url: URL, signal: AbortSignal): Promise<ReadableStream<Uint8Array>> {
+/** What the server answers, where that is the file. */
+export async function fetched(url: URL, signal: AbortSignal): Promise<Response> {
   let response: Response;
   try {
     response = await fetch(url, { signal });
@@ -54,33 +42,34 @@ async function fetched(url: URL, signal: AbortSignal): Promise<ReadableStream<Ui
     signal.throwIfAborted();
     throw new UniviError("io", `${url.href}: can't be reached: ${(cause as Error).message}`, { cause });
   }
-  if (!response.ok || !response.body) {
+  if (!response.ok) {
     throw new UniviError("io", `${url.href}: the server answered ${response.status} ${response.statusText}; is the address right?`);
   }
   if (response.headers.get("content-type")?.startsWith("text/html")) {
     throw new UniviError("bad-file", `${url.href}: the server sent a web page instead of the file; is the address right?`);
   }
-  return response.body;
+  return response;
 }
 
 function localFiles(files: readonly File[]): ModelFiles {
-  const paths = files.map((file) => file.webkitRelativePath || file.name);
-  const manifests = paths.filter((path) => /(^|\/)manifest\.json$/.test(path)).sort((a, b) => a.length - b.length);
-  const [manifest] = manifests;
-  const [first] = paths;
-  if (manifest === undefined && !(files.length === 1 && isGguf(first!))) {
-    const found = first === undefined ? "no file was chosen" : `there is no manifest.json among the ${files.length} files`;
-    throw new UniviError("bad-request", `${found}; choose a model's whole folder, or a single GGUF file`);
+  const paths = files.map((file) => file.webkitRelativePath || file.name).sort((a, b) => a.length - b.length || (a < b ? -1 : 1));
+  const byPath = new Map(files.map((file) => [file.webkitRelativePath || file.name, file]));
+  const manifest = paths.find((path) => /(^|\/)manifest\.json$/.test(path));
+  const first = manifest ?? paths.find(isGguf);
+  if (first === undefined) {
+    const found = files.length === 0 ? "no file was chosen" : `there is no manifest.json among the ${files.length} files`;
+    throw new UniviError("bad-request", `${found}; choose a model's whole folder, or GGUF files`);
   }
-  const folder = manifest?.slice(0, -"manifest.json".length) ?? "";
+  const name = first.split("/").at(-1)!;
+  const folder = first.slice(0, first.length - name.length);
   const find = (path: string): File => {
-    const file = files[paths.indexOf(folder + path)];
-    if (!file) throw new UniviError("io", `${path}: the manifest names it, but it is not among the chosen files`);
+    const file = byPath.get(folder + path);
+    if (!file) throw new UniviError("io", `${path}: ${name} asks for it, but it is not among the chosen files`);
     return file;
   };
   return {
-    name: manifest ?? first!,
-    manifest: async () => (manifest === undefined ? undefined : readAll(find("manifest.json").stream(), manifest)),
+    name,
+    manifest: async () => (manifest === undefined ? undefined : readAll(find(name).stream(), name)),
     open: async (path) => find(path).stream(),
   };
 }

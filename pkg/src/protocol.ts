@@ -4,11 +4,11 @@
  * The page calls a {@link Calls | method}, the worker answers with any number of events and then one result or one error;
  * a call can be cancelled at any time. Neither side knows whether a worker or only a `MessageChannel` lies between them.
  */
-import { UniviError, type UniviErrorCode } from "./error.js";
+import { codeOf, UniviError, type UniviErrorCode } from "./error.js";
 
 /** Where a model comes from. */
 export type ModelSource =
-  | { readonly kind: "url"; readonly url: string; readonly allowCrossOrigin: boolean }
+  | { readonly kind: "url"; readonly url: string }
   | { readonly kind: "files"; readonly files: readonly File[] };
 
 /** What computes: `"auto"` is WebGPU where there is a usable one, else the CPU. */
@@ -134,19 +134,19 @@ export interface SamplingOptions {
 
 /** What an answer cost. */
 export interface Usage {
-  /** Tokens of this turn's prompt, visual tokens included. */
+  /** Tokens of the conversation up to the answer. */
   readonly promptTokens: number;
+  /** Those of them that did not have to be read again. */
+  readonly reusedTokens: number;
   /** Those of them that stand for images and clips. */
   readonly visualTokens: number;
   /** Tokens of the answer. */
   readonly completionTokens: number;
-  /** Tokens of the conversation so far. */
-  readonly contextTokens: number;
   /** Milliseconds from the question, visuals already encoded, to the first piece. */
   readonly timeToFirstTokenMs: number;
-  /** Tokens of the answer per second, after the first. */
+  /** Tokens of the answer per second, after the first; 0 where there is only one. */
   readonly tokensPerSecond: number;
-  /** Why the answer ended. */
+  /** Why the answer ended: the model had said all, or the most tokens were reached. */
   readonly finishReason: "stop" | "length";
 }
 
@@ -308,6 +308,7 @@ export function serve(port: Port, handlers: Handlers): void {
 
 /** What crosses the channel of an error: classes don't. The page ignores what it has aborted itself. */
 function failure(error: unknown): Failure {
-  if (error instanceof UniviError) return { code: error.code, message: error.message };
+  const code = codeOf(error);
+  if (code) return { code, message: (error as Error).message };
   return { code: "internal", message: error instanceof Error ? `${error.name}: ${error.message}` : String(error) };
 }

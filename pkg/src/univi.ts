@@ -15,8 +15,6 @@ export interface UniviOptions {
   readonly device?: Device;
   /** Tokens that a conversation may hold; the checkpoint's own length by default. Less needs less memory. */
   readonly contextLength?: number;
-  /** Lets a manifest name files of another origin. Without it such a manifest is refused. */
-  readonly allowCrossOrigin?: boolean;
   /** Hears how far loading has come, a few times per second. */
   readonly onProgress?: (progress: LoadProgress) => void;
   /** Stops loading: nothing of it remains. */
@@ -68,7 +66,7 @@ export class Univi {
       client.break(new UniviError("internal", `the worker failed: ${event.message || "it could not be started"}`));
     };
     try {
-      const params = { source: modelSource(options), device, ...(contextLength === undefined ? {} : { contextLength }) };
+      const params = { source: modelSource(options.model), device, ...(contextLength === undefined ? {} : { contextLength }) };
       const info = await client.call("load", params, { signal, onEvent: onProgress });
       return new Univi(info, client, worker);
     } catch (error) {
@@ -228,9 +226,7 @@ function free(client: Client, handles: readonly Handle[]): void {
   if (handles.length > 0) client.call("free", { handles }).catch(() => {}); // A broken client has freed everything.
 }
 
-function modelSource({ model, allowCrossOrigin = false }: UniviOptions): ModelSource {
-  if (typeof model === "string" || model instanceof URL) {
-    return { kind: "url", url: new URL(model, document.baseURI).href, allowCrossOrigin };
-  }
+function modelSource(model: UniviOptions["model"]): ModelSource {
+  if (typeof model === "string" || model instanceof URL) return { kind: "url", url: new URL(model, document.baseURI).href };
   return { kind: "files", files: [...model] };
 }

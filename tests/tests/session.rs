@@ -62,7 +62,7 @@ fn generate<B: Backend>(
     options: &Generate,
 ) -> univi::Result<Answer> {
     let mut pieces = String::new();
-    let mut on_piece = |piece: &str| {
+    let mut on_piece = async |piece: &str| {
         pieces.push_str(piece);
         ControlFlow::Continue(())
     };
@@ -73,7 +73,7 @@ fn generate<B: Backend>(
 
 fn answer<B: Backend>(session: &mut Session<B>, text: &str, options: &Generate) -> Answer {
     let mut pieces = String::new();
-    let mut on_piece = |piece: &str| {
+    let mut on_piece = async |piece: &str| {
         pieces.push_str(piece);
         ControlFlow::Continue(())
     };
@@ -127,15 +127,14 @@ fn survives_what_goes_wrong<B: Backend>(backend: B) {
     );
 
     // Broken off between two chunks of the prompt, and after the first words.
-    let broken =
-        block_on(session.generate(
-            &places(&prompt),
-            &greedy(8),
-            &mut |_| ControlFlow::Break(()),
-        ))
-        .unwrap();
+    let broken = block_on(
+        session.generate(&places(&prompt), &greedy(8), &mut async |_: &str| {
+            ControlFlow::Break(())
+        }),
+    )
+    .unwrap();
     assert_eq!((broken.finish, broken.ids.len()), (Finish::Aborted, 0));
-    let mut after_text = |piece: &str| match piece {
+    let mut after_text = async |piece: &str| match piece {
         "" => ControlFlow::Continue(()),
         _ => ControlFlow::Break(()),
     };
@@ -197,17 +196,17 @@ fn turns_follow_each_other<B: Backend>(backend: B) {
 
     // A turn that is broken off before a word, or that finds no room, was never there.
     let parts = |text: &str| vec![Part::Text(text.into())];
-    let broken = block_on(
-        spoken.answer(parts(&"more ".repeat(100)), &greedy(6), &mut |_| {
-            ControlFlow::Break(())
-        }),
-    );
+    let broken = block_on(spoken.answer(
+        parts(&"more ".repeat(100)),
+        &greedy(6),
+        &mut async |_: &str| ControlFlow::Break(()),
+    ));
     assert_eq!(broken.unwrap().finish, Finish::Aborted);
-    let overflow = block_on(
-        spoken.answer(parts(&"more ".repeat(900)), &greedy(6), &mut |_| {
-            ControlFlow::Break(())
-        }),
-    );
+    let overflow = block_on(spoken.answer(
+        parts(&"more ".repeat(900)),
+        &greedy(6),
+        &mut async |_: &str| ControlFlow::Break(()),
+    ));
     assert_eq!(overflow.unwrap_err().code(), "context-overflow");
     let third = answer(&mut spoken, "Why?", &greedy(6));
 
@@ -290,7 +289,10 @@ fn visuals_stand_where_their_turn_put_them<B: Backend>(backend: B) {
         ]
     };
     let say = |session: &mut Session<B>, parts| {
-        block_on(session.answer(parts, &greedy(6), &mut |_| ControlFlow::Continue(()))).unwrap()
+        block_on(session.answer(parts, &greedy(6), &mut async |_: &str| {
+            ControlFlow::Continue(())
+        }))
+        .unwrap()
     };
     let mut kept = session(&model);
     let answers = turns().map(|parts| say(&mut kept, parts));

@@ -1,7 +1,9 @@
-/** A page in Chromium, with WebGPU on SwiftShader: the CPU as a GPU, on any machine. */
+/** Pages in Chromium, with WebGPU on SwiftShader: the CPU as a GPU, on any machine. */
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 import { serve } from "../../www/serve.mjs";
+import { FIXTURES, MODELS } from "./fixtures.mjs";
 
 const FLAGS = [
   "--no-sandbox",
@@ -20,24 +22,29 @@ const folder = (path) => fileURLToPath(new URL(`../../${path}`, import.meta.url)
 /** What the pages of tests can fetch. */
 const FOLDERS = {
   "/": folder("tests/web/"),
-  "/fixtures/": process.env.UNIVI_FIXTURES ?? folder("tests/fixtures/"),
-  "/models/": folder("models/"),
+  "/fixtures/": join(FIXTURES, "/"),
+  "/models/": join(MODELS, "/"),
   "/pkg/": folder("pkg/"),
-  "/www/": folder("www/dist/"),
 };
 
 /**
- * Opens an empty page -> it, the server's address, and what closes everything. An error that the page throws and nobody catches fails
- * the test that closes it.
+ * Opens a page -> it, the server's address, and what closes everything. An error that the page throws and nobody catches fails the test
+ * that closes it.
+ *
+ * @param {object} [options]
+ * @param {Record<string, string>} [options.folders] What the server serves; by default what tests of the package need.
+ * @param {string} [options.path] The page's; by default an empty one.
+ * @param {string[]} [options.flags] Further ones for Chromium.
+ * @param {import("playwright-core").BrowserContextOptions} [options.context]
  */
-export async function openPage() {
-  const server = await serve(FOLDERS, 0);
-  const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: FLAGS });
-  const page = await browser.newPage();
+export async function openPage({ folders = FOLDERS, path = "empty.html", flags = [], context = {} } = {}) {
+  const server = await serve(folders, 0);
+  const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: [...FLAGS, ...flags] });
+  const page = await browser.newPage(context);
   /** @type {Error[]} */
   const uncaught = [];
   page.on("pageerror", (error) => uncaught.push(error));
-  await page.goto(`${server.url}empty.html`);
+  await page.goto(`${server.url}${path}`);
   return {
     page,
     url: server.url,

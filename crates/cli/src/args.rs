@@ -277,7 +277,7 @@ pub struct VerifyArgs {
     /// What computes.
     #[arg(long, value_enum, default_value_t = DeviceChoice::Auto)]
     pub device: DeviceChoice,
-    /// Run only cases whose `area/name` contains this.
+    /// Run only cases whose names contain this: `merge/`, `models/gqa256-Q4_0`, or `logits`.
     #[arg(long, value_name = "TEXT")]
     pub filter: Option<String>,
     /// Print one JSON object with all cases instead of lines.

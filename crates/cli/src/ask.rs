@@ -32,7 +32,7 @@ pub async fn run<B: Backend>(backend: &B, device: &str, args: &AskArgs) -> Resul
     let generate = args.sampling.generate();
 
     let mut first_text = None;
-    let mut on_piece = |piece: &str| {
+    let mut on_piece = async |piece: &str| {
         if !piece.is_empty() {
             first_text.get_or_insert_with(Instant::now);
         }

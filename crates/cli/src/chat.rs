@@ -178,7 +178,7 @@ impl<B: Backend> Chat<'_, B> {
         let parts = visuals.chain([Part::Text(text.to_owned())]).collect();
         let listener = Listener::new();
         let mut unread = None;
-        let mut on_piece = |piece: &str| {
+        let mut on_piece = async |piece: &str| {
             if let Err(error) = out::write(piece) {
                 unread = Some(error);
             }

@@ -265,7 +265,11 @@ pub fn events(
     let head_px = GAP_PX + line_px + STRIP_PX + GAP_PX;
     let mut canvas = Canvas::new(width, head_px + events.iter().map(event_px).sum::<u32>());
 
-    let title = format!("{name}: {} frames, {} events", frames.len(), events.len());
+    let shown = [
+        counted(frames.len(), "frame"),
+        counted(events.len(), "event"),
+    ];
+    let title = format!("{name}: {}", shown.join(", "));
     canvas.text([GAP_PX, GAP_PX], BLACK, &fit(&title, width - 2 * GAP_PX));
     let inner = width - 2 * GAP_PX;
     for (number, event) in events.iter().enumerate() {

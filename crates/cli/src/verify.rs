@@ -23,7 +23,7 @@ use crate::{
 /// # Errors
 /// Where there are no fixtures at all; failed cases are told by the exit code.
 pub async fn run<B: Backend>(backend: &B, device: &str, args: &VerifyArgs) -> Result<ExitCode> {
-    let folder = Folder::new(&args.fixtures, args.models.clone())?;
+    let folder = Folder::new(args)?;
     let mut total = Report::default();
     let mut progress = Progress::new("verifying", Unit::Items, verify::KINDS.len() as u64);
     for kind in verify::KINDS {
@@ -90,12 +90,16 @@ pub async fn run<B: Backend>(backend: &B, device: &str, args: &VerifyArgs) -> Re
     })
 }
 
-/// Whether a case of this kind can match: where the filter names kinds, only those are run.
-fn may_match(kind: &str, filter: Option<&str>) -> bool {
+/// Whether cases whose names begin with `begin` can match: what is before the filter's `/` names
+/// kinds, what is behind it how a case's name goes on. A filter without one runs the kinds that it
+/// names, or all.
+fn may_match(begin: &str, filter: Option<&str>) -> bool {
     let Some(filter) = filter else { return true };
-    let start = filter.split('/').next().unwrap_or_default();
-    let names = |kind: &str| kind.contains(start) || start.contains(kind);
-    names(kind) || !verify::KINDS.iter().any(|kind| names(kind))
+    let (kind, rest) = begin.split_once('/').unwrap_or((begin, ""));
+    let (wanted, wanted_rest) = filter.split_once('/').unwrap_or((filter, ""));
+    let goes_on = rest.starts_with(wanted_rest) || wanted_rest.starts_with(rest);
+    let names_none = !verify::KINDS.iter().any(|kind| kind.contains(wanted));
+    (kind.contains(wanted) || names_none) && goes_on
 }
 
 /// `ok    preprocess/rgba crop  error 0 (<= 1)`
@@ -124,24 +128,19 @@ fn short(x: f64) -> String {
 }
 
 /// Fixtures below a folder of this machine.
-struct Folder {
-    root: PathBuf,
+struct Folder<'a> {
+    args: &'a VerifyArgs,
     files: BTreeMap<String, PathBuf>,
-    models: Option<PathBuf>,
 }
 
-impl Folder {
-    fn new(root: &Path, models: Option<PathBuf>) -> Result<Folder> {
+impl Folder<'_> {
+    fn new(args: &VerifyArgs) -> Result<Folder<'_>> {
         let mut files = BTreeMap::new();
-        collect(root, "", 0, &mut files)?;
-        if let Some(models) = &models {
+        collect(&args.fixtures, "", 0, &mut files)?;
+        if let Some(models) = &args.models {
             files::list(models)?;
         }
-        Ok(Folder {
-            root: root.to_owned(),
-            files,
-            models,
-        })
+        Ok(Folder { args, files })
     }
 }
 
@@ -168,14 +167,14 @@ fn collect(
     Ok(())
 }
 
-impl Fixtures for Folder {
+impl Fixtures for Folder<'_> {
     fn read(&self, path: &str) -> Result<Vec<u8>> {
         match self.files.get(path) {
             Some(file) => files::read(file),
             None => Err(Error::Io {
                 reason: "no such file".into(),
             }
-            .in_file(files::name(&self.root.join(path)))),
+            .in_file(files::name(&self.args.fixtures.join(path)))),
         }
     }
 
@@ -183,8 +182,12 @@ impl Fixtures for Folder {
         self.files.keys().cloned().collect()
     }
 
+    fn wants(&self, begin: &str) -> bool {
+        may_match(begin, self.args.filter.as_deref())
+    }
+
     fn model(&self, bytes: u64, sha256: &str) -> Result<Option<Vec<u8>>> {
-        let Some(models) = &self.models else {
+        let Some(models) = &self.args.models else {
             return Ok(None);
         };
         let mut found = BTreeMap::new();
@@ -204,5 +207,22 @@ impl Fixtures for Folder {
             "no model of {bytes} bytes with SHA-256 {sha256}; `cargo xtask models` brings it there"
         );
         Err(Error::Io { reason }.in_file(files::name(models)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::may_match;
+
+    #[test]
+    fn filters_leave_out_what_cannot_match() {
+        let matches = |begin, filter| may_match(begin, Some(filter));
+        assert!(may_match("raw", None));
+        assert!(matches("models", "models/gqa") && matches("models/gqa256-Q8_0", "models/gqa"));
+        assert!(matches("models/gqa256-Q8_0", "models/gqa256-Q8_0 p1"));
+        assert!(!matches("models/mha512-Q8_0", "models/gqa") && !matches("raw", "models/gqa"));
+        assert!(matches("smollm2", "smol") && !matches("raw", "smol"));
+        // A filter that names no kind may match anywhere.
+        assert!(matches("raw", "p1 logits") && matches("models/gqa256-Q8_0", "p1 logits"));
     }
 }

@@ -132,7 +132,8 @@ impl<B: Backend> Session<B> {
     }
 
     /// Says `parts` and gives what the model answers. `on_piece` gets the text as it becomes certain, and
-    /// empty pieces while a long prompt is read; where it breaks off, the answer ends there.
+    /// empty pieces while a long prompt is read; where it breaks off, the answer ends there. It is awaited,
+    /// so that on a device that never makes anybody wait others get their turn, too.
     ///
     /// A turn that fails, or is broken off before anything was said, leaves no trace in the conversation.
     ///
@@ -142,7 +143,7 @@ impl<B: Backend> Session<B> {
         &mut self,
         parts: Vec<Part<B>>,
         generate: &Generate,
-        on_piece: &mut dyn FnMut(&str) -> ControlFlow<()>,
+        on_piece: &mut impl AsyncFnMut(&str) -> ControlFlow<()>,
     ) -> Result<Answer> {
         self.turns.push(Turn {
             parts,
@@ -162,7 +163,7 @@ impl<B: Backend> Session<B> {
     async fn next_answer(
         &mut self,
         generate: &Generate,
-        on_piece: &mut dyn FnMut(&str) -> ControlFlow<()>,
+        on_piece: &mut impl AsyncFnMut(&str) -> ControlFlow<()>,
     ) -> Result<Answer> {
         let template = self
             .options
@@ -203,7 +204,7 @@ impl<B: Backend> Session<B> {
         &mut self,
         prompt: &[Place<B>],
         generate: &Generate,
-        on_piece: &mut dyn FnMut(&str) -> ControlFlow<()>,
+        on_piece: &mut impl AsyncFnMut(&str) -> ControlFlow<()>,
     ) -> Result<Answer> {
         let mut sampler = Sampler::new(generate.sampling)?;
         let mut answer = Answer {
@@ -241,7 +242,7 @@ impl<B: Backend> Session<B> {
                 break;
             }
             let piece = text.push(decoder.push(tokenizer, id));
-            if !piece.is_empty() && on_piece(piece).is_break() {
+            if !piece.is_empty() && on_piece(piece).await.is_break() {
                 answer.finish = Finish::Aborted;
                 break;
             }
@@ -262,7 +263,7 @@ impl<B: Backend> Session<B> {
             ] {
                 if !rest.is_empty() {
                     // There is nothing left to break off.
-                    let _ = on_piece(&rest);
+                    let _ = on_piece(&rest).await;
                 }
             }
         }
@@ -277,7 +278,7 @@ impl<B: Backend> Session<B> {
         &mut self,
         prompt: &[Place<B>],
         usage: &mut Usage,
-        on_piece: &mut dyn FnMut(&str) -> ControlFlow<()>,
+        on_piece: &mut impl AsyncFnMut(&str) -> ControlFlow<()>,
     ) -> Result<Option<B::Tensor>> {
         let model = self.model.clone();
         let (b, llama) = (model.backend(), model.llama());
@@ -306,7 +307,7 @@ impl<B: Backend> Session<B> {
             if last.is_some() {
                 // One chunk at a time: a slow device would take a long prompt for a hang.
                 b.finish().await?;
-                if on_piece("").is_break() {
+                if on_piece("").await.is_break() {
                     return Ok(None);
                 }
             }

@@ -1,22 +1,23 @@
-//! The wasm-bindgen surface of univi.
+//! The wasm-bindgen surface of univi: what the npm package calls, and no model logic.
+//!
+//! ```text
+//! Loader -> Engine -> Visual, Session -> answers
+//! ```
+//!
+//! What crosses the border are numbers, strings, byte arrays and plain objects. What is thrown is an
+//! `Error` with the `code` of [`univi::Error`].
+
+mod engine;
+mod load;
+mod object;
+mod on;
+mod verify;
+mod visual;
 
 use wasm_bindgen::prelude::*;
 
-/// The version of the crates, as in `Cargo.toml`.
-#[wasm_bindgen]
-pub fn version() -> String {
-    env!("CARGO_PKG_VERSION").to_owned()
-}
-
-/// The name of the GPU that WebGPU offers -> an empty string where the browser keeps it to itself.
-///
-/// # Errors
-/// A sentence, where there is no adapter.
-#[wasm_bindgen(js_name = adapterName)]
-pub async fn adapter_name() -> Result<String, JsError> {
-    let instance = wgpu::Instance::default();
-    let adapter = instance
-        .request_adapter(&wgpu::RequestAdapterOptions::default())
-        .await?;
-    Ok(adapter.get_info().name)
+/// Makes a panic say on the console what and where it was.
+#[wasm_bindgen(start)]
+pub fn start() {
+    console_error_panic_hook::set_once();
 }

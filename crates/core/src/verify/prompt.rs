@@ -10,8 +10,8 @@ use super::{
 use crate::{
     Result,
     prompt::{
-        Answer, Conversation, IM_END, IM_START, IMAGE_MARKER, Part, Piece, Prompt, Slot, Template,
-        Turn, Visual,
+        Answer, Conversation, IM_END, IM_START, IMAGE_MARKER, Part, Prompt, Slot, Template, Turn,
+        Visual,
     },
     tokenizer::{Decoder, Tokenizer},
 };
@@ -277,18 +277,25 @@ fn conversation(template: &str, turns: &[(String, Option<String>)]) -> Result<Co
     let wraps_visuals = turns.iter().any(|(text, _)| text.contains(IM_START));
     let turns = turns.iter().map(|(text, answer)| {
         let text = text.replace(IM_START, "").replace(IM_END, "");
-        let prompt = Prompt::parse(&text);
         let mut parts: Vec<Part> = Vec::new();
-        for piece in &prompt.pieces {
-            let part = match piece {
-                Piece::Visual(i) => Part::Visual(prompt.visuals[*i]),
-                Piece::Text(text) => {
-                    let follows_visual = matches!(parts.last(), Some(Part::Visual(_)));
-                    let own = text.strip_prefix('\n').filter(|_| follows_visual);
-                    Part::Text(own.unwrap_or(text).to_string())
+        let mut frames = 0;
+        for (i, text) in text.split(IMAGE_MARKER).enumerate() {
+            frames += usize::from(i > 0);
+            if text.is_empty() {
+                continue;
+            }
+            // Here the number of markers counts, not what the reference takes them for.
+            let own = match std::mem::take(&mut frames) {
+                0 => text,
+                frames => {
+                    parts.push(Part::Visual(match frames {
+                        1 => Visual::Image,
+                        frames => Visual::Video { frames },
+                    }));
+                    text.strip_prefix('\n').unwrap_or(text)
                 }
             };
-            parts.push(part);
+            parts.push(Part::Text(own.to_string()));
         }
         Turn {
             parts,

@@ -2,69 +2,16 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use serde_json::Value;
 
-fn fixtures() -> PathBuf {
-    match std::env::var_os("UNIVI_FIXTURES") {
-        Some(root) => root.into(),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures"),
-    }
-}
-
-fn e2e() -> PathBuf {
-    fixtures().join("golden/e2e")
-}
-
-/// An empty folder of this test's own.
-fn scratch(name: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    let _ = fs::remove_dir_all(&path);
-    fs::create_dir_all(&path).unwrap();
-    path
-}
-
-/// What a run of `univi` printed, where it went well.
-#[track_caller]
-fn univi(args: &[&str]) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_univi"))
-        .args(args)
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{args:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// The one line of complaint of a run that fails.
-#[track_caller]
-fn refused(args: &[&str], says: &str) {
-    let output = Command::new(env!("CARGO_BIN_EXE_univi"))
-        .args(args)
-        .output()
-        .unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{args:?}: {stderr}");
-    assert!(
-        stderr.lines().count() == 1 && stderr.contains(says),
-        "{stderr:?} does not say {says:?}"
-    );
-    assert!(!stderr.contains("panicked"), "{stderr}");
-}
-
-fn path(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
+use crate::{e2e, path, refused, scratch, univi};
 
 fn manifest(folder: &Path) -> Value {
     serde_json::from_str(&fs::read_to_string(folder.join("manifest.json")).unwrap()).unwrap()
 }
 
-fn files_of(folder: &Path) -> Vec<String> {
+pub fn files_of(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).unwrap();
     let mut names: Vec<String> = entries
         .map(|e| e.unwrap().file_name().into_string().unwrap())

@@ -1,0 +1,325 @@
+//! A loaded model: it looks, and it talks.
+
+use std::{ops::ControlFlow, rc::Rc};
+
+use js_sys::{Array, Function, Promise};
+use univi::{
+    Error,
+    image::Rgb8,
+    model::{ChatUniVi, Visual as CoreVisual},
+    prompt::Template,
+    sampler::Sampling,
+    session::{
+        Finish, Generate, Part, Session as CoreSession, SessionOptions as CoreSessionOptions,
+    },
+};
+use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::JsFuture;
+
+use crate::{
+    object::{object, thrown, whole},
+    on::{On, map, on_either, with},
+    visual::{Clip, Frame, Visual},
+};
+
+type Model = On<Rc<ChatUniVi<univi::Cpu>>, Rc<ChatUniVi<univi::gpu::Gpu>>>;
+
+/// A model that can be asked.
+#[wasm_bindgen]
+pub struct Engine {
+    name: String,
+    model: Model,
+}
+
+impl Engine {
+    /// A model that is called `name`.
+    pub fn new(name: String, model: Model) -> Engine {
+        Engine { name, model }
+    }
+
+    /// Width and height of what the model looks at.
+    pub fn image_px(&self) -> univi::Result<usize> {
+        Ok(with!(&self.model, model => model.vision()?.config().clip.image_px))
+    }
+
+    async fn look(&self, picture: &Rgb8) -> univi::Result<Visual> {
+        let visual = map!(&self.model, model => model.vision()?.image(picture).await?);
+        Ok(Visual::new(visual, vec![Frame::new(picture, 0.)]))
+    }
+
+    async fn watch(&self, clip: Clip) -> univi::Result<Visual> {
+        let (frames, crops) = clip.into_parts();
+        let visual =
+            map!(&self.model, model => model.vision()?.video(crops.into_iter().map(Ok)).await?);
+        Ok(Visual::new(visual, frames))
+    }
+}
+
+#[wasm_bindgen]
+impl Engine {
+    /// What the model is, as a plain object.
+    #[wasm_bindgen(
+        unchecked_return_type = "{ name: string; vision: boolean; contextLength: number }"
+    )]
+    pub fn info(&self) -> JsValue {
+        let (vision, context) =
+            with!(&self.model, model => (model.sees(), model.llama().context()));
+        object([
+            ("name", (&self.name).into()),
+            ("vision", vision.into()),
+            ("contextLength", context.into()),
+        ])
+    }
+
+    /// Looks at an encoded picture; `name` is what errors call it.
+    ///
+    /// # Errors
+    /// `bad-image`; `bad-request` where the model does not see; what the device reports.
+    pub async fn image(&self, bytes: Vec<u8>, name: String) -> Result<Visual, JsValue> {
+        let picture = Rgb8::decode(&bytes).map_err(|error| thrown(error.in_file(name)))?;
+        self.look(&picture).await.map_err(thrown)
+    }
+
+    /// Looks at `rgba: [height, width, 4]`.
+    ///
+    /// # Errors
+    /// As [`Engine::image`].
+    pub async fn pixels(
+        &self,
+        width: usize,
+        height: usize,
+        rgba: Vec<u8>,
+    ) -> Result<Visual, JsValue> {
+        let picture = Rgb8::from_rgba(width, height, &rgba).map_err(thrown)?;
+        self.look(&picture).await.map_err(thrown)
+    }
+
+    /// Looks at a clip.
+    ///
+    /// # Errors
+    /// `bad-video` without frames, else as [`Engine::image`].
+    pub async fn clip(&self, clip: Clip) -> Result<Visual, JsValue> {
+        self.watch(clip).await.map_err(thrown)
+    }
+
+    /// Begins a conversation.
+    ///
+    /// # Errors
+    /// `bad-request` for a template that does not exist, `out-of-memory`.
+    pub fn session(&self, options: &SessionOptions) -> Result<Session, JsValue> {
+        let options = options.options().map_err(thrown)?;
+        let session =
+            map!(&self.model, model => CoreSession::new(model.clone(), options).map_err(thrown)?);
+        Ok(Session(session))
+    }
+
+    /// Gives the device back at once, rather than when JavaScript collects its garbage.
+    pub fn dispose(self) {
+        if let On::Gpu(model) = &self.model {
+            model.backend().destroy();
+        }
+    }
+}
+
+#[wasm_bindgen]
+extern "C" {
+    /// How a conversation is put to the model.
+    #[wasm_bindgen(typescript_type = "{ system?: string; template?: string }")]
+    pub type SessionOptions;
+
+    #[wasm_bindgen(method, getter)]
+    fn system(this: &SessionOptions) -> Option<String>;
+    #[wasm_bindgen(method, getter)]
+    fn template(this: &SessionOptions) -> Option<String>;
+
+    /// How an answer is chosen.
+    #[wasm_bindgen(
+        typescript_type = "{ maxTokens?: number; temperature?: number; topK?: number; topP?: number; minP?: number; repetitionPenalty?: number; seed?: number; stop?: readonly string[] }"
+    )]
+    pub type SamplingOptions;
+
+    #[wasm_bindgen(method, getter, js_name = maxTokens)]
+    fn max_tokens(this: &SamplingOptions) -> Option<f64>;
+    #[wasm_bindgen(method, getter)]
+    fn temperature(this: &SamplingOptions) -> Option<f32>;
+    #[wasm_bindgen(method, getter, js_name = topK)]
+    fn top_k(this: &SamplingOptions) -> Option<f64>;
+    #[wasm_bindgen(method, getter, js_name = topP)]
+    fn top_p(this: &SamplingOptions) -> Option<f32>;
+    #[wasm_bindgen(method, getter, js_name = minP)]
+    fn min_p(this: &SamplingOptions) -> Option<f32>;
+    #[wasm_bindgen(method, getter, js_name = repetitionPenalty)]
+    fn repetition_penalty(this: &SamplingOptions) -> Option<f32>;
+    #[wasm_bindgen(method, getter)]
+    fn seed(this: &SamplingOptions) -> Option<f64>;
+    #[wasm_bindgen(method, getter)]
+    fn stop(this: &SamplingOptions) -> Option<Array>;
+}
+
+impl SessionOptions {
+    fn options(&self) -> univi::Result<CoreSessionOptions> {
+        let template = self
+            .template()
+            .map(|name| Template::from_name(&name))
+            .transpose()?;
+        Ok(CoreSessionOptions {
+            system: self.system(),
+            template,
+        })
+    }
+}
+
+impl SamplingOptions {
+    fn generate(&self) -> univi::Result<Generate> {
+        let default = Generate::default();
+        let not_text = || Error::BadRequest {
+            reason: "what stops an answer must be strings".into(),
+        };
+        let stop = self.stop().unwrap_or_default().to_vec();
+        let stop = stop
+            .iter()
+            .map(|text| text.as_string().ok_or_else(not_text));
+        Ok(Generate {
+            max_tokens: whole("maxTokens", self.max_tokens())?
+                .map_or(default.max_tokens, |n| n as usize),
+            sampling: Sampling {
+                temperature: self.temperature().unwrap_or(default.sampling.temperature),
+                top_k: whole("topK", self.top_k())?.map_or(default.sampling.top_k, |n| n as usize),
+                top_p: self.top_p().unwrap_or(default.sampling.top_p),
+                min_p: self.min_p().unwrap_or(default.sampling.min_p),
+                repetition_penalty: self
+                    .repetition_penalty()
+                    .unwrap_or(default.sampling.repetition_penalty),
+                seed: whole("seed", self.seed())?.unwrap_or(default.sampling.seed),
+                ..default.sampling
+            },
+            stop: stop.collect::<univi::Result<_>>()?,
+        })
+    }
+}
+
+/// What a user says: words and visuals in their order.
+#[wasm_bindgen]
+#[derive(Default)]
+pub struct Turn(Vec<TurnPart>);
+
+enum TurnPart {
+    Text(String),
+    Visual(on_either!(CoreVisual)),
+}
+
+#[wasm_bindgen]
+impl Turn {
+    /// Nothing yet.
+    #[wasm_bindgen(constructor)]
+    pub fn new() -> Turn {
+        Turn::default()
+    }
+
+    /// Adds words.
+    pub fn text(&mut self, text: String) {
+        self.0.push(TurnPart::Text(text));
+    }
+
+    /// Adds a picture or a clip, which may be shown again later.
+    pub fn visual(&mut self, visual: &Visual) {
+        self.0.push(TurnPart::Visual(
+            map!(&visual.inner, visual => visual.clone()),
+        ));
+    }
+}
+
+/// A conversation with a model.
+#[wasm_bindgen]
+pub struct Session(on_either!(CoreSession));
+
+#[wasm_bindgen]
+impl Session {
+    /// Says `turn` and streams the answer into `on_piece`, which gets each piece of text as it becomes
+    /// certain, and empty ones while a long prompt is read. It returns, or promises, whether to go on.
+    ///
+    /// # Errors
+    /// `context-overflow`, `bad-request`, what the device reports, or what `on_piece` throws.
+    #[wasm_bindgen(
+        unchecked_return_type = "{ promptTokens: number; reusedTokens: number; visualTokens: number; completionTokens: number; finishReason: \"stop\" | \"length\" }"
+    )]
+    pub async fn answer(
+        &mut self,
+        turn: Turn,
+        options: &SamplingOptions,
+        #[wasm_bindgen(unchecked_param_type = "(piece: string) => boolean | Promise<boolean>")]
+        on_piece: &Function,
+    ) -> Result<JsValue, JsValue> {
+        let generate = options.generate().map_err(thrown)?;
+        let mut failed = None;
+        let mut tell = async |piece: &str| match goes_on(on_piece, piece).await {
+            Ok(true) => ControlFlow::Continue(()),
+            Ok(false) => ControlFlow::Break(()),
+            Err(error) => {
+                failed = Some(error);
+                ControlFlow::Break(())
+            }
+        };
+        let answer = match &mut self.0 {
+            On::Cpu(session) => {
+                let parts = turn
+                    .parts(|visual| match visual {
+                        On::Cpu(visual) => Some(visual),
+                        On::Gpu(_) => None,
+                    })
+                    .map_err(thrown)?;
+                session.answer(parts, &generate, &mut tell).await
+            }
+            On::Gpu(session) => {
+                let parts = turn
+                    .parts(|visual| match visual {
+                        On::Gpu(visual) => Some(visual),
+                        On::Cpu(_) => None,
+                    })
+                    .map_err(thrown)?;
+                session.answer(parts, &generate, &mut tell).await
+            }
+        };
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        let answer = answer.map_err(thrown)?;
+        Ok(object([
+            ("promptTokens", answer.usage.prompt.into()),
+            ("reusedTokens", answer.usage.reused.into()),
+            ("visualTokens", answer.usage.visual.into()),
+            ("completionTokens", answer.usage.completion.into()),
+            (
+                "finishReason",
+                if answer.finish == Finish::Length {
+                    "length"
+                } else {
+                    "stop"
+                }
+                .into(),
+            ),
+        ]))
+    }
+}
+
+impl Turn {
+    fn parts<B: univi::Backend>(
+        self,
+        own: impl Fn(on_either!(CoreVisual)) -> Option<CoreVisual<B>>,
+    ) -> univi::Result<Vec<Part<B>>> {
+        let foreign = || Error::BadRequest {
+            reason: "the visual was encoded by a model on another device".into(),
+        };
+        let part = |part| match part {
+            TurnPart::Text(text) => Ok(Part::Text(text)),
+            TurnPart::Visual(visual) => own(visual).map(Part::Visual).ok_or_else(foreign),
+        };
+        self.0.into_iter().map(part).collect()
+    }
+}
+
+/// Tells JavaScript a piece; whether to go on.
+async fn goes_on(on_piece: &Function, piece: &str) -> Result<bool, JsValue> {
+    let said = on_piece.call1(&JsValue::UNDEFINED, &piece.into())?;
+    Ok(JsFuture::from(Promise::resolve(&said)).await?.is_truthy())
+}

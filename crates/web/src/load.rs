@@ -1,0 +1,162 @@
+//! From files to a model.
+
+use std::rc::Rc;
+
+use univi::{
+    Cpu, Error,
+    gpu::{Gpu, GpuOptions},
+    loader::{LoadOptions, Loader as CoreLoader, ModelFile},
+    manifest::Manifest,
+};
+use wasm_bindgen::prelude::*;
+
+use crate::{
+    engine::Engine,
+    object::{thrown, whole},
+    on::{Device, On, map, on_either, with},
+};
+
+/// Opens what `device` names: `"webgpu"`, `"cpu"`, or with `"auto"` the first of them that there is.
+pub async fn open(device: &str) -> univi::Result<Device> {
+    match device {
+        "cpu" => Ok(On::Cpu(Cpu)),
+        "webgpu" => Ok(On::Gpu(Gpu::new(GpuOptions::default()).await?)),
+        "auto" => match Gpu::new(GpuOptions::default()).await {
+            Ok(gpu) => Ok(On::Gpu(gpu)),
+            Err(Error::NoGpu { .. }) => Ok(On::Cpu(Cpu)),
+            Err(error) => Err(error),
+        },
+        other => Err(Error::BadRequest {
+            reason: format!("there is no device {other:?}; there are auto, webgpu and cpu"),
+        }),
+    }
+}
+
+/// Takes a model's files, chunk by chunk.
+#[wasm_bindgen]
+pub struct Loader {
+    device: Device,
+    name: String,
+    loader: Option<on_either!(CoreLoader)>,
+}
+
+#[wasm_bindgen]
+impl Loader {
+    /// A loader for a device: `"auto"`, `"webgpu"` or `"cpu"`.
+    ///
+    /// # Errors
+    /// `no-gpu`, or `bad-request` for another name.
+    pub async fn create(device: String) -> Result<Loader, JsValue> {
+        let device = open(&device).await.map_err(thrown)?;
+        Ok(Loader {
+            device,
+            name: String::new(),
+            loader: None,
+        })
+    }
+
+    /// What computes: `"webgpu"` or `"cpu"`.
+    #[wasm_bindgen(unchecked_return_type = "\"webgpu\" | \"cpu\"")]
+    pub fn device(&self) -> String {
+        match self.device {
+            On::Cpu(_) => "cpu".into(),
+            On::Gpu(_) => "webgpu".into(),
+        }
+    }
+
+    /// The device as it describes itself.
+    #[wasm_bindgen(getter)]
+    pub fn adapter(&self) -> String {
+        match &self.device {
+            On::Cpu(_) => "WebAssembly, one thread".into(),
+            On::Gpu(gpu) => gpu.describe().name.clone(),
+        }
+    }
+
+    /// The files of a model are those that this manifest names.
+    ///
+    /// # Errors
+    /// `bad-file` where it is no manifest that can be trusted.
+    pub fn manifest(&mut self, name: &str, json: &[u8]) -> Result<(), JsValue> {
+        let manifest = Manifest::parse(json).map_err(|error| thrown(error.in_file(name)))?;
+        self.begin(manifest.name.clone(), manifest.model_files())
+    }
+
+    /// The model is this GGUF file, or the set of files that it begins.
+    ///
+    /// # Errors
+    /// `bad-request`.
+    pub fn gguf(&mut self, name: &str) -> Result<(), JsValue> {
+        self.begin(name.to_string(), ModelFile::set(name))
+    }
+
+    fn begin(&mut self, name: String, files: Vec<ModelFile>) -> Result<(), JsValue> {
+        self.name = name;
+        self.loader =
+            Some(map!(&self.device, b => CoreLoader::new(b.clone(), files).map_err(thrown)?));
+        Ok(())
+    }
+
+    /// The file whose bytes are wanted next, from its start; `undefined` when all have come.
+    #[wasm_bindgen(js_name = nextFile)]
+    pub fn next_file(&self) -> Option<String> {
+        let file = with!(self.loader.as_ref()?, loader => loader.next_file());
+        file.map(|file| file.name.clone())
+    }
+
+    /// Bytes that have come.
+    #[wasm_bindgen(getter, js_name = doneBytes)]
+    pub fn done_bytes(&self) -> f64 {
+        let done =
+            |loader: &on_either!(CoreLoader)| with!(loader, loader => loader.progress().done_bytes);
+        self.loader.as_ref().map_or(0, done) as f64
+    }
+
+    /// Bytes of all files, where that is known.
+    #[wasm_bindgen(getter, js_name = totalBytes)]
+    pub fn total_bytes(&self) -> Option<f64> {
+        with!(self.loader.as_ref()?, loader => loader.progress().total_bytes)
+            .map(|bytes| bytes as f64)
+    }
+
+    /// Takes the next bytes of the next file.
+    ///
+    /// # Errors
+    /// Whatever is wrong with them.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<(), JsValue> {
+        with!(self.loader_mut()?, loader => loader.push(bytes)).map_err(thrown)
+    }
+
+    /// That all bytes of the next file have been pushed.
+    ///
+    /// # Errors
+    /// `bad-file` where it breaks off, `wrong-hash`.
+    #[wasm_bindgen(js_name = endFile)]
+    pub fn end_file(&mut self) -> Result<(), JsValue> {
+        with!(self.loader_mut()?, loader => loader.end_file()).map_err(thrown)
+    }
+
+    /// The model, with room for conversations of `context` tokens.
+    ///
+    /// # Errors
+    /// Whatever keeps the files from being a model.
+    pub async fn finish(self, context: Option<f64>) -> Result<Engine, JsValue> {
+        let loader = self.loader.ok_or_else(no_files)?;
+        let context = whole("contextLength", context)
+            .map_err(thrown)?
+            .map(|n| n as usize);
+        let options = LoadOptions { context };
+        let model = map!(loader, loader => Rc::new(loader.finish(&options).await.map_err(thrown)?));
+        Ok(Engine::new(self.name, model))
+    }
+
+    fn loader_mut(&mut self) -> Result<&mut on_either!(CoreLoader), JsValue> {
+        self.loader.as_mut().ok_or_else(no_files)
+    }
+}
+
+fn no_files() -> JsValue {
+    thrown(Error::BadRequest {
+        reason: "the loader was told neither a manifest nor a GGUF file".into(),
+    })
+}

@@ -1,0 +1,239 @@
+//! Pictures and clips on their way to the model, and what it saw of them.
+
+use js_sys::{Array, Uint32Array};
+use univi::{
+    frames::{FrameOptions, sample_frames},
+    image::{Animation, Rgb8},
+    model::{Event, Visual as CoreVisual, VisualKind},
+};
+use wasm_bindgen::prelude::*;
+
+use crate::{
+    engine::Engine,
+    object::{object, thrown, whole},
+    on::{on_either, with},
+};
+
+#[wasm_bindgen]
+extern "C" {
+    /// Which frames of a clip to look at.
+    #[wasm_bindgen(
+        typescript_type = "{ startSeconds?: number; endSeconds?: number; frameRate?: number; maxFrames?: number }"
+    )]
+    pub type FrameChoice;
+
+    #[wasm_bindgen(method, getter, js_name = startSeconds)]
+    fn start_seconds(this: &FrameChoice) -> Option<f64>;
+    #[wasm_bindgen(method, getter, js_name = endSeconds)]
+    fn end_seconds(this: &FrameChoice) -> Option<f64>;
+    #[wasm_bindgen(method, getter, js_name = frameRate)]
+    fn frame_rate(this: &FrameChoice) -> Option<f64>;
+    #[wasm_bindgen(method, getter, js_name = maxFrames)]
+    fn max_frames(this: &FrameChoice) -> Option<f64>;
+}
+
+impl FrameChoice {
+    fn options(&self) -> univi::Result<FrameOptions> {
+        let default = FrameOptions::default();
+        Ok(FrameOptions {
+            frame_rate: self.frame_rate().unwrap_or(default.frame_rate),
+            max_frames: whole("maxFrames", self.max_frames())?
+                .map_or(default.max_frames, |n| n as usize),
+            start_s: self.start_seconds(),
+            end_s: self.end_seconds(),
+        })
+    }
+}
+
+/// A frame as it was shown.
+pub struct Frame {
+    time_s: f64,
+    width_px: usize,
+    height_px: usize,
+}
+
+impl Frame {
+    /// A picture, or a frame of a clip, that is shown at `time_s`.
+    pub fn new(picture: &Rgb8, time_s: f64) -> Frame {
+        Frame {
+            time_s,
+            width_px: picture.width_px,
+            height_px: picture.height_px,
+        }
+    }
+
+    fn plain(&self) -> JsValue {
+        let side = self.width_px.min(self.height_px) as f64;
+        let (width, height) = (self.width_px as f64, self.height_px as f64);
+        let crop = object([
+            ("x", ((width - side) / 2.).into()),
+            ("y", ((height - side) / 2.).into()),
+            ("side", side.into()),
+        ]);
+        object([
+            ("timeSeconds", self.time_s.into()),
+            ("width", width.into()),
+            ("height", height.into()),
+            ("crop", crop),
+        ])
+    }
+}
+
+/// The frames of a clip, gathered one by one. Only the part of each that the model looks at is kept.
+#[wasm_bindgen]
+#[derive(Default)]
+pub struct Clip {
+    frames: Vec<Frame>,
+    crops: Vec<Rgb8>,
+}
+
+#[wasm_bindgen]
+impl Clip {
+    /// A clip without frames.
+    #[wasm_bindgen(constructor)]
+    pub fn new() -> Clip {
+        Clip::default()
+    }
+
+    /// The times in seconds at which a clip of this length is to be looked at.
+    ///
+    /// # Errors
+    /// `bad-video`, `bad-request`.
+    #[wasm_bindgen(js_name = frameTimes)]
+    pub fn frame_times(duration_s: f64, choice: &FrameChoice) -> Result<Vec<f64>, JsValue> {
+        let options = choice.options().map_err(thrown)?;
+        // A browser does not tell a clip's frames: it is taken for one of `frame_rate` frames per second.
+        let fps = options.frame_rate.trunc();
+        let count = (duration_s * fps - 1e-3).ceil().max(1.) as usize;
+        let indices = sample_frames(count, fps, &options).map_err(thrown)?;
+        Ok(indices
+            .into_iter()
+            .map(|index| index as f64 / fps)
+            .collect())
+    }
+
+    /// Adds a frame: `rgba: [height, width, 4]`.
+    ///
+    /// # Errors
+    /// `bad-image`, `bad-request`.
+    #[wasm_bindgen(js_name = pushFrame)]
+    pub fn push_frame(
+        &mut self,
+        engine: &Engine,
+        width: usize,
+        height: usize,
+        rgba: &[u8],
+        time_s: f64,
+    ) -> Result<(), JsValue> {
+        let picture = Rgb8::from_rgba(width, height, rgba).map_err(thrown)?;
+        self.push(engine, &picture, time_s).map_err(thrown)
+    }
+
+    /// Adds the chosen frames of an animated GIF or WebP.
+    ///
+    /// # Errors
+    /// `bad-video`, `bad-request`.
+    #[wasm_bindgen(js_name = pushAnimation)]
+    pub fn push_animation(
+        &mut self,
+        engine: &Engine,
+        bytes: Vec<u8>,
+        name: &str,
+        choice: &FrameChoice,
+    ) -> Result<(), JsValue> {
+        self.push_frames_of(engine, bytes, choice)
+            .map_err(|error| thrown(error.in_file(name)))
+    }
+
+    fn push_frames_of(
+        &mut self,
+        engine: &Engine,
+        bytes: Vec<u8>,
+        choice: &FrameChoice,
+    ) -> univi::Result<()> {
+        let animation = Animation::new(bytes)?;
+        let indices = sample_frames(animation.frame_count(), animation.fps(), &choice.options()?)?;
+        for (picture, &index) in animation.frames(&indices)?.iter().zip(&indices) {
+            self.push(engine, picture, animation.time_s(index))?;
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, engine: &Engine, picture: &Rgb8, time_s: f64) -> univi::Result<()> {
+        self.frames.push(Frame::new(picture, time_s));
+        self.crops.push(picture.crop(engine.image_px()?)?);
+        Ok(())
+    }
+}
+
+impl Clip {
+    /// The frames as they were shown, and what of them is to be looked at.
+    pub fn into_parts(self) -> (Vec<Frame>, Vec<Rgb8>) {
+        (self.frames, self.crops)
+    }
+}
+
+/// A picture or clip as the language model reads it.
+#[wasm_bindgen]
+pub struct Visual {
+    pub(crate) inner: on_either!(CoreVisual),
+    frames: Vec<Frame>,
+}
+
+impl Visual {
+    /// What became of `frames`.
+    pub fn new(inner: on_either!(CoreVisual), frames: Vec<Frame>) -> Visual {
+        Visual { inner, frames }
+    }
+}
+
+#[wasm_bindgen]
+impl Visual {
+    /// What the model saw, as a plain object (`Seen` of the npm package).
+    ///
+    /// # Errors
+    /// What the device reports.
+    #[wasm_bindgen(unchecked_return_type = "any")]
+    pub async fn seen(&self) -> Result<JsValue, JsValue> {
+        with!(&self.inner, visual => {
+            let kind = match visual.kind() {
+                VisualKind::Image => "image",
+                VisualKind::Video => "clip",
+            };
+            let events = visual.events().await.map_err(thrown)?;
+            let tokens = visual.tokens();
+            let plain_events: Array = events.iter().map(|event| plain_event(event, tokens / events.len())).collect();
+            Ok(object([
+                ("kind", kind.into()),
+                ("patchesPerSide", visual.grid().into()),
+                ("frames", self.frames.iter().map(Frame::plain).collect::<Array>().into()),
+                ("events", plain_events.into()),
+                ("tokens", tokens.into()),
+            ]))
+        })
+    }
+}
+
+/// Every event has its share of the tokens.
+fn plain_event(event: &Event, tokens: usize) -> JsValue {
+    let frames: Array = event
+        .frames
+        .iter()
+        .map(|&frame| JsValue::from(frame))
+        .collect();
+    let stages: Array = event
+        .stages
+        .iter()
+        .map(|stage| {
+            object([
+                ("tokens", stage.sizes.len().into()),
+                ("groups", Uint32Array::from(&stage.groups[..]).into()),
+            ])
+        })
+        .collect();
+    object([
+        ("frames", frames.into()),
+        ("tokens", tokens.into()),
+        ("stages", stages.into()),
+    ])
+}

@@ -1,0 +1,29 @@
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { before, test } from "node:test";
+import { loadOnDawn } from "./dawn.mjs";
+import { FIXTURES, fixturePaths, MODELS, realModel } from "./fixtures.mjs";
+import { judge, KINDS, verifier } from "./verify.mjs";
+
+const univi = await loadOnDawn();
+/** @type {import("../../pkg/wasm/univi_web.js").Verifier} */
+let onDawn;
+before(async () => {
+  const model = await realModel("gguf/smollm2/expected.json");
+  onDawn = await verifier(univi, "webgpu", {
+    paths: await fixturePaths(),
+    read: (path) => readFile(join(FIXTURES, path)),
+    model: () => readFile(join(MODELS, model)),
+  });
+});
+
+test("every kind of fixtures is tested", () => {
+  const unknown = univi.Verifier.kinds().filter((kind) => !(kind in KINDS));
+  if (unknown.length > 0) throw new Error(`not tested: ${unknown}`);
+});
+
+test("every shader compiles", () => onDawn.compileAll());
+
+for (const kind of Object.keys(KINDS)) {
+  test(`${kind} on Dawn`, async () => judge(kind, await onDawn.check(kind)));
+}

@@ -1,0 +1,50 @@
+/** The self-test of the WebAssembly module, run unchanged in Chromium and on Dawn in Node. */
+
+/** @typedef {typeof import("../../pkg/wasm/univi_web.js")} UniviWasm */
+
+/** Every kind of fixtures, and how many comparisons there are at least: fewer means that files were not found. */
+export const KINDS = {
+  sampling: 90,
+  preprocess: 13,
+  tokenizer: 100,
+  prompt: 36,
+  dpc_knn: 30,
+  merge: 20,
+  clip: 1,
+  llama: 16,
+  raw: 12,
+  e2e: 60,
+  shards: 2,
+  models: 8,
+  smollm2: 40,
+};
+
+/**
+ * A self-test with all fixtures in it.
+ *
+ * @param {UniviWasm} univi
+ * @param {string} device
+ * @param {{ paths: string[], read: (path: string) => Promise<Uint8Array>, model: () => Promise<Uint8Array> }} files
+ */
+export async function verifier(univi, device, files) {
+  const verifier = await univi.Verifier.create(device);
+  for (const path of files.paths) verifier.addFile(path, await files.read(path));
+  verifier.addModel(await files.model());
+  return verifier;
+}
+
+/**
+ * Throws unless everything of a report passed, and enough was compared.
+ *
+ * @param {string} kind
+ * @param {Awaited<ReturnType<import("../../pkg/wasm/univi_web.js").Verifier["check"]>>} report
+ */
+export function judge(kind, { cases, missing }) {
+  const failures = cases.filter(({ passed }) => !passed);
+  const lines = failures.map(({ name, error, tolerance, detail }) => `${name}: error ${error}, tolerance ${tolerance}. ${detail}`);
+  // The repository holds a choice of the models that are listed.
+  lines.push(...missing.filter((name) => !name.startsWith("models/")).map((name) => `${name}: a file is missing`));
+  if (lines.length > 0) throw new Error(lines.join("\n"));
+  const least = /** @type {Record<string, number>} */ (KINDS)[kind] ?? 1;
+  if (cases.length < least) throw new Error(`${cases.length} comparisons, at least ${least} were expected: are the fixtures there?`);
+}
