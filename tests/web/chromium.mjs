@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 import { serve } from "../../www/serve.mjs";
-import { FIXTURES, MODELS } from "./fixtures.mjs";
+import { FIXTURES, MODELS, OUTPUT } from "./fixtures.mjs";
 
 const FLAGS = [
   "--no-sandbox",
@@ -24,6 +24,7 @@ const FOLDERS = {
   "/": folder("tests/web/"),
   "/fixtures/": join(FIXTURES, "/"),
   "/models/": join(MODELS, "/"),
+  "/output/": join(OUTPUT, "/"),
   "/pkg/": folder("pkg/"),
 };
 

@@ -1,10 +1,19 @@
 /** The fixtures and models that tests read, from Node's side. */
+import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
-import { readdir, readFile, stat } from "node:fs/promises";
+import { readdir, readFile, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
+const run = promisify(execFile);
+
+/** The command line: the program that `UNIVI` names, else the one that `cargo test` has built. */
+const UNIVI = process.env.UNIVI ?? join(process.env.CARGO_TARGET_DIR ?? join(root, "target"), "debug/univi");
+
+/** What tests write and a person may want to look at. */
+export const OUTPUT = join(root, "tests/output");
 
 /** The fixtures: the folder that `UNIVI_FIXTURES` names, else the one in this repository. */
 export const FIXTURES = process.env.UNIVI_FIXTURES ?? join(root, "tests/fixtures");
@@ -33,4 +42,63 @@ export async function realModel(expected) {
     if (createHash("sha256").update(await readFile(path)).digest("hex") === info.sha256) return name;
   }
   throw new Error(`the model of SHA-256 ${info.sha256} is not below ${MODELS}; \`cargo xtask models\` brings it`);
+}
+
+/** A whole small Chat-UniVi as it is published, with what the reference says when asked. */
+const E2E = join(FIXTURES, "golden/e2e");
+
+/**
+ * What the command line answers.
+ *
+ * @param {string[]} args Of `univi ask`.
+ */
+export async function ask(...args) {
+  const { stdout } = await run(UNIVI, ["ask", ...args]);
+  return stdout.replace(/\n$/, "");
+}
+
+/** Converts the small Chat-UniVi as a user does -> the name of its folder below `OUTPUT`. */
+export async function tinyModel() {
+  const name = "chat-univi-tiny";
+  const out = join(OUTPUT, name);
+  await rm(out, { recursive: true, force: true });
+  // Nearly as stored: the reference's answers are those of unquantized weights.
+  await run(UNIVI, ["convert", join(E2E, "checkpoint"), "--quant", "f16", "--shard-size", "256KiB", "--out", out]);
+  return name;
+}
+
+/**
+ * What the reference was asked under this name, and what it said.
+ *
+ * @param {string} name
+ * @returns {Promise<{ question: string, template: string, answer: string, tokens: number, files: string[] }>} `files` as paths from the fixtures' folder.
+ */
+export async function referenceAnswer(name) {
+  const { cases } = JSON.parse(await readFile(join(E2E, "cases.json"), "utf8"));
+  const found = cases.find((/** @type {{ name: string }} */ one) => one.name === name);
+  // The last thing that the user says, after the frames.
+  const [, question] = /(?:Human|USER): (?:<image>)*\n?([^<]*?)(?:###Assistant:| ASSISTANT:)$/s.exec(found.prompt) ?? [];
+  if (question === undefined) throw new Error(`no question in ${found.prompt}`);
+  return {
+    question,
+    template: found.conv_mode,
+    answer: found.final_text,
+    tokens: found.greedy_ids.length,
+    files: found.images.map((/** @type {string} */ file) => `golden/e2e/${file}`),
+  };
+}
+
+/**
+ * Frames as a clip of one per second, as they are: VP9 without loss, in RGB.
+ *
+ * @param {string[]} files From the fixtures' folder; all but their numbers the same.
+ * @param {string} name Of the clip, below `OUTPUT`.
+ */
+export async function clipOf(files, name) {
+  const [first] = files;
+  if (first === undefined) throw new Error("a clip needs frames");
+  const pattern = join(FIXTURES, first.replace(/\d+(?=\.png$)/, (digits) => `%0${digits.length}d`));
+  const encode = ["-c:v", "libvpx-vp9", "-lossless", "1", "-pix_fmt", "gbrp"];
+  await run("ffmpeg", ["-y", "-loglevel", "error", "-framerate", "1", "-i", pattern, ...encode, join(OUTPUT, name)]);
+  return name;
 }

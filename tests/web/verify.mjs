@@ -6,7 +6,7 @@
 export const KINDS = {
   sampling: 90,
   preprocess: 13,
-  tokenizer: 100,
+  tokenizer: 40,
   prompt: 36,
   dpc_knn: 30,
   merge: 20,

@@ -35,6 +35,9 @@ const question = byId("question", HTMLTextAreaElement);
 const askButton = byId("ask", HTMLButtonElement);
 const stopButton = byId("stop", HTMLButtonElement);
 const restart = byId("restart", HTMLButtonElement);
+const settings = byId("settings", HTMLDetailsElement);
+const temperature = byId("temperature", HTMLInputElement);
+const maxTokens = byId("max-tokens", HTMLInputElement);
 const announce = byId("announce", HTMLParagraphElement);
 
 const saw = byId("saw", HTMLDivElement);
@@ -43,7 +46,7 @@ const sawEmpty = byId("saw-empty", HTMLDivElement);
 let offered: Offer[] = [];
 let univi: Univi | undefined;
 let session: Session | undefined;
-let loadingNow: AbortController | undefined;
+let loadingNow: { readonly abort: AbortController; readonly done: Promise<void> } | undefined;
 let answering: AbortController | undefined;
 let drawing = new AbortController();
 let attached: Shown[] = [];
@@ -51,9 +54,17 @@ const seenOf = new Map<Shown, Seen>();
 
 // The model.
 
-async function load(): Promise<void> {
-  loadingNow?.abort();
-  const abort = (loadingNow = new AbortController());
+function load(): Promise<void> {
+  loadingNow?.abort.abort();
+  const abort = new AbortController();
+  const done = loadChosen(abort).finally(() => {
+    if (loadingNow?.abort === abort) endLoading();
+  });
+  loadingNow = { abort, done };
+  return done;
+}
+
+async function loadChosen(abort: AbortController): Promise<void> {
   forget();
   hideAlert(modelAlert);
   loading.hidden = false;
@@ -73,8 +84,6 @@ async function load(): Promise<void> {
     announce.textContent = `${univi.info.name} is ready on ${device.textContent}.`;
   } catch (error) {
     if (!abort.signal.aborted) showAlert(modelAlert, error, loadRemedy(error));
-  } finally {
-    if (loadingNow === abort) endLoading();
   }
 }
 
@@ -130,7 +139,10 @@ function updateModelForm(): void {
 
 async function ask(): Promise<void> {
   const text = question.value.trim();
-  if (!univi || !session || answering || text === "") return;
+  if (answering || text === "" || !askForm.reportValidity()) return;
+  // Whoever asks wants the model, too; what is loading already is waited for.
+  if (!univi) await (loadingNow?.done ?? load());
+  if (!univi || !session || answering) return;
   const shown = attached;
   const abort = (answering = new AbortController());
   const turn = new Turn(text, shown, (one, button) => void show(one, button));
@@ -144,6 +156,8 @@ async function ask(): Promise<void> {
 
   const parts: Part[] = [...shown.map((one) => (one.kind === "clip" ? { video: one.file } : one.file)), text];
   const answer = session.ask(parts, {
+    temperature: temperature.valueAsNumber,
+    maxTokens: maxTokens.valueAsNumber,
     signal: abort.signal,
     onProgress: (progress) => (turn.numbers = askPhase(progress)),
   });
@@ -234,7 +248,7 @@ function askRemedy(error: unknown): HTMLButtonElement | undefined {
 
 function updateAsk(): void {
   const busy = answering !== undefined;
-  askButton.disabled = busy || !univi || question.value.trim() === "";
+  askButton.disabled = busy || question.value.trim() === "";
   askButton.hidden = busy;
   stopButton.hidden = !busy;
   restart.disabled = turns.childElementCount === 0;
@@ -271,7 +285,7 @@ function size(bytes: number): string {
 
 function showAlert(alert: HTMLElement, error: unknown, help: HTMLButtonElement | undefined): void {
   const text = error instanceof Error ? error.message : String(error);
-  alert.replaceChildren(make("p", {}, `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`));
+  alert.replaceChildren(make("p", {}, text));
   if (error instanceof UniviError) alert.dataset["code"] = error.code;
   if (help) alert.append(help);
   alert.hidden = false;
@@ -294,13 +308,15 @@ modelForm.addEventListener("submit", (event) => {
   event.preventDefault();
   void load();
 });
-modelCancel.addEventListener("click", () => loadingNow?.abort());
+modelCancel.addEventListener("click", () => loadingNow?.abort.abort());
 modelChoice.addEventListener("change", updateModelForm);
 askForm.addEventListener("submit", (event) => {
   event.preventDefault();
   void ask();
 });
 question.addEventListener("input", updateAsk);
+// A field that is folded away can't say what is wrong with it.
+settings.addEventListener("invalid", () => (settings.open = true), { capture: true });
 question.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
     event.preventDefault();
@@ -358,4 +374,3 @@ if (asked !== null) {
 }
 updateModelForm();
 updateAsk();
-if (asked !== null || offered.length > 0) void load();

@@ -88,7 +88,7 @@ impl Engine {
         &self,
         width: usize,
         height: usize,
-        rgba: Vec<u8>,
+        rgba: wasm_bindgen::Clamped<Vec<u8>>,
     ) -> Result<Visual, JsValue> {
         let picture = Rgb8::from_rgba(width, height, &rgba).map_err(thrown)?;
         self.look(&picture).await.map_err(thrown)

@@ -122,10 +122,10 @@ impl Clip {
         engine: &Engine,
         width: usize,
         height: usize,
-        rgba: &[u8],
+        rgba: wasm_bindgen::Clamped<Vec<u8>>,
         time_s: f64,
     ) -> Result<(), JsValue> {
-        let picture = Rgb8::from_rgba(width, height, rgba).map_err(thrown)?;
+        let picture = Rgb8::from_rgba(width, height, &rgba).map_err(thrown)?;
         self.push(engine, &picture, time_s).map_err(thrown)
     }
 
