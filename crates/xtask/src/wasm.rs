@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::command::cmd;
 use crate::wasm_std::{TARGET, Toolchain};
-use crate::{npm, sha256};
+use crate::{npm, sha256, target_dir};
 
 /// The module's name in `pkg/wasm/`, from which wasm-bindgen derives its files' names.
 const NAME: &str = "univi_web";
@@ -72,8 +72,7 @@ fn compile(root: &Path) -> Result<PathBuf> {
     let Some(toolchain) = Toolchain::find() else {
         bail!("no standard library for {TARGET}\n  what to do: cargo xtask setup");
     };
-    let target_dir =
-        std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
+    let target_dir = target_dir(root);
     toolchain
         .command("cargo")
         .args([
