@@ -1,6 +1,6 @@
 //! What the user may say.
 
-use std::path::PathBuf;
+use std::{net::IpAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use univi::{
@@ -13,7 +13,10 @@ use univi::{
     session::{Generate, SessionOptions},
 };
 
-use crate::synth::Preset;
+use crate::{
+    serve::{Fault, Mount},
+    synth::Preset,
+};
 
 /// Ask questions about images and videos: Chat-UniVi (arXiv 2311.08046) on the GPU or the CPU.
 #[derive(Debug, Parser)]
@@ -47,6 +50,7 @@ pub enum Command {
     Convert(ConvertArgs),
     Inspect(InspectArgs),
     Synth(SynthArgs),
+    Serve(ServeArgs),
 }
 
 /// What computes.
@@ -378,6 +382,80 @@ pub struct SynthArgs {
     pub out: OutArgs,
 }
 
+/// Serve a folder of models and pages to a browser.
+///
+/// As a page wants it that streams weights and takes up where it stopped: byte ranges, strong ETags, CORS for every
+/// origin, cross-origin isolation, no compression. Any page that the browser shows may read what is served.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  univi serve models
+  univi serve www/dist --mount /models=models --port 8080 --log
+  univi serve models --port 0 --json --throttle 100MB --fail 0.1 --corrupt 0.02 --seed 7
+  univi serve models --fault 429,retry-after=2,times=1 --fault stall=10MB,path=00002-of,times=1
+
+Faults: KIND, then any of path=TEXT (only files whose addresses hold this), times=N (only the first N requests for each file), rate=R (only that share of requests; the same requests at each run with the same --seed). Rules add up.
+  400 .. 599           this status instead of the file; retry-after=S adds that header
+  html                 a web page instead of the file, with status 200
+  corrupt              one byte of the body is inverted
+  shorten=BYTES        the file seems to end after so many bytes
+  drop=BYTES           the connection breaks after so many bytes of the body
+  stall=BYTES          the connection falls silent after so many bytes of the body, and stays open
+  no-length            no Content-Length: the body comes in chunks
+  ignore-range         the whole file with status 200, whatever range was asked for
+  etag                 another ETag at each answer, as if the file had changed
+
+With --json, the first line has `url` and `port`; then, for each request that is over, come `method`, `path`, `range`, `status`, `bytes` (of the body, as sent) and `faults`. Read them all: a full pipe stops the server.
+Browsers offer WebGPU to pages of this machine, and of others through HTTPS only: --host alone does not bring it to them.
+
+Exit codes: 1 failed, 2 wrong command line, 130 ended with Ctrl-C.")]
+pub struct ServeArgs {
+    /// The folder that is seen at /.
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+    /// A further folder and the address below which it is seen; may be given several times.
+    #[arg(long = "mount", value_name = "/PATH=DIR", value_parser = Mount::parse)]
+    pub mounts: Vec<Mount>,
+    /// The port to listen on; 0 takes any free one.
+    #[arg(long, value_name = "N", default_value_t = 8000)]
+    pub port: u16,
+    /// The address to listen on; 0.0.0.0 lets other machines in.
+    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
+    pub host: IpAddr,
+    /// Print a line for each request to stderr.
+    #[arg(long, conflicts_with = "json")]
+    pub log: bool,
+    /// Print a line of JSON with the address, and one for each request.
+    #[arg(long)]
+    pub json: bool,
+    /// Send so many bytes per second at most, such as 100MB, over all connections together.
+    #[arg(long, value_name = "BYTES", value_parser = size_bytes, help_heading = FAULTS)]
+    pub throttle: Option<u64>,
+    /// Answer this share of requests with 503: the same as --fault 503,rate=RATE.
+    #[arg(long, value_name = "RATE", value_parser = fail, help_heading = FAULTS)]
+    pub fail: Option<Fault>,
+    /// Invert one byte in this share of answers: the same as --fault corrupt,rate=RATE.
+    #[arg(long, value_name = "RATE", value_parser = corrupt, help_heading = FAULTS)]
+    pub corrupt: Option<Fault>,
+    /// What else goes wrong, see below; may be given several times.
+    #[arg(long = "fault", value_name = "KIND[,..]", value_parser = Fault::parse, help_heading = FAULTS)]
+    pub fault: Vec<Fault>,
+    /// Where chance starts: the same seed, files and requests meet the same faults.
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = FAULTS)]
+    pub seed: u64,
+}
+
+/// Above what only tests want.
+const FAULTS: &str = "Faults, to test what loads a model";
+
+impl ServeArgs {
+    /// All rules, whichever way they were given.
+    pub fn faults(&self) -> Vec<Fault> {
+        let shares = self.fail.iter().chain(&self.corrupt);
+        shares.chain(&self.fault).cloned().collect()
+    }
+}
+
 /// Draw which patches were merged into one token.
 ///
 /// For a picture: the stages side by side over it. For a video: its events, their frames and times.
@@ -508,8 +586,17 @@ fn not_negative(text: &str) -> Result<f32, String> {
     .map(|n| n as f32)
 }
 
-fn share(text: &str) -> Result<f32, String> {
+/// A share or a probability, but not none at all.
+pub fn share(text: &str) -> Result<f32, String> {
     number(text, "a number above 0, up to 1", |n| n > 0.0 && n <= 1.0).map(|n| n as f32)
+}
+
+fn fail(rate: &str) -> Result<Fault, String> {
+    Fault::parse(&format!("503,rate={rate}"))
+}
+
+fn corrupt(rate: &str) -> Result<Fault, String> {
+    Fault::parse(&format!("corrupt,rate={rate}"))
 }
 
 fn recipe(text: &str) -> Result<Recipe, String> {
@@ -521,7 +608,7 @@ fn preset(text: &str) -> Result<Preset, String> {
 }
 
 /// A number of bytes, with a decimal or a binary unit.
-fn size_bytes(text: &str) -> Result<u64, String> {
+pub fn size_bytes(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
     let unit: u64 = match text[digits.len()..].trim().to_ascii_lowercase().as_str() {
         "" | "b" => 1,

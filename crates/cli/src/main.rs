@@ -15,6 +15,7 @@ mod model_folder;
 mod open;
 mod out;
 mod progress;
+mod serve;
 mod synth;
 mod verify;
 mod video;
@@ -74,5 +75,6 @@ async fn run(cli: Cli) -> univi::Result<ExitCode> {
         Command::Convert(args) => convert::run(args).map(done),
         Command::Inspect(args) => inspect::run(&args).await.map(done),
         Command::Synth(args) => synth::run(args).map(done),
+        Command::Serve(args) => serve::run(&args).map(done),
     }
 }

@@ -4,6 +4,7 @@ mod answers;
 mod bad_input;
 mod model_folders;
 mod self_test;
+mod serve;
 
 use std::{
     fs,

@@ -1,0 +1,230 @@
+//! Which file an address names, and that it lies in a folder that is served.
+
+use std::{
+    fs::File,
+    io::{self, ErrorKind},
+    path::{Component, Path, PathBuf},
+    time::UNIX_EPOCH,
+};
+
+use percent_encoding::percent_decode_str;
+use univi::{Error, Result};
+
+use crate::files;
+
+/// What an address that ends with a slash shows.
+const INDEX: &str = "index.html";
+
+/// A folder, and the address below which it is seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// The names between the slashes of the address; none for `/`.
+    prefix: Vec<String>,
+    dir: PathBuf,
+}
+
+impl Mount {
+    /// `dir` at `/`.
+    pub fn root(dir: PathBuf) -> Mount {
+        Mount {
+            prefix: Vec::new(),
+            dir,
+        }
+    }
+
+    /// Reads `/models=DIR`.
+    ///
+    /// # Errors
+    /// What is wrong with the text.
+    pub fn parse(text: &str) -> Result<Mount, String> {
+        let split = text
+            .split_once('=')
+            .filter(|(path, dir)| path.starts_with('/') && !dir.is_empty());
+        let (path, dir) =
+            split.ok_or("expected an address and a folder, such as /models=models")?;
+        let prefix = names(path.strip_suffix('/').unwrap_or(path))
+            .filter(|names| names.last().is_some_and(|last| !last.is_empty()))
+            .ok_or_else(|| format!("{path:?} is no address that a folder can have"))?;
+        Ok(Mount {
+            prefix,
+            dir: dir.into(),
+        })
+    }
+}
+
+/// The folders that are served.
+#[derive(Debug)]
+pub struct Folders(Vec<Mount>);
+
+/// A file that an address names.
+#[derive(Debug)]
+pub struct Found {
+    pub file: File,
+    pub size_bytes: u64,
+    /// A strong validator, with its quotes: size and time of change, as fine as the file system keeps it. Hashing gigabytes
+    /// for each answer would be the alternative.
+    pub etag: String,
+    pub content_type: String,
+}
+
+impl Folders {
+    /// Looks that all of them are there.
+    ///
+    /// # Errors
+    /// `Io` where one can't be read, `BadRequest` where it is no folder, or two have the same address.
+    pub fn open<'a>(mounts: impl Iterator<Item = &'a Mount>) -> Result<Folders> {
+        let mut folders: Vec<Mount> = Vec::new();
+        for Mount { prefix, dir } in mounts {
+            if !files::metadata(dir)?.is_dir() {
+                return Err(bad_request("not a folder").in_file(files::name(dir)));
+            }
+            if folders.iter().any(|other| other.prefix == *prefix) {
+                let address = format!("/{}", prefix.join("/"));
+                return Err(bad_request(&format!(
+                    "two folders are to be seen at {address}"
+                )));
+            }
+            folders.push(Mount {
+                prefix: prefix.clone(),
+                dir: dir.canonicalize().map_err(|e| files::io_error(dir, &e))?,
+            });
+        }
+        // The longest address that fits wins.
+        folders.sort_by_key(|folder| std::cmp::Reverse(folder.prefix.len()));
+        Ok(Folders(folders))
+    }
+
+    /// The file at the address `path` of a request; none where it names nothing that is served.
+    ///
+    /// # Errors
+    /// What the operating system said about a file that is there.
+    pub fn find(&self, path: &str) -> io::Result<Option<Found>> {
+        let Some(mut names) = names(path) else {
+            return Ok(None);
+        };
+        if names.last().is_some_and(String::is_empty) {
+            names.pop();
+            names.push(INDEX.to_owned());
+        }
+        let fits = |folder: &&Mount| names.starts_with(&folder.prefix);
+        let Some(folder) = self.0.iter().find(fits) else {
+            return Ok(None);
+        };
+        let path: PathBuf = names.into_iter().skip(folder.prefix.len()).collect();
+        let path = match folder.dir.join(path).canonicalize() {
+            // A link may lead out.
+            Ok(path) if path.starts_with(&folder.dir) => path,
+            Ok(_) => return Ok(None),
+            Err(e) if e.kind() == ErrorKind::PermissionDenied => return Err(e),
+            Err(_) => return Ok(None),
+        };
+        // Opening a pipe would wait for somebody to write to it.
+        if !path.metadata()?.is_file() {
+            return Ok(None);
+        }
+        let file = File::open(&path)?;
+        let metadata = file.metadata()?;
+        let changed_ns = match metadata.modified()?.duration_since(UNIX_EPOCH) {
+            Ok(after) => format!("{:x}", after.as_nanos()),
+            Err(before) => format!("-{:x}", before.duration().as_nanos()),
+        };
+        Ok(Some(Found {
+            etag: format!("\"{:x}-{changed_ns}\"", metadata.len()),
+            content_type: content_type(&path),
+            size_bytes: metadata.len(),
+            file,
+        }))
+    }
+}
+
+/// The names between the slashes of an address; the last is empty where it ends with a slash. None for an address
+/// with a name that no file has, or that would lead elsewhere.
+fn names(path: &str) -> Option<Vec<String>> {
+    let path = path.strip_prefix('/')?;
+    let mut names = Vec::new();
+    let mut encoded = path.split('/').peekable();
+    while let Some(name) = encoded.next() {
+        let name = percent_decode_str(name).decode_utf8().ok()?.into_owned();
+        let is_last = encoded.peek().is_none();
+        if !(is_file_name(&name) || is_last && name.is_empty()) {
+            return None;
+        }
+        names.push(name);
+    }
+    Some(names)
+}
+
+/// Whether `name` names something in a folder: not `..`, `a/b`, `C:` or the like.
+fn is_file_name(name: &str) -> bool {
+    let mut components = Path::new(name).components();
+    let is_one =
+        matches!(components.next(), Some(Component::Normal(whole)) if whole.to_str() == Some(name));
+    is_one && components.next().is_none() && !name.contains('\0')
+}
+
+/// What a browser takes a file for, judged by its name. Without the right one it runs no script and compiles no
+/// module of WebAssembly as it arrives.
+fn content_type(path: &Path) -> String {
+    let guess = mime_guess::from_path(path).first_or_octet_stream();
+    if guess.type_() == "text" {
+        format!("{guess}; charset=utf-8")
+    } else {
+        guess.to_string()
+    }
+}
+
+fn bad_request(reason: &str) -> Error {
+    Error::BadRequest {
+        reason: reason.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_names() {
+        let cases: [(&str, Option<&[&str]>); 12] = [
+            ("/", Some(&[""])),
+            ("/a/b.gguf", Some(&["a", "b.gguf"])),
+            ("/a/", Some(&["a", ""])),
+            ("/a%20b/%C3%BC", Some(&["a b", "ü"])),
+            ("/..a/b..", Some(&["..a", "b.."])),
+            ("", None),
+            ("*", None),
+            ("//a", None),
+            ("/a/../b", None),
+            ("/%2e%2e/b", None),
+            ("/a%2fb", None),
+            ("/a%00", None),
+        ];
+        for (path, expected) in cases {
+            assert_eq!(
+                names(path),
+                expected.map(|names| names.iter().map(|name| name.to_string()).collect()),
+                "{path}"
+            );
+        }
+    }
+
+    #[test]
+    fn content_types() {
+        for (name, expected) in [
+            ("m-00001-of-00002.gguf", "application/octet-stream"),
+            ("vision.safetensors", "application/octet-stream"),
+            ("manifest.json", "application/json"),
+            ("univi_web_bg.wasm", "application/wasm"),
+            ("index.html", "text/html; charset=utf-8"),
+            ("worker.js", "text/javascript; charset=utf-8"),
+            ("worker.mjs", "application/javascript"),
+            ("page.css", "text/css; charset=utf-8"),
+            ("clip.mp4", "video/mp4"),
+            ("sheep.jpg", "image/jpeg"),
+            ("sheep.webp", "image/webp"),
+            ("LICENSE", "application/octet-stream"),
+        ] {
+            assert_eq!(content_type(Path::new(name)), expected, "{name}");
+        }
+    }
+}
