@@ -2,8 +2,8 @@
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
-import { serve } from "../../www/serve.mjs";
 import { FIXTURES, MODELS, OUTPUT } from "./fixtures.mjs";
+import { serve } from "./server.mjs";
 
 const FLAGS = [
   "--no-sandbox",
@@ -39,7 +39,7 @@ const FOLDERS = {
  * @param {import("playwright-core").BrowserContextOptions} [options.context]
  */
 export async function openPage({ folders = FOLDERS, path = "empty.html", flags = [], context = {} } = {}) {
-  const server = await serve(folders, 0);
+  const server = await serve(folders);
   const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: [...FLAGS, ...flags] });
   const page = await browser.newPage(context);
   /** @type {Error[]} */

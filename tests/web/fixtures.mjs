@@ -1,7 +1,7 @@
 /** The fixtures and models that tests read, from Node's side. */
 import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
-import { readdir, readFile, rm, stat } from "node:fs/promises";
+import { mkdir, readdir, readFile, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
@@ -10,10 +10,11 @@ const root = fileURLToPath(new URL("../../", import.meta.url));
 const run = promisify(execFile);
 
 /** The command line: the program that `UNIVI` names, else the one that `cargo test` has built. */
-const UNIVI = process.env.UNIVI ?? join(process.env.CARGO_TARGET_DIR ?? join(root, "target"), "debug/univi");
+export const UNIVI = process.env.UNIVI ?? join(process.env.CARGO_TARGET_DIR ?? join(root, "target"), "debug/univi");
 
 /** What tests write and a person may want to look at. */
 export const OUTPUT = join(root, "tests/output");
+await mkdir(OUTPUT, { recursive: true });
 
 /** The fixtures: the folder that `UNIVI_FIXTURES` names, else the one in this repository. */
 export const FIXTURES = process.env.UNIVI_FIXTURES ?? join(root, "tests/fixtures");

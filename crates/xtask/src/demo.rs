@@ -27,13 +27,14 @@ const OFFERS: &str = r#"[
 pub fn demo(root: &Path, port: u16) -> Result<()> {
     setup::setup(root)?;
     models::fetch(root)?;
+    models::build_univi(root)?;
     models::convert_tiny(root)?;
     let offers = root.join("models/index.json");
     fs::write(&offers, OFFERS).with_context(|| format!("cannot write {}", offers.display()))?;
     wasm::build(root)?;
     npm::run(root, "build").run()?;
-    cmd("node")
-        .arg("www/serve.mjs")
+    cmd(models::univi(root))
+        .args(["serve", "www/dist", "--mount", "/models=models", "--port"])
         .arg(port.to_string())
         .dir(root)
         .become_it()

@@ -34,19 +34,13 @@ pub fn fetch(root: &Path) -> Result<()> {
     SMOLLM2.fetch_into(&models)
 }
 
-/// Converts the end-to-end checkpoint of the fixtures as a user converts a real one.
+/// Converts the end-to-end checkpoint of the fixtures as a user converts a real one. The command line is built.
 pub fn convert_tiny(root: &Path) -> Result<()> {
     let into = root.join("models/chat-univi-tiny");
     if into.join("manifest.json").is_file() {
         return Ok(());
     }
     println!("models/chat-univi-tiny: converting");
-    // As `cargo test` builds it, so that either finds the other's work done.
-    cmd("cargo")
-        .args(["build", "--workspace", "--bin", "univi"])
-        .dir(root)
-        .echo()
-        .run()?;
     let fixtures = root.join("tests/fixtures/golden/e2e");
     cmd(univi(root))
         .arg("convert")
@@ -57,6 +51,16 @@ pub fn convert_tiny(root: &Path) -> Result<()> {
         .arg("f16")
         .arg("--out")
         .arg(&into)
+        .echo()
+        .run()?;
+    Ok(())
+}
+
+/// Builds the command line, as `cargo test` does, so that either finds the other's work done.
+pub fn build_univi(root: &Path) -> Result<()> {
+    cmd("cargo")
+        .args(["build", "--workspace", "--bin", "univi"])
+        .dir(root)
         .echo()
         .run()?;
     Ok(())
