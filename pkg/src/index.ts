@@ -5,6 +5,8 @@
  */
 export { UniviError, type UniviErrorCode } from "./error.js";
 export { Answer, type AskOptions, Session, Univi, type UniviOptions } from "./univi.js";
+export { type CachedModel, cachedModels, clearCache, deleteCachedModel, persistCache } from "./store/cached.js";
+export { type StorageEstimate, storageEstimate } from "./store/cached.js";
 export type { AskProgress, ClipPart, Part } from "./parts.js";
 export type { ClipSource } from "./clip.js";
 export type {
