@@ -1,9 +1,35 @@
-/** A model's files, wherever they lie: a manifest and what it names, as streams of bytes. */
-import { UniviError } from "./error.js";
+/** A model's files, wherever they lie: a manifest and what it names, as pieces of bytes. */
+import { Transfer } from "../wasm/univi_web.js";
+import { collect, download, fetchAll, type Piece, ReadAhead } from "./download.js";
+import { codeOf, UniviError } from "./error.js";
 import type { ModelSource } from "./protocol.js";
+import type { Entry, FileKey, ModelAbout, Store } from "./store.js";
 
 /** The largest manifest that is read; real ones have a few kilobytes. */
 const MAX_MANIFEST_BYTES = 4 << 20;
+
+/** Of the files that are fetched at the same time, each may be so far ahead of what the device has taken. */
+const AHEAD_BYTES = 12 << 20;
+
+/** A file that the loader wants. */
+export interface WantedFile {
+  /** Its path beside the manifest. */
+  readonly name: string;
+  readonly bytes?: number;
+  readonly sha256?: string;
+}
+
+/** A file that is being read. */
+export interface OpenFile {
+  /** Its bytes from the start, or from the start again. Asked for once. */
+  readonly pieces: AsyncIterable<Piece & { readonly kept?: boolean }>;
+  /** The bytes were right: they are kept. */
+  right(): Promise<void>;
+  /** The bytes were wrong: they are not. */
+  wrong(): Promise<void>;
+  /** Nothing more is wanted of it. */
+  close(): Promise<void>;
+}
 
 /** Where a model's files come from. */
 export interface ModelFiles {
@@ -11,44 +37,115 @@ export interface ModelFiles {
   readonly name: string;
   /** The manifest; `undefined` where the model is a GGUF file, or a set of them, without any. */
   manifest(signal: AbortSignal): Promise<Uint8Array | undefined>;
-  /** The bytes of the file that stands at `path` beside the first one. */
-  open(path: string, signal: AbortSignal): Promise<ReadableStream<Uint8Array>>;
+  /** Opens the file that stands beside the first one; what a server has to send begins to come. */
+  open(file: WantedFile, signal: AbortSignal): Promise<OpenFile>;
+  /** Notes, before they are opened, that `files` belong to the model that is called `name`. */
+  begin(name: string, files: readonly WantedFile[]): Promise<void>;
 }
 
 /** Finds the files of `source`; nothing is read yet. */
-export function modelFiles(source: ModelSource): ModelFiles {
-  return source.kind === "url" ? remoteFiles(new URL(source.url)) : localFiles(source.files);
+export function modelFiles(source: ModelSource, store: Store): ModelFiles {
+  return source.kind === "url" ? new RemoteFiles(new URL(source.url), store) : localFiles(source.files);
 }
 
-function remoteFiles(url: URL): ModelFiles {
-  const gguf = isGguf(url.pathname);
-  const name = decodeURIComponent(url.pathname.split("/").at(-1)!);
-  // A manifest's paths were checked to stay in its folder.
-  const address = (path: string) => (path === name ? url : new URL(path.split("/").map(encodeURIComponent).join("/"), url));
-  const stream = async (address: URL, signal: AbortSignal) => (await fetched(address, signal)).body ?? new Blob([]).stream();
-  return {
-    name,
-    manifest: async (signal) => (gguf ? undefined : readAll(await stream(url, signal), url.href)),
-    open: (path, signal) => stream(address(path), signal),
-  };
+/** Files on a server, and what the store keeps of them. */
+class RemoteFiles implements ModelFiles {
+  readonly name: string;
+  readonly #url: URL;
+  readonly #store: Store;
+  #manifest: Uint8Array | undefined;
+
+  constructor(url: URL, store: Store) {
+    this.name = decodeURIComponent(url.pathname.split("/").at(-1)!);
+    this.#url = url;
+    this.#store = store;
+  }
+
+  async manifest(signal: AbortSignal): Promise<Uint8Array | undefined> {
+    if (isGguf(this.#url.pathname)) return undefined;
+    const kept = await this.#store.getDocument(this.#url.href);
+    // Without a network, what is kept will do.
+    if (kept && !navigator.onLine) return kept;
+    try {
+      this.#manifest = await fetchAll(this.#url, MAX_MANIFEST_BYTES, signal);
+      return this.#manifest;
+    } catch (error) {
+      signal.throwIfAborted();
+      if (kept && codeOf(error) === "io") return kept;
+      throw error;
+    }
+  }
+
+  async open(file: WantedFile, signal: AbortSignal): Promise<OpenFile> {
+    const entry = await this.#store.open(this.#key(file), signal);
+    return new RemoteFile(this.#address(file.name), file, entry, signal);
+  }
+
+  async begin(name: string, files: readonly WantedFile[]): Promise<void> {
+    const about: ModelAbout = { name, files: files.map((file) => this.#key(file)) };
+    await this.#store.putDocument(this.#url.href, this.#manifest ?? new Uint8Array(), about);
+  }
+
+  #key({ name, sha256, bytes }: WantedFile): FileKey {
+    return { url: this.#address(name).href, sha256, bytes };
+  }
+
+  #address(path: string): URL {
+    // A manifest's paths were checked to stay in its folder.
+    return path === this.name ? this.#url : new URL(path.split("/").map(encodeURIComponent).join("/"), this.#url);
+  }
 }
 
-/** What the server answers, where that is the file. */
-export async function fetched(url: URL, signal: AbortSignal): Promise<Response> {
-  let response: Response;
-  try {
-    response = await fetch(url, { signal });
-  } catch (cause) {
-    signal.throwIfAborted();
-    throw new UniviError("io", `${url.href}: can't be reached: ${(cause as Error).message}`, { cause });
+/** A file on a server, and what the store keeps of it. */
+class RemoteFile implements OpenFile {
+  readonly pieces: AsyncIterable<Piece & { readonly kept?: boolean }>;
+  readonly #entry: Entry;
+  readonly #stop = new AbortController();
+  readonly #transfer: Transfer | undefined;
+
+  constructor(url: URL, file: WantedFile, entry: Entry, signal: AbortSignal) {
+    this.#entry = entry;
+    // What is known by its hash needs no server to tell whether it is the latest.
+    if (file.sha256 !== undefined && (entry.complete || entry.size === file.bytes)) {
+      this.pieces = this.#kept();
+      return;
+    }
+    this.#transfer = new Transfer(file.name, file.bytes, entry.size, entry.validator, Math.random());
+    const rest = download(url, this.#transfer, AbortSignal.any([signal, this.#stop.signal]));
+    this.pieces = this.#all(new ReadAhead(rest, AHEAD_BYTES));
   }
-  if (!response.ok) {
-    throw new UniviError("io", `${url.href}: the server answered ${response.status} ${response.statusText}; is the address right?`);
+
+  async *#kept(): AsyncGenerator<Piece & { readonly kept?: boolean }, void> {
+    for await (const bytes of this.#entry.read()) yield { kind: "bytes", bytes, kept: true };
   }
-  if (response.headers.get("content-type")?.startsWith("text/html")) {
-    throw new UniviError("bad-file", `${url.href}: the server sent a web page instead of the file; is the address right?`);
+
+  async *#all(rest: AsyncIterable<Piece>): AsyncGenerator<Piece & { readonly kept?: boolean }, void> {
+    const complete = this.#entry.complete;
+    if (this.#entry.size > 0) yield* this.#kept();
+    try {
+      for await (const piece of rest) {
+        if (piece.kind === "begins") await this.#entry.begin(piece.validator);
+        else await this.#entry.append(piece.bytes);
+        yield piece;
+      }
+    } catch (error) {
+      // A file that is whole does without a server that can't be reached.
+      if (!complete || codeOf(error) !== "io") throw error;
+    }
   }
-  return response;
+
+  right(): Promise<void> {
+    return this.#entry.finish();
+  }
+
+  wrong(): Promise<void> {
+    return this.#entry.evict();
+  }
+
+  async close(): Promise<void> {
+    this.#stop.abort();
+    await this.#entry.close();
+  }
 }
 
 function localFiles(files: readonly File[]): ModelFiles {
@@ -69,8 +166,12 @@ function localFiles(files: readonly File[]): ModelFiles {
   };
   return {
     name,
-    manifest: async () => (manifest === undefined ? undefined : readAll(find(name).stream(), name)),
-    open: async (path) => find(path).stream(),
+    manifest: async () => (manifest === undefined ? undefined : collect(piecesOf(find(name)), name, MAX_MANIFEST_BYTES)),
+    open: async (file) => {
+      const nothing = async () => {};
+      return { pieces: piecesOf(find(file.name)), right: nothing, wrong: nothing, close: nothing };
+    },
+    begin: async () => {},
   };
 }
 
@@ -78,25 +179,17 @@ function isGguf(path: string): boolean {
   return path.toLowerCase().endsWith(".gguf");
 }
 
-async function readAll(stream: ReadableStream<Uint8Array>, name: string): Promise<Uint8Array> {
-  const chunks: Uint8Array[] = [];
-  let bytes = 0;
-  const reader = stream.getReader();
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done) break;
-    bytes += value.length;
-    if (bytes > MAX_MANIFEST_BYTES) {
-      await reader.cancel();
-      throw new UniviError("bad-file", `${name}: longer than ${MAX_MANIFEST_BYTES} bytes, so it is no manifest`);
+async function* piecesOf(file: File): AsyncGenerator<Piece, void> {
+  const reader = file.stream().getReader();
+  try {
+    for (;;) {
+      const { done, value } = await reader.read().catch((cause: Error) => {
+        throw new UniviError("io", `${file.name}: can't be read: ${cause.message}; was it moved or changed?`, { cause });
+      });
+      if (done) return;
+      yield { kind: "bytes", bytes: value };
     }
-    chunks.push(value);
+  } finally {
+    reader.cancel().catch(() => {}); // Whoever left early wants no more of it.
   }
-  const all = new Uint8Array(bytes);
-  let offset = 0;
-  for (const chunk of chunks) {
-    all.set(chunk, offset);
-    offset += chunk.length;
-  }
-  return all;
 }

@@ -1,17 +1,17 @@
 /** Carries out the page's calls: the end of the protocol that holds the model. */
-import init, { Clip, type Engine, Loader, type Session, Turn, type Visual } from "../wasm/univi_web.js";
+import { Clip, type Engine, type Session, Turn, type Visual } from "../wasm/univi_web.js";
 import { UniviError } from "./error.js";
-import { fetched, modelFiles } from "./files.js";
-import type { Context, Handle, Handlers, ImageSource, LoadProgress, ModelInfo, ModelSource, Seen, Usage } from "./protocol.js";
+import { load } from "./load.js";
+import { fetchAll } from "./download.js";
+import type { Handle, Handlers, ImageSource, Seen, Usage } from "./protocol.js";
 
-/** Progress is told at most so often. */
-const PROGRESS_INTERVAL_MS = 60;
-/** Over how long a download's speed is measured. */
-const SPEED_WINDOW_MS = 3000;
+/** Longer than any picture. */
+const MAX_IMAGE_BYTES = 256 << 20;
 
 /** Handlers that share one model. */
 export function host(): Handlers {
   let engine: Engine | undefined;
+  let memory: WebAssembly.Memory | undefined;
   const visuals = new Map<Handle, Visual>();
   const clips = new Map<Handle, Clip>();
   const sessions = new Map<Handle, Session>();
@@ -31,11 +31,11 @@ export function host(): Handlers {
   };
 
   return {
-    async load({ source, device, contextLength }, context) {
-      await init();
-      const loading = await load(source, await Loader.create(device), context);
-      engine = await loading.loader.finish(contextLength);
-      return { ...loading.info, ...engine.info() };
+    async load(params, context) {
+      const loaded = await load(params, context);
+      engine = loaded.engine;
+      memory = loaded.memory;
+      return { ...loaded.info, ...engine.info() };
     },
 
     async encodeImage({ visual, image }, { signal }) {
@@ -92,6 +92,10 @@ export function host(): Handlers {
       return { ...usage, timeToFirstTokenMs: (first ?? ended) - asked, tokensPerSecond };
     },
 
+    async memory() {
+      return { wasmBytes: memory?.buffer.byteLength ?? 0 };
+    },
+
     async free({ handles }) {
       for (const handle of handles) {
         for (const things of [visuals, clips, sessions] as Map<Handle, { free(): void }>[]) {
@@ -103,80 +107,12 @@ export function host(): Handlers {
   };
 }
 
-/** Streams the files of `source` into `loader`. */
-async function load(
-  source: ModelSource,
-  loader: Loader,
-  { signal, emit }: Context<"load">,
-): Promise<{ loader: Loader; info: Pick<ModelInfo, "device" | "adapter" | "bytes"> }> {
-  const files = modelFiles(source);
-  emit({ phase: "manifest", loaded: 0, total: 0, file: files.name });
-  const manifest = await files.manifest(signal);
-  if (manifest) loader.manifest(files.name, manifest);
-  else loader.gguf(files.name);
-  const meter = new Meter(emit);
-  for (let path = loader.nextFile(); path !== undefined; path = loader.nextFile()) {
-    const reader = (await files.open(path, signal)).getReader();
-    try {
-      for (;;) {
-        const { done, value } = await read(reader, path, signal);
-        if (done) break;
-        loader.push(value);
-        meter.tell({ phase: "weights", loaded: loader.doneBytes, total: loader.totalBytes ?? 0, file: path });
-      }
-    } finally {
-      reader.cancel().catch(() => {}); // Nothing more is wanted of it, come what may.
-    }
-    loader.endFile();
-  }
-  const bytes = loader.doneBytes;
-  emit({ phase: "ready", loaded: bytes, total: bytes, file: files.name });
-  const computes = loader.device();
-  return { loader, info: { device: computes, adapter: (computes === "webgpu" && (await adapterName())) || loader.adapter, bytes } };
-}
-
-/** What the browser tells of its GPU, such as "apple metal-3"; some tell nothing. */
-async function adapterName(): Promise<string> {
-  const info = (await navigator.gpu.requestAdapter())?.info;
-  return info?.description || [info?.vendor, info?.architecture].filter(Boolean).join(" ");
-}
-
-async function read(reader: ReadableStreamDefaultReader<Uint8Array>, path: string, signal: AbortSignal) {
-  signal.throwIfAborted();
-  try {
-    return await reader.read();
-  } catch (cause) {
-    signal.throwIfAborted();
-    throw new UniviError("io", `${path}: the transfer broke off: ${(cause as Error).message}`, { cause });
-  }
-}
-
-/** Tells progress now and then, with the speed of the last seconds. */
-class Meter {
-  readonly #emit: (progress: LoadProgress) => void;
-  #samples: { at: number; loaded: number }[] = [];
-
-  constructor(emit: (progress: LoadProgress) => void) {
-    this.#emit = emit;
-  }
-
-  tell(progress: LoadProgress): void {
-    const at = performance.now();
-    const last = this.#samples.at(-1);
-    if (last && at - last.at < PROGRESS_INTERVAL_MS) return;
-    this.#samples = [...this.#samples.filter((sample) => at - sample.at < SPEED_WINDOW_MS), { at, loaded: progress.loaded }];
-    const oldest = this.#samples[0]!;
-    const seconds = (at - oldest.at) / 1000;
-    this.#emit(seconds > 0.5 ? { ...progress, bytesPerSecond: (progress.loaded - oldest.loaded) / seconds } : progress);
-  }
-}
-
 async function encodeImage(engine: Engine, image: ImageSource, signal: AbortSignal): Promise<Visual> {
   switch (image.kind) {
     case "blob":
       return engine.image(await bytesOf(image.blob), image.name);
     case "url":
-      return engine.image(await bytesOf(await fetched(new URL(image.url), signal)), image.url);
+      return engine.image(await fetchAll(new URL(image.url), MAX_IMAGE_BYTES, signal), image.url);
     case "pixels":
       return engine.pixels(image.width, image.height, image.rgba);
     case "bitmap": {
@@ -186,7 +122,7 @@ async function encodeImage(engine: Engine, image: ImageSource, signal: AbortSign
   }
 }
 
-async function bytesOf(blob: Blob | Response): Promise<Uint8Array> {
+async function bytesOf(blob: Blob): Promise<Uint8Array> {
   return new Uint8Array(await blob.arrayBuffer());
 }
 

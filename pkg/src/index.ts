@@ -10,9 +10,11 @@ export { type StorageEstimate, storageEstimate } from "./store/cached.js";
 export type { AskProgress, ClipPart, Part } from "./parts.js";
 export type { ClipSource } from "./clip.js";
 export type {
+  CacheChoice,
   Device,
   FrameChoice,
   LoadProgress,
+  MemoryUsage,
   ModelInfo,
   SamplingOptions,
   Seen,

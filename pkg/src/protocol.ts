@@ -16,9 +16,16 @@ export type Device = "auto" | "webgpu" | "cpu";
 
 /** How far loading has come. */
 export interface LoadProgress {
-  /** `manifest`: the list of files is read; `weights`: files stream onto the device; `ready`: the model can be asked. */
-  readonly phase: "manifest" | "weights" | "ready";
-  /** Bytes of the whole model that have arrived. */
+  /**
+   * - `manifest`: the list of files is read;
+   * - `download`: files stream from the network onto the device, hashed on the way;
+   * - `verify`: files that are kept here do, hashed as well;
+   * - `upload`: the device takes the last of them;
+   * - `compile`: the model is put together, and its shaders are compiled;
+   * - `ready`: it can be asked.
+   */
+  readonly phase: "manifest" | "download" | "verify" | "upload" | "compile" | "ready";
+  /** Bytes of the whole model that have arrived; it never falls. */
   readonly loaded: number;
   /** Bytes of the whole model; 0 where nobody says. */
   readonly total: number;
@@ -26,7 +33,12 @@ export interface LoadProgress {
   readonly file: string;
   /** Bytes per second over the last seconds, once that can be told. */
   readonly bytesPerSecond?: number;
+  /** Seconds until all bytes have arrived, at that speed. */
+  readonly etaSeconds?: number;
 }
+
+/** Where files of models are kept between visits; `"auto"` takes the first of the others that works here. */
+export type CacheChoice = "auto" | "opfs" | "cache-api" | "none";
 
 /** What was loaded, and what it runs on. */
 export interface ModelInfo {
@@ -42,6 +54,10 @@ export interface ModelInfo {
   readonly contextLength: number;
   /** Bytes of the model's files. */
   readonly bytes: number;
+  /** Those of them that were kept here from earlier. */
+  readonly keptBytes: number;
+  /** Where they are kept, and why not in a better place. */
+  readonly cache: { readonly kind: Exclude<CacheChoice, "auto">; readonly reason?: string };
 }
 
 /** An image on its way to the model. Encoded bytes are decoded by UniVi itself, so that colour and alpha are exact. */
@@ -50,6 +66,12 @@ export type ImageSource =
   | { readonly kind: "url"; readonly url: string }
   | { readonly kind: "pixels"; readonly width: number; readonly height: number; readonly rgba: Uint8ClampedArray }
   | { readonly kind: "bitmap"; readonly bitmap: ImageBitmap };
+
+/** Memory outside of the GPU that a model takes. */
+export interface MemoryUsage {
+  /** Bytes of the WebAssembly module's memory, which never shrinks: the most that it has needed. */
+  readonly wasmBytes: number;
+}
 
 /** A picture, or a frame of a clip, that the model looked at. */
 export interface SeenFrame {
@@ -159,7 +181,7 @@ export type Handle = number;
 /** Every method that the worker serves, by name. Calls are carried out one after the other, in the order they came. */
 export interface Calls {
   load: {
-    params: { source: ModelSource; device: Device; contextLength?: number };
+    params: { source: ModelSource; device: Device; cache: CacheChoice; contextLength?: number; verifyUpload?: boolean };
     event: LoadProgress;
     result: ModelInfo;
   };
@@ -177,6 +199,7 @@ export interface Calls {
     event: string;
     result: Usage;
   };
+  memory: { params: Record<never, never>; event: never; result: MemoryUsage };
   /** Frees visuals and sessions; handles of nothing are ignored. */
   free: { params: { handles: readonly Handle[] }; event: never; result: void };
 }

@@ -1,7 +1,7 @@
 /** The front door: {@link Univi}, its conversations and their answers. */
 import { UniviError } from "./error.js";
 import { type AskProgress, encode, type Part } from "./parts.js";
-import { Client, type Device, type Handle, type LoadProgress, type ModelInfo, type ModelSource } from "./protocol.js";
+import { type CacheChoice, Client, type Device, type Handle, type LoadProgress, type MemoryUsage, type ModelInfo, type ModelSource } from "./protocol.js";
 import type { SamplingOptions, Seen, SessionOptions, Usage } from "./protocol.js";
 
 /** What {@link Univi.create} needs to know. */
@@ -13,8 +13,12 @@ export interface UniviOptions {
   readonly model: string | URL | readonly File[];
   /** What computes; `"auto"` by default. */
   readonly device?: Device;
+  /** Where the model's files are kept for the next visit; `"auto"` by default, `"none"` keeps nothing. */
+  readonly cache?: CacheChoice;
   /** Tokens that a conversation may hold; the checkpoint's own length by default. Less needs less memory. */
   readonly contextLength?: number;
+  /** Reads a sample of the weights back from the device and compares it: for a GPU or driver that nobody has tried yet. */
+  readonly verifyUpload?: boolean;
   /** Hears how far loading has come, a few times per second. */
   readonly onProgress?: (progress: LoadProgress) => void;
   /** Stops loading: nothing of it remains. */
@@ -58,7 +62,7 @@ export class Univi {
    * again.
    */
   static async create(options: UniviOptions): Promise<Univi> {
-    const { device = "auto", contextLength, onProgress, signal } = options;
+    const { device = "auto", cache = "auto", contextLength, onProgress, signal } = options;
     signal?.throwIfAborted();
     const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
     const client = new Client(worker);
@@ -66,7 +70,13 @@ export class Univi {
       client.break(new UniviError("internal", `the worker failed: ${event.message || "it could not be started"}`));
     };
     try {
-      const params = { source: modelSource(options.model), device, ...(contextLength === undefined ? {} : { contextLength }) };
+      const params = {
+        source: modelSource(options.model),
+        device,
+        cache,
+        verifyUpload: options.verifyUpload ?? false,
+        ...(contextLength === undefined ? {} : { contextLength }),
+      };
       const info = await client.call("load", params, { signal, onEvent: onProgress });
       return new Univi(info, client, worker);
     } catch (error) {
@@ -90,6 +100,11 @@ export class Univi {
   /** Begins a conversation. */
   session(options: SessionOptions = {}): Session {
     return new Session(this.#client, options);
+  }
+
+  /** What the model takes of the machine's memory, besides the GPU's. */
+  memory(): Promise<MemoryUsage> {
+    return this.#client.call("memory", {});
   }
 
   /** Frees the model, the device and the worker. Answers under way reject. May be called again. */

@@ -180,7 +180,56 @@ fn hashes_are_checked() {
     // The last byte belongs to the last tensor, where no value is wrong in itself.
     let mut changed = bytes.clone();
     *changed.last_mut().unwrap() ^= 1;
-    refused(load(&[(promised, &changed)], 10_000), "wrong-hash", &sha256);
+    refused(
+        load(&[(promised.clone(), &changed)], 10_000),
+        "wrong-hash",
+        &sha256,
+    );
+    // It is the same file that is wanted still.
+    let mut loader = Loader::new(Cpu, vec![promised.clone()]).unwrap();
+    loader.push(&changed).unwrap();
+    assert_eq!(loader.end_file().unwrap_err().code(), "wrong-hash");
+    assert_eq!(loader.next_file(), Some(&promised));
+    loader.restart_file();
+    loader.push(&bytes).unwrap();
+    loader.end_file().unwrap();
+    block_on(loader.finish(&LoadOptions::default())).unwrap();
+}
+
+#[test]
+fn a_file_that_came_wrong_may_come_again() {
+    let name = |i: usize| format!("gqa256-Q4_K_M-0000{i}-of-00004.gguf");
+    let shards: Vec<Vec<u8>> = (1..=4)
+        .map(|i| fixture(&format!("shards/{}", name(i))))
+        .collect();
+    let files = ModelFile::set(&name(1));
+    let right: Vec<(ModelFile, &[u8])> = files
+        .iter()
+        .zip(&shards)
+        .map(|(file, bytes)| (file.clone(), &bytes[..]))
+        .collect();
+    let expected = logits(&load(&right, 1 << 14).unwrap());
+
+    let mut loader = Loader::new(Cpu, files).unwrap();
+    for (i, bytes) in shards.iter().enumerate() {
+        let before = loader.progress().done_bytes;
+        loader.restart_file(); // Nothing has come of it yet.
+        // In its header, behind it, in the middle of its data, and another file in its place.
+        let other = &shards[(i + 1) % 4];
+        for wrong in [&bytes[..40], &bytes[..bytes.len() / 2], bytes, other] {
+            // Files in the wrong place are refused; which push finds out does not matter.
+            let _ = loader.push(wrong);
+            loader.restart_file();
+            assert_eq!(loader.progress().done_bytes, before);
+        }
+        for chunk in bytes.chunks(1 << 14) {
+            loader.push(chunk).unwrap();
+        }
+        loader.end_file().unwrap();
+    }
+    assert!(loader.next_file().is_none());
+    let model = block_on(loader.finish(&LoadOptions::default())).unwrap();
+    assert_eq!(logits(&model), expected);
 }
 
 #[test]

@@ -21,6 +21,7 @@ const HIDDEN_TOLERANCE: f32 = 1e-4;
 fn model<B: Backend>(backend: &B, context: usize) -> Rc<ChatUniVi<B>> {
     let path = fixtures().join("gguf/models/gqa256/gqa256-Q4_1.gguf");
     let mut loader = Loader::new(backend.clone(), ModelFile::set("gqa256-Q4_1.gguf")).unwrap();
+    loader.check_upload(1);
     loader
         .push(&std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())))
         .unwrap();

@@ -41,7 +41,7 @@ const FOLDERS = {
 export async function openPage({ folders = FOLDERS, path = "empty.html", flags = [], context = {} } = {}) {
   const server = await serve(folders);
   const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: [...FLAGS, ...flags] });
-  const page = await browser.newPage(context);
+  const page = await (await browser.newContext(context)).newPage();
   /** @type {Error[]} */
   const uncaught = [];
   page.on("pageerror", (error) => uncaught.push(error));

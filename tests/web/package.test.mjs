@@ -63,7 +63,7 @@ for (const device of /** @type {const} */ (["webgpu", "cpu"])) {
     const said = await inPage(async ({ Univi, file }, { device, question, template, tokens, model, path }) => {
       /** @type {{ phase: string, loaded: number, total: number }[]} */
       const heard = [];
-      const univi = await Univi.create({ model, device, onProgress: ({ phase, loaded, total }) => heard.push({ phase, loaded, total }) });
+      const univi = await Univi.create({ model, device, cache: "none", onProgress: ({ phase, loaded, total }) => heard.push({ phase, loaded, total }) });
       const picture = await file(path);
       const answer = univi.session({ template }).ask([picture, question], { temperature: 0, maxTokens: tokens });
       const text = await answer.text();
@@ -80,7 +80,7 @@ for (const device of /** @type {const} */ (["webgpu", "cpu"])) {
     assert.equal(said.usage?.completionTokens, tokens);
     assert.equal(said.kind, "image");
     assert.deepEqual(said.stages, [64, 32, 16]);
-    assert.deepEqual(said.phases, ["manifest", "weights", "ready"]);
+    assert.deepEqual(said.phases, ["manifest", "download", "upload", "compile", "ready"]);
     const { last } = said;
     assert.ok(last && last.loaded === last.total && last.total === said.info.bytes, JSON.stringify(last));
   });
@@ -295,7 +295,7 @@ test("a question that can't be answered says why, and the next one is", async ()
 test("loading can be stopped", async () => {
   const { name } = await inPage(({ Univi, fails }, { model }) => {
     const stop = new AbortController();
-    return fails(() => Univi.create({ model, signal: stop.signal, onProgress: ({ phase }) => phase === "weights" && stop.abort() }));
+    return fails(() => Univi.create({ model, signal: stop.signal, onProgress: ({ phase }) => phase === "download" && stop.abort() }));
   }, { model: MODEL });
   assert.equal(name, "AbortError");
 });

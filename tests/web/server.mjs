@@ -18,14 +18,15 @@ const PATIENCE_MS = 30_000;
  *
  * @param {Record<string, string>} folders What lies under which address, as in `{ "/": "www/dist", "/models/": "models" }`; there is always a `/`.
  * @param {string[]} [flags] Further ones for `univi serve`, such as `--throttle` and `--fault`.
+ * @param {number} [port] By default any free one.
  * @returns {Promise<{ url: string, requests: (count: number) => Promise<Request[]>, close: () => Promise<void> }>} The address, with a
  *   slash at its end; the requests in the order in which they ended, once there are at least so many; and what ends it.
  */
-export async function serve(folders, flags = []) {
+export async function serve(folders, flags = [], port = 0) {
   const { "/": root, ...mounts } = folders;
   if (root === undefined) throw new Error("nothing is to be seen at /");
   const mounted = Object.entries(mounts).flatMap(([path, folder]) => ["--mount", `${path}=${folder}`]);
-  const args = ["serve", root, ...mounted, "--port", "0", "--json", ...flags];
+  const args = ["serve", root, ...mounted, "--port", String(port), "--json", ...flags];
   const child = spawn(UNIVI, args, { stdio: ["ignore", "pipe", "inherit"] });
   const kill = () => child.kill();
   process.once("exit", kill);

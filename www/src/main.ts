@@ -110,12 +110,21 @@ function chosenModel(): string | readonly File[] {
   return offered[Number(modelChoice.value)]!.url;
 }
 
-function showLoading({ phase, loaded, total, file, bytesPerSecond }: LoadProgress): void {
+function showLoading({ phase, loaded, total, file, bytesPerSecond, etaSeconds }: LoadProgress): void {
   if (total > 0) loadingBar.value = loaded / total;
   else loadingBar.removeAttribute("value");
+  const amount = total > 0 ? `${size(loaded)} of ${size(total)}` : size(loaded);
   const speed = bytesPerSecond === undefined ? "" : `, ${size(bytesPerSecond)}/s`;
-  if (phase === "ready") loadingText.textContent = "Preparing the device";
-  else loadingText.textContent = `${file}: ${size(loaded)}${total > 0 ? ` of ${size(total)}` : ""}${speed}`;
+  const left = etaSeconds === undefined || etaSeconds < 2 ? "" : `, ${duration(etaSeconds)} left`;
+  const words = {
+    manifest: `Reading ${file}`,
+    download: `${file}: ${amount}${speed}${left}`,
+    verify: `${file}, kept from last time: ${amount}${speed}${left}`,
+    upload: "Handing the last of it to the device",
+    compile: "Preparing the device",
+    ready: "Ready",
+  };
+  loadingText.textContent = words[phase];
 }
 
 function loadRemedy(error: unknown): HTMLButtonElement | undefined {
@@ -276,6 +285,10 @@ function addFiles(files: Iterable<File>): void {
 }
 
 // Words.
+
+function duration(seconds: number): string {
+  return seconds < 90 ? `${Math.ceil(seconds)} s` : `${Math.ceil(seconds / 60)} min`;
+}
 
 function size(bytes: number): string {
   const units = ["B", "kB", "MB", "GB"];

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use univi::checkpoint::{Checkpoint, Files, Part, PartTensor, Tower};
+use univi::config::LlamaConfig;
 use univi::gguf::{GgmlType, Metadata, TensorSpec};
 use univi::manifest::{Manifest, Role};
 use univi::prompt::TEMPLATE_KEY;
@@ -122,6 +123,7 @@ pub fn run(args: ConvertArgs) -> Result<()> {
     }
     let number = |metadata: &Metadata, key| metadata.opt_u64(key);
     let context_length = number(&llm_metadata, "llama.context_length")?;
+    let kv_numbers = LlamaConfig::from_metadata(&llm_metadata)?.kv_numbers();
     let image_px = match &vision_plan {
         Some((metadata, _)) => number(metadata, "clip.vision.image_size")?,
         None => None,
@@ -131,6 +133,7 @@ pub fn run(args: ConvertArgs) -> Result<()> {
         manifest.quantization = Some(quant.to_string());
         manifest.parameters = Some(llm.parameters() + vision.as_ref().map_or(0, Part::parameters));
         manifest.context_length = context_length;
+        manifest.kv_numbers = Some(kv_numbers);
         manifest.image_px = image_px;
         manifest.license = license;
         manifest

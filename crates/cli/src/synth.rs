@@ -187,11 +187,13 @@ pub fn run(args: SynthArgs) -> Result<()> {
         None,
         &mut data,
     )?;
+    let kv_numbers = LlamaConfig::from_metadata(&llm_metadata)?.kv_numbers();
     let manifest = folder.finish(|entries| {
         let mut manifest = Manifest::new(name, entries);
         manifest.quantization = Some(args.quant.name().into());
         manifest.parameters = Some(numbers(&llm_specs) + numbers(&vision_specs));
         manifest.context_length = Some(sizes.context.into());
+        manifest.kv_numbers = Some(kv_numbers);
         manifest.image_px = Some(sizes.image_px.into());
         manifest
     })?;

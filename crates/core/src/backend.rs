@@ -58,6 +58,17 @@ pub trait Backend: Clone + 'static {
 
     // Weights in.
 
+    /// Whether so many bytes can be had, in buffers as large as the device likes them; they are given back at once.
+    ///
+    /// # Errors
+    /// `DeviceLost`.
+    async fn has_room(&self, bytes: u64) -> Result<bool>;
+
+    /// That weights stored in `types` are on their way: what takes long to prepare may begin.
+    fn warm_up(&self, types: &[GgmlType]) {
+        let _ = types;
+    }
+
     /// Room for a matrix.
     ///
     /// # Errors
@@ -68,6 +79,14 @@ pub trait Backend: Clone + 'static {
     /// is the length, unless `bytes` ends the matrix (the GGUF parser delivers it so). All bytes
     /// are written before the first use.
     fn write_matrix(&self, matrix: &mut Self::Matrix, offset: usize, bytes: &[u8]);
+
+    /// Reads `bytes` bytes of the stored matrix back, from byte `offset`, a multiple of 4. Errors as [`Backend::read`].
+    async fn read_matrix(
+        &self,
+        matrix: &Self::Matrix,
+        offset: usize,
+        bytes: usize,
+    ) -> Result<Vec<u8>>;
 
     /// An empty cache of `capacity` positions for keys and values `[t, width]`.
     ///

@@ -176,6 +176,11 @@ const MAX_FRAMES: usize = 4096;
 const MAX_PROJECTOR_LAYERS: usize = 16;
 
 impl LlamaConfig {
+    /// Numbers that a token takes in the KV cache: keys and values of all layers.
+    pub fn kv_numbers(&self) -> u64 {
+        2 * (self.layers * self.heads.kv_heads * self.heads.head_dim) as u64
+    }
+
     /// Reads and checks the keys of a GGUF file of architecture `llama`.
     ///
     /// # Errors

@@ -121,7 +121,8 @@ pub enum Error {
     },
     /// More memory than the device grants.
     #[error(
-        "out of memory: {what} needs {needed_bytes} bytes, the device grants {limit_bytes}; use a smaller model, a stronger quantization, or a shorter context"
+        "out of memory: {what} needs {needed_bytes} bytes, {}; use a smaller model, a stronger quantization, or a shorter context",
+        granted(*.limit_bytes)
     )]
     OutOfMemory {
         /// What was to be stored.
@@ -146,6 +147,13 @@ pub enum Error {
     /// The caller asked to stop.
     #[error("aborted")]
     Aborted,
+}
+
+fn granted(limit_bytes: u64) -> String {
+    match limit_bytes {
+        0 => "more than the device grants".into(),
+        bytes => format!("the device grants {bytes}"),
+    }
 }
 
 impl Error {

@@ -17,6 +17,7 @@ pub mod prompt;
 pub mod sampler;
 pub mod session;
 pub mod tokenizer;
+pub mod transfer;
 pub mod verify;
 
 pub use backend::Backend;

@@ -8,12 +8,14 @@
 //!
 //! What a header alone gives away is refused before the weights behind it are fetched.
 
+use std::collections::HashMap;
+
 use sha2::{Digest, Sha256};
 
 use crate::{
     Backend, Error, Result,
     config::{LlamaConfig, VisionConfig},
-    gguf::{Event, FiniteCheck, Header, Parser, Shards, SplitName, TensorInfo},
+    gguf::{Event, FiniteCheck, GgmlType, Header, Parser, Shards, SplitName, TensorInfo},
     model::{ChatUniVi, Language, Llama, Vision, Weights, llama_tensors, vision_tensors},
     prompt::{Template, WRAPS_VISUALS_KEY},
     tokenizer::{Tokenizer, TokenizerConfig},
@@ -66,9 +68,15 @@ impl LoadOptions {
     /// is smaller than its weights.
     pub const DEFAULT_CONTEXT: usize = 4096;
 
+    /// The tokens to make room for, of a model that was made for `most`.
+    pub fn context_of(&self, most: usize) -> usize {
+        self.context
+            .unwrap_or(most.min(LoadOptions::DEFAULT_CONTEXT))
+    }
+
     fn context(&self, config: &LlamaConfig) -> Result<usize> {
         match self.context {
-            None => Ok(config.context.min(LoadOptions::DEFAULT_CONTEXT)),
+            None => Ok(self.context_of(config.context)),
             Some(context) if (1..=config.context).contains(&context) => Ok(context),
             Some(context) => {
                 let reason = format!(
@@ -81,6 +89,59 @@ impl LoadOptions {
     }
 }
 
+/// What a model needs of a device's memory, besides some for what is being computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Needs {
+    /// Bytes of all weights.
+    pub weights_bytes: u64,
+    /// Tokens that a conversation may have.
+    pub context: u64,
+    /// Bytes of the KV cache for each of them.
+    pub kv_bytes_per_token: u64,
+}
+
+impl Needs {
+    /// Bytes of weights and KV cache.
+    pub fn bytes(&self) -> u64 {
+        self.weights_bytes
+            .saturating_add(self.context.saturating_mul(self.kv_bytes_per_token))
+    }
+
+    /// Asks a device, before any byte is fetched, whether it has that much.
+    ///
+    /// # Errors
+    /// `OutOfMemory` that says what is too large, and which context would do.
+    pub async fn check<B: Backend>(&self, backend: &B) -> Result<()> {
+        let needed_bytes = self.bytes();
+        if backend.has_room(needed_bytes).await? {
+            return Ok(());
+        }
+        let mut shorter = Needs { ..*self };
+        while shorter.kv_bytes_per_token > 0 && shorter.context > MIN_CONTEXT {
+            shorter.context = (shorter.context / 2).max(MIN_CONTEXT);
+            if backend.has_room(shorter.bytes()).await? {
+                let what = format!(
+                    "the model with a context of {} tokens (one of {} would fit)",
+                    self.context, shorter.context
+                );
+                return Err(Error::OutOfMemory {
+                    what,
+                    needed_bytes,
+                    limit_bytes: 0,
+                });
+            }
+        }
+        Err(Error::OutOfMemory {
+            what: "the model".into(),
+            needed_bytes,
+            limit_bytes: 0,
+        })
+    }
+}
+
+/// A picture and a question: a shorter context is of no use.
+const MIN_CONTEXT: u64 = 256;
+
 /// Takes the files of a model, one after the other.
 pub struct Loader<B: Backend> {
     backend: B,
@@ -91,12 +152,21 @@ pub struct Loader<B: Backend> {
     done_bytes: u64,
     sides: Vec<Side<B>>,
     tokenizer: Option<(String, Vec<u8>)>,
+    /// Every so many-th tensor of a file is read back; 0: none.
+    check_every: usize,
+    /// What those tensors were when they came.
+    checks: HashMap<String, Sha256>,
 }
 
 /// The file that is being read.
 struct Current {
     sha256: Option<Sha256>,
     reader: Reader,
+    /// Bytes of it that have come.
+    done_bytes: u64,
+    /// Sides, and headers of the last of them, before this file's header came.
+    sides_before: usize,
+    headers_before: usize,
 }
 
 enum Reader {
@@ -142,7 +212,7 @@ impl ModelFile {
 }
 
 impl Current {
-    fn new(file: &ModelFile) -> Current {
+    fn new<B: Backend>(file: &ModelFile, sides: &[Side<B>]) -> Current {
         let reader = match file.content {
             Content::Tokenizer => Reader::Tokenizer(Vec::new()),
             Content::Gguf => Reader::Gguf(Box::new(GgufReader {
@@ -154,6 +224,9 @@ impl Current {
         Current {
             sha256: file.sha256.as_ref().map(|_| Sha256::new()),
             reader,
+            done_bytes: 0,
+            sides_before: sides.len(),
+            headers_before: sides.last().map_or(0, |side| side.shards.headers().len()),
         }
     }
 }
@@ -177,7 +250,15 @@ impl<B: Backend> Loader<B> {
             done_bytes: 0,
             sides: Vec::new(),
             tokenizer: None,
+            check_every: 0,
+            checks: HashMap::new(),
         })
+    }
+
+    /// Has [`Loader::finish`] read every `every`-th matrix of each file back from the device, and compare it
+    /// with what came: for a device that nobody has tried yet.
+    pub fn check_upload(&mut self, every: usize) {
+        self.check_every = every;
     }
 
     /// All files, in the order in which they are wanted.
@@ -213,7 +294,10 @@ impl<B: Backend> Loader<B> {
 
     fn push_bytes(&mut self, file: &ModelFile, bytes: &[u8]) -> Result<()> {
         self.done_bytes += bytes.len() as u64;
-        let current = self.current.get_or_insert_with(|| Current::new(file));
+        let current = self
+            .current
+            .get_or_insert_with(|| Current::new(file, &self.sides));
+        current.done_bytes += bytes.len() as u64;
         if let Some(sha256) = &mut current.sha256 {
             sha256.update(bytes);
         }
@@ -233,6 +317,7 @@ impl<B: Backend> Loader<B> {
         };
         let (sides, backend) = (&mut self.sides, &self.backend);
         let (tensors, finite) = (&mut gguf.tensors, &mut gguf.finite);
+        let (check_every, checks) = (self.check_every, &mut self.checks);
         gguf.parser.push(bytes, &mut |event| match event {
             Event::Header(header) => {
                 *tensors = begin(sides, backend, file, header)?;
@@ -246,6 +331,13 @@ impl<B: Backend> Loader<B> {
                 let (info, wanted) = &tensors[tensor];
                 if *wanted {
                     finite.push(tensor, info, offset, bytes)?;
+                    if check_every > 0 && tensor % check_every == 0 && info.shape.len() > 1 {
+                        if offset == 0 {
+                            checks.insert(info.name.clone(), Sha256::new());
+                        }
+                        let came = checks.get_mut(&info.name).expect("it began at 0");
+                        came.update(bytes);
+                    }
                     let weights = &mut sides.last_mut().expect("data follow a header").weights;
                     weights.write(&info.name, offset as usize, bytes);
                 }
@@ -254,21 +346,39 @@ impl<B: Backend> Loader<B> {
         })
     }
 
+    /// Forgets what has come of [`Loader::next_file`], right or wrong: it begins anew. Room that its header
+    /// asked for is free again.
+    pub fn restart_file(&mut self) {
+        let Some(current) = self.current.take() else {
+            return;
+        };
+        self.done_bytes -= current.done_bytes;
+        self.sides.truncate(current.sides_before);
+        let Some(side) = self.sides.last_mut() else {
+            return;
+        };
+        while side.shards.headers().len() > current.headers_before {
+            let header = side.shards.pop().expect("there is a header");
+            for tensor in &header.tensors {
+                side.weights.forget(&tensor.name);
+            }
+        }
+    }
+
     /// That all bytes of [`Loader::next_file`] have been pushed.
     ///
     /// # Errors
-    /// `BadFile` where it breaks off, `WrongHash`; named with the file.
+    /// `BadFile` where it breaks off, `WrongHash`; named with the file, which then still is the next one:
+    /// [`Loader::restart_file`] lets it come again.
     pub fn end_file(&mut self) -> Result<()> {
-        let file = self.files[self.ended].clone();
         self.push(&[])?; // An empty file has not begun.
-        let current = self.current.take().expect("the file has begun");
-        self.ended += 1;
+        let file = &self.files[self.ended];
+        let current = self.current.as_ref().expect("the file has begun");
         let check = || {
-            match current.reader {
-                Reader::Gguf(gguf) => gguf.parser.finish().map(drop)?,
-                Reader::Tokenizer(bytes) => self.tokenizer = Some((file.name.clone(), bytes)),
+            if let Reader::Gguf(gguf) = &current.reader {
+                gguf.parser.check_end()?;
             }
-            let Some((expected, sha256)) = file.sha256.zip(current.sha256) else {
+            let Some((expected, sha256)) = file.sha256.clone().zip(current.sha256.clone()) else {
                 return Ok(());
             };
             let found: String = sha256
@@ -282,7 +392,12 @@ impl<B: Backend> Loader<B> {
                 Err(Error::WrongHash { expected, found })
             }
         };
-        check().map_err(|error| error.in_file(file.name))
+        check().map_err(|error| error.in_file(&*file.name))?;
+        if let Some(Reader::Tokenizer(bytes)) = self.current.take().map(|current| current.reader) {
+            self.tokenizer = Some((file.name.clone(), bytes));
+        }
+        self.ended += 1;
+        Ok(())
     }
 
     /// The model.
@@ -295,6 +410,11 @@ impl<B: Backend> Loader<B> {
             return Err(Error::BadRequest {
                 reason: format!("the model is not complete: {} has not come", file.name),
             });
+        }
+        for (name, came) in std::mem::take(&mut self.checks) {
+            for side in &self.sides {
+                side.check_upload(&name, &came).await?;
+            }
         }
         let (mut llama, mut vision) = (None, None);
         for side in &mut self.sides {
@@ -345,6 +465,25 @@ impl<B: Backend> Loader<B> {
             format: "GGUF",
             reason: "there is no vision side among the files".into(),
         })
+    }
+}
+
+impl<B: Backend> Side<B> {
+    /// Compares a tensor on the device with what came, if it is one of this side.
+    async fn check_upload(&self, name: &str, came: &Sha256) -> Result<()> {
+        let (mut read, mut bytes) = (Sha256::new(), 0);
+        let mut piece = |piece: &[u8]| {
+            read.update(piece);
+            bytes += piece.len();
+        };
+        self.weights.read_back(name, &mut piece).await?;
+        if bytes > 0 && read.finalize() != came.clone().finalize() {
+            let reason = format!(
+                "tensor {name} reads back differently than it was written: the device or its driver is faulty"
+            );
+            return Err(Error::Gpu { reason });
+        }
+        Ok(())
     }
 }
 
@@ -437,6 +576,11 @@ fn begin<B: Backend>(
             weights,
         });
     }
+
+    let mut types: Vec<GgmlType> = header.tensors.iter().map(|tensor| tensor.ty).collect();
+    types.sort_unstable();
+    types.dedup();
+    backend.warm_up(&types);
 
     let side = sides.last_mut().expect("there is a side");
     side.shards.push(header.clone())?;

@@ -8,6 +8,7 @@
 //!   "quantization": "q4_k_m",
 //!   "parameters": 7061000000,
 //!   "context_length": 4096,
+//!   "kv_numbers": 262144,
 //!   "image_px": 224,
 //!   "files": [
 //!     { "role": "llm", "path": "llm-00001-of-00002.gguf", "bytes": 67108864, "sha256": "9f86d0.." },
@@ -26,8 +27,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, Result,
-    loader::{Content, ModelFile},
+    loader::{Content, LoadOptions, ModelFile, Needs},
 };
+
+/// The KV cache holds f32.
+const KV_NUMBER_BYTES: u64 = 4;
 
 /// The name of a manifest in its folder.
 pub const MANIFEST_NAME: &str = "manifest.json";
@@ -54,6 +58,9 @@ pub struct Manifest {
     /// Tokens that a conversation may have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context_length: Option<u64>,
+    /// Numbers that each of those tokens takes in the KV cache.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kv_numbers: Option<u64>,
     /// Width and height of what the vision encoder sees; absent for a model that sees nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_px: Option<u64>,
@@ -106,6 +113,7 @@ impl Manifest {
             quantization: None,
             parameters: None,
             context_length: None,
+            kv_numbers: None,
             image_px: None,
             license: None,
             files,
@@ -169,7 +177,7 @@ impl Manifest {
         self.files_of(Role::Tokenizer).next()
     }
 
-    /// The files as the loader wants them.
+    /// The files as the loader wants them: the vision side first, so that it can look while words still come.
     pub fn model_files(&self) -> Vec<ModelFile> {
         let of = |role, content| {
             self.files_of(role).map(move |file| ModelFile {
@@ -179,8 +187,8 @@ impl Manifest {
                 sha256: Some(file.sha256.clone()),
             })
         };
-        of(Role::Llm, Content::Gguf)
-            .chain(of(Role::Vision, Content::Gguf))
+        of(Role::Vision, Content::Gguf)
+            .chain(of(Role::Llm, Content::Gguf))
             .chain(of(Role::Tokenizer, Content::Tokenizer))
             .collect()
     }
@@ -189,6 +197,18 @@ impl Manifest {
     pub fn total_bytes(&self) -> u64 {
         // Checked not to overflow when the manifest was read.
         self.files.iter().map(|file| file.bytes).sum()
+    }
+
+    /// What the model needs of a device's memory, as far as can be told before any of its files has come.
+    pub fn needs(&self, options: &LoadOptions) -> Needs {
+        let most = self.context_length.unwrap_or(0) as usize;
+        let context = options.context_of(most) as u64;
+        let kv_numbers = self.kv_numbers.unwrap_or(0);
+        Needs {
+            weights_bytes: self.total_bytes(),
+            context,
+            kv_bytes_per_token: kv_numbers.saturating_mul(KV_NUMBER_BYTES),
+        }
     }
 
     fn check(&self) -> Result<()> {

@@ -1,7 +1,7 @@
 //! The wasm-bindgen surface of univi: what the npm package calls, and no model logic.
 //!
 //! ```text
-//! Loader -> Engine -> Visual, Session -> answers
+//! Transfer -> Loader -> Engine -> Visual, Session -> answers
 //! ```
 //!
 //! What crosses the border are numbers, strings, byte arrays and plain objects. What is thrown is an
@@ -11,6 +11,7 @@ mod engine;
 mod load;
 mod object;
 mod on;
+mod transfer;
 mod verify;
 mod visual;
 

@@ -2,8 +2,9 @@
 
 use std::rc::Rc;
 
+use js_sys::Array;
 use univi::{
-    Cpu, Error,
+    Backend, Cpu, Error,
     gpu::{Gpu, GpuOptions},
     loader::{LoadOptions, Loader as CoreLoader, ModelFile},
     manifest::Manifest,
@@ -12,7 +13,7 @@ use wasm_bindgen::prelude::*;
 
 use crate::{
     engine::Engine,
-    object::{thrown, whole},
+    object::{object, thrown, whole},
     on::{Device, On, map, on_either, with},
 };
 
@@ -37,6 +38,7 @@ pub async fn open(device: &str) -> univi::Result<Device> {
 pub struct Loader {
     device: Device,
     name: String,
+    manifest: Option<Manifest>,
     loader: Option<on_either!(CoreLoader)>,
 }
 
@@ -51,6 +53,7 @@ impl Loader {
         Ok(Loader {
             device,
             name: String::new(),
+            manifest: None,
             loader: None,
         })
     }
@@ -73,13 +76,21 @@ impl Loader {
         }
     }
 
+    /// What the manifest calls the model, or its first file's name.
+    #[wasm_bindgen(getter)]
+    pub fn name(&self) -> String {
+        self.name.clone()
+    }
+
     /// The files of a model are those that this manifest names.
     ///
     /// # Errors
     /// `bad-file` where it is no manifest that can be trusted.
     pub fn manifest(&mut self, name: &str, json: &[u8]) -> Result<(), JsValue> {
         let manifest = Manifest::parse(json).map_err(|error| thrown(error.in_file(name)))?;
-        self.begin(manifest.name.clone(), manifest.model_files())
+        self.begin(manifest.name.clone(), manifest.model_files())?;
+        self.manifest = Some(manifest);
+        Ok(())
     }
 
     /// The model is this GGUF file, or the set of files that it begins.
@@ -97,11 +108,61 @@ impl Loader {
         Ok(())
     }
 
-    /// The file whose bytes are wanted next, from its start; `undefined` when all have come.
-    #[wasm_bindgen(js_name = nextFile)]
-    pub fn next_file(&self) -> Option<String> {
-        let file = with!(self.loader.as_ref()?, loader => loader.next_file());
-        file.map(|file| file.name.clone())
+    /// Asks the device, before any file has come, whether it has room for the model and for conversations of
+    /// `context` tokens, as far as the manifest tells what they need.
+    ///
+    /// # Errors
+    /// `out-of-memory` that says which context would do.
+    #[wasm_bindgen(js_name = checkRoom)]
+    pub async fn check_room(&self, context: Option<f64>) -> Result<(), JsValue> {
+        let Some(manifest) = &self.manifest else {
+            return Ok(());
+        };
+        let needs = manifest.needs(&load_options(context)?);
+        with!(&self.device, b => needs.check(b).await).map_err(thrown)
+    }
+
+    /// Has `finish` read every `every`-th matrix of each file back from the device, and compare it with what came.
+    #[wasm_bindgen(js_name = checkUpload)]
+    pub fn check_upload(&mut self, every: usize) {
+        if let Some(loader) = &mut self.loader {
+            with!(loader, loader => loader.check_upload(every));
+        }
+    }
+
+    /// All files, in the order in which their bytes are wanted, each from its start.
+    #[wasm_bindgen(unchecked_return_type = "{ name: string; bytes?: number; sha256?: string }[]")]
+    pub fn files(&self) -> Array {
+        let Some(loader) = &self.loader else {
+            return Array::new();
+        };
+        let plain = |file: &ModelFile| {
+            let bytes = file
+                .bytes
+                .map_or(JsValue::UNDEFINED, |bytes| (bytes as f64).into());
+            object([
+                ("name", (&*file.name).into()),
+                ("bytes", bytes),
+                ("sha256", file.sha256.as_deref().into()),
+            ])
+        };
+        with!(loader, loader => loader.files().iter().map(plain).collect())
+    }
+
+    /// Forgets what has come of the next file, right or wrong: it begins anew.
+    #[wasm_bindgen(js_name = restartFile)]
+    pub fn restart_file(&mut self) {
+        if let Some(loader) = &mut self.loader {
+            with!(loader, loader => loader.restart_file());
+        }
+    }
+
+    /// Waits until what was pushed lies on the device, so that no more is on its way than it can take.
+    ///
+    /// # Errors
+    /// What the device reports.
+    pub async fn settle(&self) -> Result<(), JsValue> {
+        with!(&self.device, b => b.finish().await).map_err(thrown)
     }
 
     /// Bytes that have come.
@@ -142,10 +203,7 @@ impl Loader {
     /// Whatever keeps the files from being a model.
     pub async fn finish(self, context: Option<f64>) -> Result<Engine, JsValue> {
         let loader = self.loader.ok_or_else(no_files)?;
-        let context = whole("contextLength", context)
-            .map_err(thrown)?
-            .map(|n| n as usize);
-        let options = LoadOptions { context };
+        let options = load_options(context)?;
         let model = map!(loader, loader => Rc::new(loader.finish(&options).await.map_err(thrown)?));
         Ok(Engine::new(self.name, model))
     }
@@ -153,6 +211,13 @@ impl Loader {
     fn loader_mut(&mut self) -> Result<&mut on_either!(CoreLoader), JsValue> {
         self.loader.as_mut().ok_or_else(no_files)
     }
+}
+
+fn load_options(context: Option<f64>) -> Result<LoadOptions, JsValue> {
+    let context = whole("contextLength", context).map_err(thrown)?;
+    Ok(LoadOptions {
+        context: context.map(|n| n as usize),
+    })
 }
 
 fn no_files() -> JsValue {

@@ -57,6 +57,14 @@ impl Matrix {
         }))
     }
 
+    /// Bytes of the matrix as it is stored.
+    pub(super) fn stored_bytes(&self, range: Range<usize>) -> Vec<u8> {
+        match self {
+            Matrix::Stored(stored) => stored.bytes[range].to_vec(),
+            Matrix::Plain(_) => panic!("numbers that are computed are not stored"),
+        }
+    }
+
     pub(super) fn write(&mut self, offset: usize, new: &[u8]) {
         let Matrix::Stored(stored) = self else {
             panic!("bytes are written to a matrix of f32")

@@ -57,12 +57,21 @@ impl Backend for Cpu {
     type Matrix = Matrix;
     type KvCache = KvCache;
 
+    /// Where addresses have 64 bits the system answers when memory is used; in WebAssembly they end at 4 GiB.
+    async fn has_room(&self, bytes: u64) -> Result<bool> {
+        Ok(bytes < (usize::MAX / 8 * 7) as u64)
+    }
+
     fn alloc_matrix(&self, ty: GgmlType, rows: usize, cols: usize) -> Result<Matrix> {
         Matrix::alloc(ty, rows, cols)
     }
 
     fn write_matrix(&self, matrix: &mut Matrix, offset: usize, bytes: &[u8]) {
         matrix.write(offset, bytes);
+    }
+
+    async fn read_matrix(&self, matrix: &Matrix, offset: usize, bytes: usize) -> Result<Vec<u8>> {
+        Ok(matrix.stored_bytes(offset..offset + bytes))
     }
 
     fn kv_cache(&self, width: usize, capacity: usize) -> Result<KvCache> {

@@ -144,15 +144,24 @@ impl Parser {
         done
     }
 
-    /// Checks that the file was complete.
+    /// The header of a complete file.
+    ///
+    /// # Errors
+    /// As [`Parser::check_end`].
+    pub fn finish(self) -> Result<Header> {
+        self.check_end()?;
+        Ok(self.header)
+    }
+
+    /// Checks that the file may end here.
     ///
     /// # Errors
     /// [`Error::BadFile`] that says what the file breaks off in.
-    pub fn finish(self) -> Result<Header> {
+    pub fn check_end(&self) -> Result<()> {
         let end = self.position + self.buffer.len() as u64;
-        match self.step {
+        match &self.step {
             Step::Data => match self.header.tensors.get(self.tensor) {
-                None => Ok(self.header),
+                None => Ok(()),
                 Some(t) => Err(bad(format!(
                     "the file breaks off after {end} bytes; tensor {} takes bytes {} to {}, the whole file {}: fetch it again",
                     t.name,
@@ -161,7 +170,7 @@ impl Parser {
                     self.header.file_bytes
                 ))),
             },
-            Step::Failed(error) => Err(error),
+            Step::Failed(error) => Err(error.clone()),
             Step::Start if end == 0 => Err(bad("the file is empty")),
             Step::Start if !MAGIC.starts_with(&self.buffer[..self.buffer.len().min(4)]) => {
                 Err(no_magic(&self.buffer))

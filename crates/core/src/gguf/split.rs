@@ -136,18 +136,25 @@ impl Shards {
                 reason: "differs from the first file's: the files are not of one set".into(),
             });
         }
-        if let Some(twice) = header
-            .tensors
-            .iter()
-            .find(|t| !self.names.insert(t.name.clone()))
-        {
+        if let Some(twice) = header.tensors.iter().find(|t| self.names.contains(&t.name)) {
             return Err(bad(format!(
                 "tensor {} stands in two files of the set",
                 twice.name
             )));
         }
+        self.names
+            .extend(header.tensors.iter().map(|t| t.name.clone()));
         self.headers.push(header);
         Ok(())
+    }
+
+    /// Takes the last header back, if there is one.
+    pub fn pop(&mut self) -> Option<Header> {
+        let header = self.headers.pop()?;
+        for tensor in &header.tensors {
+            self.names.remove(&tensor.name);
+        }
+        Some(header)
     }
 
     /// Checks that every file of the set has come.

@@ -235,18 +235,6 @@ impl Gpu {
         &self.0.description
     }
 
-    /// Creates the pipelines of a model whose weights are stored in `types`, all at once instead of
-    /// each at its first use: while the weights are still on their way, say.
-    pub fn warm_up(&self, types: &[GgmlType]) {
-        let mut recorder = self.0.recorder.borrow_mut();
-        for kernel in kernels::PLAIN
-            .into_iter()
-            .chain(types.iter().flat_map(|&ty| kernels::over(ty)))
-        {
-            recorder.pipeline(kernel);
-        }
-    }
-
     /// Gives the device back. Whatever is awaited or recorded from here on fails with `DeviceLost`.
     pub fn destroy(&self) {
         self.0.faults.lose("it was given back");
@@ -308,12 +296,56 @@ impl Backend for Gpu {
     type Matrix = Matrix;
     type KvCache = KvCache;
 
+    /// Creates the pipelines of a model, all at once instead of each at its first use.
+    fn warm_up(&self, types: &[GgmlType]) {
+        let mut recorder = self.0.recorder.borrow_mut();
+        let over = types.iter().flat_map(|&ty| kernels::over(ty));
+        for kernel in kernels::PLAIN.into_iter().chain(over) {
+            recorder.pipeline(kernel);
+        }
+    }
+
+    async fn has_room(&self, bytes: u64) -> Result<bool> {
+        let scope = self
+            .0
+            .device
+            .push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let tried = self.0.memory.try_out(bytes);
+        let refused = scope.pop().await;
+        tried.iter().for_each(wgpu::Buffer::destroy);
+        self.0.faults.take()?;
+        Ok(refused.is_none())
+    }
+
     fn alloc_matrix(&self, ty: GgmlType, rows: usize, cols: usize) -> Result<Matrix> {
         self.new_matrix(ty, rows, cols)
     }
 
     fn write_matrix(&self, matrix: &mut Matrix, offset: usize, bytes: &[u8]) {
         self.fill_matrix(matrix, offset, bytes);
+    }
+
+    async fn read_matrix(&self, matrix: &Matrix, offset: usize, bytes: usize) -> Result<Vec<u8>> {
+        let mut read = Vec::with_capacity(bytes);
+        for part in &matrix.parts {
+            let first = part.first * matrix.row_bytes;
+            let from = (offset + read.len()).saturating_sub(first);
+            let count = (part.rows * matrix.row_bytes)
+                .saturating_sub(from)
+                .min(bytes - read.len());
+            if count > 0 {
+                let binding = Binding {
+                    buffer: &part.buffer,
+                    offset: from as u64,
+                };
+                // Whole words are copied; behind the last byte there is room.
+                let words = self
+                    .read_bytes(binding, count.next_multiple_of(4) as u64)
+                    .await?;
+                read.extend_from_slice(&words[..count]);
+            }
+        }
+        Ok(read)
     }
 
     fn kv_cache(&self, width: usize, capacity: usize) -> Result<KvCache> {

@@ -43,8 +43,12 @@ pub struct Weights<B: Backend> {
 enum Arrived<B: Backend> {
     /// Norms and biases are small: they wait here as bytes, and become f32.
     Vector(GgmlType, Vec<u8>),
-    Matrix(B::Matrix),
+    /// With the length of what is stored.
+    Matrix(B::Matrix, usize),
 }
+
+/// What is read back at a time.
+const READ_BACK_BYTES: usize = 1 << 22;
 
 impl<B: Backend> Weights<B> {
     /// Nothing has arrived yet.
@@ -73,7 +77,10 @@ impl<B: Backend> Weights<B> {
         let cols: usize = shape[1..].iter().product();
         let room = match shape {
             [len] => Arrived::Vector(ty, vec![0; ty.row_bytes(*len)?]),
-            _ => Arrived::Matrix(self.backend.alloc_matrix(ty, shape[0], cols)?),
+            _ => {
+                let matrix = self.backend.alloc_matrix(ty, shape[0], cols)?;
+                Arrived::Matrix(matrix, shape[0] * ty.row_bytes(cols)?)
+            }
         };
         match self.arrived.insert(name.to_string(), room) {
             None => Ok(true),
@@ -90,9 +97,29 @@ impl<B: Backend> Weights<B> {
             Some(Arrived::Vector(_, all)) => {
                 all[offset..offset + bytes.len()].copy_from_slice(bytes)
             }
-            Some(Arrived::Matrix(matrix)) => self.backend.write_matrix(matrix, offset, bytes),
+            Some(Arrived::Matrix(matrix, _)) => self.backend.write_matrix(matrix, offset, bytes),
             None => panic!("bytes of a tensor {name} that has not begun"),
         }
+    }
+
+    /// Gives up the room of a tensor, if it has begun.
+    pub fn forget(&mut self, name: &str) {
+        self.arrived.remove(name);
+    }
+
+    /// Reads a matrix back from the device, piece by piece, in order.
+    ///
+    /// # Errors
+    /// As [`Backend::read`].
+    pub async fn read_back(&self, name: &str, piece: &mut impl FnMut(&[u8])) -> Result<()> {
+        let Some(Arrived::Matrix(matrix, bytes)) = self.arrived.get(name) else {
+            return Ok(());
+        };
+        for offset in (0..*bytes).step_by(READ_BACK_BYTES) {
+            let count = READ_BACK_BYTES.min(bytes - offset);
+            piece(&self.backend.read_matrix(matrix, offset, count).await?);
+        }
+        Ok(())
     }
 
     /// That everything is there which the model can't do without.
@@ -129,7 +156,7 @@ impl<B: Backend> Weights<B> {
     /// Takes a matrix out, if it is there.
     pub fn optional_matrix(&mut self, name: &str) -> Option<B::Matrix> {
         match self.arrived.remove(name)? {
-            Arrived::Matrix(matrix) => Some(matrix),
+            Arrived::Matrix(matrix, _) => Some(matrix),
             Arrived::Vector(..) => panic!("{name} is a vector"),
         }
     }
@@ -153,7 +180,7 @@ impl<B: Backend> Weights<B> {
                 ty.dequantize(&bytes, &mut numbers);
                 Some(numbers)
             }
-            Arrived::Matrix(_) => panic!("{name} is a matrix"),
+            Arrived::Matrix(..) => panic!("{name} is a matrix"),
         }
     }
 

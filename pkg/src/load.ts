@@ -1,0 +1,182 @@
+/** From a model's files to an engine: several at once on their way, one after the other into the loader. */
+import init, { type Engine, Loader } from "../wasm/univi_web.js";
+import { codeOf } from "./error.js";
+import { modelFiles, type ModelFiles, type OpenFile, type WantedFile } from "./files.js";
+import type { Calls, Context, LoadProgress, ModelInfo } from "./protocol.js";
+import { openStore } from "./store.js";
+
+/** Where uploads are verified, so many matrices are of which one is read back. */
+const VERIFY_EVERY = 7;
+/** So many files are on their way at the same time. */
+const PARALLEL = 4;
+/** Before more than this is on its way to the device, it is waited for. */
+const IN_FLIGHT_BYTES = 16 << 20;
+/** Progress is told at most so often. */
+const PROGRESS_INTERVAL_MS = 60;
+/** Over how long a download's speed is measured. */
+const SPEED_WINDOW_MS = 3000;
+
+/** What {@link load} leads to. */
+export interface Loaded {
+  readonly engine: Engine;
+  readonly memory: WebAssembly.Memory;
+  readonly info: Pick<ModelInfo, "device" | "adapter" | "bytes" | "keptBytes" | "cache">;
+}
+
+/** Loads a model. Of one that fails or is aborted nothing stays on the device; what came of its files stays in the store. */
+export async function load(params: Calls["load"]["params"], { signal, emit }: Context<"load">): Promise<Loaded> {
+  const { memory } = await init();
+  const store = await openStore(params.source.kind === "url" ? params.cache : "none");
+  const files = modelFiles(params.source, store);
+  emit({ phase: "manifest", loaded: 0, total: 0, file: files.name });
+  const manifest = await files.manifest(signal);
+  const loader = await Loader.create(params.device);
+  try {
+    if (manifest) loader.manifest(files.name, manifest);
+    else loader.gguf(files.name);
+    if (params.verifyUpload) loader.checkUpload(VERIFY_EVERY);
+    await loader.checkRoom(params.contextLength);
+    await files.begin(loader.name, loader.files());
+    const stream = new Stream(loader, files, signal, emit);
+    await stream.run();
+    const bytes = loader.doneBytes;
+    const told = { loaded: bytes, total: bytes, file: files.name };
+    emit({ phase: "upload", ...told });
+    await loader.settle();
+    emit({ phase: "compile", ...told });
+    const { device, adapter } = { device: loader.device(), adapter: loader.adapter };
+    const name = device === "webgpu" ? (await adapterName()) || adapter : adapter;
+    const engine = await loader.finish(params.contextLength);
+    signal.throwIfAborted();
+    emit({ phase: "ready", ...told });
+    const cache = { kind: store.kind, ...(store.reason === undefined ? {} : { reason: store.reason }) };
+    return { engine, memory, info: { device, adapter: name, bytes, keptBytes: stream.keptBytes, cache } };
+  } catch (error) {
+    loader.free();
+    throw error;
+  }
+}
+
+/** The files of a model on their way into the loader. */
+class Stream {
+  /** Bytes that no network had to bring. */
+  keptBytes = 0;
+  readonly #loader: Loader;
+  readonly #files: ModelFiles;
+  readonly #signal: AbortSignal;
+  readonly #meter: Meter;
+  readonly #wanted: readonly WantedFile[];
+  readonly #opened: (Promise<OpenFile> | undefined)[] = [];
+  #inFlightBytes = 0;
+
+  constructor(loader: Loader, files: ModelFiles, signal: AbortSignal, emit: (progress: LoadProgress) => void) {
+    this.#loader = loader;
+    this.#files = files;
+    this.#signal = signal;
+    this.#meter = new Meter(emit);
+    this.#wanted = loader.files();
+  }
+
+  async run(): Promise<void> {
+    try {
+      for (const index of this.#wanted.keys()) {
+        for (let ahead = index; ahead < Math.min(index + PARALLEL, this.#wanted.length); ahead++) this.#open(ahead);
+        await this.#file(index);
+      }
+    } finally {
+      // Where one failed, others may be on their way.
+      await Promise.all(this.#opened.map((opened) => opened?.then((file) => file.close(), () => {})));
+    }
+  }
+
+  #open(index: number): Promise<OpenFile> {
+    const opened = (this.#opened[index] ??= this.#files.open(this.#wanted[index]!, this.#signal));
+    opened.catch(() => {}); // Whoever awaits it hears of it.
+    return opened;
+  }
+
+  /** Loads a file; wrong bytes are fetched once more before they count. */
+  async #file(index: number): Promise<void> {
+    for (let attempt = 0; ; attempt++) {
+      const file = await this.#open(index);
+      try {
+        await this.#take(file, this.#wanted[index]!);
+        await file.right();
+        return;
+      } catch (error) {
+        if (!mayBeWrongBytes(error)) throw error;
+        await file.wrong();
+        if (attempt > 0) throw error;
+        this.#loader.restartFile();
+      } finally {
+        await file.close();
+        this.#opened[index] = undefined;
+      }
+    }
+  }
+
+  async #take(file: OpenFile, { name }: WantedFile): Promise<void> {
+    let kept = 0;
+    for await (const piece of file.pieces) {
+      this.#signal.throwIfAborted();
+      if (piece.kind === "begins") {
+        this.#loader.restartFile();
+        kept = 0;
+        continue;
+      }
+      this.#loader.push(piece.bytes);
+      if (piece.kept) kept += piece.bytes.length;
+      this.#inFlightBytes += piece.bytes.length;
+      if (this.#inFlightBytes >= IN_FLIGHT_BYTES) {
+        await this.#loader.settle();
+        this.#inFlightBytes = 0;
+      }
+      this.#meter.tell({
+        phase: piece.kept ? "verify" : "download",
+        loaded: this.#loader.doneBytes,
+        total: this.#loader.totalBytes ?? 0,
+        file: name,
+      });
+    }
+    this.#loader.endFile();
+    this.keptBytes += kept;
+  }
+}
+
+/** Whether other bytes might do: a network or device that fails says nothing about them. */
+function mayBeWrongBytes(error: unknown): boolean {
+  const code = codeOf(error);
+  return code !== undefined && !["io", "no-gpu", "device-lost", "out-of-memory", "gpu", "bad-request", "internal"].includes(code);
+}
+
+/** What the browser tells of its GPU, such as "apple metal-3"; some tell nothing. */
+async function adapterName(): Promise<string> {
+  const info = (await navigator.gpu.requestAdapter())?.info;
+  return info?.description || [info?.vendor, info?.architecture].filter(Boolean).join(" ");
+}
+
+/** Tells progress now and then, never going back, with the speed of the last seconds. */
+class Meter {
+  readonly #emit: (progress: LoadProgress) => void;
+  #samples: { at: number; loaded: number }[] = [];
+  #most = 0;
+
+  constructor(emit: (progress: LoadProgress) => void) {
+    this.#emit = emit;
+  }
+
+  tell(progress: LoadProgress): void {
+    const at = performance.now();
+    const last = this.#samples.at(-1);
+    if (last && at - last.at < PROGRESS_INTERVAL_MS) return;
+    this.#most = Math.max(this.#most, progress.loaded);
+    const loaded = this.#most;
+    this.#samples = [...this.#samples.filter((sample) => at - sample.at < SPEED_WINDOW_MS), { at, loaded }];
+    const oldest = this.#samples[0]!;
+    const seconds = (at - oldest.at) / 1000;
+    const bytesPerSecond = (loaded - oldest.loaded) / seconds;
+    if (seconds < 0.5 || bytesPerSecond === 0) this.#emit({ ...progress, loaded });
+    else if (progress.total === 0) this.#emit({ ...progress, loaded, bytesPerSecond });
+    else this.#emit({ ...progress, loaded, bytesPerSecond, etaSeconds: (progress.total - loaded) / bytesPerSecond });
+  }
+}
