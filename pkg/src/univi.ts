@@ -10,7 +10,7 @@ export interface UniviOptions {
    * The model: the URL of its `manifest.json` or of one `.gguf` file, or the files themselves as a file or folder
    * picker gives them. A relative URL is meant from the page.
    */
-  readonly model: string | URL | readonly File[];
+  readonly model: string | URL | readonly File[] | FileSystemDirectoryHandle;
   /** What computes; `"auto"` by default. */
   readonly device?: Device;
   /** Where the model's files are kept for the next visit; `"auto"` by default, `"none"` keeps nothing. */
@@ -71,7 +71,7 @@ export class Univi {
     };
     try {
       const params = {
-        source: modelSource(options.model),
+        source: await modelSource(options.model),
         device,
         cache,
         verifyUpload: options.verifyUpload ?? false,
@@ -241,7 +241,21 @@ function free(client: Client, handles: readonly Handle[]): void {
   if (handles.length > 0) client.call("free", { handles }).catch(() => {}); // A broken client has freed everything.
 }
 
-function modelSource(model: UniviOptions["model"]): ModelSource {
+async function modelSource(model: UniviOptions["model"]): Promise<ModelSource> {
   if (typeof model === "string" || model instanceof URL) return { kind: "url", url: new URL(model, document.baseURI).href };
+  if ("kind" in model) return { kind: "files", files: await filesOf(model) };
   return { kind: "files", files: [...model] };
+}
+
+/** The files of a folder that was picked; nothing of them is read yet. */
+async function filesOf(folder: FileSystemDirectoryHandle): Promise<File[]> {
+  const files: File[] = [];
+  try {
+    for await (const entry of folder.values()) {
+      if (entry.kind === "file") files.push(await (entry as FileSystemFileHandle).getFile());
+    }
+  } catch (cause) {
+    throw new UniviError("io", `${folder.name}: the folder can't be read: ${(cause as Error).message}`, { cause });
+  }
+  return files;
 }

@@ -264,6 +264,42 @@ test("a full disk is no reason to fail", async () => {
   await serving([], async (url) => assert.equal((await load(url)).error, undefined));
 });
 
+test("files that the user picks load without a server, and are not copied", async () => {
+  await forget();
+  await serving([], async (url) => {
+    const remote = await load(url);
+    await forget();
+    const paths = ["manifest.json", ...manifest.files.map(({ path }) => path)];
+    const picked = await opened.page.evaluate(
+      async ({ url, paths }) => {
+        // A picked folder is of the same kind as those of the private file system.
+        const root = await navigator.storage.getDirectory();
+        const folder = await root.getDirectoryHandle("picked", { create: true });
+        const files = [];
+        for (const path of paths) {
+          const bytes = await (await fetch(new URL(path, url))).arrayBuffer();
+          files.push(new File([bytes], path));
+          const writable = await (await folder.getFileHandle(path, { create: true })).createWritable();
+          await writable.write(bytes);
+          await writable.close();
+        }
+        const load = Reflect.get(globalThis, "load");
+        const results = [await load({ model: files }), await load({ model: folder }), await load({ model: files.slice(0, 3) })];
+        await root.removeEntry("picked", { recursive: true });
+        return { results, kept: (await Reflect.get(globalThis, "univi").cachedModels()).length };
+      },
+      { url, paths },
+    );
+    const [files, folder, incomplete] = picked.results;
+    assert.equal(files.text, remote.text);
+    assert.equal(folder.text, remote.text);
+    assert.equal(files.info.cache.kind, "none");
+    assert.equal(incomplete.error.code, "io");
+    assert.ok(incomplete.error.message.includes("not among the chosen files"), incomplete.error.message);
+    assert.equal(picked.kept, 0);
+  });
+});
+
 test("loading can be stopped in every phase", async () => {
   await forget();
   await serving([], async (url) => {
