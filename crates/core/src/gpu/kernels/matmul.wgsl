@@ -22,10 +22,12 @@ var<workgroup> w_tile: array<vec4f, 512>;
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
     let first_row = p.x_first + group.y * 64u;
+    // Fewer rows take less time, 16 by 16.
+    let rows = min(p.rows - first_row, 64u);
     let first_col = group.x * 64u;
     let stride = p.blocks * 8u;
-    // What a thread fetches: a row of W, and of x every eighth row, 4 columns of it. Rows beyond the
-    // last repeat it; what they yield is not written.
+    // What a thread fetches: a row of W, and of x every eighth row, 4 columns of it. Rows of W beyond
+    // the last repeat it, those of x are whatever the tile held; what they yield is not written.
     let w_row = min(first_col + thread, p.part_rows - 1u) * p.row_bytes;
     let j_in = thread & 7u;
     let row_in = thread >> 3u;
@@ -58,47 +60,52 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
         put_w(thread, 5u, q.w5);
         put_w(thread, 6u, q.w6);
         put_w(thread, 7u, q.w7);
-        for (var r = row_in; r < 64u; r += 8u) {
-            let row = min(first_row + r, p.rows - 1u);
-            x_tile[place(r, j_in)] = x[row * stride + block * 8u + j_in];
+        for (var r = row_in; r < rows; r += 8u) {
+            x_tile[place(r, j_in)] = x[(first_row + r) * stride + block * 8u + j_in];
         }
         workgroupBarrier();
         for (var j = 0u; j < 8u; j++) {
             // Eight rows on, a place is 64 vectors on.
             let x_at = place(down, j);
             let w_at = place(across, j);
-            let x0 = x_tile[x_at];
-            let x1 = x_tile[x_at + 64u];
-            let x2 = x_tile[x_at + 128u];
-            let x3 = x_tile[x_at + 192u];
-            let x4 = x_tile[x_at + 256u];
-            let x5 = x_tile[x_at + 320u];
-            let x6 = x_tile[x_at + 384u];
-            let x7 = x_tile[x_at + 448u];
             let w0 = w_tile[w_at];
             let w1 = w_tile[w_at + 64u];
             let w2 = w_tile[w_at + 128u];
             let w3 = w_tile[w_at + 192u];
-            a0 = add_products(a0, x0, w0, w1, w2, w3);
-            a1 = add_products(a1, x1, w0, w1, w2, w3);
-            a2 = add_products(a2, x2, w0, w1, w2, w3);
-            a3 = add_products(a3, x3, w0, w1, w2, w3);
-            a4 = add_products(a4, x4, w0, w1, w2, w3);
-            a5 = add_products(a5, x5, w0, w1, w2, w3);
-            a6 = add_products(a6, x6, w0, w1, w2, w3);
-            a7 = add_products(a7, x7, w0, w1, w2, w3);
             let w4 = w_tile[w_at + 256u];
             let w5 = w_tile[w_at + 320u];
             let w6 = w_tile[w_at + 384u];
             let w7 = w_tile[w_at + 448u];
+            let x0 = x_tile[x_at];
+            let x1 = x_tile[x_at + 64u];
+            a0 = add_products(a0, x0, w0, w1, w2, w3);
             b0 = add_products(b0, x0, w4, w5, w6, w7);
+            a1 = add_products(a1, x1, w0, w1, w2, w3);
             b1 = add_products(b1, x1, w4, w5, w6, w7);
-            b2 = add_products(b2, x2, w4, w5, w6, w7);
-            b3 = add_products(b3, x3, w4, w5, w6, w7);
-            b4 = add_products(b4, x4, w4, w5, w6, w7);
-            b5 = add_products(b5, x5, w4, w5, w6, w7);
-            b6 = add_products(b6, x6, w4, w5, w6, w7);
-            b7 = add_products(b7, x7, w4, w5, w6, w7);
+            if rows > 16u {
+                let x2 = x_tile[x_at + 128u];
+                let x3 = x_tile[x_at + 192u];
+                a2 = add_products(a2, x2, w0, w1, w2, w3);
+                b2 = add_products(b2, x2, w4, w5, w6, w7);
+                a3 = add_products(a3, x3, w0, w1, w2, w3);
+                b3 = add_products(b3, x3, w4, w5, w6, w7);
+            }
+            if rows > 32u {
+                let x4 = x_tile[x_at + 256u];
+                let x5 = x_tile[x_at + 320u];
+                a4 = add_products(a4, x4, w0, w1, w2, w3);
+                b4 = add_products(b4, x4, w4, w5, w6, w7);
+                a5 = add_products(a5, x5, w0, w1, w2, w3);
+                b5 = add_products(b5, x5, w4, w5, w6, w7);
+            }
+            if rows > 48u {
+                let x6 = x_tile[x_at + 384u];
+                let x7 = x_tile[x_at + 448u];
+                a6 = add_products(a6, x6, w0, w1, w2, w3);
+                b6 = add_products(b6, x6, w4, w5, w6, w7);
+                a7 = add_products(a7, x7, w0, w1, w2, w3);
+                b7 = add_products(b7, x7, w4, w5, w6, w7);
+            }
         }
         workgroupBarrier();
     }
