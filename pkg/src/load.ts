@@ -31,6 +31,7 @@ export async function load(params: Calls["load"]["params"], { signal, emit }: Co
   emit({ phase: "manifest", loaded: 0, total: 0, file: files.name });
   const manifest = await files.manifest(signal);
   const loader = await Loader.create(params.device);
+  let drop = () => loader.free();
   try {
     if (manifest) loader.manifest(files.name, manifest);
     else loader.gguf(files.name);
@@ -46,13 +47,15 @@ export async function load(params: Calls["load"]["params"], { signal, emit }: Co
     emit({ phase: "compile", ...told });
     const { device, adapter } = { device: loader.device(), adapter: loader.adapter };
     const name = device === "webgpu" ? (await adapterName()) || adapter : adapter;
+    drop = () => {}; // The loader becomes the engine, or goes.
     const engine = await loader.finish(params.contextLength);
+    drop = () => engine.dispose();
     signal.throwIfAborted();
     emit({ phase: "ready", ...told });
     const cache = { kind: store.kind, ...(store.reason === undefined ? {} : { reason: store.reason }) };
     return { engine, memory, info: { device, adapter: name, bytes, keptBytes: stream.keptBytes, cache } };
   } catch (error) {
-    loader.free();
+    drop();
     throw error;
   }
 }

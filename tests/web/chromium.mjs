@@ -37,11 +37,14 @@ const FOLDERS = {
  * @param {string} [options.path] The page's; by default an empty one.
  * @param {string[]} [options.flags] Further ones for Chromium.
  * @param {import("playwright-core").BrowserContextOptions} [options.context]
+ * @param {string} [options.profile] A folder for what the browser keeps; by default a private window keeps it in memory, slowly, and little.
  */
-export async function openPage({ folders = FOLDERS, path = "empty.html", flags = [], context = {} } = {}) {
+export async function openPage({ folders = FOLDERS, path = "empty.html", flags = [], context = {}, profile } = {}) {
   const server = await serve(folders);
-  const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: [...FLAGS, ...flags] });
-  const page = await (await browser.newContext(context)).newPage();
+  const launch = { executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: [...FLAGS, ...flags] };
+  const browser = profile === undefined ? await chromium.launch(launch) : undefined;
+  const opened = browser ? await browser.newContext(context) : await chromium.launchPersistentContext(profile ?? "", { ...launch, ...context });
+  const page = await opened.newPage();
   /** @type {Error[]} */
   const uncaught = [];
   page.on("pageerror", (error) => uncaught.push(error));
@@ -50,7 +53,8 @@ export async function openPage({ folders = FOLDERS, path = "empty.html", flags =
     page,
     url: server.url,
     close: async () => {
-      await browser.close();
+      await opened.close();
+      await browser?.close();
       await server.close();
       if (uncaught[0]) throw uncaught[0];
     },

@@ -6,7 +6,8 @@
  *
  * Ratios of one run are what counts: both times share the machine's mood.
  */
-import { readFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { openPage } from "./chromium.mjs";
@@ -23,8 +24,9 @@ const url = `${server.url}manifest.json`;
 const paths = manifest.files.map(({ path }) => new URL(path, url).href);
 
 console.log(`${manifest.name}: ${mib(total)} in ${paths.length} files, ${values.throttle ?? "no"} throttle`);
-if (values.only !== "chromium") await onDawn();
 if (values.only !== "dawn") await inChromium();
+// Afterwards: what Dawn needs to be found makes Playwright take everything for a window.
+if (values.only !== "chromium") await onDawn();
 await server.close();
 
 async function onDawn() {
@@ -54,7 +56,8 @@ async function onDawn() {
 }
 
 async function inChromium() {
-  const opened = await openPage({ flags: ["--enable-precise-memory-info"] });
+  const profile = await mkdtemp(join(tmpdir(), "univi-profile-"));
+  const opened = await openPage({ profile });
   const { page } = opened;
   page.setDefaultTimeout(0);
   await page.evaluate(async () => Object.assign(globalThis, { univi: await import(`${location.origin}/pkg/dist/index.js`) }));
@@ -65,12 +68,17 @@ async function inChromium() {
     const before = (await server.requests(0)).length;
     const result = await page.evaluate(
       async ({ url, verifyUpload }) => {
+        const measure = Reflect.get(performance, "measureUserAgentSpecificMemory").bind(performance);
+        let [heap, loading] = [0, true];
+        const sampling = (async () => {
+          while (loading) heap = Math.max(heap, (await measure()).bytes);
+        })();
         const started = performance.now();
         const loaded = await Reflect.get(globalThis, "univi").Univi.create({ model: url, device: "webgpu", contextLength: 512, verifyUpload });
         const took = (performance.now() - started) / 1000;
         const { wasmBytes } = await loaded.memory();
-        const measure = Reflect.get(performance, "measureUserAgentSpecificMemory");
-        const heap = measure ? (await measure.call(performance)).bytes : 0;
+        loading = false;
+        await sampling;
         loaded.dispose();
         return { took, wasmBytes, heap, info: loaded.info };
       },
@@ -79,12 +87,13 @@ async function inChromium() {
     const sent = (await server.requests(0)).slice(before).reduce((sum, { bytes }) => sum + bytes, 0);
     report(`Chromium, ${what}`, result.took, base);
     console.log(
-      `  ${mib(sent)} from the network, kept by ${result.info.cache.kind}; WebAssembly memory ${mib(result.wasmBytes)}, ` +
-        `page and worker together ${mib(result.heap)}`,
+      `  ${mib(sent)} from the network, kept by ${result.info.cache.kind} (${result.info.cache.reason ?? "all of it"}); WebAssembly memory ${mib(result.wasmBytes)}, ` +
+        `page and worker together at most ${mib(result.heap)}`,
     );
   }
   await page.evaluate(() => Reflect.get(globalThis, "univi").clearCache());
   await opened.close();
+  await rm(profile, { recursive: true });
 }
 
 /**
