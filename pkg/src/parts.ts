@@ -53,7 +53,8 @@ export async function encode(
 ): Promise<Seen> {
   const clip = asClip(part);
   if (clip) {
-    await pushFrames(client, visual, clip.video, clip, signal, onFrame);
+    const { video, ...choice } = clip; // An element or a URL can't cross to the worker.
+    await pushFrames(client, visual, video, choice, signal, onFrame);
     onEncode();
     return client.call("encodeClip", { visual }, { signal });
   }

@@ -1,0 +1,128 @@
+/** A clip through WebCodecs: every frame is the one that is shown at its time, and nothing is guessed of the clip's length. */
+import type { OpenClip } from "../clip.js";
+import { UniviError } from "../error.js";
+import type { VideoSample, VideoSampleSink } from "./demuxer.js";
+
+/** A frame's own time may be rounded to the next millisecond, as in WebM. */
+const ROUNDING_SECONDS = 0.0005;
+
+/** How often a transfer that broke off is taken up again, for the whole clip, and how long is waited before. */
+const RETRIES = 4;
+const RETRY_SECONDS = 1;
+
+/**
+ * Opens `source` -> the clip, or `undefined` where its container or codec is none that is decoded here.
+ *
+ * Throws `io` where a server says no, or the reason of an aborted `signal`.
+ */
+export async function openDecoded(source: Blob | URL, name: string, signal: AbortSignal | undefined): Promise<OpenClip | undefined> {
+  if (!("VideoDecoder" in globalThis)) return undefined; // Browsers give it to secure pages only.
+  let input: { dispose(): void } | undefined;
+  const close = () => {
+    signal?.removeEventListener("abort", close);
+    input?.dispose(); // Whatever waits for it rejects, and requests end.
+  };
+  try {
+    const { BlobSource, Input, MATROSKA, MP4, MPEG_TS, QTFF, UrlSource, VideoSampleSink, WEBM } = await import("./demuxer.js");
+    signal?.throwIfAborted();
+    const bytes = source instanceof Blob ? new BlobSource(source) : new UrlSource(source, requests(name));
+    // Playlists are not among the formats: they make requests of their own.
+    const opened = new Input({ source: bytes, formats: [MP4, QTFF, WEBM, MATROSKA, MPEG_TS] });
+    input = opened;
+    signal?.addEventListener("abort", close);
+    const track = await opened.getPrimaryVideoTrack();
+    if (!track || !(await track.canDecode())) {
+      close();
+      return undefined;
+    }
+    const sink = new VideoSampleSink(track);
+    const beginSeconds = Math.max(await track.getFirstTimestamp(), 0); // What lies before 0 was cut away.
+    const durationSeconds = (await track.computeDuration()) - beginSeconds;
+    // A decoder may fail on what it has promised to decode.
+    const first = await sink.getSample(beginSeconds + ROUNDING_SECONDS);
+    if (!first) throw new Error("it has no first frame");
+    first.close();
+    return {
+      durationSeconds,
+      async *frames(timesSeconds) {
+        let index = 0;
+        try {
+          const moments = timesSeconds.map((time) => beginSeconds + time + ROUNDING_SECONDS);
+          for await (const sample of shown(sink, moments)) {
+            yield picture(sample);
+            index += 1;
+          }
+        } catch (cause) {
+          signal?.throwIfAborted();
+          if (cause instanceof UniviError) throw cause;
+          const why = `its picture at ${timesSeconds[index]} s can't be decoded (${(cause as Error).message}); is the file whole?`;
+          throw new UniviError("bad-video", `${name}: ${why}`, { cause });
+        }
+      },
+      close,
+    };
+  } catch (error) {
+    close();
+    signal?.throwIfAborted();
+    if (error instanceof UniviError) throw error;
+    return undefined;
+  }
+}
+
+/** The frames that are shown at `moments`, in seconds of the track; whoever asks for one closes it. */
+async function* shown(sink: VideoSampleSink, moments: readonly number[]): AsyncGenerator<VideoSample, void> {
+  let index = 0;
+  for await (const sample of sink.samplesAtTimestamps(moments)) {
+    if (!sample) break;
+    index += 1;
+    yield sample;
+  }
+  // A recording that has no index, or a damaged one, can't be searched: all of its frames are gone through.
+  let previous: VideoSample | undefined;
+  try {
+    if (index < moments.length) {
+      for await (const sample of sink.samples()) {
+        for (; previous && index < moments.length && moments[index]! < sample.timestamp; index++) yield previous.clone();
+        previous?.close();
+        previous = sample;
+        if (index === moments.length) return;
+      }
+    }
+    for (; index < moments.length; index++) {
+      if (!previous || moments[index]! > previous.timestamp + previous.duration + ROUNDING_SECONDS) throw new Error("it is missing");
+      yield previous.clone();
+    }
+  } finally {
+    previous?.close();
+  }
+}
+
+/** The pixels of a frame as it is displayed, upright; the frame is closed. */
+function picture(sample: VideoSample): ImageBitmap {
+  try {
+    const canvas = new OffscreenCanvas(sample.displayWidth, sample.displayHeight);
+    sample.draw(canvas.getContext("2d")!, 0, 0);
+    return canvas.transferToImageBitmap();
+  } finally {
+    sample.close();
+  }
+}
+
+/** How a server is asked, and what is made of its answers. */
+function requests(name: string) {
+  let retries = RETRIES;
+  return {
+    fetchFn: async (url: RequestInfo | URL, init?: RequestInit): Promise<Response> => {
+      let response: Response;
+      try {
+        response = await fetch(url, init);
+      } catch (cause) {
+        throw new UniviError("io", `${name}: the server can't be reached, or it lets no other site read it: ${(cause as Error).message}`, { cause });
+      }
+      if (!response.ok) throw new UniviError("io", `${name}: the server answered ${response.status}; is the address right?`);
+      return response;
+    },
+    getRetryDelay: (_: number, error: unknown) => (error instanceof UniviError || retries-- === 0 ? null : RETRY_SECONDS),
+    handleUnhandledError: () => {}, // Who reads there next hears of it.
+  };
+}

@@ -1,0 +1,77 @@
+/** A clip through a `<video>` element: for what only the browser itself can open. */
+import type { OpenClip } from "../clip.js";
+import { UniviError } from "../error.js";
+
+/** Opens `source`, or throws `bad-video`, or the reason of an aborted `signal`. */
+export async function openElement(source: Blob | URL, name: string, signal: AbortSignal | undefined): Promise<OpenClip> {
+  const url = source instanceof Blob ? URL.createObjectURL(source) : source.href;
+  const video = document.createElement("video");
+  const close = () => {
+    video.removeAttribute("src");
+    video.load(); // Lets go of the decoder.
+    if (source instanceof Blob) URL.revokeObjectURL(url);
+  };
+  try {
+    video.muted = true;
+    video.playsInline = true;
+    video.preload = "auto";
+    video.crossOrigin = "anonymous"; // Else its pixels can't be read.
+    video.src = url;
+    await settled(video, "loadedmetadata", name, signal);
+    if (video.videoWidth === 0 || video.duration === 0) {
+      throw new UniviError("bad-video", `${name}: there are no pictures in it`);
+    }
+    if (!Number.isFinite(video.duration)) {
+      throw new UniviError("bad-video", `${name}: its length is not known; use a recording that has ended`);
+    }
+    if (video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA) await settled(video, "loadeddata", name, signal);
+  } catch (error) {
+    close();
+    throw error;
+  }
+  return {
+    durationSeconds: video.duration,
+    async *frames(timesSeconds) {
+      for (const timeSeconds of timesSeconds) {
+        // Half a millisecond late, since a frame's own time may round to just before it.
+        video.currentTime = Math.min(timeSeconds + 0.0005, video.duration);
+        await settled(video, "seeked", name, signal);
+        yield await createImageBitmap(video);
+      }
+    },
+    close,
+  };
+}
+
+/** Waits for `event`, or for the decoder to give up, or for the caller to. */
+function settled(
+  video: HTMLVideoElement,
+  event: "loadedmetadata" | "loadeddata" | "seeked",
+  name: string,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const finish = (settle: () => void) => () => {
+      video.removeEventListener(event, good);
+      video.removeEventListener("error", bad);
+      signal?.removeEventListener("abort", aborted);
+      settle();
+    };
+    const good = finish(resolve);
+    const bad = finish(() => reject(new UniviError("bad-video", `${name}: ${reason(video.error)}`)));
+    const aborted = finish(() => reject(signal?.reason));
+    if (signal?.aborted) {
+      reject(signal.reason);
+      return;
+    }
+    video.addEventListener(event, good);
+    video.addEventListener("error", bad);
+    signal?.addEventListener("abort", aborted);
+  });
+}
+
+function reason(error: MediaError | null): string {
+  if (error?.code === MediaError.MEDIA_ERR_NETWORK) return "the network failed while it was fetched";
+  const said = error?.message ? ` (${error.message})` : "";
+  return `this browser can't decode it as a video${said}; MP4 with H.264 and WebM with VP9 work everywhere`;
+}
