@@ -295,7 +295,7 @@ test("a question that can't be answered says why, and the next one is", async ()
 test("loading can be stopped", async () => {
   const { name } = await inPage(({ Univi, fails }, { model }) => {
     const stop = new AbortController();
-    return fails(() => Univi.create({ model, signal: stop.signal, onProgress: ({ phase }) => phase === "download" && stop.abort() }));
+    return fails(() => Univi.create({ model, cache: "none", signal: stop.signal, onProgress: ({ phase }) => phase === "download" && stop.abort() }));
   }, { model: MODEL });
   assert.equal(name, "AbortError");
 });

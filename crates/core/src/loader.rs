@@ -69,20 +69,15 @@ impl LoadOptions {
     pub const DEFAULT_CONTEXT: usize = 4096;
 
     /// The tokens to make room for, of a model that was made for `most`.
-    pub fn context_of(&self, most: usize) -> usize {
-        self.context
-            .unwrap_or(most.min(LoadOptions::DEFAULT_CONTEXT))
-    }
-
-    fn context(&self, config: &LlamaConfig) -> Result<usize> {
+    ///
+    /// # Errors
+    /// `BadRequest` for more than that, or none.
+    pub fn context_within(&self, most: usize) -> Result<usize> {
         match self.context {
-            None => Ok(self.context_of(config.context)),
-            Some(context) if (1..=config.context).contains(&context) => Ok(context),
+            None => Ok(most.min(LoadOptions::DEFAULT_CONTEXT)),
+            Some(context) if (1..=most).contains(&context) => Ok(context),
             Some(context) => {
-                let reason = format!(
-                    "a context of {context} tokens: this model takes 1 to {}",
-                    config.context
-                );
+                let reason = format!("a context of {context} tokens: this model takes 1 to {most}");
                 Err(Error::BadRequest { reason })
             }
         }
@@ -426,7 +421,11 @@ impl<B: Backend> Loader<B> {
             } = side;
             let built = shards.check_complete().and_then(|()| match config {
                 SideConfig::Language(config) => {
-                    llama = Some(Llama::new(weights, config, options.context(config)?)?);
+                    llama = Some(Llama::new(
+                        weights,
+                        config,
+                        options.context_within(config.context)?,
+                    )?);
                     Ok(())
                 }
                 SideConfig::Vision(config) => {

@@ -200,15 +200,20 @@ impl Manifest {
     }
 
     /// What the model needs of a device's memory, as far as can be told before any of its files has come.
-    pub fn needs(&self, options: &LoadOptions) -> Needs {
-        let most = self.context_length.unwrap_or(0) as usize;
-        let context = options.context_of(most) as u64;
+    ///
+    /// # Errors
+    /// `BadRequest` for a context that the model does not take.
+    pub fn needs(&self, options: &LoadOptions) -> Result<Needs> {
+        let context = match self.context_length {
+            Some(most) => options.context_within(usize::try_from(most).unwrap_or(usize::MAX))?,
+            None => 0, // Its own header will tell.
+        };
         let kv_numbers = self.kv_numbers.unwrap_or(0);
-        Needs {
+        Ok(Needs {
             weights_bytes: self.total_bytes(),
-            context,
+            context: context as u64,
             kv_bytes_per_token: kv_numbers.saturating_mul(KV_NUMBER_BYTES),
-        }
+        })
     }
 
     fn check(&self) -> Result<()> {

@@ -118,7 +118,7 @@ impl Loader {
         let Some(manifest) = &self.manifest else {
             return Ok(());
         };
-        let needs = manifest.needs(&load_options(context)?);
+        let needs = manifest.needs(&load_options(context)?).map_err(thrown)?;
         with!(&self.device, b => needs.check(b).await).map_err(thrown)
     }
 

@@ -131,25 +131,15 @@ impl Memory {
         self.create(padded(bytes.next_multiple_of(4)), false)
     }
 
-    /// Buffers of so many bytes together, as large as they may be, which nobody will use.
-    pub fn try_out(&self, bytes: u64) -> Vec<wgpu::Buffer> {
-        let (device, max_bytes) = {
-            let state = self.0.borrow();
-            (state.device.clone(), state.max_bytes)
-        };
-        let mut tried = Vec::new();
-        let mut left = bytes;
-        while left > 0 {
-            let size = left.min(max_bytes).next_multiple_of(4);
-            tried.push(device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some("room"),
-                size,
-                usage: USAGES,
-                mapped_at_creation: false,
-            }));
-            left = left.saturating_sub(size);
-        }
-        tried
+    /// A buffer that nobody will use, of at most [`Memory::max_bytes`].
+    pub fn try_out(&self, bytes: u64) -> wgpu::Buffer {
+        let device = self.0.borrow().device.clone();
+        device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("room"),
+            size: bytes.next_multiple_of(4),
+            usage: USAGES,
+            mapped_at_creation: false,
+        })
     }
 
     /// Starts the next submit, destroys what has been idle for long, and returns the ids of all

@@ -306,15 +306,22 @@ impl Backend for Gpu {
     }
 
     async fn has_room(&self, bytes: u64) -> Result<bool> {
-        let scope = self
-            .0
-            .device
-            .push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-        let tried = self.0.memory.try_out(bytes);
-        let refused = scope.pop().await;
+        let mut tried = Vec::new();
+        let mut left = bytes;
+        // One by one: a driver that is asked for far more than there is may not survive it.
+        while left > 0 {
+            let device = &self.0.device;
+            let scope = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+            let size = left.min(self.0.memory.max_bytes());
+            tried.push(self.0.memory.try_out(size));
+            if scope.pop().await.is_some() {
+                break;
+            }
+            left -= size;
+        }
         tried.iter().for_each(wgpu::Buffer::destroy);
         self.0.faults.take()?;
-        Ok(refused.is_none())
+        Ok(left == 0)
     }
 
     fn alloc_matrix(&self, ty: GgmlType, rows: usize, cols: usize) -> Result<Matrix> {
