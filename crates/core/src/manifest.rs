@@ -305,9 +305,9 @@ mod tests {
         assert_eq!(
             names,
             [
+                "eyes/v.gguf",
                 "a-00001-of-00002.gguf",
                 "a-00002-of-00002.gguf",
-                "eyes/v.gguf",
                 "tokenizer.json"
             ]
         );
