@@ -57,7 +57,7 @@ fn language() -> PathBuf {
 
 /// A place for a damaged copy.
 fn copy_to(name: &str, bytes: &[u8]) -> PathBuf {
-    let file = scratch("bad-models").join(format!("{name}.gguf"));
+    let file = scratch(&format!("bad-model-{name}")).join(format!("{name}.gguf"));
     fs::write(&file, bytes).unwrap();
     file
 }
@@ -221,7 +221,7 @@ fn shown_refused(option: &str, file: &Path, says: &str) {
         "What?",
     ];
     complains(&args, confined(&args), says);
-    let out = scratch("unseen").join("out.png");
+    let out = scratch(&format!("unseen{option}")).join("out.png");
     let args = [
         "visualize",
         "-m",
