@@ -2,6 +2,9 @@
 import type { OpenClip } from "../clip.js";
 import { UniviError } from "../error.js";
 
+/** No other picture comes so long after a seek: it is the same one. */
+const SAME_PICTURE_MS = 500;
+
 /** Opens `source`, or throws `bad-video`, or the reason of an aborted `signal`. */
 export async function openElement(source: Blob | URL, name: string, signal: AbortSignal | undefined): Promise<OpenClip> {
   const url = source instanceof Blob ? URL.createObjectURL(source) : source.href;
@@ -33,14 +36,25 @@ export async function openElement(source: Blob | URL, name: string, signal: Abor
     durationSeconds: video.duration,
     async *frames(timesSeconds) {
       for (const timeSeconds of timesSeconds) {
+        const shown = nextPicture(video);
         // Half a millisecond late, since a frame's own time may round to just before it.
         video.currentTime = Math.min(timeSeconds + 0.0005, video.duration);
         await settled(video, "seeked", name, signal);
+        await Promise.race([shown, sleep(SAME_PICTURE_MS)]);
         yield await createImageBitmap(video);
       }
     },
     close,
   };
+}
+
+/** Resolves when another picture is shown: a browser that is busy says "seeked" before. Where it stays the same one, none is. */
+function nextPicture(video: HTMLVideoElement): Promise<void> {
+  return new Promise((resolve) => video.requestVideoFrameCallback?.(() => resolve()));
+}
+
+function sleep(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
 /** Waits for `event`, or for the decoder to give up, or for the caller to. */
