@@ -45,15 +45,15 @@ export async function load(params: Calls["load"]["params"], { signal, emit }: Co
     emit({ phase: "upload", ...told });
     await loader.settle();
     emit({ phase: "compile", ...told });
-    const { device, adapter } = { device: loader.device(), adapter: loader.adapter };
-    const name = device === "webgpu" ? (await adapterName()) || adapter : adapter;
+    const device = loader.device();
+    const adapter = (device === "webgpu" && (await adapterName())) || loader.adapter;
     drop = () => {}; // The loader becomes the engine, or goes.
     const engine = await loader.finish(params.contextLength);
     drop = () => engine.dispose();
     signal.throwIfAborted();
     emit({ phase: "ready", ...told });
     const cache = { kind: store.kind, ...(store.reason === undefined ? {} : { reason: store.reason }) };
-    return { engine, memory, info: { device, adapter: name, bytes, keptBytes: stream.keptBytes, cache } };
+    return { engine, memory, info: { device, adapter, bytes, keptBytes: stream.keptBytes, cache } };
   } catch (error) {
     drop();
     throw error;
