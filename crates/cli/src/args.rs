@@ -51,6 +51,8 @@ pub enum Command {
     Inspect(InspectArgs),
     Synth(SynthArgs),
     Serve(ServeArgs),
+    Train(TrainArgs),
+    Eval(EvalArgs),
 }
 
 /// What computes.
@@ -77,7 +79,7 @@ pub struct ModelArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub context: Option<u32>,
     /// The prompt template, in place of the model's own.
-    #[arg(long, value_name = "NAME", value_parser = ["simple", "simpleqa", "v1"])]
+    #[arg(long, value_name = "NAME", value_parser = ["simple", "simpleqa", "v1", "bare"])]
     pub template: Option<String>,
     /// The system text, in place of the template's.
     #[arg(long, value_name = "TEXT")]
@@ -315,7 +317,7 @@ pub struct ConvertArgs {
     /// How the vision side is stored.
     #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = recipe)]
     pub vision_quant: Recipe,
-    /// The prompt template that the model was tuned with: simple, simpleqa or v1 [default: simple].
+    /// The prompt template that the model was tuned with: simple, simpleqa, v1 or bare [default: what the checkpoint says, else simple].
     #[arg(long, value_name = "NAME")]
     pub template: Option<String>,
     /// What to call the model [default: the folder's name].
@@ -380,6 +382,204 @@ pub struct SynthArgs {
     pub seed: u64,
     #[command(flatten)]
     pub out: OutArgs,
+}
+
+/// Train a model: the two stages of the paper, or the small model that ships with UniVi from nothing.
+#[derive(Debug, Args)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub struct TrainArgs {
+    /// What to train.
+    #[command(subcommand)]
+    pub what: Training,
+}
+
+/// What to train.
+#[derive(Debug, Subcommand)]
+pub enum Training {
+    Nano(NanoArgs),
+    Pretrain(StageArgs),
+    Tune(StageArgs),
+}
+
+/// Make univi-nano from nothing: eyes, language, projector, and all together.
+///
+/// What was learned is written to the folder as it goes; the same command goes on after a break. At the end the folder
+/// holds a checkpoint in Hugging Face's layout, `checkpoint`, with its `checkpoint/vision-tower`, for `univi convert`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask artwork
+  univi train nano --out training/nano
+  univi convert training/nano/checkpoint --quant q8_0 --vision-quant q8_0 --name univi-nano --out models/univi-nano
+  univi train nano --out training/try --scale 0.02
+
+Exit codes: 0 trained, 1 failed, 2 wrong command line, 130 interrupted: what was learned is kept.")]
+pub struct NanoArgs {
+    /// Where states, curves and the checkpoint go.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    #[command(flatten)]
+    pub world: WorldArgs,
+    /// Makes all stages shorter or longer; 1 is what the model that ships was trained with.
+    #[arg(long, value_name = "X", default_value_t = 1., value_parser = positive)]
+    pub scale: f64,
+    /// Where chance starts.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Threads; another number gives other last bits.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub threads: u32,
+    /// Leave out what tells the frames of an event apart.
+    #[arg(long)]
+    pub no_temporal_position: bool,
+}
+
+/// Where the artwork of the emoji world lies.
+#[derive(Debug, Args)]
+pub struct WorldArgs {
+    /// The folder of npm packages with the artwork; `cargo xtask artwork` makes it.
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "crates/train/artwork/node_modules"
+    )]
+    pub artwork: PathBuf,
+}
+
+/// Train one stage on conversations about images and videos.
+///
+/// `pretrain` is the paper's first stage: the projector alone learns, from captions. `tune` is its second: projector and
+/// language model learn, from conversations about images and videos mixed in one file. Images and videos go through the
+/// code that inference runs. A folder of a checkpoint in Hugging Face's layout goes in, and one comes out.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The data is JSON as LLaVA and Chat-UniVi publish it:
+  [{ \"id\": \"1\", \"image\": \"coco/1.jpg\", \"conversations\": [
+      { \"from\": \"human\", \"value\": \"<image>\\nWhat is this?\" }, { \"from\": \"gpt\", \"value\": \"A dog.\" }] }]
+with `image` (a path or several) or `video`, below the folder --media.
+
+Examples:
+  univi train pretrain vicuna-7b --vision-tower clip-vit-large-patch14 --data captions.json --media images --out stage1
+  univi train tune stage1 --vision-tower clip-vit-large-patch14 --data mixed.json --media media --out stage2 --epochs 2
+  univi train tune stage1 --data toy.json --media toy --out toy-out --batch 4 --rate 1e-3 --optimizer muon
+
+Exit codes: 0 trained, 1 failed, 2 wrong command line, 130 interrupted: the same command goes on.")]
+pub struct StageArgs {
+    /// The checkpoint's folder; also what an earlier stage wrote.
+    #[arg(value_name = "HF_DIR")]
+    pub checkpoint: PathBuf,
+    /// The folder of a CLIP, in place of the tower that the checkpoint holds or names.
+    #[arg(long, value_name = "DIR")]
+    pub vision_tower: Option<PathBuf>,
+    /// The conversations.
+    #[arg(long, value_name = "FILE")]
+    pub data: PathBuf,
+    /// The folder that paths in the data are relative to.
+    #[arg(long, value_name = "DIR")]
+    pub media: PathBuf,
+    /// Where the trained checkpoint, the state and the curve go.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// How often everything is learned [default: 1 for pretrain, 2 for tune].
+    #[arg(long, value_name = "X", value_parser = positive)]
+    pub epochs: Option<f64>,
+    /// Samples of a step.
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub batch: u32,
+    /// Samples that a thread computes at a time: fewer take less memory.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub micro_batch: u32,
+    /// The learning rate at its highest [default: 2e-3 for pretrain, 2e-5 for tune].
+    #[arg(long, value_name = "X", value_parser = positive_f32)]
+    pub rate: Option<f32>,
+    /// What the blocks' matrices learn by.
+    #[arg(long, value_enum, default_value_t = OptimizerChoice::Adamw)]
+    pub optimizer: OptimizerChoice,
+    /// The vision encoder learns, too.
+    #[arg(long)]
+    pub learn_vision: bool,
+    /// The prompt template [default: v1 for models without one of their own].
+    #[arg(long, value_name = "NAME", value_parser = ["simple", "simpleqa", "v1", "bare"])]
+    pub template: Option<String>,
+    /// Where chance starts: the order of samples.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Threads; another number gives other last bits.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub threads: u32,
+    /// Compute on an NVIDIA GPU; needs a `univi` that was built with `--features cuda`.
+    #[arg(long)]
+    pub cuda: bool,
+}
+
+/// What a matrix learns by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OptimizerChoice {
+    /// AdamW for everything.
+    Adamw,
+    /// Muon for the matrices inside of blocks, AdamW for the rest.
+    Muon,
+}
+
+/// Measure how often a model is right.
+#[derive(Debug, Args)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub struct EvalArgs {
+    /// On what.
+    #[command(subcommand)]
+    pub set: EvalSet,
+}
+
+/// What a model is measured on.
+#[derive(Debug, Subcommand)]
+pub enum EvalSet {
+    Nano(EvalNanoArgs),
+}
+
+/// Questions about held-out scenes and clips of the emoji world.
+///
+/// Greedy answers count where they are the expected ones, letter by letter. Beside each share stand that of a guess, and
+/// that of always giving the most frequent answer.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  univi eval nano
+  univi eval nano --device cpu --questions 200 --styles unseen --misses 10
+  univi eval nano --json > scores.json
+
+Exit codes: 0 measured, 1 failed, 2 wrong command line, 130 interrupted.")]
+pub struct EvalNanoArgs {
+    /// The model.
+    #[arg(long, short, value_name = "MODEL", default_value = "models/univi-nano")]
+    pub model: PathBuf,
+    /// What computes.
+    #[arg(long, value_enum, default_value_t = DeviceChoice::Auto)]
+    pub device: DeviceChoice,
+    /// Questions for each choice of styles.
+    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub questions: u32,
+    /// Whose artwork.
+    #[arg(long, value_enum, default_value_t = StylesChoice::Both)]
+    pub styles: StylesChoice,
+    /// Show so many wrong answers.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub misses: u32,
+    #[command(flatten)]
+    pub world: WorldArgs,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Whose artwork a model is measured on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StylesChoice {
+    /// The styles that it learned with, in scenes that it has not seen.
+    Seen,
+    /// A style that it has never seen.
+    Unseen,
+    /// One after the other.
+    Both,
 }
 
 /// Serve a folder of models and pages to a browser.

@@ -1,14 +1,10 @@
 //! `univi convert`: a checkpoint as published becomes a model folder.
 
-use std::collections::HashMap;
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::path::Path;
 use std::thread;
 
-use univi::checkpoint::{Checkpoint, Files, Part, PartTensor, Tower};
+use univi::checkpoint::{Checkpoint, Files, Part, PartTensor};
 use univi::config::LlamaConfig;
 use univi::gguf::{GgmlType, Metadata, TensorSpec};
 use univi::manifest::{Manifest, Role};
@@ -16,6 +12,7 @@ use univi::prompt::TEMPLATE_KEY;
 use univi::{Error, Result};
 
 use crate::args::ConvertArgs;
+use crate::checkpoint_folder::Folder;
 use crate::model_folder::{ModelFolder, Sink, file_stem};
 use crate::progress::{Progress, Unit, bytes};
 use crate::{files, out};
@@ -30,23 +27,9 @@ const BATCH_NUMBERS: usize = 1 << 20;
 pub fn run(args: ConvertArgs) -> Result<()> {
     let source = Folder::open(&args.checkpoint)?;
     let checkpoint = Checkpoint::open(&source).map_err(|e| source.told(e))?;
-    let tower_folder = tower_folder(&args, &checkpoint)?;
-    let tower = tower_folder
-        .as_ref()
-        .map(|folder| Checkpoint::open(folder).map_err(|e| folder.told(e)))
-        .transpose()?;
-
-    let mut llm = checkpoint.llm().map_err(|e| source.told(e))?;
-    let vision = if checkpoint.sees() || checkpoint.has_tower() || args.vision_tower.is_some() {
-        let place = match &tower {
-            Some(tower) if args.vision_tower.is_some() => Tower::Given(tower),
-            Some(tower) => Tower::Found(tower),
-            None => Tower::Inside,
-        };
-        Some(checkpoint.vision(place).map_err(|e| source.told(e))?)
-    } else {
-        None
-    };
+    let tower_folder = source.tower(args.vision_tower.as_deref(), &checkpoint)?;
+    let given = args.vision_tower.is_some();
+    let (mut llm, vision) = source.parts(&checkpoint, tower_folder.as_ref(), given)?;
     if let Some(template) = &args.template {
         llm.metadata.insert(TEMPLATE_KEY, template.as_str());
     }
@@ -154,28 +137,6 @@ pub fn told(manifest: &Manifest, folder: &Path) {
     ));
 }
 
-/// The folder of the tower: the user's, else the one that the checkpoint names where it is inside or
-/// beside the checkpoint, or in the working directory as for the reference.
-fn tower_folder(args: &ConvertArgs, checkpoint: &Checkpoint) -> Result<Option<Folder>> {
-    if let Some(path) = &args.vision_tower {
-        return Folder::open(path).map(Some);
-    }
-    let Some(name) = checkpoint.tower_name() else {
-        return Ok(None);
-    };
-    let here = args
-        .checkpoint
-        .canonicalize()
-        .unwrap_or_else(|_| args.checkpoint.clone());
-    let places = [Some(&*here), here.parent(), Some(Path::new("."))];
-    let found = places
-        .into_iter()
-        .flatten()
-        .map(|place| place.join(name))
-        .find(|path| path.join("config.json").is_file());
-    found.map(|path| Folder::open(&path)).transpose()
-}
-
 fn folder_name(path: &Path) -> Result<String> {
     let path = path.canonicalize().map_err(|e| files::io_error(path, &e))?;
     Ok(path.file_name().map_or_else(
@@ -218,72 +179,4 @@ fn write_tensor(
         }
     }
     Ok(())
-}
-
-/// A checkpoint's folder on the disk.
-struct Folder {
-    path: PathBuf,
-    open: Mutex<HashMap<String, Arc<Mutex<File>>>>,
-}
-
-impl Folder {
-    fn open(path: &Path) -> Result<Folder> {
-        if !files::metadata(path)?.is_dir() {
-            let reason = "is a file, expected the folder of a checkpoint".into();
-            return Err(Error::BadFile {
-                format: "checkpoint",
-                reason,
-            }
-            .in_file(files::name(path)));
-        }
-        Ok(Folder {
-            path: path.to_owned(),
-            open: Mutex::new(HashMap::new()),
-        })
-    }
-
-    /// An error that names a file of this folder, or none, told with the folder.
-    fn told(&self, error: Error) -> Error {
-        match error {
-            Error::In { file, source }
-                if !Path::new(&file).is_absolute() && self.path.join(&file).exists() =>
-            {
-                source.in_file(files::name(&self.path.join(file)))
-            }
-            error @ (Error::In { .. } | Error::Aborted | Error::BadRequest { .. }) => error,
-            error => error.in_file(files::name(&self.path)),
-        }
-    }
-
-    fn file(&self, name: &str) -> Result<Arc<Mutex<File>>> {
-        let mut open = self.open.lock().unwrap_or_else(|e| e.into_inner());
-        if let Some(file) = open.get(name) {
-            return Ok(file.clone());
-        }
-        let path = self.path.join(name);
-        let file = File::open(&path).map_err(|e| files::io_error(&path, &e))?;
-        let file = Arc::new(Mutex::new(file));
-        open.insert(name.to_string(), file.clone());
-        Ok(file)
-    }
-}
-
-impl Files for Folder {
-    fn len(&self, name: &str) -> Result<Option<u64>> {
-        let path = self.path.join(name);
-        match std::fs::metadata(&path) {
-            Ok(metadata) if metadata.is_file() => Ok(Some(metadata.len())),
-            Ok(_) => Ok(None),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(files::io_error(&path, &e)),
-        }
-    }
-
-    fn read(&self, name: &str, offset: u64, out: &mut [u8]) -> Result<()> {
-        let file = self.file(name)?;
-        let mut file = file.lock().unwrap_or_else(|e| e.into_inner());
-        file.seek(SeekFrom::Start(offset))
-            .and_then(|_| file.read_exact(out))
-            .map_err(|e| files::io_error(&self.path.join(name), &e))
-    }
 }

@@ -72,6 +72,7 @@ fn template_name(template: &Template) -> &'static str {
         Template::Simple => "simple",
         Template::SimpleQa => "simpleqa",
         Template::V1 => "v1",
+        Template::Bare => "bare",
         Template::Jinja(_) => "of the model's own",
     }
 }

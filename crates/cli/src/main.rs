@@ -3,9 +3,11 @@
 mod args;
 mod ask;
 mod chat;
+mod checkpoint_folder;
 mod convert;
 mod device;
 mod draw;
+mod eval;
 mod figure;
 mod files;
 mod inspect;
@@ -17,6 +19,7 @@ mod out;
 mod progress;
 mod serve;
 mod synth;
+mod train;
 mod verify;
 mod video;
 mod visualize;
@@ -26,11 +29,17 @@ use std::process::ExitCode;
 use clap::Parser;
 use univi::Error;
 
-use args::{Cli, Command};
+use args::{Cli, Command, EvalSet};
 use device::Device;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Command::Train(_) = cli.command {
+        // candle shares out single additions to threads that wait for each other in a loop; a trainer's threads have
+        // work of their own, and lose a third of it to that.
+        // SAFETY: there is no other thread yet that could read the environment.
+        unsafe { std::env::set_var("CANDLE_NUM_THREADS", "1") };
+    }
     interrupt::install();
     match pollster::block_on(run(cli)) {
         Ok(code) => code,
@@ -72,6 +81,11 @@ async fn run(cli: Cli) -> univi::Result<ExitCode> {
         Command::Visualize(args) => {
             on_device!(args.device, |b, _name| visualize::run(&b, &args)).map(done)
         }
+        Command::Eval(args) => {
+            let EvalSet::Nano(args) = args.set;
+            on_device!(args.device, |b, name| eval::nano(&b, &name, &args)).map(done)
+        }
+        Command::Train(args) => train::run(args).map(done),
         Command::Convert(args) => convert::run(args).map(done),
         Command::Inspect(args) => inspect::run(&args).await.map(done),
         Command::Synth(args) => synth::run(args).map(done),

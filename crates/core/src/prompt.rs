@@ -83,6 +83,8 @@ pub enum Template {
     SimpleQa,
     /// Vicuna's: `USER` and `ASSISTANT`, answers end with `</s>`.
     V1,
+    /// As `V1`, without a system text: for models whose context is short.
+    Bare,
     /// The model's own.
     Jinja(ChatTemplate),
 }
@@ -107,9 +109,10 @@ impl Template {
             "simple" | "default" => Ok(Template::Simple),
             "simpleqa" => Ok(Template::SimpleQa),
             "v1" => Ok(Template::V1),
+            "bare" => Ok(Template::Bare),
             other => Err(Error::BadRequest {
                 reason: format!(
-                    "there is no template {other:?}; there are simple, simpleqa and v1"
+                    "there is no template {other:?}; there are simple, simpleqa, v1 and bare"
                 ),
             }),
         }
@@ -162,9 +165,14 @@ impl Template {
                 ]),
                 separators: ["###", "###"],
             }),
-            Template::V1 => Some(Layout {
-                system: "A chat between a curious user and an artificial intelligence assistant. \
-                    The assistant gives helpful, detailed, and polite answers to the user's questions.",
+            Template::V1 | Template::Bare => Some(Layout {
+                system: match self {
+                    Template::Bare => "",
+                    _ => {
+                        "A chat between a curious user and an artificial intelligence assistant. \
+                        The assistant gives helpful, detailed, and polite answers to the user's questions."
+                    }
+                },
                 roles: ["USER", "ASSISTANT"],
                 example: None,
                 separators: [" ", "</s>"],
@@ -221,8 +229,11 @@ impl Conversation {
         let mut prompt = Prompt::default();
         let [user, model] = layout.roles;
         let [after_user, after_model] = layout.separators;
-        prompt.push_text(self.system.as_deref().unwrap_or(layout.system));
-        prompt.push_text(after_user);
+        let system = self.system.as_deref().unwrap_or(layout.system);
+        if !(system.is_empty() && self.template == Template::Bare) {
+            prompt.push_text(system);
+            prompt.push_text(after_user);
+        }
         if let Some([question, answer]) = layout.example {
             prompt.push_text(&format!(
                 "{user}: {question}{after_user}{model}: {answer}{after_model}"

@@ -11,6 +11,11 @@ use crate::{models, npm, setup, wasm};
 /// The models that the page offers, as `www/src/models.ts` reads them: paths are relative to the page.
 const OFFERS: &str = r#"[
   {
+    "name": "UniVi nano",
+    "url": "models/univi-nano/manifest.json",
+    "note": "Trained from nothing on a small world of emoji: it tells what there is, how many, where, in which order and which way, in pictures and clips of that world. It knows nothing else."
+  },
+  {
     "name": "Chat-UniVi, tiny",
     "url": "models/chat-univi-tiny/manifest.json",
     "note": "Every part of the model with small random weights: it sees images and videos, and babbles about them."

@@ -1,5 +1,6 @@
-//! `cargo xtask setup | demo | test | models`: everything this repository needs, from one command.
+//! `cargo xtask setup | demo | test | models | artwork`: everything this repository needs, from one command.
 
+mod artwork;
 mod command;
 mod debian;
 mod demo;
@@ -40,6 +41,8 @@ enum Task {
     Test,
     /// Bring the real language models that tests use into models/
     Models,
+    /// Bring the artwork that univi-nano is trained and measured on
+    Artwork,
 }
 
 fn main() -> ExitCode {
@@ -60,6 +63,7 @@ fn run(task: Task) -> Result<()> {
         Task::Demo { port } => demo::demo(&root, port),
         Task::Test => test::test(&root),
         Task::Models => models::fetch(&root),
+        Task::Artwork => artwork::fetch(&root),
     }
 }
 

@@ -10,8 +10,8 @@ use crate::command::{Cmd, cmd};
 /// Vite and playwright-core ask for at least this.
 const NODE_OLDEST: u32 = 20;
 
-/// Installs what the lock file names, unless that very lock file was installed last.
-pub fn install(root: &Path) -> Result<()> {
+/// Installs what the lock file in a folder names, unless that very lock file was installed last.
+pub fn install(folder: &Path) -> Result<()> {
     let version = cmd("node").arg("--version").probe().unwrap_or_default();
     let major = version
         .trim()
@@ -30,16 +30,16 @@ pub fn install(root: &Path) -> Result<()> {
             }
         );
     }
-    let lock = root.join("package-lock.json");
+    let lock = folder.join("package-lock.json");
     let wanted = fs::read(&lock).with_context(|| format!("cannot read {}", lock.display()))?;
-    let stamp = root.join("node_modules/.installed-lock.json");
+    let stamp = folder.join("node_modules/.installed-lock.json");
     if fs::read(&stamp).is_ok_and(|installed| installed == wanted) {
         return Ok(());
     }
-    println!("npm packages: npm ci");
+    println!("npm packages: npm ci in {}", folder.display());
     cmd("npm")
         .args(["ci", "--ignore-scripts"])
-        .dir(root)
+        .dir(folder)
         .remedy("check that npm reaches its registry (`npm ping`); after an edit of package.json: `npm install`")
         .run()?;
     fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))

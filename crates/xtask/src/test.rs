@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 
 use crate::command::{Cmd, cmd};
-use crate::{models, npm, setup, wasm};
+use crate::{artwork, models, npm, setup, wasm};
 
 /// How many tests passed and failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,6 +40,7 @@ impl Steps {
     fn run_all(&mut self, root: &Path) -> Result<()> {
         self.check("setup", || setup::setup(root))?;
         self.check("models", || models::fetch(root))?;
+        self.check("artwork", || artwork::fetch(root))?;
         self.check("format", || {
             done(cargo(root, "fmt --all --check").remedy("cargo fmt --all"))
         })?;

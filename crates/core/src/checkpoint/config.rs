@@ -39,6 +39,8 @@ pub(super) struct Config {
     pub mm_use_im_start_end: Option<bool>,
     /// Chat-UniVi's own.
     pub config: Option<Clusters>,
+    /// UniVi's own: the template that a model was trained with.
+    pub univi_template: Option<String>,
 
     pub image_size: Option<u32>,
     pub patch_size: Option<u32>,

@@ -6,7 +6,7 @@ use super::part::{Kind, Part, PartTensor, RowOrder};
 use crate::config::LlamaConfig;
 use crate::gguf::Metadata;
 use crate::model::llama_tensors;
-use crate::prompt::{TEMPLATE_KEY, WRAPS_VISUALS_KEY};
+use crate::prompt::{TEMPLATE_KEY, Template, WRAPS_VISUALS_KEY};
 use crate::{Error, Result};
 
 const EMBEDDINGS: &str = "model.embed_tokens.weight";
@@ -136,7 +136,9 @@ impl<'a> Checkpoint<'a> {
             m.insert("llama.attention.sliding_window", window);
         }
         if self.sees() {
-            m.insert(TEMPLATE_KEY, "simple");
+            let template = c.univi_template.as_deref().unwrap_or("simple");
+            Template::from_name(template).map_err(|e| wrong(format!("univi_template: {e}")))?;
+            m.insert(TEMPLATE_KEY, template);
             m.insert(WRAPS_VISUALS_KEY, c.mm_use_im_start_end.unwrap_or(false));
         }
         for (key, value) in vocabulary.iter() {
@@ -200,8 +202,8 @@ impl<'a> Checkpoint<'a> {
     }
 }
 
-/// Hugging Face's name for a tensor of a GGUF file.
-fn source_name(name: &str) -> String {
+/// Hugging Face's name for a language model's tensor of a GGUF file.
+pub fn source_name(name: &str) -> String {
     let fixed = match name {
         "token_embd.weight" => EMBEDDINGS,
         "output_norm.weight" => "model.norm.weight",

@@ -19,7 +19,7 @@
 //!
 //! | key | type | from |
 //! |---|---|---|
-//! | `univi.template` | string | `simple`, or what the caller says |
+//! | `univi.template` | string | `univi_template`, `simple` where it is absent, or what the caller says |
 //! | `univi.use_im_start_end` | bool | `mm_use_im_start_end` |
 //!
 //! The vision side is of architecture `clip` and has:
@@ -56,8 +56,9 @@ mod weights;
 
 use std::collections::BTreeMap;
 
+pub use llama::source_name as llama_source_name;
 pub use part::{Part, PartTensor};
-pub use vision::Tower;
+pub use vision::{Tower, source_name as vision_source_name};
 
 use crate::{Error, Result};
 use config::Config;

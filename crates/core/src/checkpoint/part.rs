@@ -29,6 +29,8 @@ pub struct PartTensor<'a> {
     pub name: String,
     /// Outermost dimension first.
     pub shape: Vec<usize>,
+    /// The name in the checkpoint.
+    pub source: String,
     pub(super) files: &'a dyn Files,
     pub(super) stored: Stored,
     pub(super) order: RowOrder,
@@ -84,6 +86,7 @@ impl<'a> PartTensor<'a> {
         Ok(PartTensor {
             name,
             shape,
+            source: source.to_string(),
             files,
             stored: stored.clone(),
             order,
@@ -124,6 +127,27 @@ impl<'a> PartTensor<'a> {
             }
         }
         Ok(numbers)
+    }
+
+    /// The numbers of the whole tensor, as they will stand in the file, in the order of the checkpoint: the way
+    /// back.
+    ///
+    /// # Panics
+    /// Where there are not as many as the tensor has.
+    pub fn in_stored_order(&self, numbers: &[f32]) -> Vec<f32> {
+        let cols = self.cols();
+        assert_eq!(
+            numbers.len(),
+            self.rows() * cols,
+            "numbers of {}",
+            self.name
+        );
+        let mut stored = vec![0.; numbers.len()];
+        for (row, numbers) in numbers.chunks_exact(cols).enumerate() {
+            let at = self.order.stored_row(row) * cols;
+            stored[at..at + cols].copy_from_slice(numbers);
+        }
+        stored
     }
 
     /// Some rows as they will stand in the file.

@@ -320,7 +320,7 @@ const CLIP_MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
 const CLIP_STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 
 /// Hugging Face's name, behind its prefix, for a tensor of a tower in a GGUF file.
-fn source_name(name: &str) -> String {
+pub fn source_name(name: &str) -> String {
     match name {
         "v.patch_embd.weight" => return "embeddings.patch_embedding.weight".into(),
         "v.class_embd" => return "embeddings.class_embedding".into(),

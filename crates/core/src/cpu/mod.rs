@@ -23,7 +23,7 @@ use crate::{
 pub use matrix::{Matrix, Stored};
 
 /// Added to the number of members that a cluster's sum is divided by, as the reference does.
-const MEMBERS_EPS: f64 = 1e-6;
+pub const MEMBERS_EPS: f64 = 1e-6;
 
 /// What a masked score is: finite, so that no infinity ever meets arithmetic.
 const MASKED: f32 = -1e30;

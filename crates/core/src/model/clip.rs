@@ -141,27 +141,63 @@ impl<B: Backend> Clip<B> {
     /// `patches: [batch * patches, 3 * patch_px * patch_px]` -> features `[batch * patches, width]`: the
     /// output of the last block that was loaded, less the class token.
     pub fn encode(&self, patches: &B::Tensor, batch: usize) -> B::Tensor {
+        let mut x = self.embed(patches, batch);
+        for block in &self.blocks {
+            x = self.block(block, &x, batch);
+        }
+        self.patches(&x, batch)
+    }
+
+    /// As [`Clip::encode`], of the last block and of the one before it: for each the class tokens
+    /// `[batch, width]` and the features.
+    ///
+    /// # Panics
+    /// Without a block.
+    pub fn encode_last_two(
+        &self,
+        patches: &B::Tensor,
+        batch: usize,
+    ) -> [(B::Tensor, B::Tensor); 2] {
+        let (last, blocks) = self.blocks.split_last().expect("an encoder has blocks");
+        let mut x = self.embed(patches, batch);
+        for block in blocks {
+            x = self.block(block, &x, batch);
+        }
+        let y = self.block(last, &x, batch);
+        [y, x].map(|x| (self.class(&x, batch), self.patches(&x, batch)))
+    }
+
+    /// What goes into the first block, the class token before the patches of each picture:
+    /// `[batch * (1 + patches), width]`.
+    fn embed(&self, patches: &B::Tensor, batch: usize) -> B::Tensor {
         let b = &self.backend;
         let n = self.config.patches();
         let x = b.add(&b.matmul(patches, &self.patch_embd), &self.positions); // [batch * n, width]
-
-        // The class token stands before the patches of each picture.
         let rows = (0..batch).flat_map(|i| {
             std::iter::once(0).chain((1 + i * n..=(i + 1) * n).map(|row| row as u32))
         });
         let x = b.gather(
             &b.concat(&[&self.class, &x]),
             &b.ids(&rows.collect::<Vec<_>>()),
-        ); // [batch * (1 + n), width]
+        );
+        b.layer_norm(&x, &self.pre_ln.weight, &self.pre_ln.bias, self.config.eps)
+    }
 
-        let mut x = b.layer_norm(&x, &self.pre_ln.weight, &self.pre_ln.bias, self.config.eps);
-        for block in &self.blocks {
-            x = self.block(block, &x, batch);
-        }
+    /// The class tokens `[batch, width]`.
+    fn class(&self, x: &B::Tensor, batch: usize) -> B::Tensor {
+        let n = self.config.patches();
+        let rows: Vec<u32> = (0..batch).map(|i| (i * (1 + n)) as u32).collect();
+        self.backend.gather(x, &self.backend.ids(&rows))
+    }
+
+    /// Everything but the class tokens: `[batch * patches, width]`.
+    fn patches(&self, x: &B::Tensor, batch: usize) -> B::Tensor {
+        let n = self.config.patches();
         let rows = (0..batch * (1 + n))
             .filter(|row| row % (1 + n) != 0)
             .map(|row| row as u32);
-        b.gather(&x, &b.ids(&rows.collect::<Vec<_>>()))
+        self.backend
+            .gather(x, &self.backend.ids(&rows.collect::<Vec<_>>()))
     }
 
     /// `x: [batch * (1 + patches), width]` -> the same.

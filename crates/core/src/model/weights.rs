@@ -45,6 +45,8 @@ enum Arrived<B: Backend> {
     Vector(GgmlType, Vec<u8>),
     /// With the length of what is stored.
     Matrix(B::Matrix, usize),
+    /// A vector that somebody computes with already.
+    Tensor(B::Tensor),
 }
 
 /// What is read back at a time.
@@ -98,8 +100,21 @@ impl<B: Backend> Weights<B> {
                 all[offset..offset + bytes.len()].copy_from_slice(bytes)
             }
             Some(Arrived::Matrix(matrix, _)) => self.backend.write_matrix(matrix, offset, bytes),
+            Some(Arrived::Tensor(_)) => panic!("bytes of a tensor {name} that is there already"),
             None => panic!("bytes of a tensor {name} that has not begun"),
         }
+    }
+
+    /// Takes a matrix that somebody computes with already, such as one that learns.
+    pub fn put_matrix(&mut self, name: &str, matrix: B::Matrix) {
+        self.arrived
+            .insert(name.to_string(), Arrived::Matrix(matrix, 0));
+    }
+
+    /// Takes a vector `[1, len]` that somebody computes with already.
+    pub fn put_vector(&mut self, name: &str, vector: B::Tensor) {
+        self.arrived
+            .insert(name.to_string(), Arrived::Tensor(vector));
     }
 
     /// Gives up the room of a tensor, if it has begun.
@@ -157,7 +172,7 @@ impl<B: Backend> Weights<B> {
     pub fn optional_matrix(&mut self, name: &str) -> Option<B::Matrix> {
         match self.arrived.remove(name)? {
             Arrived::Matrix(matrix, _) => Some(matrix),
-            Arrived::Vector(..) => panic!("{name} is a vector"),
+            Arrived::Vector(..) | Arrived::Tensor(_) => panic!("{name} is a vector"),
         }
     }
 
@@ -166,6 +181,11 @@ impl<B: Backend> Weights<B> {
     /// # Errors
     /// `MissingTensor`.
     pub fn vector(&mut self, name: &str) -> Result<B::Tensor> {
+        if let Some(Arrived::Tensor(vector)) = self.arrived.get(name) {
+            let vector = vector.clone();
+            self.arrived.remove(name);
+            return Ok(vector);
+        }
         let numbers = self.numbers(name).ok_or_else(|| Error::MissingTensor {
             name: name.to_string(),
         })?;
@@ -181,6 +201,7 @@ impl<B: Backend> Weights<B> {
                 Some(numbers)
             }
             Arrived::Matrix(..) => panic!("{name} is a matrix"),
+            Arrived::Tensor(_) => panic!("{name} is on the device"),
         }
     }
 

@@ -1,0 +1,112 @@
+//! `univi eval nano`: how often the small model is right.
+
+use std::{ops::ControlFlow, rc::Rc};
+
+use serde_json::json;
+use univi::{Backend, Error, Result, loader::LoadOptions};
+use univi_train::{
+    nano::eval::{Score, evaluate, kinds},
+    world::{Styles, World},
+};
+
+use crate::{
+    args::{EvalNanoArgs, StylesChoice},
+    interrupt::Listener,
+    open, out,
+    progress::{Progress, Unit},
+};
+
+/// Asks, counts, and prints a table.
+///
+/// # Errors
+/// Whatever is wrong with the model; `Io` where the artwork is not there.
+pub async fn nano<B: Backend>(backend: &B, device: &str, args: &EvalNanoArgs) -> Result<()> {
+    let world = World::open(&args.world.artwork)?;
+    let model = Rc::new(open::model(backend, &args.model, &LoadOptions::default()).await?);
+    let styles = match args.styles {
+        StylesChoice::Seen => &[Styles::Seen][..],
+        StylesChoice::Unseen => &[Styles::Unseen],
+        StylesChoice::Both => &[Styles::Seen, Styles::Unseen],
+    };
+    let count = args.questions as usize;
+    let mut report = Vec::new();
+    for &styles in styles {
+        let name = match styles {
+            Styles::Unseen => "unseen style",
+            Styles::Seen | Styles::Training => "seen styles",
+        };
+        let listener = Listener::new();
+        let total = kinds(count).len() as u64;
+        let mut progress = Progress::new(name, Unit::Items, total);
+        let mut shown = 0;
+        let scores = evaluate(&model, &world, styles, count, &mut |_, miss| {
+            progress.advance(1);
+            if let Some(miss) = miss.filter(|_| shown < args.misses) {
+                shown += 1;
+                progress.aside(|| {
+                    out::note(&format!(
+                        "{}\n  expected {:?}, said {:?}",
+                        miss.question, miss.expected, miss.said
+                    ))
+                });
+            }
+            match listener.pressed() {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        })
+        .await?;
+        drop(progress);
+        if listener.pressed() {
+            return Err(Error::Aborted);
+        }
+        if !args.json {
+            out::line(&table(name, &scores))?;
+        }
+        report.push((name, scores));
+    }
+    if args.json {
+        let sets = report.iter().map(|(name, scores)| json!({ "styles": name, "scores": scores.iter().map(of).collect::<Vec<_>>() }));
+        out::json(&json!({ "device": device, "sets": sets.collect::<Vec<_>>() }))?;
+    }
+    Ok(())
+}
+
+fn of(score: &Score) -> serde_json::Value {
+    json!({
+        "kind": score.kind.label(),
+        "asked": score.asked,
+        "right": score.right,
+        "majority": score.majority,
+        "chance": score.chance(),
+        "yes": score.yes,
+    })
+}
+
+fn table(name: &str, scores: &[Score]) -> String {
+    let percent = |n: usize, of: usize| format!("{:.1} %", 100. * n as f64 / of.max(1) as f64);
+    let mut text = format!(
+        "{name}\n{:24}{:>7}{:>10}{:>10}{:>10}\n",
+        "question", "asked", "right", "chance", "majority"
+    );
+    let (mut asked, mut right) = (0, 0);
+    for score in scores {
+        let chance = score
+            .chance()
+            .map_or("-".into(), |chance| format!("{:.1} %", 100. * chance));
+        text += &format!(
+            "{:24}{:>7}{:>10}{chance:>10}{:>10}",
+            score.kind.label(),
+            score.asked,
+            percent(score.right, score.asked),
+            percent(score.majority, score.asked)
+        );
+        if let Some(yes) = score.yes {
+            text += &format!("   yes: {:.1} %", 100. * yes);
+        }
+        text += "\n";
+        asked += score.asked;
+        right += score.right;
+    }
+    text + &format!("{:24}{asked:>7}{:>10}\n", "all", percent(right, asked))
+}

@@ -1,0 +1,274 @@
+//! `univi train pretrain` and `univi train tune`: the two stages of the paper on data of one's own.
+
+use std::{
+    fs,
+    ops::ControlFlow,
+    path::{Component, Path, PathBuf},
+};
+
+use candle_core::Device;
+use univi::{
+    Error, Result,
+    checkpoint::{Checkpoint, Part},
+    config::{LlamaConfig, VisionConfig},
+    frames::FrameOptions,
+    image::Rgb8,
+    prompt::{TEMPLATE_KEY, Template, WRAPS_VISUALS_KEY},
+    tokenizer::Tokenizer,
+};
+use univi_train::{
+    conversations::{Conversations, Shape},
+    dataset::{self, Dataset, Media},
+    export::{self, Folder as Files, Tensors},
+    optimizer::Rates,
+    parameters::Parameters,
+    reader::Reader,
+    trainer::{Plan, Schedule, Trainer},
+};
+
+use super::{diary::Diary, write_folder};
+use crate::{
+    args::{OptimizerChoice, StageArgs},
+    checkpoint_folder::Folder,
+    files,
+    interrupt::Listener,
+    out, video,
+};
+
+/// A stage of the paper.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// The projector learns.
+    Pretrain,
+    /// Projector and language model learn.
+    Tune,
+}
+
+impl Stage {
+    fn name(self) -> &'static str {
+        match self {
+            Stage::Pretrain => "pretrain",
+            Stage::Tune => "tune",
+        }
+    }
+
+    fn learns(self, vision: bool) -> fn(&str) -> bool {
+        match (self, vision) {
+            (Stage::Pretrain, false) => |name| name.starts_with("mm."),
+            (Stage::Pretrain, true) => |name| name.starts_with("mm.") || name.starts_with("v."),
+            (Stage::Tune, false) => |name| !name.starts_with("v."),
+            (Stage::Tune, true) => |_| true,
+        }
+    }
+
+    /// The paper's learning rate and epochs.
+    fn defaults(self) -> (f32, f64) {
+        match self {
+            Stage::Pretrain => (2e-3, 1.),
+            Stage::Tune => (2e-5, 2.),
+        }
+    }
+}
+
+/// Steps between two states.
+const SAVE_EVERY: u64 = 100;
+
+/// Trains a stage, or goes on.
+///
+/// # Errors
+/// Whatever is wrong with checkpoint, data or media, named with the file; `Aborted` where Ctrl-C was pressed.
+pub fn run(args: &StageArgs, stage: Stage) -> Result<()> {
+    let device = device(args.cuda)?;
+    let samples =
+        dataset::read(&files::read(&args.data)?).map_err(|e| e.in_file(files::name(&args.data)))?;
+    let source = Folder::open(&args.checkpoint)?;
+    let checkpoint = Checkpoint::open(&source).map_err(|e| source.told(e))?;
+    let tower = source.tower(args.vision_tower.as_deref(), &checkpoint)?;
+    let (llm, vision) = source.parts(&checkpoint, tower.as_ref(), args.vision_tower.is_some())?;
+    let vision = vision.ok_or_else(|| Error::BadRequest {
+        reason: format!(
+            "{} has no vision side: its config.json names no vision tower and no projector",
+            files::name(&args.checkpoint)
+        ),
+    })?;
+    let shape = Shape {
+        vision: VisionConfig::from_metadata(&vision.metadata)?,
+        llama: LlamaConfig::from_metadata(&llm.metadata)?,
+        tokenizer: Tokenizer::from_gguf(&llm.metadata)?,
+    };
+    let template = match &args.template {
+        Some(name) => Template::from_name(name)?,
+        // Chat-UniVi was trained with Vicuna's words, whatever it is asked with.
+        None => match llm.metadata.opt_str(TEMPLATE_KEY)? {
+            Some("simple") | None => Template::V1,
+            Some(name) => Template::from_name(name)?,
+        },
+    };
+    let merge = &shape.vision.merge;
+    let dataset = Dataset {
+        samples,
+        media: Disk {
+            folder: args.media.clone(),
+            frames: FrameOptions {
+                max_frames: merge.max_frames,
+                frame_rate: merge.frame_rate,
+                ..FrameOptions::default()
+            },
+            image_px: shape.vision.clip.image_px,
+        },
+        template,
+        wraps_visuals: llm.metadata.opt_bool(WRAPS_VISUALS_KEY)?.unwrap_or(false),
+        batch: args.batch as usize,
+        seed: args.seed,
+    };
+    let (rate, epochs) = stage.defaults();
+    let rate = args.rate.unwrap_or(rate);
+    let plan = Plan {
+        steps: dataset.steps(args.epochs.unwrap_or(epochs)),
+        batch: args.batch as usize,
+        micro_batch: args.micro_batch as usize,
+        threads: (args.threads as usize).min(args.batch as usize),
+        rates: Rates {
+            adam: rate,
+            muon: (args.optimizer == OptimizerChoice::Muon).then_some(rate),
+            weight_decay: 0.,
+        },
+        schedule: Schedule::COSINE,
+        clip_norm: 1.,
+    };
+    let parameters = Parameters::read(&llm, &device)?.join(Parameters::read(&vision, &device)?);
+    let learns = stage.learns(args.learn_vision);
+    let mut trainer = Trainer::new(parameters, learns);
+    fs::create_dir_all(&args.out).map_err(|e| files::io_error(&args.out, &e))?;
+    let state = args.out.join("state.safetensors");
+    if state.is_file() {
+        trainer.resume(&state)?;
+    }
+    out::note(&format!(
+        "{}: {} of {} parameters learn, {} steps of {} samples",
+        stage.name(),
+        trainer.learning.count(),
+        trainer.parameters.count(),
+        plan.steps,
+        plan.batch
+    ));
+    let mut diary = Diary::open(
+        &args.out,
+        stage.name(),
+        trainer.step,
+        plan.steps,
+        plan.batch,
+    )?;
+    let task = Conversations {
+        shape: &shape,
+        examples: dataset,
+        device,
+        learns,
+        reader: Reader::Model,
+    };
+    let listener = Listener::new();
+    trainer.run(&task, &plan, |trainer, report| {
+        diary.step(report)?;
+        let stop = listener.pressed();
+        if stop || trainer.step % SAVE_EVERY == 0 || trainer.step == plan.steps {
+            trainer.save(&state)?;
+        }
+        Ok(if stop {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        })
+    })?;
+    diary.draw()?;
+    if trainer.step < plan.steps {
+        out::note("stopped; the same command goes on from here");
+        return Err(Error::Aborted);
+    }
+    write_checkpoint(args, &llm, &vision, &trainer.parameters)
+}
+
+/// The device that tensors live on.
+fn device(cuda: bool) -> Result<Device> {
+    match cuda {
+        false => Ok(Device::Cpu),
+        true => Device::new_cuda(0).map_err(|e| Error::NoGpu {
+            reason: format!("{e}; --cuda wants an NVIDIA GPU and `cargo install --features cuda`"),
+        }),
+    }
+}
+
+/// Writes a folder like the one that training began with: its small files, and all tensors in one file. A tower that
+/// learned, and that lay in a folder of its own, goes into `vision-tower`.
+fn write_checkpoint(
+    args: &StageArgs,
+    llm: &Part,
+    vision: &Part,
+    parameters: &Parameters,
+) -> Result<()> {
+    let mut folder = Files::new();
+    for name in [
+        "config.json",
+        "tokenizer.model",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "added_tokens.json",
+        "README.md",
+    ] {
+        let path = args.checkpoint.join(name);
+        if path.is_file() {
+            folder.insert(name.to_string(), files::read(&path)?);
+        }
+    }
+    let (tower, projector): (Tensors, Tensors) = export::tensors(vision, parameters)?
+        .into_iter()
+        .partition(|(name, _)| name.starts_with("vision_model."));
+    let mut tensors = export::tensors(llm, parameters)?;
+    tensors.extend(projector);
+    export::write(&mut folder, &tensors)?;
+    write_folder(&args.out, &folder)?;
+    if args.learn_vision && !tower.is_empty() {
+        let mut folder = Files::new();
+        if let Some(path) = &args.vision_tower {
+            for name in ["config.json", "preprocessor_config.json"] {
+                let path = path.join(name);
+                if path.is_file() {
+                    folder.insert(name.to_string(), files::read(&path)?);
+                }
+            }
+        }
+        export::write(&mut folder, &tower)?;
+        write_folder(&args.out.join("vision-tower"), &folder)?;
+    }
+    out::note(&format!("{}: the checkpoint", files::name(&args.out)));
+    Ok(())
+}
+
+/// Media below a folder.
+struct Disk {
+    folder: PathBuf,
+    frames: FrameOptions,
+    image_px: usize,
+}
+
+impl Disk {
+    /// A path of the data, which may not lead out of the folder.
+    fn path(&self, name: &str) -> Result<PathBuf> {
+        let inside = |part| matches!(part, Component::Normal(_) | Component::CurDir);
+        match Path::new(name).components().all(inside) {
+            true => Ok(self.folder.join(name)),
+            false => Err(Error::BadRequest {
+                reason: format!("{name:?} leads out of the folder of media"),
+            }),
+        }
+    }
+}
+
+impl Media for Disk {
+    fn image(&self, name: &str) -> Result<Rgb8> {
+        files::picture(&self.path(name)?)
+    }
+
+    fn video(&self, name: &str) -> Result<Vec<Rgb8>> {
+        video::read(&self.path(name)?, &self.frames, self.image_px).map(|clip| clip.frames)
+    }
+}

@@ -1,0 +1,333 @@
+//! The loss of conversations about pictures and clips: next-token cross-entropy on the assistant's words alone.
+//!
+//! Pictures, frames, prompts and tokens go through the code that answers with them; what is said about one visual is
+//! packed behind it, so that it is looked at once.
+
+use std::ops::Range;
+
+use candle_core::{Device, Tensor};
+use univi::{
+    Backend, Result,
+    config::{LlamaConfig, VisionConfig},
+    image::Rgb8,
+    model::{Llama, Vision, llama_tensors, vision_tensors},
+    prompt::Conversation,
+    tokenizer::Tokenizer,
+};
+
+use crate::{
+    autograd::{Autograd, Packing, Sequence, cross_entropy},
+    example::{Row, Written},
+    parameters::{Parameters, candle},
+    reader::Reader,
+    trainer::{Share, Task},
+};
+
+/// Something to look at.
+pub enum Sight {
+    /// A picture.
+    Image(Rgb8),
+    /// Frames of a clip, already chosen.
+    Video(Vec<Rgb8>),
+    /// What a language model learns with before it has eyes: embeddings, each the sum of those of tokens, blurred by
+    /// noise `[embeddings, width]`.
+    Symbols {
+        /// The tokens of each embedding.
+        tokens: Vec<Vec<u32>>,
+        /// Added to the sums.
+        noise: Vec<f32>,
+    },
+}
+
+/// What is seen, and what is said about it; each conversation begins with all of it.
+pub struct Example {
+    /// The visuals in their order.
+    pub sights: Vec<Sight>,
+    /// One or more, independent of each other.
+    pub conversations: Vec<Conversation>,
+}
+
+/// Where examples come from.
+pub trait Examples: Sync {
+    /// The example of this number in the batch of this step: always the same.
+    ///
+    /// # Errors
+    /// Whatever a file can't be read for.
+    fn example(&self, step: u64, item: usize) -> Result<Example>;
+}
+
+/// What a model is made of, besides its numbers.
+pub struct Shape {
+    /// The eyes.
+    pub vision: VisionConfig,
+    /// The language model.
+    pub llama: LlamaConfig,
+    /// The vocabulary.
+    pub tokenizer: Tokenizer,
+}
+
+/// Conversations as a [`Task`].
+pub struct Conversations<'a, E> {
+    /// The model.
+    pub shape: &'a Shape,
+    /// The data.
+    pub examples: E,
+    /// Where it computes.
+    pub device: Device,
+    /// Which parameters remember what is computed with them.
+    pub learns: fn(&str) -> bool,
+    /// How features become visual tokens: [`Reader::Model`] but for comparisons.
+    pub reader: Reader,
+}
+
+impl<E: Examples> Task for Conversations<'_, E> {
+    fn loss(&self, parameters: &Parameters, step: u64, items: Range<usize>) -> Result<Share> {
+        let examples = items.map(|item| self.examples.example(step, item));
+        let examples = examples.collect::<Result<Vec<_>>>()?;
+        let (logits, targets) = self.logits(parameters, &examples)?;
+        let weights = vec![1.; targets.len()];
+        Ok(Share {
+            loss: cross_entropy(&logits, &targets, &weights).map_err(candle)?,
+            weight: targets.len() as f32,
+        })
+    }
+}
+
+impl<E> Conversations<'_, E> {
+    /// For every word of the assistant's: the logits `[words, vocabulary]` that should choose it, and its token.
+    ///
+    /// # Errors
+    /// As [`Vision::image`], [`Vision::video`], [`Written::new`].
+    pub fn logits(
+        &self,
+        parameters: &Parameters,
+        examples: &[Example],
+    ) -> Result<(Tensor, Vec<u32>)> {
+        let Shape {
+            llama: config,
+            tokenizer,
+            ..
+        } = self.shape;
+        let mut eyes = Eyes::default();
+        let mut batch = Batch::default();
+        let mut seen: Vec<Tensor> = Vec::new();
+        for example in examples {
+            let first = seen.len();
+            for sight in &example.sights {
+                seen.push(self.embeds(parameters, &mut eyes, sight)?);
+            }
+            let tokens = seen[first..].iter().map(|x| x.dim(0).map_err(candle));
+            let tokens = tokens.collect::<Result<Vec<_>>>()?;
+            let written = example
+                .conversations
+                .iter()
+                .map(|conversation| Written::new(conversation, tokenizer, &tokens, config.context))
+                .collect::<Result<Vec<_>>>()?;
+            batch.push(&written, first);
+        }
+
+        let b = Autograd::new(&self.device, Packing::new(batch.sequences));
+        let places = batch.longest;
+        let mut weights = parameters.weights(&b, llama_tensors(config), self.learns);
+        let llama = Llama::new(&mut weights, config, places)?;
+
+        // All tokens' embeddings, then those of all visuals, then in the order of the rows.
+        let (mut tokens, mut offsets, mut offset) = (Vec::new(), Vec::new(), 0);
+        for embeds in &seen {
+            offsets.push(offset);
+            offset += embeds.dim(0).map_err(candle)?;
+        }
+        let text = batch
+            .rows
+            .iter()
+            .filter(|row| matches!(row, Row::Token(_)))
+            .count();
+        let order: Vec<u32> = batch
+            .rows
+            .iter()
+            .map(|row| match *row {
+                Row::Token(id) => {
+                    tokens.push(id);
+                    tokens.len() as u32 - 1
+                }
+                Row::Visual { visual, row } => (text + offsets[visual] + row) as u32,
+            })
+            .collect();
+        let tokens = llama.embed(&b.ids(&tokens));
+        let all: Vec<&Tensor> = std::iter::once(&tokens).chain(&seen).collect();
+        let x = b.gather(&b.concat(&all), &b.ids(&order));
+
+        let mut caches = llama.caches(places)?;
+        let hidden = llama.forward(&x, &mut caches, 0);
+        let hidden = b.gather(&hidden, &b.ids(&batch.before));
+        Ok((llama.logits(&hidden), batch.targets))
+    }
+
+    /// How many embeddings each visual of an example becomes.
+    ///
+    /// # Errors
+    /// As [`Vision::image`] and [`Vision::video`].
+    pub fn visual_tokens(&self, parameters: &Parameters, example: &Example) -> Result<Vec<usize>> {
+        let mut eyes = Eyes::default();
+        let sights = example.sights.iter();
+        let embeds = sights.map(|sight| self.embeds(parameters, &mut eyes, sight));
+        embeds.map(|x| x?.dim(0).map_err(candle)).collect()
+    }
+
+    /// `[tokens, width]`
+    fn embeds(&self, parameters: &Parameters, eyes: &mut Eyes, sight: &Sight) -> Result<Tensor> {
+        let b = Autograd::new(&self.device, Packing::default());
+        match sight {
+            Sight::Symbols { tokens, noise } => {
+                let table = parameters.var("token_embd.weight");
+                let table = match (self.learns)("token_embd.weight") {
+                    true => table.as_tensor().clone(),
+                    false => table.as_detached_tensor(),
+                };
+                let most = tokens.iter().map(Vec::len).max().unwrap_or(0);
+                let mut sum = b.tensor(noise, self.shape.llama.width);
+                for i in 0..most {
+                    // A row of zeros stands for what is not there.
+                    let ids: Vec<u32> = tokens
+                        .iter()
+                        .map(|t| t.get(i).copied().unwrap_or(0))
+                        .collect();
+                    let there: Vec<f32> = tokens
+                        .iter()
+                        .map(|t| f32::from(u8::from(i < t.len())))
+                        .collect();
+                    let x = b.embed(&table, &b.ids(&ids));
+                    let x = x.broadcast_mul(&b.tensor(&there, 1)).map_err(candle)?;
+                    sum = b.add(&sum, &x);
+                }
+                Ok(sum)
+            }
+            Sight::Image(picture) => {
+                self.look(parameters, eyes, &b, std::slice::from_ref(picture), true)
+            }
+            Sight::Video(frames) => self.look(parameters, eyes, &b, frames, false),
+        }
+    }
+
+    fn look(
+        &self,
+        parameters: &Parameters,
+        eyes: &mut Eyes,
+        b: &Autograd,
+        frames: &[Rgb8],
+        is_image: bool,
+    ) -> Result<Tensor> {
+        let vision = eyes.open(self, parameters, b)?;
+        let pictures = frames.iter().map(|frame| Ok(frame.clone()));
+        if let Reader::Pooled { .. } | Reader::Queries { .. } = self.reader {
+            let features = pollster::block_on(vision.features(pictures))?;
+            let config = &self.shape.vision;
+            return self
+                .reader
+                .read(b, &features, config, parameters, self.learns);
+        }
+        let visual = match is_image {
+            true => pollster::block_on(vision.image(&frames[0]))?,
+            false => pollster::block_on(vision.video(pictures))?,
+        };
+        if self.reader == Reader::Model {
+            return Ok(visual.embeds().clone());
+        }
+        // In each event the finest stage comes first.
+        let events = visual.event_frames().len();
+        let each = visual.tokens() / events;
+        let finest = pollster::block_on(visual.events())?;
+        let rows = finest.iter().enumerate().flat_map(|(event, found)| {
+            let tokens = found.stages.first().map_or(each, |stage| stage.sizes.len());
+            (event * each..event * each + tokens).map(|row| row as u32)
+        });
+        Ok(b.gather(visual.embeds(), &b.ids(&rows.collect::<Vec<_>>())))
+    }
+}
+
+/// The vision side, made when something is to be looked at.
+#[derive(Default)]
+struct Eyes(Option<Vision<Autograd>>);
+
+impl Eyes {
+    fn open<E>(
+        &mut self,
+        task: &Conversations<E>,
+        parameters: &Parameters,
+        b: &Autograd,
+    ) -> Result<&Vision<Autograd>> {
+        if self.0.is_none() {
+            let config = &task.shape.vision;
+            let mut weights = parameters.weights(b, vision_tensors(config), task.learns);
+            self.0 = Some(Vision::new(&mut weights, config)?);
+        }
+        Ok(self.0.as_ref().expect("it was just opened"))
+    }
+}
+
+/// The rows of a batch.
+#[derive(Default)]
+struct Batch {
+    rows: Vec<Row>,
+    sequences: Vec<Sequence>,
+    /// Rows of the longest conversation.
+    longest: usize,
+    /// Rows that are followed by a word of the assistant's, and these words.
+    before: Vec<u32>,
+    targets: Vec<u32>,
+}
+
+impl Batch {
+    /// Adds what is said about the visuals from number `first` on.
+    fn push(&mut self, written: &[Written], first: usize) {
+        let Some(any) = written.first() else { return };
+        // What all conversations begin with, as far as nobody is to learn it.
+        let alike = |i: usize| {
+            written.iter().all(|w| {
+                w.rows.get(i) == any.rows.get(i) && !w.learned.get(i).copied().unwrap_or(true)
+            })
+        };
+        let prefix = match written.len() {
+            1 => any.rows.len(),
+            _ => (0..any.rows.len()).take_while(|&i| alike(i)).count(),
+        };
+        let mut sequence = Sequence {
+            prefix,
+            questions: Vec::new(),
+        };
+        let start = self.rows.len();
+        let here = |row: &Row| match *row {
+            Row::Visual { visual, row } => Row::Visual {
+                visual: first + visual,
+                row,
+            },
+            token => token,
+        };
+        self.rows.extend(any.rows[..prefix].iter().map(here));
+        for written in written {
+            self.longest = self.longest.max(written.rows.len());
+            let rest = self.rows.len();
+            for (i, row) in written.rows.iter().enumerate() {
+                if written.learned[i]
+                    && i > 0
+                    && let Row::Token(id) = *row
+                {
+                    // A row of the prefix, or of the rest.
+                    let before = i - 1;
+                    let at = if before < prefix {
+                        start + before
+                    } else {
+                        rest + before - prefix
+                    };
+                    self.before.push(at as u32);
+                    self.targets.push(id);
+                }
+            }
+            if prefix < written.rows.len() {
+                self.rows.extend(written.rows[prefix..].iter().map(here));
+                sequence.questions.push(written.rows.len() - prefix);
+            }
+        }
+        self.sequences.push(sequence);
+    }
+}

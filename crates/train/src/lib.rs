@@ -1,0 +1,15 @@
+//! Trains Chat-UniVi (arXiv 2311.08046, section 4): the same model code that answers, differentiated.
+
+pub mod autograd;
+pub mod conversations;
+pub mod curve;
+pub mod dataset;
+pub mod example;
+pub mod export;
+pub mod nano;
+pub mod optimizer;
+pub mod parameters;
+pub mod reader;
+pub mod trainer;
+pub mod vocabulary;
+pub mod world;

@@ -1,0 +1,321 @@
+//! From nothing to `univi-nano`: the two stages of the paper, and before them one for the eyes and one for the language
+//! model, which a small model can't borrow from elsewhere.
+//!
+//! | stage | learns | from |
+//! |---|---|---|
+//! | sight | vision encoder | what is where, patch by patch |
+//! | speech | language model | scenes and stories told in symbols |
+//! | projector | projector | captions of pictures (stage 1 of the paper) |
+//! | joint | projector and language model | conversations about pictures and clips, mixed (stage 2) |
+
+use std::{ops::ControlFlow, path::Path};
+
+use candle_core::Device;
+use univi::Result;
+
+use super::{
+    blueprint::{Blueprint, Variant},
+    data::{self, Mixture, Sights, Symbols, Talks},
+    sight::{Labelled, Seeing},
+};
+use crate::{
+    conversations::{Conversations, Shape},
+    optimizer::Rates,
+    parameters::{Parameters, numbers},
+    reader::Reader,
+    trainer::{Plan, Report, Schedule, Task, Trainer},
+    vocabulary,
+    world::{COLOURS, Styles, THINGS, World},
+};
+
+/// The stages, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// The eyes learn to see.
+    Sight,
+    /// The language model learns to speak.
+    Speech,
+    /// The projector learns to translate.
+    Projector,
+    /// Projector and language model learn together.
+    Joint,
+}
+
+impl Stage {
+    /// All of them.
+    pub const ALL: [Stage; 4] = [Stage::Sight, Stage::Speech, Stage::Projector, Stage::Joint];
+
+    /// As files and progress name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Stage::Sight => "sight",
+            Stage::Speech => "speech",
+            Stage::Projector => "projector",
+            Stage::Joint => "joint",
+        }
+    }
+
+    /// What learns in it.
+    fn learns(self) -> fn(&str) -> bool {
+        match self {
+            Stage::Sight => |name| name.starts_with("v.") || name.starts_with("head."),
+            Stage::Speech => |name| !name.starts_with("v.") && !name.starts_with("mm."),
+            Stage::Projector => |name| name.starts_with("mm."),
+            Stage::Joint => |name| !name.starts_with("v."),
+        }
+    }
+
+    /// How it runs; `scale` shortens it.
+    pub fn plan(self, threads: usize, scale: f64) -> Plan {
+        let (steps, batch, muon, adam, schedule) = match self {
+            Stage::Sight => (9000, 16, Some(2e-3), 1e-3, LONG),
+            Stage::Speech => (4000, 8, Some(2e-3), 1e-3, LONG),
+            Stage::Projector => (200, 8, None, 2e-3, Schedule::COSINE),
+            Stage::Joint => (16000, 8, Some(1.5e-3), 1e-3, LONG),
+        };
+        Plan {
+            steps: ((steps as f64 * scale).round() as u64).max(1),
+            batch,
+            micro_batch: 8,
+            threads,
+            rates: Rates {
+                adam,
+                muon,
+                weight_decay: if self == Stage::Projector { 0. } else { 0.05 },
+            },
+            schedule,
+            clip_norm: 1.,
+        }
+    }
+}
+
+/// High for long, and then down.
+const LONG: Schedule = Schedule {
+    warm_up: 0.01,
+    hold: 0.45,
+    floor: 0.01,
+};
+
+/// How the model is made.
+pub struct Recipe<'a> {
+    /// What it learns from.
+    pub world: &'a World,
+    /// Everything random follows from it.
+    pub seed: u64,
+    /// Threads that share the work. Another number gives other last bits.
+    pub threads: usize,
+    /// Shortens all stages: 1 for the model that ships.
+    pub scale: f64,
+    /// What is trained.
+    pub variant: Variant,
+    /// Where it computes.
+    pub device: Device,
+}
+
+/// How far it is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Progress {
+    /// The stage.
+    pub stage: Stage,
+    /// The step that was made.
+    pub report: Report,
+    /// Steps of the stage.
+    pub steps: u64,
+    /// Items of a step.
+    pub batch: usize,
+}
+
+impl Recipe<'_> {
+    /// A model that knows nothing, with the vocabulary of the world.
+    ///
+    /// # Errors
+    /// As [`Blueprint::new`].
+    pub fn begin(&self) -> Result<Blueprint> {
+        let speech = data::speech(self.seed ^ 1, 20_000);
+        let vocabulary = vocabulary::learn(speech.iter().map(|line| &**line), data::OFTEN);
+        Blueprint::new(vocabulary, self.variant, self.seed)
+    }
+
+    /// Runs a stage, from the state in `state` where there is one, to its end or until `on_step` breaks off; then false.
+    /// The state is kept up to date; each stage goes on from the blueprint that the one before left.
+    ///
+    /// # Errors
+    /// As [`Trainer::run`] and [`Trainer::resume`].
+    pub fn stage(
+        &self,
+        blueprint: &mut Blueprint,
+        stage: Stage,
+        state: &Path,
+        on_step: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<bool> {
+        let plan = stage.plan(self.threads, self.scale);
+        let seed = self.seed ^ (stage as u64 + 2) << 32;
+        let world = self.world;
+        if stage == Stage::Sight {
+            let (clip, parameters) = blueprint.open_tower(&self.device)?;
+            let grid = clip.grid();
+            let task = Seeing {
+                clip,
+                pictures: Sights { world, seed, grid },
+                classes: THINGS.len(),
+                colours: COLOURS.len(),
+                device: self.device.clone(),
+            };
+            let parameters = parameters.join(task.heads()?);
+            return self.run(blueprint, stage, &plan, parameters, &task, state, on_step);
+        }
+        let (shape, parameters) = blueprint.open(&self.device)?;
+        let (shape, learns) = (&shape, stage.learns());
+        let device = self.device.clone();
+        if stage == Stage::Speech {
+            let examples = Symbols {
+                tokenizer: &shape.tokenizer,
+                width: shape.llama.width,
+                seed,
+                mixture: Mixture::JOINT,
+            };
+            let reader = Reader::Model;
+            let task = Conversations {
+                shape,
+                examples,
+                device,
+                learns,
+                reader,
+            };
+            return self.run(blueprint, stage, &plan, parameters, &task, state, on_step);
+        }
+        if stage == Stage::Projector {
+            self.fit_projector(shape, &parameters)?;
+        }
+        let examples = Talks {
+            world,
+            seed,
+            mixture: Mixture {
+                clips: if stage == Stage::Projector {
+                    0.
+                } else {
+                    Mixture::JOINT.clips
+                },
+                ..Mixture::JOINT
+            },
+            captions: stage == Stage::Projector,
+        };
+        let reader = Reader::Model;
+        let task = Conversations {
+            shape,
+            examples,
+            device,
+            learns,
+            reader,
+        };
+        self.run(blueprint, stage, &plan, parameters, &task, state, on_step)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn run(
+        &self,
+        blueprint: &mut Blueprint,
+        stage: Stage,
+        plan: &Plan,
+        parameters: Parameters,
+        task: &impl Task,
+        state: &Path,
+        on_step: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<bool> {
+        let mut trainer = Trainer::new(parameters, stage.learns());
+        if state.exists() {
+            trainer.resume(state)?;
+        }
+        let mut stopped = false;
+        trainer.run(task, plan, |trainer, report| {
+            let progress = Progress {
+                stage,
+                report,
+                steps: plan.steps,
+                batch: plan.batch,
+            };
+            stopped = on_step(progress).is_break();
+            if stopped || trainer.step % SAVE_EVERY == 0 || trainer.step == plan.steps {
+                trainer.save(state)?;
+            }
+            Ok(if stopped {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            })
+        })?;
+        blueprint.put(&trainer.parameters)?;
+        Ok(trainer.step == plan.steps)
+    }
+
+    /// Scales the random projector so that visual embeddings begin as large as words.
+    ///
+    /// # Errors
+    /// `Gpu` where the device fails.
+    pub fn fit_projector(&self, shape: &Shape, parameters: &Parameters) -> Result<()> {
+        use crate::autograd::{Autograd, Packing};
+        use univi::model::{Vision, vision_tensors};
+        let b = Autograd::new(&self.device, Packing::default());
+        let mut weights = parameters.weights(&b, vision_tensors(&shape.vision), |_| false);
+        let vision = Vision::new(&mut weights, &shape.vision)?;
+        let mut rng = data::rng(self.seed, 0, 0);
+        let scenes: Vec<_> = (0..32)
+            .map(|_| self.world.scene(&mut rng, Styles::Training))
+            .collect();
+        let features =
+            pollster::block_on(vision.features(scenes.into_iter().map(|scene| Ok(scene.pixels))))?;
+        let deviation = |x: &[f32]| (x.iter().map(|x| x * x).sum::<f32>() / x.len() as f32).sqrt();
+        let seen = deviation(&numbers(&features)?);
+        let words = deviation(&parameters.numbers("token_embd.weight")?);
+        let name = "mm.0.weight";
+        let now =
+            deviation(&parameters.numbers(name)?) * seen * (shape.vision.clip.width as f32).sqrt();
+        let var = parameters.var(name);
+        let scaled = var.affine((words / now) as f64, 0.);
+        scaled
+            .and_then(|x| var.set(&x))
+            .map_err(crate::parameters::candle)
+    }
+}
+
+/// Steps between two states.
+const SAVE_EVERY: u64 = 250;
+
+/// How many of the patches that show something are told right, over `count` scenes.
+///
+/// # Errors
+/// As [`Seeing::right`].
+pub fn sight_accuracy(
+    world: &World,
+    blueprint: &Blueprint,
+    state: &Path,
+    styles: Styles,
+    count: usize,
+) -> Result<f32> {
+    let device = Device::Cpu;
+    let (clip, parameters) = blueprint.open_tower(&device)?;
+    let grid = clip.grid();
+    let task = Seeing {
+        clip,
+        pictures: (),
+        classes: THINGS.len(),
+        colours: COLOURS.len(),
+        device,
+    };
+    let parameters = parameters.join(task.heads()?);
+    let mut trainer = Trainer::new(parameters, Stage::Sight.learns());
+    trainer.resume(state)?;
+    let mut right = [0; 2];
+    for step in 0..count.div_ceil(16) as u64 {
+        let scenes = (0..16).map(|item| {
+            let mut rng = data::rng(HELD_OUT, step, item);
+            Labelled::of(world.scene(&mut rng, styles), grid)
+        });
+        let found = task.right(&trainer.parameters, &scenes.collect::<Vec<_>>())?;
+        right = [right[0] + found[0], right[1] + found[1]];
+    }
+    Ok(right[0] as f32 / right[1].max(1) as f32)
+}
+
+/// The seed of what no stage learns from.
+pub const HELD_OUT: u64 = 0x6865_6c64;

@@ -1,0 +1,151 @@
+//! A small world that is really there: emoji on backgrounds, in pictures and clips, and what can be asked about them.
+//!
+//! Everything follows from seeds: the same seed is the same picture and the same words, everywhere.
+
+mod artwork;
+mod ask;
+mod clip;
+mod scene;
+mod things;
+
+use std::path::Path;
+
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+use univi::Result;
+
+pub use artwork::{Artwork, Drawing, Sprite, Style};
+pub use ask::{Exchange, Kind};
+pub use clip::{Actor, Clip, Direction, Plot, Shot, Story};
+pub use scene::{COLOURS, Layout, SIDE_PX, Scene, Thing};
+pub use things::{Class, Number, THINGS};
+
+/// Whose artwork is shown, and how much it is altered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Styles {
+    /// The styles that models learn with, sheared, recoloured and blurred.
+    Training,
+    /// The same styles, as they are.
+    Seen,
+    /// A style that no model has learned with.
+    Unseen,
+}
+
+impl Styles {
+    fn artwork(self) -> &'static [Style] {
+        match self {
+            Styles::Training | Styles::Seen => &artwork::TRAINING,
+            Styles::Unseen => &artwork::UNSEEN,
+        }
+    }
+}
+
+/// Something to ask about.
+#[derive(Debug, Clone)]
+pub enum View {
+    /// A picture.
+    Scene(Scene),
+    /// A clip.
+    Clip(Clip),
+}
+
+/// The world.
+#[derive(Debug, Clone)]
+pub struct World {
+    artwork: Artwork,
+}
+
+/// Longer sides of things, in image widths, by how many there are.
+fn sizes(count: usize) -> [f32; 2] {
+    match count {
+        1 => [0.28, 0.62],
+        2 | 3 => [0.25, 0.46],
+        _ => [0.21, 0.36],
+    }
+}
+
+impl World {
+    /// The world in the artwork of these npm packages.
+    ///
+    /// # Errors
+    /// As [`Artwork::open`].
+    pub fn open(node_modules: &Path) -> Result<World> {
+        Artwork::open(node_modules).map(World::new)
+    }
+
+    /// The world in other artwork.
+    pub fn new(artwork: Artwork) -> World {
+        World { artwork }
+    }
+
+    /// Where one to five things are.
+    pub fn layout(rng: &mut ChaCha8Rng) -> Layout {
+        let count = [1, 1, 1, 2, 2, 2, 3, 3, 4, 5][rng.random_range(0..10)];
+        let classes = scene::classes(rng, count);
+        Layout::random(rng, &classes, sizes(count))
+    }
+
+    /// A picture of one to five things.
+    pub fn scene(&self, rng: &mut ChaCha8Rng, styles: Styles) -> Scene {
+        let layout = World::layout(rng);
+        Scene::paint(rng, &self.artwork, layout, styles)
+    }
+
+    /// A picture full of things: more to see for the same work.
+    pub fn mosaic(&self, rng: &mut ChaCha8Rng, styles: Styles) -> Scene {
+        let count = rng.random_range(3..=7);
+        let classes = scene::classes(rng, count);
+        let layout = Layout::random(rng, &classes, [0.2, 0.42]);
+        Scene::paint(rng, &self.artwork, layout, styles)
+    }
+
+    /// A clip of four to thirty-two frames.
+    pub fn clip(&self, rng: &mut ChaCha8Rng, styles: Styles) -> Clip {
+        Story::random(rng).paint(rng, &self.artwork, styles)
+    }
+
+    /// A question of a kind and what it is about, for measuring: as many yes as no, all directions and quarters alike
+    /// often, and several of a thing as often as one.
+    pub fn question(&self, rng: &mut ChaCha8Rng, kind: Kind, styles: Styles) -> (View, Exchange) {
+        let yes = match kind {
+            Kind::Presence | Kind::ClipPresence => rng.random(),
+            _ => true,
+        };
+        loop {
+            if kind.of_clip() {
+                let story = match kind {
+                    Kind::First | Kind::Last => Story::entrances(rng),
+                    Kind::Direction => {
+                        let direction = Direction::ALL[rng.random_range(0..4)];
+                        Story::motion(rng, direction)
+                    }
+                    Kind::Change => {
+                        let grows = rng.random();
+                        Story::change(rng, grows)
+                    }
+                    Kind::New => Story::cuts(rng),
+                    _ => Story::random(rng),
+                };
+                if let Some(exchange) = story.question(rng, kind, yes) {
+                    let clip = story.paint(rng, &self.artwork, styles);
+                    return (View::Clip(clip), exchange);
+                }
+                continue;
+            }
+            let layout = World::layout(rng);
+            let several = |layout: &Layout| {
+                let mut classes: Vec<usize> =
+                    layout.things.iter().map(|thing| thing.class).collect();
+                classes.sort_unstable();
+                classes.windows(2).any(|pair| pair[0] == pair[1])
+            };
+            if kind == Kind::CountOf && rng.random_bool(0.5) && !several(&layout) {
+                continue;
+            }
+            if let Some(exchange) = layout.question(rng, kind, yes) {
+                let scene = Scene::paint(rng, &self.artwork, layout, styles);
+                return (View::Scene(scene), exchange);
+            }
+        }
+    }
+}

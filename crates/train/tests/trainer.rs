@@ -1,0 +1,240 @@
+//! Stages learn, stop and go on.
+
+use std::ops::{ControlFlow, Range};
+
+use candle_core::Device;
+use univi::{Result, image::Rgb8};
+use univi_train::{
+    conversations::{Conversations, Examples},
+    dataset::{self, Dataset, Media},
+    nano::blueprint::{Blueprint, Variant},
+    optimizer::Rates,
+    parameters::Parameters,
+    reader::Reader,
+    trainer::{Plan, Schedule, Share, Task, Trainer},
+    vocabulary,
+};
+
+const COLOURS: [(&str, [u8; 3]); 5] = [
+    ("red", [220, 30, 30]),
+    ("green", [30, 200, 30]),
+    ("blue", [30, 30, 220]),
+    ("white", [240, 240, 240]),
+    ("black", [10, 10, 10]),
+];
+
+/// One colour each: the name says which.
+struct Paint;
+
+impl Media for Paint {
+    fn image(&self, name: &str) -> Result<Rgb8> {
+        let (_, colour) = COLOURS.iter().find(|(colour, _)| *colour == name).unwrap();
+        Rgb8::new(96, 96, colour.repeat(96 * 96))
+    }
+
+    fn video(&self, name: &str) -> Result<Vec<Rgb8>> {
+        name.split(' ').map(|name| self.image(name)).collect()
+    }
+}
+
+/// Fifty samples: colours of pictures, and of the first and the last frame of clips.
+fn toy() -> String {
+    let mut samples = Vec::new();
+    for (i, (a, _)) in COLOURS.iter().enumerate() {
+        for question in ["What colour is it?", "Which colour?"] {
+            samples.push(serde_json::json!({ "id": samples.len(), "image": a, "conversations": [
+                { "from": "human", "value": format!("<image>\n{question}") }, { "from": "gpt", "value": a },
+            ] }));
+        }
+        for (j, (b, _)) in COLOURS.iter().enumerate() {
+            if i == j {
+                continue;
+            }
+            let clip = [*a, *a, *b, *b].join(" ");
+            for (question, answer) in [("What comes first?", a), ("What comes last?", b)] {
+                samples.push(serde_json::json!({ "id": samples.len(), "video": clip, "conversations": [
+                    { "from": "human", "value": format!("<image>\n{question}") }, { "from": "gpt", "value": answer },
+                ] }));
+            }
+        }
+    }
+    assert_eq!(samples.len(), 50);
+    serde_json::to_string(&samples).unwrap()
+}
+
+fn blueprint() -> Blueprint {
+    let text = [
+        "USER: What colour is it? Which colour? What comes first? What comes last?",
+        "ASSISTANT: red green blue white black",
+    ];
+    Blueprint::new(vocabulary::learn(text, 1), Variant::default(), 5).unwrap()
+}
+
+fn toy_set() -> Dataset<Paint> {
+    Dataset {
+        samples: dataset::read(toy().as_bytes()).unwrap(),
+        media: Paint,
+        template: univi::prompt::Template::Bare,
+        wraps_visuals: false,
+        batch: 10,
+        seed: 1,
+    }
+}
+
+fn plan(steps: u64) -> Plan {
+    Plan {
+        steps,
+        batch: 10,
+        micro_batch: 5,
+        threads: 2,
+        rates: Rates {
+            adam: 2e-3,
+            muon: Some(4e-3),
+            weight_decay: 0.,
+        },
+        schedule: Schedule {
+            warm_up: 0.05,
+            hold: 0.5,
+            floor: 0.05,
+        },
+        clip_norm: 1.,
+    }
+}
+
+/// Runs until step `until`: the losses.
+fn losses(trainer: &mut Trainer, task: &impl Task, plan: &Plan, until: u64) -> Vec<f32> {
+    let mut losses = Vec::new();
+    let run = trainer.run(task, plan, |_, report| {
+        losses.push(report.loss);
+        Ok(match report.step + 1 == until {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        })
+    });
+    run.unwrap();
+    losses
+}
+
+const LEARNS: fn(&str) -> bool = |name| !name.starts_with("v.");
+
+#[test]
+fn a_toy_set_is_learned_by_heart_and_told_after_export() {
+    let mut blueprint = blueprint();
+    let (shape, parameters) = blueprint.open(&Device::Cpu).unwrap();
+    let task = Conversations {
+        shape: &shape,
+        examples: toy_set(),
+        device: Device::Cpu,
+        learns: LEARNS,
+        reader: Reader::Model,
+    };
+    let plan = plan(150);
+    let mut trainer = Trainer::new(parameters, LEARNS);
+    let losses = losses(&mut trainer, &task, &plan, plan.steps);
+    let mean = |losses: &[f32]| losses.iter().sum::<f32>() / losses.len() as f32;
+    assert!(mean(&losses[..5]) > 2., "it knew: {:?}", &losses[..5]);
+    assert!(
+        mean(&losses[losses.len() - 5..]) < 0.05,
+        "it did not learn: {:?}",
+        &losses[losses.len() - 20..]
+    );
+
+    // What was learned is what the exported checkpoint says.
+    blueprint.put(&trainer.parameters).unwrap();
+    let (shape, parameters) = blueprint.open(&Device::Cpu).unwrap();
+    for (name, var) in trainer.parameters.iter() {
+        let numbers = var.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert_eq!(parameters.numbers(name).unwrap(), numbers, "{name}");
+    }
+    let task = Conversations {
+        shape: &shape,
+        ..task
+    };
+    let examples: Vec<_> = (0..5)
+        .flat_map(|step| (0..10).map(move |item| (step, item)))
+        .collect();
+    let examples: Vec<_> = examples
+        .into_iter()
+        .map(|(step, item)| task.examples.example(step, item).unwrap())
+        .collect();
+    let (logits, targets) = task.logits(&parameters, &examples).unwrap();
+    let said: Vec<u32> = logits.argmax(1).unwrap().to_vec1().unwrap();
+    assert_eq!(said, targets);
+}
+
+#[test]
+fn after_a_break_the_losses_are_the_same_to_the_last_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state.safetensors");
+    let blueprint = blueprint();
+    let begin = || {
+        let (shape, parameters) = blueprint.open(&Device::Cpu).unwrap();
+        (shape, Trainer::new(parameters, LEARNS))
+    };
+    let plan = plan(8);
+    let run = |shape, trainer: &mut Trainer, until| {
+        let task = Conversations {
+            shape: &shape,
+            examples: toy_set(),
+            device: Device::Cpu,
+            learns: LEARNS,
+            reader: Reader::Model,
+        };
+        losses(trainer, &task, &plan, until)
+    };
+    let (shape, mut trainer) = begin();
+    let whole = run(shape, &mut trainer, 8);
+
+    let (shape, mut trainer) = begin();
+    let mut parts = run(shape, &mut trainer, 3);
+    trainer.save(&state).unwrap();
+    let (shape, mut trainer) = begin();
+    trainer.resume(&state).unwrap();
+    parts.extend(run(shape, &mut trainer, 8));
+    assert_eq!(
+        parts.iter().map(|x| x.to_bits()).collect::<Vec<_>>(),
+        whole.iter().map(|x| x.to_bits()).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn a_damaged_state_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state.safetensors");
+    let (_, parameters) = blueprint().open(&Device::Cpu).unwrap();
+    let mut trainer = Trainer::new(parameters, LEARNS);
+    trainer.save(&state).unwrap();
+    let bytes = std::fs::read(&state).unwrap();
+    for damaged in [&b""[..], b"{}", &bytes[..bytes.len() / 2]] {
+        std::fs::write(&state, damaged).unwrap();
+        let error = trainer.resume(&state).unwrap_err();
+        assert_eq!(error.code(), "bad-file", "{error}");
+        assert!(error.to_string().contains("state.safetensors"), "{error}");
+    }
+}
+
+/// A loss that is no number.
+struct Broken;
+
+impl Task for Broken {
+    fn loss(&self, parameters: &Parameters, _: u64, _: Range<usize>) -> Result<Share> {
+        let loss = parameters.var("mm.0.bias").sum_all().unwrap();
+        let loss = (loss * f64::NAN).unwrap().reshape(1).unwrap();
+        Ok(Share { loss, weight: 1. })
+    }
+}
+
+#[test]
+fn a_loss_that_is_no_number_ends_the_stage_and_changes_nothing() {
+    let (_, parameters) = blueprint().open(&Device::Cpu).unwrap();
+    let before = parameters.numbers("mm.0.bias").unwrap();
+    let mut trainer = Trainer::new(parameters, LEARNS);
+    let error = trainer
+        .run(&Broken, &plan(2), |_, _| Ok(ControlFlow::Continue(())))
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("lower the learning rate"),
+        "{error}"
+    );
+    assert_eq!(trainer.parameters.numbers("mm.0.bias").unwrap(), before);
+}
