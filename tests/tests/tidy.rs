@@ -10,6 +10,9 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 /// What all fixtures together may weigh in git.
 const MAX_FIXTURES_BYTES: u64 = 20_000_000;
 
+/// What the model that ships may weigh.
+const MAX_MODEL_BYTES: u64 = 8_000_000;
+
 /// This file names what it forbids.
 const THIS_FILE: &str = "tests/tests/tidy.rs";
 
@@ -28,6 +31,10 @@ impl File {
 
     fn is_fixture(&self) -> bool {
         self.path.starts_with("tests/fixtures/")
+    }
+
+    fn is_model(&self) -> bool {
+        self.path.starts_with("models/univi-nano/")
     }
 
     /// `utils` of `src/utils.rs`.
@@ -116,16 +123,18 @@ fn no_unfinished_work() {
 }
 
 #[test]
-fn lock_file_leaves_the_registry_open() {
-    let lock = fs::read_to_string(root().join("package-lock.json")).expect("package-lock.json");
-    assert!(
-        lock.contains("\"integrity\""),
-        "package-lock.json pins no contents"
-    );
-    assert!(
-        !lock.contains("\"resolved\": \"http"),
-        "package-lock.json names a registry: run npm where the repository's .npmrc is read"
-    );
+fn lock_files_leave_the_registry_open() {
+    for name in [
+        "package-lock.json",
+        "crates/train/artwork/package-lock.json",
+    ] {
+        let lock = fs::read_to_string(root().join(name)).expect(name);
+        assert!(lock.contains("\"integrity\""), "{name} pins no contents");
+        assert!(
+            !lock.contains("\"resolved\": \"http"),
+            "{name} names a registry: run npm where the repository's .npmrc is read"
+        );
+    }
 }
 
 #[test]
@@ -133,7 +142,8 @@ fn no_large_files() {
     let tree = tree();
     let large = tree
         .iter()
-        .filter(|f| !f.is_fixture() && f.bytes.len() as u64 > MAX_FILE_BYTES);
+        .filter(|f| !f.is_fixture() && !f.is_model())
+        .filter(|f| f.bytes.len() as u64 > MAX_FILE_BYTES);
     check(large.map(|file| {
         format!(
             "{}: {} bytes, at most {MAX_FILE_BYTES}",
@@ -141,14 +151,18 @@ fn no_large_files() {
             file.bytes.len()
         )
     }));
-    let fixtures: u64 = tree
-        .iter()
-        .filter(|f| f.is_fixture())
-        .map(|f| f.bytes.len() as u64)
-        .sum();
+    let bytes = |is: fn(&File) -> bool| -> u64 {
+        let files = tree.iter().filter(|file| is(file));
+        files.map(|file| file.bytes.len() as u64).sum()
+    };
+    let (fixtures, model) = (bytes(File::is_fixture), bytes(File::is_model));
     assert!(
         fixtures <= MAX_FIXTURES_BYTES,
         "fixtures: {fixtures} bytes, at most {MAX_FIXTURES_BYTES}"
+    );
+    assert!(
+        model <= MAX_MODEL_BYTES,
+        "models/univi-nano: {model} bytes, at most {MAX_MODEL_BYTES}"
     );
 }
 

@@ -4,6 +4,7 @@ import { type AskProgress, type LoadProgress, type Part, type Seen, type Session
 import { thumb, Turn } from "./conversation.js";
 import { byId, make } from "./dom.js";
 import { offers, type Offer } from "./models.js";
+import { sampleRow } from "./samples.js";
 import { drawSeen, type Shown } from "./saw.js";
 
 const OTHER_URL = "url";
@@ -27,6 +28,7 @@ const device = byId("device", HTMLParagraphElement);
 const turns = byId("turns", HTMLOListElement);
 const talkEmpty = byId("talk-empty", HTMLDivElement);
 const suggestions = byId("suggestions", HTMLUListElement);
+const samples = byId("samples", HTMLUListElement);
 const askForm = byId("ask-form", HTMLFormElement);
 const askAlert = byId("ask-alert", HTMLDivElement);
 const attachments = byId("attachments", HTMLUListElement);
@@ -284,6 +286,21 @@ function addFiles(files: Iterable<File>): void {
   question.focus();
 }
 
+/** Offers questions; one that is chosen can still be changed. */
+function suggest(questions: readonly string[]): void {
+  suggestions.replaceChildren(
+    ...questions.map((text) => {
+      const button = make("button", { type: "button" }, text);
+      button.addEventListener("click", () => {
+        question.value = text;
+        updateAsk();
+        question.focus();
+      });
+      return make("li", {}, button);
+    }),
+  );
+}
+
 // Words.
 
 function duration(seconds: number): string {
@@ -361,17 +378,14 @@ addEventListener("drop", (event) => {
   document.body.classList.remove("dropping");
   addFiles(event.dataTransfer?.files ?? []);
 });
-suggestions.append(
-  ...SUGGESTIONS.map((text) => {
-    const button = make("button", { type: "button" }, text);
-    button.addEventListener("click", () => {
-      question.value = text;
-      updateAsk();
-      question.focus();
-    });
-    return make("li", {}, button);
-  }),
-);
+suggest(SUGGESTIONS);
+void sampleRow((file, questions) => {
+  setAttached([]);
+  addFiles([file]);
+  suggest(questions);
+  question.value = questions[0] ?? "";
+  updateAsk();
+}).then((row) => samples.append(...row));
 
 offered = await offers();
 const asked = new URLSearchParams(location.search).get("model");

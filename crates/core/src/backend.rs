@@ -69,6 +69,9 @@ pub trait Backend: Clone + 'static {
         let _ = types;
     }
 
+    /// Waits until what was prepared after [`Backend::warm_up`] is ready.
+    async fn warmed_up(&self) {}
+
     /// Room for a matrix.
     ///
     /// # Errors

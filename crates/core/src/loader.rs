@@ -406,6 +406,7 @@ impl<B: Backend> Loader<B> {
                 reason: format!("the model is not complete: {} has not come", file.name),
             });
         }
+        self.backend.warmed_up().await;
         for (name, came) in std::mem::take(&mut self.checks) {
             for side in &self.sides {
                 side.check_upload(&name, &came).await?;
@@ -451,6 +452,7 @@ impl<B: Backend> Loader<B> {
     /// # Errors
     /// As [`Loader::finish`]; `BadFile` without a vision side.
     pub async fn finish_vision(mut self) -> Result<Vision<B>> {
+        self.backend.warmed_up().await;
         for side in &mut self.sides {
             if let SideConfig::Vision(config) = &side.config {
                 let built = side.shards.check_complete();

@@ -739,6 +739,7 @@ on_every_backend! {
 fn modest_gpu() -> Gpu {
     let options = GpuOptions {
         limits: LimitsChoice::WebGpuDefault,
+        ..GpuOptions::default()
     };
     block_on(Gpu::new(options)).expect("a GPU, or lavapipe")
 }

@@ -11,6 +11,7 @@ mod engine;
 mod load;
 mod object;
 mod on;
+mod pipelines;
 mod transfer;
 mod verify;
 mod visual;

@@ -15,14 +15,24 @@ use crate::{
     engine::Engine,
     object::{object, thrown, whole},
     on::{Device, On, map, on_either, with},
+    pipelines::compile_ahead,
 };
+
+/// The browser's GPU.
+async fn gpu() -> univi::Result<Gpu> {
+    let options = GpuOptions {
+        compile_ahead: Some(compile_ahead()),
+        ..GpuOptions::default()
+    };
+    Gpu::new(options).await
+}
 
 /// Opens what `device` names: `"webgpu"`, `"cpu"`, or with `"auto"` the first of them that there is.
 pub async fn open(device: &str) -> univi::Result<Device> {
     match device {
         "cpu" => Ok(On::Cpu(Cpu)),
-        "webgpu" => Ok(On::Gpu(Gpu::new(GpuOptions::default()).await?)),
-        "auto" => match Gpu::new(GpuOptions::default()).await {
+        "webgpu" => Ok(On::Gpu(gpu().await?)),
+        "auto" => match gpu().await {
             Ok(gpu) => Ok(On::Gpu(gpu)),
             Err(Error::NoGpu { .. }) => Ok(On::Cpu(Cpu)),
             Err(error) => Err(error),

@@ -70,6 +70,7 @@ impl Verifier {
     pub async fn compile_all(&self) -> Result<(), JsValue> {
         if let On::Gpu(gpu) = &self.device {
             gpu.warm_up(&GgmlType::ALL);
+            gpu.warmed_up().await;
             gpu.finish().await.map_err(thrown)?;
         }
         Ok(())

@@ -3,6 +3,7 @@
 mod answers;
 mod bad_input;
 mod model_folders;
+mod nano;
 mod self_test;
 mod serve;
 

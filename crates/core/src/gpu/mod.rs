@@ -17,7 +17,7 @@ mod memory;
 mod read;
 mod recorder;
 
-use std::{cell::RefCell, fmt, ops::Range, rc::Rc};
+use std::{any::Any, cell::RefCell, fmt, ops::Range, pin::Pin, rc::Rc};
 
 use bytemuck::Pod;
 
@@ -46,6 +46,40 @@ const MAX_WORK_CPU: u64 = 2_000_000_000;
 pub struct GpuOptions {
     /// The limits to ask for.
     pub limits: LimitsChoice,
+    /// Compiles pipelines while something else goes on, where wgpu can't.
+    pub compile_ahead: Option<CompileAhead>,
+}
+
+/// Compiles what wgpu will be asked for soon, on a device of its own making, so that its driver has it at hand by then: a
+/// browser compiles in the background only for `createComputePipelineAsync`, which wgpu does not call.
+#[derive(Clone)]
+pub struct CompileAhead(pub Rc<CompileShader>);
+
+/// Begins to compile.
+pub type CompileShader = dyn Fn(&wgpu::Device, &Shader) -> Compiling;
+
+/// What comes out at the end is kept until wgpu has been asked.
+pub type Compiling = Pin<Box<dyn Future<Output = Box<dyn Any>>>>;
+
+impl fmt::Debug for CompileAhead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CompileAhead")
+    }
+}
+
+/// What a pipeline is made of. Binding 0 is a uniform buffer with a dynamic offset, the others are storage buffers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shader {
+    /// WGSL.
+    pub source: String,
+    /// The entry point.
+    pub entry: &'static str,
+    /// Storage buffers that are read only: bindings 1 and up.
+    pub reads: usize,
+    /// Storage buffers that are written, behind them.
+    pub writes: usize,
+    /// The size of binding 0.
+    pub params_bytes: u64,
 }
 
 /// The limits that a device is created with.
@@ -69,6 +103,9 @@ struct Inner {
     faults: Faults,
     memory: Memory,
     recorder: RefCell<Recorder>,
+    compile_ahead: Option<CompileAhead>,
+    /// What is being compiled.
+    ahead: RefCell<Vec<(Kernel, Compiling)>>,
     /// Buffers that results were read through, to be used again.
     staging: RefCell<Vec<wgpu::Buffer>>,
 }
@@ -226,6 +263,8 @@ impl Gpu {
             faults,
             memory,
             recorder,
+            compile_ahead: options.compile_ahead,
+            ahead: RefCell::default(),
             staging: RefCell::default(),
         })))
     }
@@ -299,9 +338,25 @@ impl Backend for Gpu {
     /// Creates the pipelines of a model, all at once instead of each at its first use.
     fn warm_up(&self, types: &[GgmlType]) {
         let mut recorder = self.0.recorder.borrow_mut();
+        let mut ahead = self.0.ahead.borrow_mut();
         let over = types.iter().flat_map(|&ty| kernels::over(ty));
         for kernel in kernels::PLAIN.into_iter().chain(over) {
-            recorder.pipeline(kernel);
+            match &self.0.compile_ahead {
+                None => drop(recorder.pipeline(kernel)),
+                Some(_) if ahead.iter().any(|(begun, _)| begun.is(kernel)) => {}
+                Some(CompileAhead(compile)) => {
+                    ahead.push((kernel, compile(&self.0.device, &kernel.shader())));
+                }
+            }
+        }
+    }
+
+    async fn warmed_up(&self) {
+        let ahead = self.0.ahead.take();
+        for (kernel, compiled) in ahead {
+            let kept = compiled.await;
+            self.0.recorder.borrow_mut().pipeline(kernel);
+            drop(kept);
         }
     }
 

@@ -8,13 +8,13 @@ use std::{
 
 use super::{
     fault::Faults,
-    kernels::{Kernel, quant},
+    kernels::Kernel,
     memory::{Buffer, Memory},
 };
 use crate::{Error, gguf::GgmlType};
 
 /// Bytes of parameters that one dispatch may have: every kernel's `Params` fits.
-const PARAMS_BYTES: u64 = 64;
+pub(super) const PARAMS_BYTES: u64 = 64;
 /// Dispatches per submit. A token of a 7B model takes about 500.
 const MAX_DISPATCHES: usize = 1024;
 /// Storage buffers that one dispatch may use: what WebGPU guarantees.
@@ -244,13 +244,9 @@ impl Recorder {
         if let Some(pipeline) = self.pipelines.get(&key) {
             return pipeline.clone();
         }
-        let source = match kernel.weights {
-            None => kernel.source.to_owned(),
-            Some(ty) => [quant::WEIGHTS, quant::source(ty), kernel.source].concat(),
-        };
         let descriptor = wgpu::ShaderModuleDescriptor {
             label: Some(kernel.name),
-            source: wgpu::ShaderSource::Wgsl(source.into()),
+            source: wgpu::ShaderSource::Wgsl(kernel.shader().source.into()),
         };
         // SAFETY: every loop of our shaders ends, no divisor is zero, and every index comes from
         // shapes that were checked or is clamped. In a browser this changes nothing.

@@ -71,7 +71,13 @@ impl Stage {
             Stage::Sight => (9000, 16, Some(2e-3), 1e-3, LONG),
             Stage::Speech => (4000, 8, Some(2e-3), 1e-3, LONG),
             Stage::Projector => (200, 8, None, 2e-3, Schedule::COSINE),
-            Stage::Joint => (16000, 8, Some(1.5e-3), 1e-3, LONG),
+            Stage::Joint => {
+                let schedule = Schedule {
+                    warm_up: 160. / 12_000.,
+                    ..LONG
+                };
+                (12000, 8, Some(1.5e-3), 1e-3, schedule)
+            }
         };
         Plan {
             steps: ((steps as f64 * scale).round() as u64).max(1),

@@ -101,7 +101,13 @@ impl World {
 
     /// A clip of four to thirty-two frames.
     pub fn clip(&self, rng: &mut ChaCha8Rng, styles: Styles) -> Clip {
-        Story::random(rng).paint(rng, &self.artwork, styles)
+        let story = Story::random(rng);
+        self.film(rng, story, styles)
+    }
+
+    /// A clip of a story.
+    pub fn film(&self, rng: &mut ChaCha8Rng, story: Story, styles: Styles) -> Clip {
+        story.paint(rng, &self.artwork, styles)
     }
 
     /// A question of a kind and what it is about, for measuring: as many yes as no, all directions and quarters alike

@@ -17,6 +17,7 @@ mod rms_norm;
 mod rope;
 mod silu_mul;
 
+use super::{Shader, recorder::PARAMS_BYTES};
 use crate::gguf::GgmlType;
 
 /// A shader, the entry point that runs, and the storage buffers it is bound to.
@@ -44,6 +45,26 @@ impl Kernel {
             weights: None,
             reads,
             writes,
+        }
+    }
+
+    /// Whether it is this one, over the same weights.
+    pub fn is(&self, other: Kernel) -> bool {
+        self.name == other.name && self.weights == other.weights
+    }
+
+    /// What its pipeline is made of.
+    pub fn shader(&self) -> Shader {
+        let source = match self.weights {
+            None => self.source.to_owned(),
+            Some(ty) => [quant::WEIGHTS, quant::source(ty), self.source].concat(),
+        };
+        Shader {
+            source,
+            entry: self.entry,
+            reads: self.reads,
+            writes: self.writes,
+            params_bytes: PARAMS_BYTES,
         }
     }
 

@@ -1,0 +1,177 @@
+//! The model that ships answers right, on both backends, and a model can be trained from the command line.
+
+use std::{fs, path::PathBuf};
+
+use serde_json::Value;
+
+use crate::{path, scratch, univi};
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// What `univi eval nano` counts: (kind, asked, right, majority).
+fn scores(device: &str, questions: &str, styles: &str) -> Vec<(String, u64, u64, u64)> {
+    let out = univi(&[
+        "eval",
+        "nano",
+        "--model",
+        path(&root().join("models/univi-nano")),
+        "--artwork",
+        path(&root().join("crates/train/artwork/node_modules")),
+        "--device",
+        device,
+        "--questions",
+        questions,
+        "--styles",
+        styles,
+        "--json",
+    ]);
+    let report: Value = serde_json::from_str(&out).unwrap();
+    let scores = report["sets"][0]["scores"].as_array().unwrap().clone();
+    let number = |score: &Value, key: &str| score[key].as_u64().unwrap();
+    let scores = scores.iter().map(|score| {
+        (
+            score["kind"].as_str().unwrap().to_string(),
+            number(score, "asked"),
+            number(score, "right"),
+            number(score, "majority"),
+        )
+    });
+    scores.collect()
+}
+
+fn sum(scores: &[(String, u64, u64, u64)], of: fn(&(String, u64, u64, u64)) -> u64) -> f64 {
+    scores.iter().map(of).sum::<u64>() as f64
+}
+
+#[test]
+fn the_model_that_ships_is_right_about_scenes_and_clips_that_it_has_not_seen() {
+    let scores = scores("cpu", "150", "seen");
+    let (asked, right, majority) = (
+        sum(&scores, |s| s.1),
+        sum(&scores, |s| s.2),
+        sum(&scores, |s| s.3),
+    );
+    assert!(right / asked > 0.85, "{scores:?}");
+    assert!(
+        majority / asked < 0.5,
+        "the questions give themselves away: {scores:?}"
+    );
+}
+
+#[test]
+fn it_knows_many_things_in_a_style_that_it_has_not_seen() {
+    let scores = scores("cpu", "150", "unseen");
+    assert!(
+        sum(&scores, |s| s.2) / sum(&scores, |s| s.1) > 0.6,
+        "{scores:?}"
+    );
+}
+
+#[test]
+fn both_backends_are_right_about_the_same() {
+    let (cpu, gpu) = (scores("cpu", "18", "seen"), scores("gpu", "18", "seen"));
+    // A sum in another order may tip one answer.
+    let apart: u64 = cpu.iter().zip(&gpu).map(|(a, b)| a.2.abs_diff(b.2)).sum();
+    assert!(apart <= 1, "{cpu:?}\n{gpu:?}");
+}
+
+#[test]
+fn a_stage_trains_a_checkpoint_that_converts_and_answers() {
+    let dir = scratch("train");
+    let picture = image::RgbImage::from_pixel(40, 40, image::Rgb([200, 30, 30]));
+    fs::create_dir_all(dir.join("media")).unwrap();
+    picture.save(dir.join("media/red.png")).unwrap();
+    let data = r#"[{ "id": "1", "image": "red.png", "conversations": [
+        { "from": "human", "value": "<image>\nWhat colour?" }, { "from": "gpt", "value": "red" }] }]"#;
+    fs::write(dir.join("data.json"), data).unwrap();
+    let checkpoint = crate::e2e().join("checkpoint");
+    let tower = crate::e2e().join("openai/clip-vit-tiny-random-patch14");
+    let out = dir.join("out");
+    for stage in ["pretrain", "tune"] {
+        let from = if stage == "pretrain" {
+            checkpoint.clone()
+        } else {
+            dir.join("pretrain")
+        };
+        univi(&[
+            "train",
+            stage,
+            path(&from),
+            "--vision-tower",
+            path(&tower),
+            "--data",
+            path(&dir.join("data.json")),
+            "--media",
+            path(&dir.join("media")),
+            "--out",
+            path(&dir.join(stage)),
+            "--epochs",
+            "12",
+            "--batch",
+            "1",
+            "--rate",
+            "0.02",
+        ]);
+        assert!(
+            fs::read_to_string(dir.join(stage).join(format!("{stage}.csv")))
+                .unwrap()
+                .lines()
+                .count()
+                == 13
+        );
+        assert!(
+            fs::read_to_string(dir.join(stage).join(format!("{stage}.svg")))
+                .unwrap()
+                .starts_with("<svg")
+        );
+    }
+    // What is exported is what the reference reads: the same names, the same shapes, all of them.
+    let bytes = fs::read(dir.join("tune/model.safetensors")).unwrap();
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header: Value = serde_json::from_slice(&bytes[8..8 + header]).unwrap();
+    let names = fs::read_to_string(crate::e2e().join("state_dict_names.json")).unwrap();
+    let names: Value = serde_json::from_str(&names).unwrap();
+    let mut count = 0;
+    for (name, shape) in names["checkpoint"].as_object().unwrap() {
+        if !name.ends_with("inv_freq") && !name.contains("vision_tower") {
+            assert_eq!(&header[name]["shape"], shape, "{name}");
+            count += 1;
+        }
+    }
+    assert_eq!(
+        header.as_object().unwrap().len(),
+        count + 1,
+        "nothing else but the header's own entry"
+    );
+
+    univi(&[
+        "convert",
+        path(&dir.join("tune")),
+        "--vision-tower",
+        path(&tower),
+        "--template",
+        "v1",
+        "--quant",
+        "f32",
+        "--vision-quant",
+        "f32",
+        "--out",
+        path(&out),
+    ]);
+    let said = univi(&[
+        "ask",
+        "--model",
+        path(&out),
+        "--device",
+        "cpu",
+        "--greedy",
+        "--max-tokens",
+        "8",
+        "--image",
+        path(&dir.join("media/red.png")),
+        "What colour?",
+    ]);
+    assert_eq!(said.trim(), "red");
+}
