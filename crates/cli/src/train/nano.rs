@@ -7,13 +7,16 @@ use univi::{Error, Result};
 use univi_train::{
     nano::{
         blueprint::Variant,
-        recipe::{Recipe, Stage},
+        recipe::{Recipe, Stage, sight_accuracy},
     },
-    world::World,
+    world::{Styles, World},
 };
 
 use super::{diary::Diary, write_folder};
 use crate::{args::NanoArgs, files, interrupt::Listener, out};
+
+/// Scenes that the eyes are measured on when they have learned.
+const HELD_OUT_SCENES: usize = 256;
 
 /// Makes the model, or goes on making it.
 ///
@@ -66,6 +69,15 @@ pub fn run(args: &NanoArgs) -> Result<()> {
         }
         if let Some(diary) = &diary {
             diary.draw()?;
+        }
+        if finished && stage == Stage::Sight && diary.is_some() {
+            for (name, styles) in [("seen", Styles::Seen), ("unseen", Styles::Unseen)] {
+                let right = sight_accuracy(&world, &blueprint, &state, styles, HELD_OUT_SCENES)?;
+                out::note(&format!(
+                    "sight: {:.1} % of the patches that show something are told right, {name} styles",
+                    100. * right
+                ));
+            }
         }
         if !finished {
             out::note("stopped; the same command goes on from here");
