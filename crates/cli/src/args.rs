@@ -502,7 +502,8 @@ pub struct StageArgs {
     /// What the blocks' matrices learn by.
     #[arg(long, value_enum, default_value_t = OptimizerChoice::Adamw)]
     pub optimizer: OptimizerChoice,
-    /// The vision encoder learns, too.
+    /// The vision encoder learns, too; where it comes from a folder of its own, it goes into `vision-tower`, as far as the
+    /// block that the features come from.
     #[arg(long)]
     pub learn_vision: bool,
     /// The prompt template [default: v1 for models without one of their own].

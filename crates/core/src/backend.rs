@@ -1,8 +1,8 @@
 //! The small closed set of operations that a model may use.
 //!
-//! A model is written once over [`Backend`]. Two implementations exist: `Cpu` on candle is the
-//! executable specification, the fallback where there is no GPU, and what training
-//! differentiates; `Gpu` on wgpu is the product.
+//! A model is written once over [`Backend`]. Two implementations are here: `Cpu` on candle is the
+//! executable specification and the fallback where there is no GPU; `Gpu` on wgpu is the product.
+//! The trainer has a third, which remembers what was computed from what.
 //!
 //! Every value is a matrix of f32, row-major, `[rows, cols]`; a batch is consecutive rows. An
 //! operation records work and returns at once: shapes were checked when the model was loaded, so

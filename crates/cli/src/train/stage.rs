@@ -184,7 +184,7 @@ pub fn run(args: &StageArgs, stage: Stage) -> Result<()> {
         out::note("stopped; the same command goes on from here");
         return Err(Error::Aborted);
     }
-    write_checkpoint(args, &llm, &vision, &trainer.parameters)
+    write_checkpoint(args, tower.as_ref(), &llm, &vision, &trainer.parameters)
 }
 
 /// The device that tensors live on.
@@ -201,24 +201,21 @@ fn device(cuda: bool) -> Result<Device> {
 /// learned, and that lay in a folder of its own, goes into `vision-tower`.
 fn write_checkpoint(
     args: &StageArgs,
+    tower_folder: Option<&Folder>,
     llm: &Part,
     vision: &Part,
     parameters: &Parameters,
 ) -> Result<()> {
     let mut folder = Files::new();
-    for name in [
+    let names = [
         "config.json",
         "tokenizer.model",
         "tokenizer.json",
         "tokenizer_config.json",
         "added_tokens.json",
         "README.md",
-    ] {
-        let path = args.checkpoint.join(name);
-        if path.is_file() {
-            folder.insert(name.to_string(), files::read(&path)?);
-        }
-    }
+    ];
+    copy_small(&mut folder, &args.checkpoint, &names)?;
     let (tower, projector): (Tensors, Tensors) = export::tensors(vision, parameters)?
         .into_iter()
         .partition(|(name, _)| name.starts_with("vision_model."));
@@ -228,18 +225,32 @@ fn write_checkpoint(
     write_folder(&args.out, &folder)?;
     if args.learn_vision && !tower.is_empty() {
         let mut folder = Files::new();
-        if let Some(path) = &args.vision_tower {
-            for name in ["config.json", "preprocessor_config.json"] {
-                let path = path.join(name);
-                if path.is_file() {
-                    folder.insert(name.to_string(), files::read(&path)?);
-                }
-            }
-        }
+        let described = tower_folder.map_or(&args.checkpoint, |folder| &folder.path);
+        copy_small(
+            &mut folder,
+            described,
+            &["config.json", "preprocessor_config.json"],
+        )?;
         export::write(&mut folder, &tower)?;
-        write_folder(&args.out.join("vision-tower"), &folder)?;
+        let path = args.out.join("vision-tower");
+        write_folder(&path, &folder)?;
+        out::note(&format!(
+            "{}: what the encoder learned; name it with --vision-tower from now on",
+            files::name(&path)
+        ));
     }
     out::note(&format!("{}: the checkpoint", files::name(&args.out)));
+    Ok(())
+}
+
+/// Takes those of the named files that a folder has.
+fn copy_small(into: &mut Files, from: &Path, names: &[&str]) -> Result<()> {
+    for &name in names {
+        let path = from.join(name);
+        if path.is_file() {
+            into.insert(name.to_string(), files::read(&path)?);
+        }
+    }
     Ok(())
 }
 

@@ -174,4 +174,39 @@ fn a_stage_trains_a_checkpoint_that_converts_and_answers() {
         "What colour?",
     ]);
     assert_eq!(said.trim(), "red");
+
+    // An encoder that learned is a tower of its own.
+    let seeing = dir.join("seeing");
+    univi(&[
+        "train",
+        "tune",
+        path(&dir.join("tune")),
+        "--vision-tower",
+        path(&tower),
+        "--data",
+        path(&dir.join("data.json")),
+        "--media",
+        path(&dir.join("media")),
+        "--out",
+        path(&seeing),
+        "--epochs",
+        "1",
+        "--batch",
+        "1",
+        "--rate",
+        "1e-4",
+        "--learn-vision",
+    ]);
+    let learned = fs::read(seeing.join("vision-tower/model.safetensors")).unwrap();
+    assert_ne!(learned, fs::read(tower.join("model.safetensors")).unwrap());
+    univi(&[
+        "convert",
+        path(&seeing),
+        "--vision-tower",
+        path(&seeing.join("vision-tower")),
+        "--quant",
+        "f16",
+        "--out",
+        path(&dir.join("seeing-model")),
+    ]);
 }

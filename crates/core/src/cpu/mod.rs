@@ -1,5 +1,5 @@
 //! [`Backend`] on candle: the executable specification of what the GPU computes, the fallback where
-//! there is none, and what training differentiates.
+//! there is none, and what the trainer's fused operations and their derivatives are compared with.
 //!
 //! Every operation on floats is composed of candle's differentiable operations, except that a KV
 //! cache keeps gradients only for what was appended at position 0 last: a trainer runs each sequence

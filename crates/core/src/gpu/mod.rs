@@ -343,7 +343,7 @@ impl Backend for Gpu {
         for kernel in kernels::PLAIN.into_iter().chain(over) {
             match &self.0.compile_ahead {
                 None => drop(recorder.pipeline(kernel)),
-                Some(_) if ahead.iter().any(|(begun, _)| begun.is(kernel)) => {}
+                Some(_) if ahead.iter().any(|(begun, _)| begun.key() == kernel.key()) => {}
                 Some(CompileAhead(compile)) => {
                     ahead.push((kernel, compile(&self.0.device, &kernel.shader())));
                 }

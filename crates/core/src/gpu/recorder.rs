@@ -8,10 +8,10 @@ use std::{
 
 use super::{
     fault::Faults,
-    kernels::Kernel,
+    kernels::{Kernel, PipelineKey},
     memory::{Buffer, Memory},
 };
-use crate::{Error, gguf::GgmlType};
+use crate::Error;
 
 /// Bytes of parameters that one dispatch may have: every kernel's `Params` fits.
 pub(super) const PARAMS_BYTES: u64 = 64;
@@ -73,12 +73,6 @@ struct Signature {
 struct Layout {
     bind_group: wgpu::BindGroupLayout,
     pipeline: wgpu::PipelineLayout,
-}
-
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct PipelineKey {
-    name: &'static str,
-    weights: Option<GgmlType>,
 }
 
 #[derive(PartialEq, Eq, Hash)]
@@ -237,10 +231,7 @@ impl Recorder {
 
     /// The pipeline of `kernel`, made at its first use.
     pub fn pipeline(&mut self, kernel: Kernel) -> wgpu::ComputePipeline {
-        let key = PipelineKey {
-            name: kernel.name,
-            weights: kernel.weights,
-        };
+        let key = kernel.key();
         if let Some(pipeline) = self.pipelines.get(&key) {
             return pipeline.clone();
         }

@@ -19,10 +19,11 @@ use crate::{
     conversations::Shape,
     export::{self, Folder, Tensors},
     parameters::Parameters,
+    world::SIDE_PX,
 };
 
-/// Pictures are so many pixels wide and high.
-pub const IMAGE_PX: usize = 96;
+/// Pictures are as large as the world draws them.
+const IMAGE_PX: usize = SIDE_PX;
 const PATCH_PX: usize = 12;
 /// Channels of eyes and language model alike.
 const WIDTH: usize = 160;

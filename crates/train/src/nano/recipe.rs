@@ -11,7 +11,10 @@
 use std::{ops::ControlFlow, path::Path};
 
 use candle_core::Device;
-use univi::Result;
+use univi::{
+    Result,
+    model::{Vision, vision_tensors},
+};
 
 use super::{
     blueprint::{Blueprint, Variant},
@@ -19,9 +22,10 @@ use super::{
     sight::{Labelled, Seeing},
 };
 use crate::{
+    autograd::{Autograd, Packing},
     conversations::{Conversations, Shape},
     optimizer::Rates,
-    parameters::{Parameters, numbers},
+    parameters::{Parameters, candle, numbers},
     reader::Reader,
     trainer::{Plan, Report, Schedule, Task, Trainer},
     vocabulary,
@@ -68,15 +72,15 @@ impl Stage {
     /// How it runs; `scale` shortens it.
     pub fn plan(self, threads: usize, scale: f64) -> Plan {
         let (steps, batch, muon, adam, schedule) = match self {
-            Stage::Sight => (9000, 16, Some(2e-3), 1e-3, LONG),
-            Stage::Speech => (4000, 8, Some(2e-3), 1e-3, LONG),
+            Stage::Sight => (9_000, 16, Some(2e-3), 1e-3, LONG),
+            Stage::Speech => (4_000, 8, Some(2e-3), 1e-3, LONG),
             Stage::Projector => (200, 8, None, 2e-3, Schedule::COSINE),
             Stage::Joint => {
                 let schedule = Schedule {
-                    warm_up: 160. / 12_000.,
+                    warm_up: 160. / 28_000.,
                     ..LONG
                 };
-                (12000, 8, Some(1.5e-3), 1e-3, schedule)
+                (28_000, 8, Some(1.5e-3), 1e-3, schedule)
             }
         };
         Plan {
@@ -251,7 +255,8 @@ impl Recipe<'_> {
             })
         })?;
         blueprint.put(&trainer.parameters)?;
-        Ok(trainer.step == plan.steps)
+        // The state of a longer plan is finished, too.
+        Ok(trainer.step >= plan.steps)
     }
 
     /// Scales the random projector so that visual embeddings begin as large as words.
@@ -259,8 +264,6 @@ impl Recipe<'_> {
     /// # Errors
     /// `Gpu` where the device fails.
     pub fn fit_projector(&self, shape: &Shape, parameters: &Parameters) -> Result<()> {
-        use crate::autograd::{Autograd, Packing};
-        use univi::model::{Vision, vision_tensors};
         let b = Autograd::new(&self.device, Packing::default());
         let mut weights = parameters.weights(&b, vision_tensors(&shape.vision), |_| false);
         let vision = Vision::new(&mut weights, &shape.vision)?;
@@ -278,9 +281,7 @@ impl Recipe<'_> {
             deviation(&parameters.numbers(name)?) * seen * (shape.vision.clip.width as f32).sqrt();
         let var = parameters.var(name);
         let scaled = var.affine((words / now) as f64, 0.);
-        scaled
-            .and_then(|x| var.set(&x))
-            .map_err(crate::parameters::candle)
+        scaled.and_then(|x| var.set(&x)).map_err(candle)
     }
 }
 

@@ -35,6 +35,13 @@ pub(super) struct Kernel {
     pub writes: usize,
 }
 
+/// A kernel, and what it reads.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct PipelineKey {
+    name: &'static str,
+    weights: Option<GgmlType>,
+}
+
 impl Kernel {
     /// A kernel of one entry point, `main`.
     const fn new(name: &'static str, source: &'static str, reads: usize, writes: usize) -> Kernel {
@@ -48,9 +55,12 @@ impl Kernel {
         }
     }
 
-    /// Whether it is this one, over the same weights.
-    pub fn is(&self, other: Kernel) -> bool {
-        self.name == other.name && self.weights == other.weights
+    /// What tells its pipeline from others.
+    pub fn key(&self) -> PipelineKey {
+        PipelineKey {
+            name: self.name,
+            weights: self.weights,
+        }
     }
 
     /// What its pipeline is made of.

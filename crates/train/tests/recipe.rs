@@ -1,0 +1,49 @@
+//! The small model's recipe, stage by stage. The artwork is the real one: `cargo xtask artwork` brings it.
+
+use std::{ops::ControlFlow, path::Path};
+
+use candle_core::Device;
+use univi_train::{
+    nano::{
+        blueprint::Variant,
+        recipe::{Recipe, Stage},
+    },
+    world::World,
+};
+
+/// Runs a stage, or as many steps of it: (whether it is finished, the steps that were made).
+fn run(world: &World, scale: f64, state: &Path, most: u64) -> (bool, u64) {
+    let recipe = Recipe {
+        world,
+        seed: 3,
+        threads: 2,
+        scale,
+        variant: Variant::default(),
+        device: Device::Cpu,
+    };
+    let mut blueprint = recipe.begin().unwrap();
+    let mut made = 0;
+    let finished = recipe.stage(&mut blueprint, Stage::Speech, state, &mut |_| {
+        made += 1;
+        match made == most {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    });
+    (finished.unwrap(), made)
+}
+
+#[test]
+fn a_stage_goes_on_where_it_was_and_does_nothing_once_it_is_finished() {
+    let artwork = Path::new(env!("CARGO_MANIFEST_DIR")).join("artwork/node_modules");
+    let world = World::open(&artwork).unwrap_or_else(|error| panic!("{error}"));
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("speech.safetensors");
+    // Four steps in all.
+    let scale = 4. / Stage::Speech.plan(2, 1.).steps as f64;
+    assert_eq!(run(&world, scale, &state, 3), (false, 3));
+    assert_eq!(run(&world, scale, &state, u64::MAX), (true, 1));
+    assert_eq!(run(&world, scale, &state, u64::MAX), (true, 0));
+    // A shorter plan than the state's is over, too.
+    assert_eq!(run(&world, scale / 2., &state, u64::MAX), (true, 0));
+}
