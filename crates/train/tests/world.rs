@@ -100,15 +100,12 @@ fn holds(layout: &Layout, kind: Kind, question: &str, answer: &str) -> bool {
                     .unwrap()
                     .size
             };
-            let others = layout
+            let words: Vec<&str> = question.split(|c: char| !c.is_alphabetic()).collect();
+            let mut asked = layout
                 .things
                 .iter()
-                .filter(|thing| question.contains(THINGS[thing.class].name));
-            others.into_iter().all(|thing| {
-                thing.class == large
-                    || size(large) > 1.2 * thing.size
-                    || question.matches(THINGS[thing.class].name).count() == 0
-            })
+                .filter(|thing| words.contains(&THINGS[thing.class].name));
+            asked.all(|thing| thing.class == large || size(large) > 1.2 * thing.size)
         }
         _ => true,
     }

@@ -108,8 +108,8 @@ pub struct Mixture {
 impl Mixture {
     /// Pictures and clips, as they are trained together.
     pub const JOINT: Mixture = Mixture {
-        clips: 0.25,
-        questions: 7,
+        clips: 0.3,
+        questions: 9,
     };
 }
 
@@ -135,11 +135,11 @@ impl Examples for Talks<'_> {
             let exchanges = clip.story.questions(&mut rng, questions);
             return Ok(Example {
                 sights: vec![Sight::Video(pixels(clip))],
-                conversations: written(&exchanges, Visual::Video { frames }),
+                conversations: written(&mut rng, exchanges, Visual::Video { frames }),
             });
         }
         loop {
-            let scene = self.world.scene(&mut rng, Styles::Training);
+            let scene = self.world.lesson(&mut rng);
             let mut exchanges = scene.layout.questions(&mut rng, questions);
             if self.captions {
                 exchanges = scene
@@ -151,16 +151,25 @@ impl Examples for Talks<'_> {
             if !exchanges.is_empty() {
                 return Ok(Example {
                     sights: vec![Sight::Image(scene.pixels)],
-                    conversations: written(&exchanges, Visual::Image),
+                    conversations: written(&mut rng, exchanges, Visual::Image),
                 });
             }
         }
     }
 }
 
-fn written(exchanges: &[Exchange], visual: Visual) -> Vec<Conversation> {
-    exchanges
-        .iter()
+/// How often a question stands behind another one, in the same conversation.
+const CHAINED: f64 = 0.25;
+
+fn written(rng: &mut ChaCha8Rng, exchanges: Vec<Exchange>, visual: Visual) -> Vec<Conversation> {
+    let mut told: Vec<Exchange> = Vec::new();
+    for exchange in exchanges {
+        match told.last_mut().filter(|_| rng.random_bool(CHAINED)) {
+            Some(before) => before.turns.extend(exchange.turns),
+            None => told.push(exchange),
+        }
+    }
+    told.iter()
         .map(|exchange| conversation(exchange, visual))
         .collect()
 }
@@ -272,17 +281,13 @@ impl Examples for Symbols<'_> {
                 let frame = (2 * event + 1) * frames / (2 * events);
                 self.tell(&mut rng, &story.layout(frame), EVENT_MENTIONS, &mut told)?;
             }
-            written(
-                &story.questions(&mut rng, self.mixture.questions),
-                Visual::Video { frames },
-            )
+            let exchanges = story.questions(&mut rng, self.mixture.questions);
+            written(&mut rng, exchanges, Visual::Video { frames })
         } else {
-            let layout = World::layout(&mut rng);
+            let layout = World::lesson_layout(&mut rng);
             self.tell(&mut rng, &layout, MENTIONS, &mut told)?;
-            written(
-                &layout.questions(&mut rng, self.mixture.questions),
-                Visual::Image,
-            )
+            let exchanges = layout.questions(&mut rng, self.mixture.questions);
+            written(&mut rng, exchanges, Visual::Image)
         };
         Ok(Example {
             sights: vec![Sight::Symbols {

@@ -376,8 +376,12 @@ impl Layout {
         Some(e)
     }
 
-    /// "A dog and 2 cats on a blue background.", in the order of the leftmost of each kind.
     fn caption(&self) -> Option<String> {
+        self.shown().map(|shown| format!("{}.", capital(&shown)))
+    }
+
+    /// "a dog and 2 cats on a blue background", in the order of the leftmost of each kind.
+    fn shown(&self) -> Option<String> {
         let mut told: Vec<usize> = Vec::new();
         for thing in self.in_order()? {
             if !told.contains(&thing.class) {
@@ -394,12 +398,12 @@ impl Layout {
         let colour = COLOURS[self.background].0;
         let article = if colour == "orange" { "an" } else { "a" };
         Some(format!(
-            "{} on {article} {colour} background.",
-            capital(&enumerate(&words))
+            "{} on {article} {colour} background",
+            enumerate(&words)
         ))
     }
 
-    /// Turns that refer back with "it" and "and".
+    /// Turns that refer back with "it" and "and", and now and then one that does not.
     fn dialogue(&self, rng: &mut ChaCha8Rng) -> Option<Exchange> {
         let alone: Vec<&Thing> = self
             .things
@@ -418,7 +422,14 @@ impl Layout {
             )],
         };
         turns.push(turn("Where is it?".into(), &quarter(thing)?));
-        if rng.random() {
+        let last = rng.random_range(0..6);
+        if last == 0 {
+            let question = "What colour is the background?";
+            turns.push(turn(question.into(), colour));
+        } else if last == 1 {
+            let question = "How many things are there?";
+            turns.push(turn(question.into(), &self.things.len().to_string()));
+        } else if last < 4 {
             turns.push(turn("What colour is behind it?".into(), colour));
         } else {
             let yes = rng.random_bool(0.5) && self.things.len() > 1;
@@ -452,12 +463,16 @@ impl Layout {
             (Presence, false),
             (Background, true),
             (CountOf, true),
-            (CountOf, rng.random_bool(0.7)),
+            (CountOf, true),
+            (CountOf, rng.random_bool(0.5)),
+            (CountAll, true),
             (CountAll, true),
             (Where, true),
-            (Where, rng.random_bool(0.85)),
+            (Where, true),
+            (Where, rng.random_bool(0.8)),
             (List, true),
             (List, true),
+            (Larger, true),
             (Larger, true),
             (Caption, true),
             (Dialogue, true),
@@ -644,9 +659,9 @@ impl Story {
             Plot::Change { grows: true } => format!("{first} grows."),
             Plot::Change { grows: false } => format!("{first} shrinks."),
             Plot::Cuts => {
-                let shot = |shot: &Shot| shot.layout().caption();
+                let shot = |shot: &Shot| shot.layout().shown();
                 let shots: Option<Vec<String>> = self.shots.iter().map(shot).collect();
-                shots?.join(" Then: ").replace(".", "") + "."
+                format!("{}.", capital(&shots?.join(", then ")))
             }
         })
     }
@@ -659,6 +674,7 @@ impl Story {
             (First, true),
             (Last, true),
             (Last, true),
+            (Last, true),
             (Direction, true),
             (Direction, true),
             (Direction, true),
@@ -667,6 +683,7 @@ impl Story {
             (Scenes, true),
             (New, true),
             (New, true),
+            (Change, true),
             (Change, true),
             (ClipCaption, true),
         ];

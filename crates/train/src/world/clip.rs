@@ -347,7 +347,7 @@ fn stands(thing: &Thing, leaves: usize) -> Actor {
 
 /// Classes that all differ.
 fn different(rng: &mut ChaCha8Rng, count: usize) -> Vec<usize> {
-    let mut found = classes(rng, 1);
+    let mut found = classes(rng, 1, 0.);
     while found.len() < count {
         let class = rng.random_range(0..THINGS.len());
         if !found.contains(&class) {

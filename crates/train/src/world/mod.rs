@@ -55,6 +55,9 @@ pub struct World {
     artwork: Artwork,
 }
 
+/// How often one more thing is of a kind that is there already.
+const AGAIN: f64 = 0.3;
+
 /// Longer sides of things, in image widths, by how many there are.
 fn sizes(count: usize) -> [f32; 2] {
     match count {
@@ -81,8 +84,21 @@ impl World {
     /// Where one to five things are.
     pub fn layout(rng: &mut ChaCha8Rng) -> Layout {
         let count = [1, 1, 1, 2, 2, 2, 3, 3, 4, 5][rng.random_range(0..10)];
-        let classes = scene::classes(rng, count);
+        let classes = scene::classes(rng, count, AGAIN);
         Layout::random(rng, &classes, sizes(count))
+    }
+
+    /// As [`World::layout`], to learn from: more things, and more of a kind, since those are what is hard.
+    pub fn lesson_layout(rng: &mut ChaCha8Rng) -> Layout {
+        let count = [1, 1, 2, 2, 3, 3, 4, 4, 5, 5][rng.random_range(0..10)];
+        let classes = scene::classes(rng, count, 0.4);
+        Layout::random(rng, &classes, sizes(count))
+    }
+
+    /// A picture to learn from.
+    pub fn lesson(&self, rng: &mut ChaCha8Rng) -> Scene {
+        let layout = World::lesson_layout(rng);
+        Scene::paint(rng, &self.artwork, layout, Styles::Training)
     }
 
     /// A picture of one to five things.
@@ -94,7 +110,7 @@ impl World {
     /// A picture full of things: more to see for the same work.
     pub fn mosaic(&self, rng: &mut ChaCha8Rng, styles: Styles) -> Scene {
         let count = rng.random_range(3..=7);
-        let classes = scene::classes(rng, count);
+        let classes = scene::classes(rng, count, AGAIN);
         let layout = Layout::random(rng, &classes, [0.2, 0.42]);
         Scene::paint(rng, &self.artwork, layout, styles)
     }

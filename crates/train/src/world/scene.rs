@@ -377,11 +377,11 @@ impl Scene {
     }
 }
 
-/// Classes for a scene of so many things: different ones, but sometimes several of a kind.
-pub(super) fn classes(rng: &mut ChaCha8Rng, count: usize) -> Vec<usize> {
+/// Classes for a scene of so many things; each is of a kind that is there already with probability `again`.
+pub(super) fn classes(rng: &mut ChaCha8Rng, count: usize, again: f64) -> Vec<usize> {
     let mut classes: Vec<usize> = Vec::new();
     while classes.len() < count {
-        let again = !classes.is_empty() && rng.random_bool(0.3);
+        let again = !classes.is_empty() && rng.random_bool(again);
         classes.push(match again {
             true => *classes.choose(rng).expect("there is one"),
             false => rng.random_range(0..THINGS.len()),
