@@ -1,6 +1,6 @@
 /** From a model's files to an engine: several at once on their way, one after the other into the loader. */
 import init, { type Engine, Loader } from "../wasm/univi_web.js";
-import { codeOf } from "./error.js";
+import { codeOf, UniviError } from "./error.js";
 import { modelFiles, type ModelFiles, type OpenFile, type WantedFile } from "./files.js";
 import type { Calls, Context, LoadProgress, ModelInfo } from "./protocol.js";
 import { openStore } from "./store.js";
@@ -11,6 +11,8 @@ const VERIFY_EVERY = 7;
 const PARALLEL = 4;
 /** Before more than this is on its way to the device, it is waited for. */
 const IN_FLIGHT_BYTES = 16 << 20;
+/** Longer files are hashed as they come: the browser's own SHA-256, which is several times as fast, takes all of a file at once. */
+const MAX_HASHED_WHOLE_BYTES = 64 << 20;
 /** Progress is told at most so often. */
 const PROGRESS_INTERVAL_MS = 60;
 /** Over how long a download's speed is measured. */
@@ -71,6 +73,7 @@ class Stream {
   readonly #wanted: readonly WantedFile[];
   readonly #opened: (Promise<OpenFile> | undefined)[] = [];
   #inFlightBytes = 0;
+  #whole = new Uint8Array();
 
   constructor(loader: Loader, files: ModelFiles, signal: AbortSignal, emit: (progress: LoadProgress) => void) {
     this.#loader = loader;
@@ -118,16 +121,25 @@ class Stream {
     }
   }
 
-  async #take(file: OpenFile, { name }: WantedFile): Promise<void> {
-    let kept = 0;
+  async #take(file: OpenFile, { name, bytes, sha256 }: WantedFile): Promise<void> {
+    // Only a page that came safely has the browser's SHA-256.
+    const whole = sha256 !== undefined && bytes !== undefined && bytes <= MAX_HASHED_WHOLE_BYTES && isSecureContext ? this.#room(bytes) : undefined;
+    let [kept, came] = [0, 0];
+    if (whole) this.#loader.hashElsewhere();
     for await (const piece of file.pieces) {
       this.#signal.throwIfAborted();
       if (piece.kind === "begins") {
         this.#loader.restartFile();
-        kept = 0;
+        if (whole) this.#loader.hashElsewhere();
+        kept = came = 0;
         continue;
       }
       this.#loader.push(piece.bytes);
+      if (whole && came + piece.bytes.length > whole.length) {
+        throw new UniviError("bad-file", `${name}: it goes on behind the ${whole.length} bytes that the manifest promises`);
+      }
+      whole?.set(piece.bytes, came);
+      came += piece.bytes.length;
       if (piece.kept) kept += piece.bytes.length;
       this.#inFlightBytes += piece.bytes.length;
       if (this.#inFlightBytes >= IN_FLIGHT_BYTES) {
@@ -141,8 +153,15 @@ class Stream {
         file: name,
       });
     }
+    if (whole) this.#loader.hashed(hexadecimal(await crypto.subtle.digest("SHA-256", whole.subarray(0, came))));
     this.#loader.endFile();
     this.keptBytes += kept;
+  }
+
+  /** Room for a whole file, the same for each. */
+  #room(bytes: number): Uint8Array<ArrayBuffer> {
+    if (this.#whole.length < bytes) this.#whole = new Uint8Array(bytes);
+    return this.#whole.subarray(0, bytes);
   }
 }
 
@@ -156,6 +175,10 @@ function mayBeWrongBytes(error: unknown): boolean {
 async function adapterName(): Promise<string> {
   const info = (await navigator.gpu.requestAdapter())?.info;
   return info?.description || [info?.vendor, info?.architecture].filter(Boolean).join(" ");
+}
+
+function hexadecimal(bytes: ArrayBuffer): string {
+  return Array.from(new Uint8Array(bytes), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 /** Tells progress now and then, never going back, with the speed of the last seconds. */

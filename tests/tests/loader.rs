@@ -197,6 +197,45 @@ fn hashes_are_checked() {
 }
 
 #[test]
+fn hashes_that_the_driver_computes_are_checked_as_well() {
+    let bytes = small();
+    let sha256 = |bytes: &[u8]| -> String {
+        let digest = Sha256::digest(bytes);
+        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    };
+    let promised = ModelFile {
+        sha256: Some(sha256(&bytes)),
+        ..file("a.gguf")
+    };
+    let mut loader = Loader::new(Cpu, vec![promised]).unwrap();
+    let mut ends = |found: Option<String>| {
+        loader.hash_elsewhere();
+        loader.push(&bytes).unwrap();
+        if let Some(found) = found {
+            loader.hashed(found);
+        }
+        let ended = loader.end_file();
+        if ended.is_err() {
+            loader.restart_file();
+        }
+        ended.map_err(|error| error.code())
+    };
+    assert_eq!(ends(None), Err("bad-request"), "nobody has hashed it");
+    assert_eq!(ends(Some(sha256(b"another file"))), Err("wrong-hash"));
+    assert_eq!(ends(Some(sha256(&bytes))), Ok(()));
+
+    // A digest that nobody has asked for counts for nothing.
+    let wrong = ModelFile {
+        sha256: Some(sha256(b"another file")),
+        ..file("a.gguf")
+    };
+    let mut loader = Loader::new(Cpu, vec![wrong]).unwrap();
+    loader.push(&bytes).unwrap();
+    loader.hashed(sha256(b"another file"));
+    assert_eq!(loader.end_file().unwrap_err().code(), "wrong-hash");
+}
+
+#[test]
 fn a_file_that_came_wrong_may_come_again() {
     let name = |i: usize| format!("gqa256-Q4_K_M-0000{i}-of-00004.gguf");
     let shards: Vec<Vec<u8>> = (1..=4)

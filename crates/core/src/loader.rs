@@ -155,13 +155,23 @@ pub struct Loader<B: Backend> {
 
 /// The file that is being read.
 struct Current {
-    sha256: Option<Sha256>,
+    hash: Hash,
     reader: Reader,
     /// Bytes of it that have come.
     done_bytes: u64,
     /// Sides, and headers of the last of them, before this file's header came.
     sides_before: usize,
     headers_before: usize,
+}
+
+/// What is known of the SHA-256 of the file that is being read.
+enum Hash {
+    /// Nobody promised one.
+    Unpromised,
+    /// Computed as bytes come.
+    Here(Sha256),
+    /// The driver computes it, and tells it before the file ends.
+    Elsewhere(Option<String>),
 }
 
 enum Reader {
@@ -217,7 +227,10 @@ impl Current {
             })),
         };
         Current {
-            sha256: file.sha256.as_ref().map(|_| Sha256::new()),
+            hash: match file.sha256 {
+                Some(_) => Hash::Here(Sha256::new()),
+                None => Hash::Unpromised,
+            },
             reader,
             done_bytes: 0,
             sides_before: sides.len(),
@@ -293,7 +306,7 @@ impl<B: Backend> Loader<B> {
             .current
             .get_or_insert_with(|| Current::new(file, &self.sides));
         current.done_bytes += bytes.len() as u64;
-        if let Some(sha256) = &mut current.sha256 {
+        if let Hash::Here(sha256) = &mut current.hash {
             sha256.update(bytes);
         }
         let gguf = match &mut current.reader {
@@ -341,6 +354,28 @@ impl<B: Backend> Loader<B> {
         })
     }
 
+    /// Leaves the SHA-256 of [`Loader::next_file`] to the driver, where the platform computes it faster: before the file's
+    /// first byte. [`Loader::hashed`] then is due before its end.
+    pub fn hash_elsewhere(&mut self) {
+        let Some(file) = self.next_file().cloned() else {
+            return;
+        };
+        let current = self
+            .current
+            .get_or_insert_with(|| Current::new(&file, &self.sides));
+        if let Hash::Here(_) = current.hash {
+            current.hash = Hash::Elsewhere(None);
+        }
+    }
+
+    /// The SHA-256, in hexadecimal, of all that was pushed of [`Loader::next_file`], after [`Loader::hash_elsewhere`].
+    pub fn hashed(&mut self, sha256: String) {
+        if let Some(Hash::Elsewhere(found)) = self.current.as_mut().map(|current| &mut current.hash)
+        {
+            *found = Some(sha256);
+        }
+    }
+
     /// Forgets what has come of [`Loader::next_file`], right or wrong: it begins anew. Room that its header
     /// asked for is free again.
     pub fn restart_file(&mut self) {
@@ -364,7 +399,7 @@ impl<B: Backend> Loader<B> {
     ///
     /// # Errors
     /// `BadFile` where it breaks off, `WrongHash`; named with the file, which then still is the next one:
-    /// [`Loader::restart_file`] lets it come again.
+    /// [`Loader::restart_file`] lets it come again. `BadRequest` where the hash that was left to the driver is not there.
     pub fn end_file(&mut self) -> Result<()> {
         self.push(&[])?; // An empty file has not begun.
         let file = &self.files[self.ended];
@@ -373,14 +408,16 @@ impl<B: Backend> Loader<B> {
             if let Reader::Gguf(gguf) = &current.reader {
                 gguf.parser.check_end()?;
             }
-            let Some((expected, sha256)) = file.sha256.clone().zip(current.sha256.clone()) else {
+            let Some(expected) = file.sha256.clone() else {
                 return Ok(());
             };
-            let found: String = sha256
-                .finalize()
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect();
+            let found = match &current.hash {
+                Hash::Unpromised => return Ok(()),
+                Hash::Here(sha256) => hexadecimal(&sha256.clone().finalize()),
+                Hash::Elsewhere(found) => found.clone().ok_or_else(|| Error::BadRequest {
+                    reason: "its SHA-256 was to be computed elsewhere, and was not".into(),
+                })?,
+            };
             if found.eq_ignore_ascii_case(&expected) {
                 Ok(())
             } else {
@@ -524,6 +561,10 @@ impl<B: Backend> Loader<B> {
             wraps_visuals: wraps_visuals.unwrap_or(false),
         })
     }
+}
+
+fn hexadecimal(digest: &[u8]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn tokenizer_of_file(bytes: &[u8]) -> Result<Tokenizer> {

@@ -159,6 +159,21 @@ impl Loader {
         with!(loader, loader => loader.files().iter().map(plain).collect())
     }
 
+    /// Leaves the SHA-256 of the next file to the caller, who tells it with `hashed` before `endFile`: before its first byte.
+    #[wasm_bindgen(js_name = hashElsewhere)]
+    pub fn hash_elsewhere(&mut self) {
+        if let Some(loader) = &mut self.loader {
+            with!(loader, loader => loader.hash_elsewhere());
+        }
+    }
+
+    /// The SHA-256, in hexadecimal, of all that was pushed of the next file.
+    pub fn hashed(&mut self, sha256: String) {
+        if let Some(loader) = &mut self.loader {
+            with!(loader, loader => loader.hashed(sha256));
+        }
+    }
+
     /// Forgets what has come of the next file, right or wrong: it begins anew.
     #[wasm_bindgen(js_name = restartFile)]
     pub fn restart_file(&mut self) {
@@ -201,7 +216,7 @@ impl Loader {
     /// That all bytes of the next file have been pushed.
     ///
     /// # Errors
-    /// `bad-file` where it breaks off, `wrong-hash`.
+    /// `bad-file` where it breaks off, `wrong-hash`; `bad-request` where the hash that was left to the caller is not there.
     #[wasm_bindgen(js_name = endFile)]
     pub fn end_file(&mut self) -> Result<(), JsValue> {
         with!(self.loader_mut()?, loader => loader.end_file()).map_err(thrown)
