@@ -122,8 +122,8 @@ class Stream {
   }
 
   async #take(file: OpenFile, { name, bytes, sha256 }: WantedFile): Promise<void> {
-    // Only a page that came safely has the browser's SHA-256.
-    const whole = sha256 !== undefined && bytes !== undefined && bytes <= MAX_HASHED_WHOLE_BYTES && isSecureContext ? this.#room(bytes) : undefined;
+    // Only a page that came safely has it.
+    const whole = sha256 !== undefined && bytes !== undefined && bytes <= MAX_HASHED_WHOLE_BYTES && globalThis.crypto?.subtle ? this.#room(bytes) : undefined;
     let [kept, came] = [0, 0];
     if (whole) this.#loader.hashElsewhere();
     for await (const piece of file.pieces) {

@@ -4,7 +4,7 @@ use pollster::block_on;
 use univi::{
     Backend,
     config::{ClusterConfig, ClusterRate, MergeConfig, TemporalPosition},
-    model::merge,
+    model::merge::{self, Frames},
 };
 use univi_tests::on_every_backend;
 
@@ -109,7 +109,13 @@ fn clips_tell_their_events<B: Backend>(b: B) {
         .flat_map(|number| frame(number, scene(number)))
         .collect();
     let x = b.tensor(&frames, CHANNELS);
-    let merged = block_on(merge::video(&b, &x, 20, &config(), None)).unwrap();
+    let merged = block_on(merge::video(
+        &b,
+        &Frames::new(&b, &x, 20, &config()),
+        &config(),
+        None,
+    ))
+    .unwrap();
     let expected: [Vec<usize>; 2] = [(0..8).chain(15..20).collect(), (8..15).collect()];
     assert_eq!(merged.trace.event_frames(), expected);
     assert_eq!(b.shape(&merged.tokens), [2 * (6 + 4 + 2), CHANNELS]);
@@ -136,17 +142,12 @@ fn positions_tell_frames_apart<B: Backend>(b: B) {
     let frames: Vec<f32> = (0..4).flat_map(|number| frame(number, 0.)).collect();
     let x = b.tensor(&frames, CHANNELS);
     let tokens = |temporal_position| {
-        let merged = block_on(merge::video(
-            &b,
-            &x,
-            4,
-            &MergeConfig {
-                temporal_position,
-                ..config()
-            },
-            None,
-        ))
-        .unwrap();
+        let config = MergeConfig {
+            temporal_position,
+            ..config()
+        };
+        let frames = Frames::new(&b, &x, 4, &config);
+        let merged = block_on(merge::video(&b, &frames, &config, None)).unwrap();
         block_on(b.read(&merged.tokens)).unwrap()
     };
     // The two tokens of the last stage are far apart, in whatever order they come.
@@ -175,7 +176,13 @@ fn without_merging_every_patch_stays<B: Backend>(b: B) {
         use_cluster: false,
         ..config()
     };
-    let merged = block_on(merge::video(&b, &x, 2, &config, None)).unwrap();
+    let merged = block_on(merge::video(
+        &b,
+        &Frames::new(&b, &x, 2, &config),
+        &config,
+        None,
+    ))
+    .unwrap();
     let tokens = block_on(b.read(&merged.tokens)).unwrap();
     assert_eq!(tokens.len(), (PATCHES + 2) * CHANNELS);
     let all = [frame(0, 0.), frame(1, 0.)];

@@ -11,7 +11,7 @@ use univi::{
     loader::{LoadOptions, Loader, ModelFile},
     model::{CHUNK_ROWS, ChatUniVi, Place, VisualKind},
     sampler::Sampling,
-    session::{Answer, Finish, Generate, Part, Session, SessionOptions},
+    session::{Answer, Finish, Generate, Overflow, Part, Session, SessionOptions},
 };
 use univi_tests::{files_in, fixtures, on_every_backend};
 
@@ -228,6 +228,83 @@ fn turns_follow_each_other<B: Backend>(backend: B) {
     assert_eq!(found.usage.reused, found.usage.prompt - 1);
 }
 
+fn forks_go_their_own_ways<B: Backend>(backend: B) {
+    let model = model(&backend, 600);
+    let mut stem = session(&model);
+    let first = answer(&mut stem, "Who are you?", &greedy(6));
+    let mut branch = stem.fork().unwrap();
+    let said = answer(&mut branch, "And who am I?", &greedy(6));
+    assert!(
+        said.usage.reused + 1 >= first.usage.prompt,
+        "{:?}",
+        said.usage
+    );
+    // What the branch has read and said is not in the way of the stem.
+    let other = answer(&mut stem, "Why?", &greedy(6));
+    assert!(other.usage.reused + 1 >= first.usage.prompt);
+    drop(stem);
+    let again = answer(&mut branch, "Why not?", &greedy(6));
+
+    let expect = |questions: &[&str]| {
+        let mut anew = session(&model);
+        let answers = questions.iter().map(|q| answer(&mut anew, q, &greedy(6)));
+        answers.last().unwrap().ids
+    };
+    assert_eq!(expect(&["Who are you?", "Why?"]), other.ids);
+    assert_eq!(
+        expect(&["Who are you?", "And who am I?", "Why not?"]),
+        again.ids
+    );
+}
+
+fn oldest_turns_make_room<B: Backend>(backend: B) {
+    let model = model(&backend, 400);
+    let options = SessionOptions {
+        overflow: Overflow::DropOldest,
+        ..SessionOptions::default()
+    };
+    let mut session = Session::new(model.clone(), options).unwrap();
+    assert_eq!(session.context_usage().unwrap().used, 0);
+    let mut dropped = 0;
+    for number in 0..8 {
+        let said = answer(&mut session, &format!("Question {number}?"), &greedy(6));
+        dropped += said.usage.dropped_turns;
+        let used = session.context_usage().unwrap();
+        assert_eq!(used.capacity, 400);
+        assert!(
+            used.used > said.usage.prompt && used.used <= 400,
+            "{used:?}"
+        );
+    }
+    assert!(dropped > 0, "eight turns found room: the test is too small");
+
+    // What has no room even alone is refused, and costs nothing of the conversation.
+    let before = session.context_usage().unwrap();
+    let long = vec![Part::Text("more ".repeat(400))];
+    let mut on_piece = async |_: &str| ControlFlow::Continue(());
+    let refused = block_on(session.answer(long.clone(), &greedy(6), &mut on_piece));
+    assert_eq!(refused.unwrap_err().code(), "context-overflow");
+    let refused = block_on(session.append(long, &mut on_piece));
+    assert_eq!(refused.unwrap_err().code(), "context-overflow");
+    assert_eq!(session.context_usage().unwrap(), before);
+}
+
+fn conversations_may_begin_with_a_past<B: Backend>(backend: B) {
+    let model = model(&backend, 600);
+    let mut lived = session(&model);
+    let first = answer(&mut lived, "Who are you?", &greedy(6));
+    let second = answer(&mut lived, "Why?", &greedy(6));
+    let past = vec![(vec![Part::Text("Who are you?".into())], first.text)];
+    let mut told = session(&model);
+    answer(&mut told, "Something else", &greedy(6));
+    told.restart(SessionOptions::default(), past);
+    let found = answer(&mut told, "Why?", &greedy(6));
+    assert_eq!(
+        (found.ids, found.usage.prompt),
+        (second.ids, second.usage.prompt)
+    );
+}
+
 /// The files right in a folder of fixtures.
 fn files(folder: &str) -> BTreeMap<String, Vec<u8>> {
     let files = files_in(&fixtures().join(folder), "");
@@ -332,6 +409,73 @@ fn visuals_stand_where_their_turn_put_them<B: Backend>(backend: B) {
     );
 }
 
+fn picture(name: &str) -> Rgb8 {
+    let path = fixtures().join("golden/e2e").join(name);
+    Rgb8::decode(&std::fs::read(path).unwrap()).unwrap()
+}
+
+fn what_is_appended_is_read_ahead<B: Backend>(backend: B) {
+    let model = model_with_eyes(&backend);
+    let image = block_on(model.vision().unwrap().image(&picture("image.png"))).unwrap();
+    let look = || Part::Visual(image.clone());
+    let ask = || Part::Text("Describe the image.".into());
+    let mut on_piece = async |_: &str| ControlFlow::Continue(());
+
+    let mut plain = session(&model);
+    let expected = block_on(plain.answer(vec![look(), ask()], &greedy(6), &mut on_piece)).unwrap();
+    let mut ahead = session(&model);
+    assert!(block_on(ahead.append(vec![look()], &mut on_piece)).unwrap());
+    let used = ahead.context_usage().unwrap().used;
+    assert!(used > 112 && used < expected.usage.prompt, "{used}");
+    let found = block_on(ahead.answer(vec![ask()], &greedy(6), &mut on_piece)).unwrap();
+    assert_eq!(
+        (&found.ids, found.usage.prompt),
+        (&expected.ids, expected.usage.prompt)
+    );
+    // All up to the picture had been read.
+    assert!(found.usage.reused >= 112, "{:?}", found.usage);
+
+    // Broken off in the middle, it still is part of the question.
+    let mut broken = session(&model);
+    let mut leave = async |_: &str| ControlFlow::Break(());
+    let _ = block_on(broken.append(vec![look()], &mut leave)).unwrap();
+    let found = block_on(broken.answer(vec![ask()], &greedy(6), &mut on_piece)).unwrap();
+    assert_eq!(found.ids, expected.ids);
+}
+
+fn frames_that_were_seen_one_by_one_are_a_clip<B: Backend>(backend: B) {
+    let model = model_with_eyes(&backend);
+    let vision = model.vision().unwrap();
+    let frames: Vec<Rgb8> = (0..5)
+        .map(|i| picture(&format!("video/frame_00{i}.png")))
+        .collect();
+    let glimpses: Vec<_> = frames
+        .iter()
+        .map(|frame| block_on(vision.glimpse(frame)).unwrap())
+        .collect();
+    for range in [0..5, 1..4, 4..5] {
+        let at_once =
+            block_on(vision.video(frames[range.clone()].iter().cloned().map(Ok))).unwrap();
+        let recalled = block_on(vision.recall(&glimpses[range])).unwrap();
+        assert_eq!(recalled.event_frames(), at_once.event_frames());
+        assert_eq!(
+            block_on(recalled.events()).unwrap(),
+            block_on(at_once.events()).unwrap()
+        );
+        let [found, expected] =
+            [&recalled, &at_once].map(|seen| block_on(backend.read(seen.embeds())).unwrap());
+        assert_eq!(found.len(), expected.len());
+        for (found, expected) in found.iter().zip(&expected) {
+            assert!(
+                (found - expected).abs() < HIDDEN_TOLERANCE,
+                "{found}, expected {expected}"
+            );
+        }
+    }
+    let nothing = block_on(vision.recall(&[])).err().map(|error| error.code());
+    assert_eq!(nothing, Some("bad-video"));
+}
+
 fn a_blind_model_says_so<B: Backend>(backend: B) {
     let model = model(&backend, 100);
     assert!(!model.sees());
@@ -401,7 +545,12 @@ on_every_backend! {
     survives_what_goes_wrong,
     ends_where_it_should,
     turns_follow_each_other,
+    forks_go_their_own_ways,
+    oldest_turns_make_room,
+    conversations_may_begin_with_a_past,
     visuals_stand_where_their_turn_put_them,
+    what_is_appended_is_read_ahead,
+    frames_that_were_seen_one_by_one_are_a_clip,
     a_blind_model_says_so,
     seeds_decide,
     chunks_change_nothing,

@@ -195,6 +195,7 @@ impl ModelArgs {
         Ok(SessionOptions {
             system: self.system.clone(),
             template,
+            ..SessionOptions::default()
         })
     }
 }

@@ -97,6 +97,12 @@ pub trait Backend: Clone + 'static {
     /// `OutOfMemory` where the device's limits are too small.
     fn kv_cache(&self, width: usize, capacity: usize) -> Result<Self::KvCache>;
 
+    /// A cache of its own with the same capacity and the first `len` positions of `cache`.
+    ///
+    /// # Errors
+    /// As [`Backend::kv_cache`].
+    fn copy_kv_cache(&self, cache: &Self::KvCache, len: usize) -> Result<Self::KvCache>;
+
     // Values in and out.
 
     /// `data: [rows, cols]`; its length is a multiple of `cols`.

@@ -28,6 +28,28 @@ pub struct SessionOptions {
     pub system: Option<String>,
     /// Instead of the model's own template.
     pub template: Option<Template>,
+    /// What happens where the conversation gets too long for the context.
+    pub overflow: Overflow,
+}
+
+/// What happens where a conversation gets too long for the context.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Overflow {
+    /// The question is refused with `ContextOverflow`.
+    #[default]
+    Refuse,
+    /// The oldest turns are forgotten, until there is room for the question and an answer of up to a quarter of the
+    /// context.
+    DropOldest,
+}
+
+/// How much of the context a conversation takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ContextUsage {
+    /// Tokens of the conversation so far, what was appended included.
+    pub used: usize,
+    /// Tokens that there may be.
+    pub capacity: usize,
 }
 
 /// How an answer is made.
@@ -74,6 +96,8 @@ pub struct Usage {
     pub visual: usize,
     /// The answer, its last token included.
     pub completion: usize,
+    /// Turns that were forgotten to make room.
+    pub dropped_turns: usize,
 }
 
 /// What the model said.
@@ -94,6 +118,8 @@ pub struct Session<B: Backend> {
     model: Rc<ChatUniVi<B>>,
     options: SessionOptions,
     turns: Vec<Turn<B>>,
+    /// What the user has begun to say.
+    begun: Vec<Part<B>>,
     caches: Vec<B::KvCache>,
     /// What the caches hold, position by position.
     cached: Vec<Place<B>>,
@@ -103,6 +129,24 @@ pub struct Session<B: Backend> {
 struct Turn<B: Backend> {
     parts: Vec<Part<B>>,
     answer: Option<String>,
+}
+
+impl<B: Backend> Clone for Part<B> {
+    fn clone(&self) -> Self {
+        match self {
+            Part::Text(text) => Part::Text(text.clone()),
+            Part::Visual(visual) => Part::Visual(visual.clone()),
+        }
+    }
+}
+
+impl<B: Backend> Clone for Turn<B> {
+    fn clone(&self) -> Self {
+        Turn {
+            parts: self.parts.clone(),
+            answer: self.answer.clone(),
+        }
+    }
 }
 
 impl<B: Backend> Session<B> {
@@ -116,8 +160,26 @@ impl<B: Backend> Session<B> {
             model,
             options,
             turns: Vec::new(),
+            begun: Vec::new(),
             caches,
             cached: Vec::new(),
+        })
+    }
+
+    /// The same conversation once more, to go on differently: what was read is not read again.
+    ///
+    /// # Errors
+    /// As [`Session::new`].
+    pub fn fork(&self) -> Result<Session<B>> {
+        let b = self.model.backend();
+        let copy = |cache| b.copy_kv_cache(cache, self.cached.len());
+        Ok(Session {
+            model: self.model.clone(),
+            options: self.options.clone(),
+            turns: self.turns.clone(),
+            begun: self.begun.clone(),
+            caches: self.caches.iter().map(copy).collect::<Result<_>>()?,
+            cached: self.cached.clone(),
         })
     }
 
@@ -129,13 +191,96 @@ impl<B: Backend> Session<B> {
     /// Forgets all turns; what the KV cache holds of the prompt's beginning stays of use.
     pub fn clear(&mut self) {
         self.turns.clear();
+        self.begun.clear();
+    }
+
+    /// Another conversation instead of this one, with turns that are over; what the KV cache holds of its beginning stays
+    /// of use.
+    pub fn restart(&mut self, options: SessionOptions, turns: Vec<(Vec<Part<B>>, String)>) {
+        self.clear();
+        self.options = options;
+        self.turns
+            .extend(turns.into_iter().map(|(parts, answer)| Turn {
+                parts,
+                answer: Some(answer),
+            }));
+    }
+
+    /// Begins the next question, or goes on with it: pictures and clips are read now, words with what follows them.
+    /// [`Session::answer`] then has less to read. False where `on_piece`, which gets empty pieces meanwhile, broke off;
+    /// what is appended stays appended.
+    ///
+    /// # Errors
+    /// `ContextOverflow`, then nothing is appended; or as [`Backend::read`].
+    pub async fn append(
+        &mut self,
+        parts: Vec<Part<B>>,
+        on_piece: &mut impl AsyncFnMut(&str) -> ControlFlow<()>,
+    ) -> Result<bool> {
+        let before = self.begun.len();
+        self.begun.extend(parts);
+        match self.read_begun(on_piece).await {
+            Ok(read) => Ok(read),
+            Err(error) => {
+                self.begun.truncate(before);
+                Err(error)
+            }
+        }
+    }
+
+    async fn read_begun(
+        &mut self,
+        on_piece: &mut impl AsyncFnMut(&str) -> ControlFlow<()>,
+    ) -> Result<bool> {
+        self.turns.push(Turn {
+            parts: self.begun.clone(),
+            answer: None,
+        });
+        let room = self.make_room(1);
+        self.turns.pop();
+        let (places, _) = room?;
+        self.check_room(&places)?;
+        // Words may become other tokens with what follows them: what is behind the last visual is not yet sure.
+        let Some(last) = places
+            .iter()
+            .rposition(|place| matches!(place, Place::Row(..)))
+        else {
+            return Ok(true);
+        };
+        let read = self
+            .read(&places[..=last], &mut Usage::default(), on_piece)
+            .await?;
+        Ok(read.is_some())
+    }
+
+    /// How much of the context the conversation takes.
+    ///
+    /// # Errors
+    /// `Tokenizer` where the template can't be rendered.
+    pub fn context_usage(&self) -> Result<ContextUsage> {
+        let mut turns = self.turns.clone();
+        if !self.begun.is_empty() {
+            turns.push(Turn {
+                parts: self.begun.clone(),
+                answer: None,
+            });
+        }
+        let used = match turns.is_empty() {
+            true => 0,
+            false => self.places(&turns)?.len(),
+        };
+        Ok(ContextUsage {
+            used,
+            capacity: self.model.llama().context(),
+        })
     }
 
     /// Says `parts` and gives what the model answers. `on_piece` gets the text as it becomes certain, and
     /// empty pieces while a long prompt is read; where it breaks off, the answer ends there. It is awaited,
     /// so that on a device that never makes anybody wait others get their turn, too.
     ///
-    /// A turn that fails, or is broken off before anything was said, leaves no trace in the conversation.
+    /// A turn that fails, or is broken off before anything was said, leaves no trace in the conversation; what was
+    /// appended before it stays.
     ///
     /// # Errors
     /// As [`Session::generate`], and `Tokenizer` where the template can't be rendered.
@@ -145,6 +290,7 @@ impl<B: Backend> Session<B> {
         generate: &Generate,
         on_piece: &mut impl AsyncFnMut(&str) -> ControlFlow<()>,
     ) -> Result<Answer> {
+        let parts = self.begun.iter().cloned().chain(parts).collect();
         self.turns.push(Turn {
             parts,
             answer: None,
@@ -154,6 +300,7 @@ impl<B: Backend> Session<B> {
             Ok(answer) if answer.finish != Finish::Aborted || !answer.text.is_empty() => {
                 let turn = self.turns.last_mut().expect("it was just said");
                 turn.answer = Some(answer.text.clone());
+                self.begun.clear();
             }
             _ => drop(self.turns.pop()),
         }
@@ -165,11 +312,41 @@ impl<B: Backend> Session<B> {
         generate: &Generate,
         on_piece: &mut impl AsyncFnMut(&str) -> ControlFlow<()>,
     ) -> Result<Answer> {
-        let template = self
-            .options
-            .template
-            .as_ref()
-            .unwrap_or(self.model.template());
+        let capacity = self.model.llama().context();
+        let (prompt, dropped_turns) = self.make_room(generate.max_tokens.min(capacity / 4))?;
+        let mut generate = generate.clone();
+        generate
+            .stop
+            .extend(self.template().stop().map(String::from));
+        let mut answer = self.generate(&prompt, &generate, on_piece).await?;
+        answer.usage.dropped_turns = dropped_turns;
+        Ok(answer)
+    }
+
+    fn template(&self) -> &Template {
+        let own = self.options.template.as_ref();
+        own.unwrap_or(self.model.template())
+    }
+
+    /// The places of the conversation, with room for `answer` more where that takes forgetting turns; how many were
+    /// forgotten. Where not even the last turn has room, none is.
+    fn make_room(&mut self, answer: usize) -> Result<(Vec<Place<B>>, usize)> {
+        let whole = self.places(&self.turns)?;
+        let fits = |places: &[Place<B>]| places.len() + answer <= self.model.llama().context();
+        if self.options.overflow == Overflow::DropOldest && !fits(&whole) {
+            for dropped in 1..self.turns.len() {
+                let places = self.places(&self.turns[dropped..])?;
+                if fits(&places) {
+                    self.turns.drain(..dropped);
+                    return Ok((places, dropped));
+                }
+            }
+        }
+        Ok((whole, 0))
+    }
+
+    /// The places of a conversation of these turns, up to the model's next answer.
+    fn places(&self, turns: &[Turn<B>]) -> Result<Vec<Place<B>>> {
         let mut visuals = Vec::new();
         let mut part = |part: &Part<B>| match part {
             Part::Text(text) => prompt::Part::Text(text.clone()),
@@ -178,20 +355,17 @@ impl<B: Backend> Session<B> {
                 prompt::Part::Visual(visual.in_prompt())
             }
         };
-        let turns = self.turns.iter().map(|turn| prompt::Turn {
+        let turns = turns.iter().map(|turn| prompt::Turn {
             parts: turn.parts.iter().map(&mut part).collect(),
             answer: turn.answer.clone(),
         });
         let conversation = Conversation {
-            template: template.clone(),
+            template: self.template().clone(),
             system: self.options.system.clone(),
             wraps_visuals: self.model.wraps_visuals(),
             turns: turns.collect(),
         };
-        let mut generate = generate.clone();
-        generate.stop.extend(template.stop().map(String::from));
-        let prompt = self.model.places(&conversation.prompt()?, &visuals)?;
-        self.generate(&prompt, &generate, on_piece).await
+        self.model.places(&conversation.prompt()?, &visuals)
     }
 
     /// What the model says after `prompt`, whatever was said before; [`Session::answer`] without turns
@@ -219,6 +393,7 @@ impl<B: Backend> Session<B> {
                     .filter(|place| matches!(place, Place::Row(..)))
                     .count(),
                 completion: 0,
+                dropped_turns: 0,
             },
         };
         let Some(mut hidden) = self.read(prompt, &mut answer.usage, on_piece).await? else {
@@ -272,6 +447,15 @@ impl<B: Backend> Session<B> {
         Ok(answer)
     }
 
+    /// That a prompt has room, and one token of an answer.
+    fn check_room(&self, prompt: &[Place<B>]) -> Result<()> {
+        let (needed, capacity) = (prompt.len() + 1, self.model.llama().context());
+        if needed <= capacity {
+            return Ok(());
+        }
+        Err(Error::ContextOverflow { needed, capacity })
+    }
+
     /// Computes what the caches don't hold of `prompt`: its last row `[1, width]`, or `None` where
     /// `on_piece` broke off.
     async fn read(
@@ -287,13 +471,7 @@ impl<B: Backend> Session<B> {
                 reason: "an empty prompt: there is nothing to answer".into(),
             });
         };
-        if prompt.len() >= llama.context() {
-            // One more, for the answer.
-            return Err(Error::ContextOverflow {
-                needed: prompt.len() + 1,
-                capacity: llama.context(),
-            });
-        }
+        self.check_room(prompt)?;
         // The last place is computed in any case: what comes next follows from it.
         usage.reused = self
             .cached

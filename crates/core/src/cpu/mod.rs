@@ -98,6 +98,17 @@ impl Backend for Cpu {
         })
     }
 
+    fn copy_kv_cache(&self, cache: &KvCache, len: usize) -> Result<KvCache> {
+        let (capacity, width) = done(cache.keys.dims2());
+        let copy = self.kv_cache(width, capacity)?;
+        if len > 0 {
+            let write = |to: &Tensor, from: &Tensor| to.slice_set(&from.narrow(0, 0, len)?, 0, 0);
+            done(write(&copy.keys, &cache.keys));
+            done(write(&copy.values, &cache.values));
+        }
+        Ok(copy)
+    }
+
     fn tensor(&self, data: &[f32], cols: usize) -> Tensor {
         done(Tensor::from_slice(
             data,

@@ -17,7 +17,15 @@ mod memory;
 mod read;
 mod recorder;
 
-use std::{any::Any, cell::RefCell, fmt, ops::Range, pin::Pin, rc::Rc};
+use std::{
+    any::Any,
+    cell::RefCell,
+    fmt,
+    ops::Range,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+};
 
 use bytemuck::Pod;
 
@@ -303,6 +311,20 @@ impl Gpu {
         self.0.recorder.borrow().max_work()
     }
 
+    /// Takes over the pipelines that have been compiled ahead by now: while weights are on their way there is time.
+    fn adopt_compiled(&self) {
+        let mut ahead = self.0.ahead.borrow_mut();
+        ahead.retain_mut(|(kernel, compiling)| {
+            let mut context = Context::from_waker(Waker::noop());
+            let Poll::Ready(kept) = compiling.as_mut().poll(&mut context) else {
+                return true;
+            };
+            self.0.recorder.borrow_mut().pipeline(*kernel);
+            drop(kept);
+            false
+        });
+    }
+
     /// Room for a result.
     fn alloc(&self, rows: usize, cols: usize) -> Tensor {
         let buffer = self.0.memory.take(4 * rows as u64 * cols as u64);
@@ -343,6 +365,7 @@ impl Backend for Gpu {
         for kernel in kernels::PLAIN.into_iter().chain(over) {
             match &self.0.compile_ahead {
                 None => drop(recorder.pipeline(kernel)),
+                Some(_) if recorder.has_pipeline(kernel) => {}
                 Some(_) if ahead.iter().any(|(begun, _)| begun.key() == kernel.key()) => {}
                 Some(CompileAhead(compile)) => {
                     ahead.push((kernel, compile(&self.0.device, &kernel.shader())));
@@ -421,6 +444,23 @@ impl Backend for Gpu {
         })
     }
 
+    fn copy_kv_cache(&self, cache: &KvCache, len: usize) -> Result<KvCache> {
+        let copy = self.kv_cache(cache.width, cache.capacity)?;
+        assert!(len <= cache.capacity, "{len} of {}", cache.capacity);
+        for (from, to) in [(&cache.k, &copy.k), (&cache.v, &copy.v)] {
+            let rows = Tensor {
+                buffer: from.clone(),
+                offset: 0,
+                rows: len,
+                cols: cache.width,
+            };
+            if len > 0 {
+                self.copy(&rows, 0, rows.len(), to.binding(), 0);
+            }
+        }
+        Ok(copy)
+    }
+
     fn tensor(&self, data: &[f32], cols: usize) -> Tensor {
         assert!(
             cols > 0 && data.len().is_multiple_of(cols),
@@ -458,7 +498,9 @@ impl Backend for Gpu {
 
     async fn finish(&self) -> Result<()> {
         let marker = self.alloc_ids(1);
-        self.read_bytes(marker.binding(), 4).await.map(drop)
+        self.read_bytes(marker.binding(), 4).await?;
+        self.adopt_compiled();
+        Ok(())
     }
 
     fn slice(&self, x: &Tensor, range: Range<usize>) -> Tensor {

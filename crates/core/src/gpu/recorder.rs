@@ -229,6 +229,11 @@ impl Recorder {
         self.bind_groups.len()
     }
 
+    /// Whether the pipeline of `kernel` has been made.
+    pub fn has_pipeline(&self, kernel: Kernel) -> bool {
+        self.pipelines.contains_key(&kernel.key())
+    }
+
     /// The pipeline of `kernel`, made at its first use.
     pub fn pipeline(&mut self, kernel: Kernel) -> wgpu::ComputePipeline {
         let key = kernel.key();

@@ -38,6 +38,15 @@ pub enum VisualKind {
     Video,
 }
 
+/// A frame that was looked at by itself, to be asked about together with others. Cloning shares it.
+pub struct Glimpse<B: Backend>(Rc<merge::Frames<B>>);
+
+impl<B: Backend> Clone for Glimpse<B> {
+    fn clone(&self) -> Self {
+        Glimpse(self.0.clone())
+    }
+}
+
 /// A picture or clip as the language model reads it. Cloning shares it.
 pub struct Visual<B: Backend>(Rc<Seen<B>>);
 
@@ -337,8 +346,37 @@ impl<B: Backend> Vision<B> {
     pub async fn video(&self, frames: impl IntoIterator<Item = Result<Rgb8>>) -> Result<Visual<B>> {
         let features = self.features(frames).await?;
         let count = self.backend.shape(&features)[0] / self.config.clip.patches();
-        let merged =
-            merge::video(&self.backend, &features, count, &self.config.merge, None).await?;
+        let frames = merge::Frames::new(&self.backend, &features, count, &self.config.merge);
+        self.clip(&frames).await
+    }
+
+    /// Looks at one frame of what goes on: a few tokens of it stay on the device.
+    ///
+    /// # Errors
+    /// `BadImage`; or as [`Backend::read`].
+    pub async fn glimpse(&self, frame: &Rgb8) -> Result<Glimpse<B>> {
+        let features = self.features([Ok(frame.clone())]).await?;
+        let frames = merge::Frames::new(&self.backend, &features, 1, &self.config.merge);
+        self.backend.finish().await?;
+        Ok(Glimpse(Rc::new(frames)))
+    }
+
+    /// Frames that were looked at before, as the clip that they are together: nothing is looked at again.
+    ///
+    /// # Errors
+    /// `BadVideo` without frames; or as [`Backend::read`].
+    pub async fn recall(&self, glimpses: &[Glimpse<B>]) -> Result<Visual<B>> {
+        if glimpses.is_empty() {
+            return Err(Error::BadVideo {
+                reason: "no frame of it has been seen yet".into(),
+            });
+        }
+        let all: Vec<&merge::Frames<B>> = glimpses.iter().map(|glimpse| &*glimpse.0).collect();
+        self.clip(&merge::Frames::join(&self.backend, &all)).await
+    }
+
+    async fn clip(&self, frames: &merge::Frames<B>) -> Result<Visual<B>> {
+        let merged = merge::video(&self.backend, frames, &self.config.merge, None).await?;
         self.visual(VisualKind::Video, merged).await
     }
 

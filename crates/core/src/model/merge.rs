@@ -20,8 +20,9 @@ pub struct Trace<B: Backend> {
     patches: usize,
     /// Frames of each event, in rising order; events in the order of their first frame.
     events: Vec<Vec<usize>>,
-    /// For each stage: the group of each token that entered it, frame by frame. Empty without merging.
-    frames: Vec<Groups<B>>,
+    /// For each stage: the group of each token that entered it, frame by frame, one batch of frames after the other.
+    /// Empty without merging.
+    frames: Vec<Vec<Groups<B>>>,
     /// The same for the merge inside each event of a clip. Empty for pictures.
     merges: Vec<Vec<Groups<B>>>,
 }
@@ -30,6 +31,84 @@ pub struct Trace<B: Backend> {
 struct Groups<B: Backend> {
     ids: B::Ids,
     clusters: usize,
+}
+
+impl<B: Backend> Clone for Groups<B> {
+    fn clone(&self) -> Self {
+        Groups {
+            ids: self.ids.clone(),
+            clusters: self.clusters,
+        }
+    }
+}
+
+/// Frames that were looked at, each by itself: what a clip is made of, and all that has to be kept of them.
+pub struct Frames<B: Backend> {
+    count: usize,
+    patches: usize,
+    /// `[count, c]`: the mean of each.
+    means: B::Tensor,
+    /// The stages of each frame's own merging: tokens `[count * clusters, c]`, and the groups that they come from.
+    stages: Vec<(B::Tensor, Vec<Groups<B>>)>,
+    /// `[count * patches, c]`, where the model does not merge.
+    whole: Option<B::Tensor>,
+}
+
+impl<B: Backend> Frames<B> {
+    /// Features of frames `[count * patches, c]`.
+    pub fn new(b: &B, x: &B::Tensor, count: usize, config: &MergeConfig) -> Frames<B> {
+        let patches = b.shape(x)[0] / count;
+        let stages = match config.use_cluster {
+            true => spatial(b, x, count, config),
+            false => Vec::new(),
+        };
+        Frames {
+            count,
+            patches,
+            means: b.mean(x, patches),
+            stages: stages
+                .into_iter()
+                .map(|(tokens, groups)| (tokens, vec![groups]))
+                .collect(),
+            whole: (!config.use_cluster).then(|| x.clone()),
+        }
+    }
+
+    /// One after the other.
+    ///
+    /// # Panics
+    /// Without any, or where they are of different models.
+    pub fn join(b: &B, all: &[&Frames<B>]) -> Frames<B> {
+        let concat = |part: &dyn Fn(&Frames<B>) -> B::Tensor| {
+            let parts: Vec<B::Tensor> = all.iter().map(|frames| part(frames)).collect();
+            b.concat(&parts.iter().collect::<Vec<_>>())
+        };
+        let stage = |i: usize| {
+            let groups = all.iter().flat_map(|frames| frames.stages[i].1.clone());
+            (
+                concat(&|frames| frames.stages[i].0.clone()),
+                groups.collect(),
+            )
+        };
+        let first = all.first().expect("a clip has frames");
+        Frames {
+            count: all.iter().map(|frames| frames.count).sum(),
+            patches: first.patches,
+            means: concat(&|frames| frames.means.clone()),
+            stages: (0..first.stages.len()).map(stage).collect(),
+            whole: first.whole.as_ref().map(|_| {
+                concat(&|frames| {
+                    let whole = frames.whole.as_ref();
+                    whole.expect("either all merge or none").clone()
+                })
+            }),
+        }
+    }
+
+    /// How many.
+    pub fn count(&self) -> usize {
+        self.count
+    }
 }
 
 /// Frames that were told as one, and what became of their patches.
@@ -67,11 +146,11 @@ pub fn image<B: Backend>(b: &B, x: &B::Tensor, config: &MergeConfig) -> Merged<B
     }
     let stages = spatial(b, x, 1, config);
     let tokens = b.concat(&stages.iter().map(|stage| &stage.0).collect::<Vec<_>>());
-    trace.frames = stages.into_iter().map(|stage| stage.1).collect();
+    trace.frames = stages.into_iter().map(|stage| vec![stage.1]).collect();
     Merged { tokens, trace }
 }
 
-/// The features of the frames of a clip `[frames * patches, c]` -> its tokens.
+/// The frames of a clip -> its tokens. Frames keep their numbers for as long as they are told together.
 ///
 /// `noise [1, frames]` breaks ties between the densities of frames, see [`Backend::dpc_knn`]; without it
 /// the earlier frame wins.
@@ -80,40 +159,38 @@ pub fn image<B: Backend>(b: &B, x: &B::Tensor, config: &MergeConfig) -> Merged<B
 /// As [`Backend::read`]: which frames belong together decides what is computed next.
 pub async fn video<B: Backend>(
     b: &B,
-    x: &B::Tensor,
-    frames: usize,
+    frames: &Frames<B>,
     config: &MergeConfig,
     noise: Option<&B::Tensor>,
 ) -> Result<Merged<B>> {
-    let patches = b.shape(x)[0] / frames;
-    if !config.use_cluster {
+    let (count, patches) = (frames.count, frames.patches);
+    if let Some(x) = &frames.whole {
         // Every patch over time, then every frame over space.
         let by_patch: Vec<u32> = (0..patches)
-            .flat_map(|patch| (0..frames).map(move |frame| (frame * patches + patch) as u32))
+            .flat_map(|patch| (0..count).map(move |frame| (frame * patches + patch) as u32))
             .collect();
         let tokens = b.concat(&[
-            &b.mean(&b.gather(x, &b.ids(&by_patch)), frames),
-            &b.mean(x, patches),
+            &b.mean(&b.gather(x, &b.ids(&by_patch)), count),
+            &frames.means,
         ]);
         let trace = Trace {
             patches,
-            events: vec![(0..frames).collect()],
+            events: vec![(0..count).collect()],
             frames: Vec::new(),
             merges: Vec::new(),
         };
         return Ok(Merged { tokens, trace });
     }
 
-    let (clusters, k) = config.temporal.clusters_and_k(frames);
-    let found = b.dpc_knn(&b.mean(x, patches), 1, clusters, k, noise);
-    let stages = spatial(b, x, frames, config);
+    let (clusters, k) = config.temporal.clusters_and_k(count);
+    let found = b.dpc_knn(&frames.means, 1, clusters, k, noise);
     let events = events(&b.read_ids(&found.groups).await?);
 
     let (mut tokens, mut merges) = (Vec::new(), Vec::new());
     for event in &events {
         let mut groups = Vec::new();
-        for ((stage_tokens, stage_groups), stage) in stages.iter().zip(&config.spatial) {
-            let each = stage_groups.clusters;
+        for ((stage_tokens, stage_groups), stage) in frames.stages.iter().zip(&config.spatial) {
+            let each = stage_groups[0].clusters;
             let rows: Vec<u32> = event
                 .iter()
                 .flat_map(|frame| (frame * each..(frame + 1) * each).map(|row| row as u32))
@@ -133,13 +210,12 @@ pub async fn video<B: Backend>(
         merges.push(groups);
     }
     let tokens = b.concat(&tokens.iter().collect::<Vec<_>>());
-    let frames = stages.into_iter().map(|stage| stage.1).collect();
     Ok(Merged {
         tokens,
         trace: Trace {
             patches,
             events,
-            frames,
+            frames: frames.stages.iter().map(|stage| stage.1.clone()).collect(),
             merges,
         },
     })
@@ -222,8 +298,11 @@ impl<B: Backend> Trace<B> {
         // For each stage, the group inside its frame of every patch of every frame.
         let mut in_frame: Vec<Vec<u32>> = Vec::new();
         let mut tokens = self.patches;
-        for groups in &self.frames {
-            let ids = b.read_ids(&groups.ids).await?;
+        for batches in &self.frames {
+            let mut ids = Vec::new();
+            for groups in batches {
+                ids.extend(b.read_ids(&groups.ids).await?);
+            }
             let stage = match in_frame.last() {
                 None => ids,
                 Some(before) => before
@@ -232,26 +311,27 @@ impl<B: Backend> Trace<B> {
                     .map(|(i, &group)| ids[i / self.patches * tokens + group as usize])
                     .collect(),
             };
-            tokens = groups.clusters;
+            tokens = batches[0].clusters;
             in_frame.push(stage);
         }
 
         let mut events = Vec::new();
         for (number, frames) in self.events.iter().enumerate() {
             let mut stages = Vec::new();
-            for (stage, (in_frame, groups)) in in_frame.iter().zip(&self.frames).enumerate() {
+            for (stage, (in_frame, batches)) in in_frame.iter().zip(&self.frames).enumerate() {
+                let each = batches[0].clusters;
                 let patches = frames
                     .iter()
                     .map(|frame| &in_frame[frame * self.patches..(frame + 1) * self.patches]);
                 let (groups, clusters) = match self.merges.get(number) {
-                    None => (patches.flatten().copied().collect(), groups.clusters),
+                    None => (patches.flatten().copied().collect(), each),
                     Some(merge) => {
                         let merge = &merge[stage];
                         let ids = b.read_ids(&merge.ids).await?;
                         let group = |(frame, patches): (usize, &[u32])| {
                             patches
                                 .iter()
-                                .map(|&group| ids[frame * groups.clusters + group as usize])
+                                .map(|&group| ids[frame * each + group as usize])
                                 .collect::<Vec<_>>()
                         };
                         (

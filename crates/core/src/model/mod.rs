@@ -10,6 +10,8 @@ mod weights;
 
 pub use weights::{Wanted, Weights, check_shape};
 
-pub use chat_univi::{ChatUniVi, Language, Place, Vision, Visual, VisualKind, vision_tensors};
+pub use chat_univi::{
+    ChatUniVi, Glimpse, Language, Place, Vision, Visual, VisualKind, vision_tensors,
+};
 pub use llama::{CHUNK_ROWS, Llama, tensors as llama_tensors};
 pub use merge::{Event, Stage};

@@ -164,8 +164,13 @@ async fn check_row<B: Backend>(
                 }
                 _ => None,
             };
-            let Merged { tokens, trace } =
-                merge::video(b, &x, count, &config, noise.as_ref()).await?;
+            let Merged { tokens, trace } = merge::video(
+                b,
+                &merge::Frames::new(b, &x, count, &config),
+                &config,
+                noise.as_ref(),
+            )
+            .await?;
             (tokens, trace.event_frames().to_vec())
         }
     };

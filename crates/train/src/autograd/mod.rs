@@ -91,6 +91,10 @@ impl Backend for Autograd {
         Ok(KvCache::default())
     }
 
+    fn copy_kv_cache(&self, cache: &KvCache, _len: usize) -> Result<KvCache> {
+        Ok(KvCache(cache.0.clone()))
+    }
+
     fn tensor(&self, data: &[f32], cols: usize) -> Tensor {
         self.here(&Cpu.tensor(data, cols))
     }
