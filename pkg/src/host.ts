@@ -1,9 +1,9 @@
 /** Carries out the page's calls: the end of the protocol that holds the model. */
-import { Clip, type Engine, type Session, Turn, type Visual } from "../wasm/univi_web.js";
+import { Clip, type Engine, type Glimpse, Memory, Past, type Session, Turn, type Visual } from "../wasm/univi_web.js";
 import { UniviError } from "./error.js";
 import { load } from "./load.js";
 import { fetchAll } from "./download.js";
-import type { Handle, Handlers, ImageSource, Seen, Usage } from "./protocol.js";
+import type { Handle, Handlers, ImageSource, Seen, SentPart, Usage } from "./protocol.js";
 
 /** Longer than any picture. */
 const MAX_IMAGE_BYTES = 256 << 20;
@@ -15,6 +15,7 @@ export function host(): Handlers {
   const visuals = new Map<Handle, Visual>();
   const clips = new Map<Handle, Clip>();
   const sessions = new Map<Handle, Session>();
+  const lives = new Map<Handle, Glimpse[]>();
 
   const loaded = (): Engine => {
     if (!engine) throw new UniviError("bad-request", "no model is loaded");
@@ -25,9 +26,22 @@ export function host(): Handlers {
     clips.set(handle, known);
     return known;
   };
-  const keep = async (handle: Handle, visual: Visual): Promise<Seen> => {
+  const keep = async (handle: Handle, visual: Visual, stages = true): Promise<Seen> => {
     visuals.set(handle, visual);
-    return visual.seen();
+    return visual.seen(stages);
+  };
+  const conversation = (handle: Handle): Session => {
+    const session = sessions.get(handle);
+    if (!session) throw new UniviError("bad-request", "this conversation has ended; begin a new one");
+    return session;
+  };
+  const turnOf = (parts: readonly SentPart[]): Turn => {
+    const turn = new Turn();
+    for (const part of parts) {
+      if (typeof part === "string") turn.text(part);
+      else turn.visual(visuals.get(part.visual)!);
+    }
+    return turn;
   };
 
   return {
@@ -62,18 +76,50 @@ export function host(): Handlers {
       return keep(visual, await loaded().clip(frames));
     },
 
+    async pushLive({ live, timeSeconds, windowSeconds, frame }) {
+      const { width, height, rgba } = pixels(frame);
+      const seen = await loaded().glimpse(width, height, rgba, timeSeconds);
+      const kept = [...(lives.get(live) ?? []), seen];
+      const old = kept.findIndex((glimpse) => glimpse.timeSeconds > timeSeconds - windowSeconds);
+      for (const glimpse of kept.splice(0, old)) glimpse.free();
+      lives.set(live, kept);
+      return kept.map((glimpse) => glimpse.timeSeconds);
+    },
+
+    async recall({ live, visual }) {
+      const memory = new Memory();
+      for (const glimpse of lives.get(live) ?? []) memory.glimpse(glimpse);
+      return keep(visual, await loaded().recall(memory), false);
+    },
+
     async openSession({ session, options }) {
       sessions.set(session, loaded().session(options));
     },
 
-    async answer({ session: handle, parts, options }, { signal, emit }): Promise<Usage> {
-      const session = sessions.get(handle);
-      if (!session) throw new UniviError("bad-request", "this conversation has ended; begin a new one");
-      const turn = new Turn();
-      for (const part of parts) {
-        if (typeof part === "string") turn.text(part);
-        else turn.visual(visuals.get(part.visual)!);
-      }
+    async fork({ session, from }) {
+      sessions.set(session, conversation(from).fork());
+    },
+
+    async restart({ session, options, turns }) {
+      const past = new Past();
+      for (const { parts, answer } of turns) past.turn(turnOf(parts), answer);
+      if (!sessions.has(session)) sessions.set(session, loaded().session(options));
+      conversation(session).restart(options, past);
+    },
+
+    async append({ session: handle, parts }, { signal }) {
+      const session = conversation(handle);
+      await session.append(turnOf(parts), async () => {
+        await nextTask();
+        return !signal.aborted;
+      });
+      signal.throwIfAborted();
+      return session.contextUsage();
+    },
+
+    async answer({ session: handle, parts, options }, { signal, emit }) {
+      const session = conversation(handle);
+      const turn = turnOf(parts);
       const asked = performance.now();
       let first: number | undefined;
       const onPiece = async (piece: string): Promise<boolean> => {
@@ -87,13 +133,19 @@ export function host(): Handlers {
       const usage = await session.answer(turn, options, onPiece);
       const ended = performance.now();
       signal.throwIfAborted();
-      const { completionTokens } = usage;
-      const tokensPerSecond = first === undefined || completionTokens < 2 ? 0 : (1000 * (completionTokens - 1)) / (ended - first);
-      return { ...usage, timeToFirstTokenMs: (first ?? ended) - asked, tokensPerSecond };
+      const { promptTokens, reusedTokens, completionTokens } = usage;
+      const timeToFirstTokenMs = (first ?? ended) - asked;
+      const told: Usage = {
+        ...usage,
+        timeToFirstTokenMs,
+        prefillTokensPerSecond: (1000 * (promptTokens - reusedTokens)) / timeToFirstTokenMs,
+        tokensPerSecond: first === undefined || completionTokens < 2 ? 0 : (1000 * (completionTokens - 1)) / (ended - first),
+      };
+      return { usage: told, context: session.contextUsage() };
     },
 
     async memory() {
-      return { wasmBytes: memory?.buffer.byteLength ?? 0 };
+      return { gpuBytes: loaded().gpuBytes, wasmBytes: memory?.buffer.byteLength ?? 0 };
     },
 
     async free({ handles }) {
@@ -102,7 +154,20 @@ export function host(): Handlers {
           things.get(handle)?.free();
           things.delete(handle);
         }
+        for (const glimpse of lives.get(handle) ?? []) glimpse.free();
+        lives.delete(handle);
       }
+    },
+
+    async dispose() {
+      for (const things of [visuals, clips, sessions] as Map<Handle, { free(): void }>[]) {
+        for (const thing of things.values()) thing.free();
+        things.clear();
+      }
+      for (const glimpse of [...lives.values()].flat()) glimpse.free();
+      lives.clear();
+      engine?.dispose();
+      engine = undefined;
     },
   };
 }

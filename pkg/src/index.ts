@@ -4,13 +4,25 @@
  * @packageDocumentation
  */
 export { UniviError, type UniviErrorCode } from "./error.js";
-export { Answer, type AskOptions, Session, Univi, type UniviOptions } from "./univi.js";
+export { Univi, type UniviOptions } from "./univi.js";
+export { Answer, type AskOptions, Session } from "./session.js";
+export { Live, type LiveStats, type WatchOptions } from "./live.js";
+export type {
+  ChatCompletion,
+  ChatCompletionChunk,
+  ChatCompletionRequest,
+  ChatContentPart,
+  ChatMessage,
+  ChatUsage,
+  Completions,
+} from "./completions.js";
 export { type CachedModel, cachedModels, clearCache, deleteCachedModel, persistCache } from "./store/cached.js";
 export { type StorageEstimate, storageEstimate } from "./store/cached.js";
 export type { AskProgress, ClipPart, Part } from "./parts.js";
 export type { ClipSource } from "./clip.js";
 export type {
   CacheChoice,
+  ContextUsage,
   Device,
   FrameChoice,
   LoadProgress,

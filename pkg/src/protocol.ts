@@ -67,8 +67,10 @@ export type ImageSource =
   | { readonly kind: "pixels"; readonly width: number; readonly height: number; readonly rgba: Uint8ClampedArray }
   | { readonly kind: "bitmap"; readonly bitmap: ImageBitmap };
 
-/** Memory outside of the GPU that a model takes. */
+/** Memory that a model takes. */
 export interface MemoryUsage {
+  /** Bytes of GPU memory that are taken: weights, conversations, and room for results; 0 on the CPU. */
+  readonly gpuBytes: number;
   /** Bytes of the WebAssembly module's memory, which never shrinks: the most that it has needed. */
   readonly wasmBytes: number;
 }
@@ -132,7 +134,29 @@ export interface SessionOptions {
   readonly system?: string;
   /** The prompt template; the checkpoint's own by default. */
   readonly template?: string;
+  /**
+   * What happens where the conversation gets too long for the context: the question is refused with `context-overflow`, which
+   * is the default, or the oldest turns are forgotten until there is room for it and an answer.
+   */
+  readonly overflow?: "refuse" | "drop-oldest";
 }
+
+/** How much of the context a conversation takes. */
+export interface ContextUsage {
+  /** Tokens of the conversation so far. */
+  readonly used: number;
+  /** Tokens that there may be. */
+  readonly capacity: number;
+}
+
+/** A turn that is over. */
+export interface PastTurn {
+  readonly parts: readonly SentPart[];
+  readonly answer: string;
+}
+
+/** Words, or something that was encoded. */
+export type SentPart = string | { readonly visual: Handle };
 
 /** How an answer is chosen. Unset values are the checkpoint's own defaults. */
 export interface SamplingOptions {
@@ -164,8 +188,12 @@ export interface Usage {
   readonly visualTokens: number;
   /** Tokens of the answer. */
   readonly completionTokens: number;
+  /** Turns that were forgotten to make room, with `overflow: "drop-oldest"`. */
+  readonly droppedTurns: number;
   /** Milliseconds from the question, visuals already encoded, to the first piece. */
   readonly timeToFirstTokenMs: number;
+  /** Tokens that had to be read, per second of that time. */
+  readonly prefillTokensPerSecond: number;
   /** Tokens of the answer per second, after the first; 0 where there is only one. */
   readonly tokensPerSecond: number;
   /** Why the answer ended: the model had said all, or the most tokens were reached. */
@@ -178,7 +206,10 @@ export interface Usage {
  */
 export type Handle = number;
 
-/** Every method that the worker serves, by name. Calls are carried out one after the other, in the order they came. */
+/**
+ * Every method that the worker serves, by name. Calls that have a handle in common are carried out one after the other, in the
+ * order they came; others side by side.
+ */
 export interface Calls {
   load: {
     params: { source: ModelSource; device: Device; cache: CacheChoice; contextLength?: number; verifyUpload?: boolean };
@@ -193,15 +224,26 @@ export interface Calls {
   /** One frame of a clip, in order; the first one opens it. */
   pushFrame: { params: { visual: Handle; timeSeconds: number; frame: ImageBitmap }; event: never; result: void };
   encodeClip: { params: { visual: Handle }; event: never; result: Seen };
+  /** A frame of what goes on joins those of the last `windowSeconds`; the first one opens `live`. The times of those that are kept. */
+  pushLive: { params: { live: Handle; timeSeconds: number; windowSeconds: number; frame: ImageBitmap }; event: never; result: number[] };
+  /** The frames that are kept, as one clip. */
+  recall: { params: { live: Handle; visual: Handle }; event: never; result: Seen };
   openSession: { params: { session: Handle; options: SessionOptions }; event: never; result: void };
+  /** The same conversation once more. */
+  fork: { params: { session: Handle; from: Handle }; event: never; result: void };
+  /** Another conversation instead of this one, with a past; the first one opens it. */
+  restart: { params: { session: Handle; options: SessionOptions; turns: readonly PastTurn[] }; event: never; result: void };
+  append: { params: { session: Handle; parts: readonly SentPart[] }; event: never; result: ContextUsage };
   answer: {
-    params: { session: Handle; parts: readonly (string | { visual: Handle })[]; options: SamplingOptions };
+    params: { session: Handle; parts: readonly SentPart[]; options: SamplingOptions };
     event: string;
-    result: Usage;
+    result: { usage: Usage; context: ContextUsage };
   };
   memory: { params: Record<never, never>; event: never; result: MemoryUsage };
   /** Frees visuals and sessions; handles of nothing are ignored. */
   free: { params: { handles: readonly Handle[] }; event: never; result: void };
+  /** Frees everything, once all calls under way have come to rest. */
+  dispose: { params: Record<never, never>; event: never; result: void };
 }
 
 /** The name of a method. */
@@ -276,8 +318,9 @@ export class Client {
     return this.#nextId++;
   }
 
-  /** Rejects every call under way and every later one: the other end is gone. */
+  /** Rejects every call under way and every later one: the other end is gone, or about to go. */
   break(reason: UniviError): void {
+    if (!this.#broken) for (const id of this.#pending.keys()) this.#post({ id, cancel: true });
     this.#broken ??= reason;
     const { code, message } = this.#broken;
     for (const [id, settle] of [...this.#pending]) settle({ id, error: { code, message } });
@@ -299,11 +342,13 @@ export type Handlers = {
   [M in Method]: (params: Calls[M]["params"], context: Context<M>) => Promise<Calls[M]["result"]>;
 };
 
-/** The worker's end: carries out the calls that come through `port`, one after the other. */
+/** The worker's end: carries out the calls that come through `port`. */
 export function serve(port: Port, handlers: Handlers): void {
   const known = new Map<number, AbortController>();
   const reply = (message: Reply) => port.postMessage(message, []);
-  let previous: Promise<void> = Promise.resolve();
+  /** The last call to come for each handle. */
+  const last = new Map<Handle, Promise<void>>();
+  const running = new Set<Promise<void>>();
 
   const carryOut = async ({ id, method, params }: Call, signal: AbortSignal) => {
     try {
@@ -325,8 +370,28 @@ export function serve(port: Port, handlers: Handlers): void {
     }
     const controller = new AbortController();
     known.set(data.id, controller);
-    previous = previous.then(() => carryOut(data, controller.signal));
+    const handles = handlesOf(data.params);
+    const before = data.method === "dispose" ? [...running] : handles.map((handle) => last.get(handle));
+    const call = Promise.all(before).then(() => carryOut(data, controller.signal));
+    running.add(call);
+    for (const handle of handles) last.set(handle, call);
+    void call.then(() => {
+      running.delete(call);
+      for (const handle of handles) if (last.get(handle) === call) last.delete(handle);
+    });
   };
+}
+
+/** Everything in the worker that a call has to do with. */
+function handlesOf(params: unknown): Handle[] {
+  type Named = { readonly [name in "visual" | "session" | "from" | "live"]?: Handle } & {
+    readonly handles?: readonly Handle[];
+    readonly parts?: readonly SentPart[];
+    readonly turns?: readonly PastTurn[];
+  };
+  const { visual, session, from, live, handles = [], parts = [], turns = [] } = params as Named;
+  const visuals = [...parts, ...turns.flatMap((turn) => turn.parts)].map((part) => (typeof part === "string" ? undefined : part.visual));
+  return [visual, session, from, live, ...handles, ...visuals].filter((handle) => handle !== undefined);
 }
 
 /** What crosses the channel of an error: classes don't. The page ignores what it has aborted itself. */

@@ -1,8 +1,11 @@
 /** The front door: {@link Univi}, its conversations and their answers. */
 import { UniviError } from "./error.js";
-import { type AskProgress, encode, type Part } from "./parts.js";
-import { type CacheChoice, Client, type Device, type Handle, type LoadProgress, type MemoryUsage, type ModelInfo, type ModelSource } from "./protocol.js";
-import type { SamplingOptions, Seen, SessionOptions, Usage } from "./protocol.js";
+import { Completions } from "./completions.js";
+import { Live, type WatchOptions } from "./live.js";
+import type { Part } from "./parts.js";
+import { type CacheChoice, Client, type Device, type LoadProgress, type MemoryUsage, type ModelInfo, type Port, serve } from "./protocol.js";
+import type { ModelSource, SessionOptions } from "./protocol.js";
+import { Answer, type AskOptions, Session } from "./session.js";
 
 /** What {@link Univi.create} needs to know. */
 export interface UniviOptions {
@@ -17,20 +20,17 @@ export interface UniviOptions {
   readonly cache?: CacheChoice;
   /** Tokens that a conversation may hold; the checkpoint's own length by default. Less needs less memory. */
   readonly contextLength?: number;
+  /**
+   * Whether the model runs in a worker of its own, which keeps the page responsive: the default where there are workers. Without
+   * it, it runs where it is created, such as in a worker that you have already.
+   */
+  readonly worker?: boolean;
   /** Reads a sample of the weights back from the device and compares it: for a GPU or driver that nobody has tried yet. */
   readonly verifyUpload?: boolean;
   /** Hears how far loading has come, a few times per second. */
   readonly onProgress?: (progress: LoadProgress) => void;
   /** Stops loading: nothing of it remains. */
   readonly signal?: AbortSignal;
-}
-
-/** How one question is answered. */
-export interface AskOptions extends SamplingOptions {
-  /** Stops the answer. What was said so far stays part of the conversation. */
-  readonly signal?: AbortSignal;
-  /** Hears how far decoding and encoding of the visual parts have come. */
-  readonly onProgress?: (progress: AskProgress) => void;
 }
 
 /**
@@ -46,13 +46,16 @@ export interface AskOptions extends SamplingOptions {
 export class Univi {
   /** What was loaded, and what it runs on. */
   readonly info: ModelInfo;
+  /** The same in OpenAI's terms: `univi.chat.completions.create({ messages })`. */
+  readonly chat: { readonly completions: Completions };
   readonly #client: Client;
-  readonly #worker: Worker;
+  readonly #end: () => void;
 
-  private constructor(info: ModelInfo, client: Client, worker: Worker) {
+  private constructor(info: ModelInfo, client: Client, end: () => void) {
     this.info = info;
+    this.chat = { completions: new Completions(client, info) };
     this.#client = client;
-    this.#worker = worker;
+    this.#end = end;
   }
 
   /**
@@ -64,11 +67,7 @@ export class Univi {
   static async create(options: UniviOptions): Promise<Univi> {
     const { device = "auto", cache = "auto", contextLength, onProgress, signal } = options;
     signal?.throwIfAborted();
-    const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
-    const client = new Client(worker);
-    worker.onerror = (event) => {
-      client.break(new UniviError("internal", `the worker failed: ${event.message || "it could not be started"}`));
-    };
+    const { client, end } = (options.worker ?? typeof Worker !== "undefined") ? inWorker() : await inThisThread();
     try {
       const params = {
         source: await modelSource(options.model),
@@ -78,9 +77,9 @@ export class Univi {
         ...(contextLength === undefined ? {} : { contextLength }),
       };
       const info = await client.call("load", params, { signal, onEvent: onProgress });
-      return new Univi(info, client, worker);
+      return new Univi(info, client, end);
     } catch (error) {
-      worker.terminate();
+      end();
       throw error;
     }
   }
@@ -90,7 +89,12 @@ export class Univi {
     const session = this.session();
     return new Answer(async function* (answer) {
       try {
-        yield* turn(answer, session, parts, options);
+        const asked = session.ask(parts, options);
+        for await (const piece of asked) {
+          answer.seen.splice(0, Infinity, ...asked.seen);
+          yield piece;
+        }
+        answer.usage = asked.usage;
       } finally {
         session.dispose();
       }
@@ -99,10 +103,24 @@ export class Univi {
 
   /** Begins a conversation. */
   session(options: SessionOptions = {}): Session {
-    return new Session(this.#client, options);
+    return new Session(this.#client, options, { used: 0, capacity: this.info.contextLength });
   }
 
-  /** What the model takes of the machine's memory, besides the GPU's. */
+  /**
+   * Watches a camera or a playing video, so that its last seconds can be asked about.
+   *
+   * @example
+   * ```ts
+   * const camera = await navigator.mediaDevices.getUserMedia({ video: true });
+   * const live = univi.watch(camera, { framesPerSecond: 1, windowSeconds: 60 });
+   * for await (const piece of live.ask("What did I just put on the table?")) out.append(piece);
+   * ```
+   */
+  watch(source: MediaStream | HTMLVideoElement, options: WatchOptions = {}): Live {
+    return new Live(this.#client, source, options);
+  }
+
+  /** What the model takes of the machine's memory. */
   memory(): Promise<MemoryUsage> {
     return this.#client.call("memory", {});
   }
@@ -110,135 +128,40 @@ export class Univi {
   /** Frees the model, the device and the worker. Answers under way reject. May be called again. */
   dispose(): void {
     this.#client.break(new UniviError("bad-request", "this model was disposed of; create it again"));
-    this.#worker.terminate();
+    this.#end();
   }
 }
 
-/** A conversation: several turns, with images and clips at any of them. Made by {@link Univi.session}. */
-export class Session {
-  /** @internal */
+/** Where calls go, and how that ends. */
+interface OtherEnd {
   readonly client: Client;
-  readonly #options: SessionOptions;
-  #opened: Promise<Handle> | undefined;
-
-  /** @internal */
-  constructor(client: Client, options: SessionOptions) {
-    this.client = client;
-    this.#options = options;
-  }
-
-  /** Puts the next question. Nothing happens until the answer is read. */
-  ask(parts: string | readonly Part[], options: AskOptions = {}): Answer {
-    return new Answer((answer) => turn(answer, this, parts, options));
-  }
-
-  /** Frees what the conversation holds on the device. May be called again. */
-  dispose(): void {
-    this.#opened?.then((session) => free(this.client, [session])).catch(() => {}); // An unopened one holds nothing.
-    this.#opened = Promise.reject(new UniviError("bad-request", "this conversation was disposed of; begin a new one"));
-    this.#opened.catch(() => {});
-  }
-
-  /** @internal Opens it at the other end, the first time. */
-  opened(): Promise<Handle> {
-    this.#opened ??= this.#open();
-    return this.#opened;
-  }
-
-  async #open(): Promise<Handle> {
-    const session = this.client.newHandle();
-    await this.client.call("openSession", { session, options: this.#options });
-    return session;
-  }
+  readonly end: () => void;
 }
 
-/**
- * An answer, piece by piece, for one reader.
- *
- * Leaving the loop early stops the model; so does the question's `signal`, whose reason is then thrown.
- */
-export class Answer implements AsyncIterable<string> {
-  /** What the model saw of each visual part, in order; filled as they are encoded, complete before the first piece. */
-  readonly seen: Seen[] = [];
-  /** What the answer cost, once it has ended. */
-  usage: Usage | undefined;
-  readonly #pieces: AsyncGenerator<string, void>;
-
-  /** @internal */
-  constructor(pieces: (answer: Answer) => AsyncGenerator<string, void>) {
-    this.#pieces = pieces(this);
-  }
-
-  [Symbol.asyncIterator](): AsyncGenerator<string, void> {
-    return this.#pieces;
-  }
-
-  /** The whole answer. */
-  async text(): Promise<string> {
-    let text = "";
-    for await (const piece of this) text += piece;
-    return text;
-  }
+function inWorker(): OtherEnd {
+  const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
+  const client = new Client(worker);
+  worker.onerror = (event) => {
+    client.break(new UniviError("internal", `the worker failed: ${event.message || "it could not be started"}`));
+  };
+  return { client, end: () => worker.terminate() };
 }
 
-async function* turn(
-  answer: Answer,
-  session: Session,
-  parts: string | readonly Part[],
-  options: AskOptions,
-): AsyncGenerator<string, void> {
-  const { signal: callers, onProgress, ...sampling } = options;
-  const { client } = session;
-  const left = new AbortController(); // The reader has left, or something failed.
-  const signal = callers ? AbortSignal.any([callers, left.signal]) : left.signal;
-  const visuals: Handle[] = [];
-  try {
-    const handle = await session.opened();
-    const list = typeof parts === "string" ? [parts] : parts;
-    const total = list.filter((part) => typeof part !== "string").length;
-    const sent: (string | { visual: Handle })[] = [];
-    for (const part of list) {
-      if (typeof part === "string") {
-        sent.push(part);
-        continue;
-      }
-      const visual = client.newHandle();
-      visuals.push(visual);
-      const onFrame = (loaded: number, frames: number) => onProgress?.({ phase: "frames", loaded, total: frames });
-      const onEncode = () => onProgress?.({ phase: "encode", loaded: visuals.length - 1, total });
-      answer.seen.push(await encode(client, visual, part, signal, onFrame, onEncode));
-      sent.push({ visual });
-    }
-    onProgress?.({ phase: "answer", loaded: total, total });
-
-    const arrived: string[] = [];
-    let wake = () => {};
-    let ended = false;
-    const usage = client.call("answer", { session: handle, parts: sent, options: sampling }, {
-      signal,
-      onEvent: (piece) => {
-        arrived.push(piece);
-        wake();
-      },
-    }).finally(() => {
-      ended = true;
-      wake();
-    });
-    usage.catch(() => {}); // Awaited below, unless the reader leaves.
-    for (;;) {
-      while (arrived.length > 0) yield arrived.shift()!;
-      if (ended) break;
-      await new Promise<void>((resolve) => (wake = resolve));
-    }
-    answer.usage = await usage;
-  } finally {
-    left.abort();
-    free(client, visuals);
-  }
-}
-
-function free(client: Client, handles: readonly Handle[]): void {
-  if (handles.length > 0) client.call("free", { handles }).catch(() => {}); // A broken client has freed everything.
+async function inThisThread(): Promise<OtherEnd> {
+  const { host } = await import("./host.js");
+  const { port1, port2 } = new MessageChannel();
+  const handlers = host();
+  let ended = false;
+  const end = () => {
+    if (!ended) port1.postMessage({ id: -1, method: "dispose", params: {} });
+    ended = true;
+  };
+  const dispose: typeof handlers.dispose = async (params, context) => {
+    await handlers.dispose(params, context);
+    port1.close();
+  };
+  serve(port2 as Port, { ...handlers, dispose });
+  return { client: new Client(port1 as Port), end };
 }
 
 async function modelSource(model: UniviOptions["model"]): Promise<ModelSource> {

@@ -6,11 +6,12 @@ use js_sys::{Array, Function, Promise};
 use univi::{
     Error,
     image::Rgb8,
-    model::{ChatUniVi, Visual as CoreVisual},
+    model::{ChatUniVi, Glimpse as CoreGlimpse, Visual as CoreVisual},
     prompt::Template,
     sampler::Sampling,
     session::{
-        Finish, Generate, Part, Session as CoreSession, SessionOptions as CoreSessionOptions,
+        Finish, Generate, Overflow, Part, Session as CoreSession,
+        SessionOptions as CoreSessionOptions,
     },
 };
 use wasm_bindgen::prelude::*;
@@ -19,7 +20,7 @@ use wasm_bindgen_futures::JsFuture;
 use crate::{
     object::{object, thrown, whole},
     on::{On, map, on_either, with},
-    visual::{Clip, Frame, Visual},
+    visual::{Clip, Frame, Glimpse, Memory, Visual},
 };
 
 type Model = On<Rc<ChatUniVi<univi::Cpu>>, Rc<ChatUniVi<univi::gpu::Gpu>>>;
@@ -51,6 +52,32 @@ impl Engine {
         let (frames, crops) = clip.into_parts();
         let visual =
             map!(&self.model, model => model.vision()?.video(crops.into_iter().map(Ok)).await?);
+        Ok(Visual::new(visual, frames))
+    }
+
+    async fn look_at(&self, picture: &Rgb8, time_s: f64) -> univi::Result<Glimpse> {
+        let glimpse = map!(&self.model, model => model.vision()?.glimpse(picture).await?);
+        Ok(Glimpse::new(glimpse, Frame::new(picture, time_s)))
+    }
+
+    async fn look_back(&self, memory: Memory) -> univi::Result<Visual> {
+        let Memory { glimpses, frames } = memory;
+        let visual = match &self.model {
+            On::Cpu(model) => {
+                let glimpses = own(glimpses, |glimpse| match glimpse {
+                    On::Cpu(glimpse) => Some(glimpse),
+                    On::Gpu(_) => None,
+                })?;
+                On::Cpu(model.vision()?.recall(&glimpses).await?)
+            }
+            On::Gpu(model) => {
+                let glimpses = own(glimpses, |glimpse| match glimpse {
+                    On::Gpu(glimpse) => Some(glimpse),
+                    On::Cpu(_) => None,
+                })?;
+                On::Gpu(model.vision()?.recall(&glimpses).await?)
+            }
+        };
         Ok(Visual::new(visual, frames))
     }
 }
@@ -102,6 +129,38 @@ impl Engine {
         self.watch(clip).await.map_err(thrown)
     }
 
+    /// Looks at one frame of what goes on, `rgba: [height, width, 4]`, and keeps a few tokens of it.
+    ///
+    /// # Errors
+    /// As [`Engine::image`].
+    pub async fn glimpse(
+        &self,
+        width: usize,
+        height: usize,
+        rgba: wasm_bindgen::Clamped<Vec<u8>>,
+        time_s: f64,
+    ) -> Result<Glimpse, JsValue> {
+        let picture = Rgb8::from_rgba(width, height, &rgba).map_err(thrown)?;
+        self.look_at(&picture, time_s).await.map_err(thrown)
+    }
+
+    /// What was seen, as the clip that it is together; nothing is looked at again.
+    ///
+    /// # Errors
+    /// `bad-video` where nothing was seen, or what the device reports.
+    pub async fn recall(&self, memory: Memory) -> Result<Visual, JsValue> {
+        self.look_back(memory).await.map_err(thrown)
+    }
+
+    /// Bytes of the GPU's memory that are taken, 0 on the CPU.
+    #[wasm_bindgen(getter, js_name = gpuBytes)]
+    pub fn gpu_bytes(&self) -> f64 {
+        match &self.model {
+            On::Cpu(_) => 0.,
+            On::Gpu(model) => model.backend().memory_bytes() as f64,
+        }
+    }
+
     /// Begins a conversation.
     ///
     /// # Errors
@@ -124,13 +183,17 @@ impl Engine {
 #[wasm_bindgen]
 extern "C" {
     /// How a conversation is put to the model.
-    #[wasm_bindgen(typescript_type = "{ system?: string; template?: string }")]
+    #[wasm_bindgen(
+        typescript_type = "{ system?: string; template?: string; overflow?: \"refuse\" | \"drop-oldest\" }"
+    )]
     pub type SessionOptions;
 
     #[wasm_bindgen(method, getter)]
     fn system(this: &SessionOptions) -> Option<String>;
     #[wasm_bindgen(method, getter)]
     fn template(this: &SessionOptions) -> Option<String>;
+    #[wasm_bindgen(method, getter)]
+    fn overflow(this: &SessionOptions) -> Option<String>;
 
     /// How an answer is chosen.
     #[wasm_bindgen(
@@ -162,9 +225,18 @@ impl SessionOptions {
             .template()
             .map(|name| Template::from_name(&name))
             .transpose()?;
+        let overflow = match self.overflow().as_deref() {
+            None | Some("refuse") => Overflow::Refuse,
+            Some("drop-oldest") => Overflow::DropOldest,
+            Some(other) => {
+                let reason = format!("overflow is {other:?}, expected refuse or drop-oldest");
+                return Err(Error::BadRequest { reason });
+            }
+        };
         Ok(CoreSessionOptions {
             system: self.system(),
             template,
+            overflow,
         })
     }
 }
@@ -229,6 +301,25 @@ impl Turn {
     }
 }
 
+/// Turns of a conversation that are over.
+#[wasm_bindgen]
+#[derive(Default)]
+pub struct Past(Vec<(Turn, String)>);
+
+#[wasm_bindgen]
+impl Past {
+    /// Nothing yet.
+    #[wasm_bindgen(constructor)]
+    pub fn new() -> Past {
+        Past::default()
+    }
+
+    /// What the user said then, and what the answer was.
+    pub fn turn(&mut self, turn: Turn, answer: String) {
+        self.0.push((turn, answer));
+    }
+}
+
 /// A conversation with a model.
 #[wasm_bindgen]
 pub struct Session(on_either!(CoreSession));
@@ -241,7 +332,7 @@ impl Session {
     /// # Errors
     /// `context-overflow`, `bad-request`, what the device reports, or what `on_piece` throws.
     #[wasm_bindgen(
-        unchecked_return_type = "{ promptTokens: number; reusedTokens: number; visualTokens: number; completionTokens: number; finishReason: \"stop\" | \"length\" }"
+        unchecked_return_type = "{ promptTokens: number; reusedTokens: number; visualTokens: number; completionTokens: number; droppedTurns: number; finishReason: \"stop\" | \"length\" }"
     )]
     pub async fn answer(
         &mut self,
@@ -252,31 +343,14 @@ impl Session {
     ) -> Result<JsValue, JsValue> {
         let generate = options.generate().map_err(thrown)?;
         let mut failed = None;
-        let mut tell = async |piece: &str| match goes_on(on_piece, piece).await {
-            Ok(true) => ControlFlow::Continue(()),
-            Ok(false) => ControlFlow::Break(()),
-            Err(error) => {
-                failed = Some(error);
-                ControlFlow::Break(())
-            }
-        };
+        let mut tell = async |piece: &str| told(&mut failed, goes_on(on_piece, piece).await);
         let answer = match &mut self.0 {
             On::Cpu(session) => {
-                let parts = turn
-                    .parts(|visual| match visual {
-                        On::Cpu(visual) => Some(visual),
-                        On::Gpu(_) => None,
-                    })
-                    .map_err(thrown)?;
+                let parts = turn.parts(on_cpu).map_err(thrown)?;
                 session.answer(parts, &generate, &mut tell).await
             }
             On::Gpu(session) => {
-                let parts = turn
-                    .parts(|visual| match visual {
-                        On::Gpu(visual) => Some(visual),
-                        On::Cpu(_) => None,
-                    })
-                    .map_err(thrown)?;
+                let parts = turn.parts(on_gpu).map_err(thrown)?;
                 session.answer(parts, &generate, &mut tell).await
             }
         };
@@ -289,6 +363,7 @@ impl Session {
             ("reusedTokens", answer.usage.reused.into()),
             ("visualTokens", answer.usage.visual.into()),
             ("completionTokens", answer.usage.completion.into()),
+            ("droppedTurns", answer.usage.dropped_turns.into()),
             (
                 "finishReason",
                 if answer.finish == Finish::Length {
@@ -299,6 +374,128 @@ impl Session {
                 .into(),
             ),
         ]))
+    }
+}
+
+#[wasm_bindgen]
+impl Session {
+    /// Begins the next question, or goes on with it: pictures and clips are read now. `on_piece` gets empty pieces
+    /// meanwhile; false where it broke off.
+    ///
+    /// # Errors
+    /// As [`Session::answer`].
+    pub async fn append(
+        &mut self,
+        turn: Turn,
+        #[wasm_bindgen(unchecked_param_type = "(piece: string) => boolean | Promise<boolean>")]
+        on_piece: &Function,
+    ) -> Result<bool, JsValue> {
+        let mut failed = None;
+        let mut tell = async |piece: &str| told(&mut failed, goes_on(on_piece, piece).await);
+        let read = match &mut self.0 {
+            On::Cpu(session) => {
+                let parts = turn.parts(on_cpu).map_err(thrown)?;
+                session.append(parts, &mut tell).await
+            }
+            On::Gpu(session) => {
+                let parts = turn.parts(on_gpu).map_err(thrown)?;
+                session.append(parts, &mut tell).await
+            }
+        };
+        match failed {
+            Some(error) => Err(error),
+            None => read.map_err(thrown),
+        }
+    }
+
+    /// The same conversation once more.
+    ///
+    /// # Errors
+    /// `out-of-memory`.
+    pub fn fork(&self) -> Result<Session, JsValue> {
+        Ok(Session(
+            map!(&self.0, session => session.fork().map_err(thrown)?),
+        ))
+    }
+
+    /// Another conversation instead of this one; what the beginnings share is not read again.
+    ///
+    /// # Errors
+    /// `bad-request` for options that mean nothing.
+    pub fn restart(&mut self, options: &SessionOptions, past: Past) -> Result<(), JsValue> {
+        let options = options.options().map_err(thrown)?;
+        match &mut self.0 {
+            On::Cpu(session) => session.restart(options, past.turns(on_cpu).map_err(thrown)?),
+            On::Gpu(session) => session.restart(options, past.turns(on_gpu).map_err(thrown)?),
+        }
+        Ok(())
+    }
+
+    /// How much of the context the conversation takes.
+    ///
+    /// # Errors
+    /// `tokenizer` where the template can't be rendered.
+    #[wasm_bindgen(
+        js_name = contextUsage,
+        unchecked_return_type = "{ used: number; capacity: number }"
+    )]
+    pub fn context_usage(&self) -> Result<JsValue, JsValue> {
+        let usage = with!(&self.0, session => session.context_usage()).map_err(thrown)?;
+        Ok(object([
+            ("used", usage.used.into()),
+            ("capacity", usage.capacity.into()),
+        ]))
+    }
+}
+
+fn on_cpu(visual: on_either!(CoreVisual)) -> Option<CoreVisual<univi::Cpu>> {
+    match visual {
+        On::Cpu(visual) => Some(visual),
+        On::Gpu(_) => None,
+    }
+}
+
+fn on_gpu(visual: on_either!(CoreVisual)) -> Option<CoreVisual<univi::gpu::Gpu>> {
+    match visual {
+        On::Gpu(visual) => Some(visual),
+        On::Cpu(_) => None,
+    }
+}
+
+impl Past {
+    #[allow(clippy::type_complexity)]
+    fn turns<B: univi::Backend>(
+        self,
+        own: impl Fn(on_either!(CoreVisual)) -> Option<CoreVisual<B>>,
+    ) -> univi::Result<Vec<(Vec<Part<B>>, String)>> {
+        let turn = |(turn, answer): (Turn, String)| Ok((turn.parts(&own)?, answer));
+        self.0.into_iter().map(turn).collect()
+    }
+}
+
+/// All of them, where they belong to the model that is asked.
+fn own<B: univi::Backend>(
+    glimpses: Vec<on_either!(CoreGlimpse)>,
+    own: impl Fn(on_either!(CoreGlimpse)) -> Option<CoreGlimpse<B>>,
+) -> univi::Result<Vec<CoreGlimpse<B>>> {
+    let foreign = || Error::BadRequest {
+        reason: "the frame was seen by a model on another device".into(),
+    };
+    glimpses
+        .into_iter()
+        .map(|glimpse| own(glimpse).ok_or_else(foreign))
+        .collect()
+}
+
+/// Whether JavaScript wants more; what it threw is kept.
+fn told(failed: &mut Option<JsValue>, goes_on: Result<bool, JsValue>) -> ControlFlow<()> {
+    match goes_on {
+        Ok(true) => ControlFlow::Continue(()),
+        Ok(false) => ControlFlow::Break(()),
+        Err(error) => {
+            *failed = Some(error);
+            ControlFlow::Break(())
+        }
     }
 }
 

@@ -4,14 +4,14 @@ use js_sys::{Array, Uint32Array};
 use univi::{
     frames::{FrameOptions, sample_frames},
     image::{Animation, Rgb8},
-    model::{Event, Visual as CoreVisual, VisualKind},
+    model::{Event, Glimpse as CoreGlimpse, Visual as CoreVisual, VisualKind},
 };
 use wasm_bindgen::prelude::*;
 
 use crate::{
     engine::Engine,
     object::{object, thrown, whole},
-    on::{on_either, with},
+    on::{map, on_either, with},
 };
 
 #[wasm_bindgen]
@@ -46,6 +46,7 @@ impl FrameChoice {
 }
 
 /// A frame as it was shown.
+#[derive(Clone, Copy)]
 pub struct Frame {
     time_s: f64,
     width_px: usize,
@@ -173,6 +174,54 @@ impl Clip {
     }
 }
 
+/// A frame of what goes on, of which a few tokens are kept.
+#[wasm_bindgen]
+pub struct Glimpse {
+    inner: on_either!(CoreGlimpse),
+    frame: Frame,
+}
+
+impl Glimpse {
+    /// What was kept of `frame`.
+    pub fn new(inner: on_either!(CoreGlimpse), frame: Frame) -> Glimpse {
+        Glimpse { inner, frame }
+    }
+}
+
+#[wasm_bindgen]
+impl Glimpse {
+    /// When it was seen.
+    #[wasm_bindgen(getter, js_name = timeSeconds)]
+    pub fn time_seconds(&self) -> f64 {
+        self.frame.time_s
+    }
+}
+
+/// Frames to be told together, gathered one by one.
+#[wasm_bindgen]
+#[derive(Default)]
+pub struct Memory {
+    pub(crate) glimpses: Vec<on_either!(CoreGlimpse)>,
+    /// As they were shown.
+    pub(crate) frames: Vec<Frame>,
+}
+
+#[wasm_bindgen]
+impl Memory {
+    /// Nothing yet.
+    #[wasm_bindgen(constructor)]
+    pub fn new() -> Memory {
+        Memory::default()
+    }
+
+    /// Adds the next frame, which stays what it is.
+    pub fn glimpse(&mut self, glimpse: &Glimpse) {
+        self.glimpses
+            .push(map!(&glimpse.inner, glimpse => glimpse.clone()));
+        self.frames.push(glimpse.frame);
+    }
+}
+
 /// A picture or clip as the language model reads it.
 #[wasm_bindgen]
 pub struct Visual {
@@ -189,18 +238,22 @@ impl Visual {
 
 #[wasm_bindgen]
 impl Visual {
-    /// What the model saw, as a plain object (`Seen` of the npm package).
+    /// What the model saw, as a plain object (`Seen` of the npm package); which patch became part of which token only
+    /// with `stages`, since that has to be read back.
     ///
     /// # Errors
     /// What the device reports.
     #[wasm_bindgen(unchecked_return_type = "any")]
-    pub async fn seen(&self) -> Result<JsValue, JsValue> {
+    pub async fn seen(&self, stages: bool) -> Result<JsValue, JsValue> {
         with!(&self.inner, visual => {
             let kind = match visual.kind() {
                 VisualKind::Image => "image",
                 VisualKind::Video => "clip",
             };
-            let events = visual.events().await.map_err(thrown)?;
+            let events = match stages {
+                true => visual.events().await.map_err(thrown)?,
+                false => visual.event_frames().iter().map(|frames| Event { frames: frames.clone(), stages: Vec::new() }).collect(),
+            };
             let tokens = visual.tokens();
             let plain_events: Array = events.iter().map(|event| plain_event(event, tokens / events.len())).collect();
             Ok(object([

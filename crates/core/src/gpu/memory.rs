@@ -66,6 +66,7 @@ impl Drop for Lease {
             memory.free.entry(self.raw.size()).or_default().push(free);
         } else {
             memory.dead.push(self.id);
+            memory.bytes -= self.raw.size();
         }
     }
 }
@@ -79,6 +80,8 @@ struct State {
     faults: Faults,
     max_bytes: u64,
     free: BTreeMap<u64, Vec<Free>>,
+    /// Of all buffers that there are, free ones included.
+    bytes: u64,
     next_id: u64,
     /// The submit that is being recorded.
     submit: u64,
@@ -101,6 +104,7 @@ impl Memory {
             faults: faults.clone(),
             max_bytes: max_bytes(&limits),
             free: BTreeMap::new(),
+            bytes: 0,
             next_id: 0,
             submit: 0,
             dead: Vec::new(),
@@ -148,19 +152,29 @@ impl Memory {
         let mut state = self.0.borrow_mut();
         state.submit += 1;
         let State {
-            free, submit, dead, ..
+            free,
+            bytes,
+            submit,
+            dead,
+            ..
         } = &mut *state;
         free.retain(|_, list| {
             list.retain(|buffer| {
                 let keep = buffer.released + IDLE_SUBMITS >= *submit;
                 if !keep {
                     dead.push(buffer.id);
+                    *bytes -= buffer.raw.size();
                 }
                 keep
             });
             !list.is_empty()
         });
         std::mem::take(&mut state.dead)
+    }
+
+    /// Bytes of all buffers, those that wait in the pool included.
+    pub fn bytes(&self) -> u64 {
+        self.0.borrow().bytes
     }
 
     /// Buffers created so far.
@@ -219,6 +233,7 @@ impl Memory {
         let (device, id) = {
             let mut state = self.0.borrow_mut();
             state.next_id += 1;
+            state.bytes += size;
             state.faults.requesting(size);
             (state.device.clone(), state.next_id)
         };

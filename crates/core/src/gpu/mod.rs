@@ -306,6 +306,11 @@ impl Gpu {
         );
     }
 
+    /// Bytes of this device's memory that are taken: weights, KV caches, and buffers that are kept for results.
+    pub fn memory_bytes(&self) -> u64 {
+        self.0.memory.bytes()
+    }
+
     /// The most work that one dispatch should hold, in floating-point operations.
     fn max_work(&self) -> u64 {
         self.0.recorder.borrow().max_work()

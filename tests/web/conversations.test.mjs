@@ -1,0 +1,295 @@
+/** Conversations, chat completions and what is watched, in Chromium, with the model that ships: answers are right, not only there. */
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { openPage } from "./chromium.mjs";
+import { MODELS } from "./fixtures.mjs";
+
+/** @param {string} path From the repository's root. */
+const folder = (path) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
+const FOLDERS = { "/": folder("tests/web/"), "/models/": `${MODELS}/`, "/pkg/": folder("pkg/"), "/samples/": folder("www/public/samples/") };
+const CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"];
+
+/** @type {Awaited<ReturnType<typeof openPage>>} */
+let opened;
+before(async () => {
+  opened = await openPage({ folders: FOLDERS, flags: CAMERA });
+  opened.page.setDefaultTimeout(0);
+  await opened.page.evaluate(async () => {
+    const univi = await import(`${location.origin}/pkg/dist/index.js`);
+    const file = async (/** @type {string} */ name, type = "") => new File([await (await fetch(`/samples/${name}`)).arrayBuffer()], name, { type });
+    const fails = async (/** @type {() => Promise<unknown>} */ work) => {
+      try {
+        await work();
+      } catch (error) {
+        const { name, code, message } = /** @type {{ name: string, code?: string, message: string }} */ (error);
+        return { name, code, message };
+      }
+      return { name: "nothing", code: "none", message: "" };
+    };
+    /** @type {Record<string, Promise<import("univi").Univi>>} */
+    const models = {};
+    const load = (/** @type {"webgpu" | "cpu"} */ device) => (models[device] ??= univi.Univi.create({ model: "/models/univi-nano/manifest.json", device }));
+    /** A canvas on which a sample stands. */
+    const drawn = async (/** @type {string} */ name) => {
+      const bitmap = await createImageBitmap(await file(name));
+      const canvas = Object.assign(document.createElement("canvas"), { width: bitmap.width, height: bitmap.height });
+      /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d")).drawImage(bitmap, 0, 0);
+      return canvas;
+    };
+    Object.assign(globalThis, { univi: { ...univi, file, fails, load, drawn } });
+  });
+});
+after(() => opened.close());
+
+/**
+ * @typedef {object} Page
+ * @property {typeof import("univi").Univi} Univi
+ * @property {(device: "webgpu" | "cpu") => Promise<import("univi").Univi>} load One for all tests.
+ * @property {(name: string, type?: string) => Promise<File>} file
+ * @property {(name: string) => Promise<HTMLCanvasElement>} drawn
+ * @property {(work: () => Promise<unknown>) => Promise<{ name: string, code?: string, message: string }>} fails
+ */
+
+/**
+ * Runs `work` in the page, with `argument`.
+ *
+ * @template R
+ * @template [A=undefined]
+ * @param {(page: Page, argument: A) => Promise<R>} work
+ * @param {A} [argument]
+ * @returns {Promise<R>}
+ */
+const inPage = (work, argument) => opened.page.evaluate(`(${work})(univi, ${JSON.stringify(argument)})`);
+
+test("a follow-up reads its own words alone, and the context is told", async () => {
+  const said = await inPage(async ({ load, file }) => {
+    const univi = await load("webgpu");
+    const session = univi.session();
+    const [greedy, before] = [{ temperature: 0 }, session.contextUsage];
+    const first = session.ask([await file("penguin-cookie.png"), "What is there from left to right?"], greedy);
+    const list = await first.text();
+    const after = session.contextUsage;
+    const second = session.ask("What colour is the background?", greedy);
+    const colour = await second.text();
+    session.dispose();
+    return { list, colour, before, after, first: first.usage, second: second.usage };
+  });
+  assert.equal(said.list, "penguin and cookie");
+  assert.equal(said.colour, "red");
+  assert.deepEqual(said.before, { used: 0, capacity: 1024 });
+  assert.ok(said.first && said.second && said.after.used >= said.first.promptTokens, JSON.stringify(said));
+  // What is new are the question and how roles are written down, not the picture.
+  const read = said.second.promptTokens - said.second.reusedTokens;
+  assert.ok(read < 30 && said.first.visualTokens === 42, `${read} tokens were read again`);
+  assert.ok(said.first.prefillTokensPerSecond > 0 && said.first.timeToFirstTokenMs > 0);
+});
+
+test("what is appended is read before the question, and a clone goes its own way", async () => {
+  const said = await inPage(async ({ load, file }) => {
+    const univi = await load("webgpu");
+    const greedy = { temperature: 0 };
+    const session = univi.session();
+    const [seen] = await session.append([await file("trophies-bee.png")]);
+    const appended = session.contextUsage.used;
+    const clone = await session.clone();
+    const [count, where] = [session.ask("How many trophies are there?", greedy), clone.ask("Where is the bee?", greedy)];
+    // Both at once: neither gets in the other's way.
+    const texts = await Promise.all([count.text(), where.text()]);
+    const used = [session.contextUsage.used, clone.contextUsage.used];
+    session.dispose();
+    clone.dispose();
+    return { texts, tokens: seen?.tokens, appended, reused: [count.usage?.reusedTokens, where.usage?.reusedTokens], used };
+  });
+  assert.deepEqual(said.texts, ["2", "bottom right"]);
+  assert.equal(said.tokens, 42);
+  for (const reused of said.reused) assert.ok(reused !== undefined && reused >= 42, `${reused} tokens had been read`);
+  for (const used of said.used) assert.ok(used > said.appended);
+});
+
+test("the oldest turns make room where that is asked for, else the question is refused", async () => {
+  const said = await inPage(async ({ Univi, file, fails }) => {
+    const univi = await Univi.create({ model: "/models/univi-nano/manifest.json", device: "cpu", contextLength: 160 });
+    const greedy = { temperature: 0, maxTokens: 12 };
+    const picture = await file("penguin-cookie.png");
+    const [refusing, forgetting] = [univi.session(), univi.session({ overflow: "drop-oldest" })];
+    const refused = await fails(async () => {
+      for (let turn = 0; turn < 4; turn++) await refusing.ask([picture, "What colour is the background?"], greedy).text();
+    });
+    let dropped = 0;
+    const texts = [];
+    for (let turn = 0; turn < 4; turn++) {
+      const answer = forgetting.ask([picture, "What colour is the background?"], greedy);
+      texts.push(await answer.text());
+      dropped += answer.usage?.droppedTurns ?? 0;
+    }
+    const wrong = await fails(() => univi.session(/** @type {any} */ ({ overflow: "explode" })).ask("Hello?").text());
+    univi.dispose();
+    return { refused, dropped, texts, wrong };
+  });
+  assert.equal(said.refused.code, "context-overflow");
+  assert.ok(said.dropped > 0);
+  assert.deepEqual(said.texts, ["red", "red", "red", "red"]);
+  assert.equal(said.wrong.code, "bad-request");
+});
+
+test("chat completions have OpenAI's shapes, and keep what requests have in common", async () => {
+  const said = await inPage(async ({ load, file }) => {
+    const { completions } = (await load("webgpu")).chat;
+    const bytes = new Uint8Array(await (await file("penguin-cookie.png")).arrayBuffer());
+    const url = `data:image/png;base64,${btoa(String.fromCharCode(...bytes))}`;
+    /** @type {import("univi").ChatMessage[]} */
+    const messages = [{ role: "user", content: [{ type: "image_url", image_url: { url } }, { type: "text", text: "Where is the cookie?" }] }];
+    const whole = await completions.create({ messages, temperature: 0, max_tokens: 20 });
+    messages.push(whole.choices[0].message, { role: "user", content: "What colour is the background?" });
+    const chunks = [];
+    for await (const chunk of await completions.create({ messages, temperature: 0, stream: true, stream_options: { include_usage: true } })) chunks.push(chunk);
+    const clip = await completions.create({
+      messages: [{ role: "user", content: [{ type: "video", video: await file("unicorn-cake-owl.webm", "video/webm") }, { type: "text", text: "What appears first?" }] }],
+      temperature: 0,
+    });
+    const cut = await completions.create({ messages: [{ role: "user", content: [{ type: "image", image: await file("penguin-cookie.png") }, { type: "text", text: "Describe the picture." }] }], temperature: 0, max_tokens: 2 });
+    return { whole, chunks, clip, cut };
+  });
+  const { whole, chunks, clip, cut } = said;
+  assert.equal(whole.object, "chat.completion");
+  assert.match(whole.choices[0].message.content, /^(top|bottom) (left|right)$/);
+  assert.equal(whole.choices[0].finish_reason, "stop");
+  assert.equal(whole.usage.total_tokens, whole.usage.prompt_tokens + whole.usage.completion_tokens);
+  assert.equal(whole.usage.prompt_tokens_details.visual_tokens, 42);
+  assert.equal(chunks.map((chunk) => chunk.choices[0]?.delta.content ?? "").join(""), "red");
+  assert.deepEqual(chunks[0]?.choices[0]?.delta, { role: "assistant", content: "" });
+  assert.equal(chunks.at(-2)?.choices[0]?.finish_reason, "stop");
+  const usage = chunks.at(-1)?.usage;
+  assert.ok(usage && usage.prompt_tokens_details.cached_tokens >= whole.usage.prompt_tokens - 1, JSON.stringify(usage));
+  assert.equal(clip.choices[0].message.content, "unicorn");
+  assert.equal(cut.choices[0].finish_reason, "length");
+});
+
+test("what completions can't do is refused in a sentence", async () => {
+  const codes = await inPage(async ({ load, fails }) => {
+    const { completions } = (await load("webgpu")).chat;
+    /** @type {any[]} */
+    const requests = [
+      { messages: [] },
+      { messages: [{ role: "assistant", content: "I begin" }] },
+      { messages: [{ role: "user", content: "a" }, { role: "user", content: "b" }] },
+      { messages: [{ role: "user", content: [{ type: "image_url", image_url: { url: "http://" } }] }] },
+      { messages: [{ role: "user", content: [{ type: "audio" }] }] },
+      { messages: [{ role: "user", content: "a" }], n: 2 },
+      { messages: [{ role: "user", content: "a" }], tools: [{}] },
+      { messages: [{ role: "user", content: "a" }], response_format: { type: "json_object" } },
+    ];
+    const failures = [];
+    for (const request of requests) failures.push(await fails(() => completions.create(request)));
+    const stopped = await fails(() => completions.create({ messages: [{ role: "user", content: "a" }] }, { signal: AbortSignal.abort() }));
+    const after = await completions.create({ messages: [{ role: "user", content: "What is this?" }], max_tokens: 1 });
+    return { failures, stopped, after: after.object };
+  });
+  for (const { code, message } of codes.failures) assert.ok(code === "bad-request" && message.length > 20, `${code}: ${message}`);
+  assert.equal(codes.stopped.name, "AbortError");
+  assert.equal(codes.after, "chat.completion");
+});
+
+test("a stream is watched: its last seconds can be asked about, each frame looked at once", async () => {
+  const said = await inPage(async ({ load, drawn, fails }) => {
+    const univi = await load("webgpu");
+    const [penguin, trophies] = [await drawn("penguin-cookie.png"), await drawn("trophies-bee.png")];
+    const canvas = Object.assign(document.createElement("canvas"), { width: penguin.width, height: penguin.height });
+    const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+    let scene = penguin;
+    const painting = setInterval(() => context.drawImage(scene, 0, 0), 50);
+    const stream = canvas.captureStream(20);
+    const live = univi.watch(stream, { framesPerSecond: 4, windowSeconds: 30 });
+    const greedy = { temperature: 0 };
+    const early = live.ask("Can you see a penguin at any time?", greedy); // It waits for the first frame.
+    const earlyText = await early.text();
+    const until = async (/** @type {number} */ count) => {
+      while (live.stats.seen < count) await new Promise((resolve) => setTimeout(resolve, 20));
+    };
+    await until(6);
+    scene = trophies;
+    await until(12);
+    const later = live.ask("Can you see a bee at any time?", greedy);
+    const bee = await later.text();
+    const whale = await live.ask("Can you see a whale at any time?", greedy).text();
+    const snapshot = await live.snapshot();
+    const { stats } = live;
+    live.stop();
+    live.stop();
+    clearInterval(painting);
+    for (const track of stream.getTracks()) track.stop();
+    const stopped = await fails(() => live.ask("And now?").text());
+    const wrong = await fails(async () => univi.watch(stream, { framesPerSecond: 0 }));
+    return { earlyText, bee, whale, seen: later.seen[0], snapshot, stats, stopped, wrong };
+  });
+  assert.equal(said.earlyText, "yes");
+  assert.deepEqual([said.bee, said.whale], ["yes", "no"]);
+  assert.equal(said.seen?.kind, "clip");
+  const times = said.seen?.frames.map((frame) => frame.timeSeconds) ?? [];
+  assert.ok(times.length >= 12 && times.every((time, i) => time > (times[i - 1] ?? -1)), times.join(" "));
+  const told = said.snapshot.events.flatMap((event) => event.frames).sort((a, b) => a - b);
+  assert.deepEqual(told, said.snapshot.frames.map((_, i) => i), "each frame is part of one event");
+  assert.ok(said.stats.lookMs > 0);
+  assert.equal(said.stopped.code, "bad-request");
+  assert.equal(said.wrong.code, "bad-request");
+});
+
+test("a camera is watched", async () => {
+  const said = await inPage(async ({ load }) => {
+    const univi = await load("webgpu");
+    const camera = await navigator.mediaDevices.getUserMedia({ video: { width: 320, height: 240 } });
+    /** @type {number[]} */
+    const heard = [];
+    const live = univi.watch(camera, { framesPerSecond: 5, windowSeconds: 1, onFrame: ({ timesSeconds }) => heard.push(timesSeconds.length) });
+    while (heard.length < 15) await new Promise((resolve) => setTimeout(resolve, 20));
+    const answer = live.ask("What colour is the background?", { temperature: 0, maxTokens: 8 });
+    const text = await answer.text();
+    live.stop();
+    for (const track of camera.getTracks()) track.stop();
+    const frames = answer.seen[0]?.frames ?? [];
+    return { text, heard, frame: frames[0], span: (frames.at(-1)?.timeSeconds ?? 0) - (frames[0]?.timeSeconds ?? 0) };
+  });
+  assert.notEqual(said.text, "");
+  assert.deepEqual([said.frame?.width, said.frame?.height], [320, 240]);
+  assert.ok(said.span < 1 && Math.max(...said.heard) <= 6, `the window reaches back ${said.span} s; ${said.heard}`);
+});
+
+// On the software GPU a frame takes its time.
+for (const { device, few, many } of /** @type {const} */ ([{ device: "cpu", few: 100, many: 1000 }, { device: "webgpu", few: 60, many: 240 }])) {
+  test(`${many} frames take no more memory than ${few}, ${device}`, async () => {
+    const said = await inPage(async ({ load, drawn }, { device, few, many }) => {
+      const univi = await load(device);
+      const canvas = await drawn("penguin-cookie.png");
+      const live = univi.watch(canvas.captureStream(60), { framesPerSecond: 60, windowSeconds: 1 });
+      const repaint = setInterval(() => canvas.getContext("2d")?.fillRect(0, 0, 1, 1), 10);
+      const until = async (/** @type {number} */ count) => {
+        while (live.stats.seen < count) await new Promise((resolve) => setTimeout(resolve, 50));
+        return { kept: live.stats.timesSeconds.length, ...(await univi.memory()) };
+      };
+      const [before, after] = [await until(few), await until(many)];
+      live.stop();
+      clearInterval(repaint);
+      return { before, after };
+    }, /** @type {{ device: "webgpu" | "cpu", few: number, many: number }} */ ({ device, few, many }));
+    const { before, after } = said;
+    assert.equal(after.wasmBytes, before.wasmBytes, "WebAssembly's memory grew");
+    // How many frames lie in the window depends on the machine's mood: each is three stages of at most 24 rows of 160 numbers.
+    const perFrame = 4 * 160 * (1 + 24 + 12 + 6) * 2 + 4 * 4096;
+    const more = Math.max(0, after.kept - before.kept) * perFrame;
+    assert.ok(after.gpuBytes <= before.gpuBytes + more, `${before.gpuBytes} bytes of buffers for ${before.kept} frames, then ${after.gpuBytes} for ${after.kept}`);
+    assert.ok(after.kept <= 61, `${after.kept} frames are kept`);
+  });
+}
+
+test("without a worker everything runs in this thread", async () => {
+  const said = await inPage(async ({ Univi, file, fails }) => {
+    const univi = await Univi.create({ model: "/models/univi-nano/manifest.json", device: "cpu", worker: false });
+    const text = await univi.ask([await file("trophies-bee.png"), "How many things are there?"], { temperature: 0 }).text();
+    univi.dispose();
+    univi.dispose();
+    return { text, after: await fails(() => univi.ask("And now?").text()) };
+  });
+  assert.equal(said.text, "3");
+  assert.equal(said.after.code, "bad-request");
+});
