@@ -3,6 +3,7 @@ import { openDecoded } from "./clip/decoded.js";
 import { openElement } from "./clip/element.js";
 import { UniviError } from "./error.js";
 import type { Client, FrameChoice, Handle } from "./protocol.js";
+import { isA, runtime } from "./runtime.js";
 
 /** Where a clip comes from. A Blob may be an animated GIF or WebP, too. */
 export type ClipSource = Blob | URL | HTMLVideoElement;
@@ -33,6 +34,7 @@ export async function pushFrames(
   onFrame: FrameProgress,
 ): Promise<void> {
   const name = clipName(source);
+  if (source instanceof URL) source = (await runtime.file(source)) ?? source;
   if (source instanceof Blob && ["image/gif", "image/webp"].includes(source.type)) {
     await client.call("pushAnimation", { visual, blob: source, name, choice }, { signal });
     return;
@@ -54,8 +56,11 @@ export async function pushFrames(
 
 /** Opens a clip, frame by frame where that can be, else as the browser plays it, which has the last word on what is a video. */
 async function openClip(source: ClipSource, name: string, signal: AbortSignal | undefined): Promise<OpenClip> {
-  const bytes = source instanceof HTMLVideoElement ? await elementSource(source, name) : source;
-  return (await openDecoded(bytes, name, signal)) ?? openElement(bytes, name, signal);
+  const bytes = isA("HTMLVideoElement", source) ? await elementSource(source as HTMLVideoElement, name) : (source as Blob | URL);
+  const decoded = await openDecoded(bytes, name, signal);
+  if (decoded) return decoded;
+  if (!globalThis.document) throw new UniviError("bad-video", `${name}: without a page, only what WebCodecs decodes and animated GIF and WebP are clips`);
+  return openElement(bytes, name, signal);
 }
 
 async function elementSource(video: HTMLVideoElement, name: string): Promise<Blob | URL> {

@@ -232,7 +232,7 @@ function partsOf({ role, content }: ChatMessage): Part[] {
 
 function urlOf(url: string): URL {
   try {
-    return new URL(url, globalThis.document?.baseURI);
+    return new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href);
   } catch (cause) {
     throw new UniviError("bad-request", `image_url: "${url}" is no URL`, { cause });
   }

@@ -65,7 +65,7 @@ class RemoteFiles implements ModelFiles {
     if (isGguf(this.#url.pathname)) return undefined;
     const kept = await this.#store.getDocument(this.#url.href);
     // Without a network, what is kept will do.
-    if (kept && !navigator.onLine) return kept;
+    if (kept && navigator.onLine === false) return kept;
     try {
       this.#manifest = await fetchAll(this.#url, MAX_MANIFEST_BYTES, signal);
       return this.#manifest;

@@ -2,6 +2,7 @@
 import { UniviError } from "./error.js";
 import type { Part } from "./parts.js";
 import type { Client, Handle, Seen, SessionOptions } from "./protocol.js";
+import { isA } from "./runtime.js";
 import { Answer, answerTo, type AskOptions, free, samplingOf } from "./session.js";
 
 /** How something is watched. */
@@ -54,10 +55,11 @@ export class Live {
     if (!(framesPerSecond > 0 && framesPerSecond <= 60)) throw new UniviError("bad-request", `framesPerSecond is ${framesPerSecond}, expected a number up to 60`);
     if (!(windowSeconds > 0 && windowSeconds <= 3600)) throw new UniviError("bad-request", `windowSeconds is ${windowSeconds}, expected a number up to 3600`);
     signal?.throwIfAborted();
+    if (!globalThis.document) throw new UniviError("bad-request", "only a page can watch something");
     this.#client = client;
     this.#options = options;
     this.#live = client.newHandle();
-    this.#ownsVideo = !(source instanceof HTMLVideoElement);
+    this.#ownsVideo = !isA("HTMLVideoElement", source);
     this.#video = this.#ownsVideo ? playing(source as MediaStream) : (source as HTMLVideoElement);
     this.#timer = setInterval(() => void this.#tick(), 1000 / framesPerSecond);
     signal?.addEventListener("abort", () => this.stop(), { once: true });

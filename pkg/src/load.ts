@@ -3,6 +3,7 @@ import init, { type Engine, Loader } from "../wasm/univi_web.js";
 import { codeOf, UniviError } from "./error.js";
 import { modelFiles, type ModelFiles, type OpenFile, type WantedFile } from "./files.js";
 import type { Calls, Context, LoadProgress, ModelInfo } from "./protocol.js";
+import { runtime } from "./runtime.js";
 import { openStore } from "./store.js";
 
 /** Where uploads are verified, so many matrices are of which one is read back. */
@@ -27,7 +28,9 @@ export interface Loaded {
 
 /** Loads a model. Of one that fails or is aborted nothing stays on the device; what came of its files stays in the store. */
 export async function load(params: Calls["load"]["params"], { signal, emit }: Context<"load">): Promise<Loaded> {
-  const { memory } = await init();
+  const bytes = await runtime.wasm();
+  const { memory } = await (bytes ? init({ module_or_path: bytes }) : init());
+  await runtime.prepare(params.device);
   const store = await openStore(params.source.kind === "url" ? params.cache : "none");
   const files = modelFiles(params.source, store);
   emit({ phase: "manifest", loaded: 0, total: 0, file: files.name });
@@ -173,7 +176,7 @@ function mayBeWrongBytes(error: unknown): boolean {
 
 /** What the browser tells of its GPU, such as "apple metal-3"; some tell nothing. */
 async function adapterName(): Promise<string> {
-  const info = (await navigator.gpu.requestAdapter())?.info;
+  const info = (await navigator.gpu?.requestAdapter())?.info;
   return info?.description || [info?.vendor, info?.architecture].filter(Boolean).join(" ");
 }
 

@@ -2,6 +2,7 @@
 import { type ClipSource, pushFrames } from "./clip.js";
 import { UniviError } from "./error.js";
 import type { Client, FrameChoice, Handle, ImageSource, Seen } from "./protocol.js";
+import { isA, runtime } from "./runtime.js";
 
 /** A clip, and which of its frames to look at. */
 export interface ClipPart extends FrameChoice {
@@ -13,6 +14,7 @@ export interface ClipPart extends FrameChoice {
  *
  * - a `string` is text;
  * - a `Blob` or `File` is an image, or a clip where its type says `video/*`;
+ * - a `Uint8Array` is an encoded image;
  * - a `URL` is an image;
  * - anything that can be drawn is an image, a `<video>` its current frame;
  * - `{ video, startSeconds, .. }` is a clip.
@@ -23,6 +25,7 @@ export interface ClipPart extends FrameChoice {
 export type Part =
   | string
   | Blob
+  | Uint8Array
   | URL
   | ImageData
   | ImageBitmap
@@ -70,10 +73,17 @@ function asClip(part: Exclude<Part, string>): ClipPart | undefined {
 
 async function asImage(part: Exclude<Part, string | ClipPart>): Promise<ImageSource> {
   if (part instanceof Blob) return { kind: "blob", blob: part, name: part instanceof File ? part.name : "image" };
-  if (part instanceof URL) return { kind: "url", url: part.href };
-  if (part instanceof ImageData) return { kind: "pixels", width: part.width, height: part.height, rgba: part.data };
+  if (part instanceof Uint8Array) return { kind: "blob", blob: new Blob([part as Uint8Array<ArrayBuffer>]), name: "image" };
+  if (part instanceof URL) {
+    const blob = await runtime.file(part);
+    return blob ? { kind: "blob", blob, name: part.pathname } : { kind: "url", url: part.href };
+  }
+  if (isA("ImageData", part)) {
+    const { width, height, data } = part as ImageData;
+    return { kind: "pixels", width, height, rgba: data };
+  }
   try {
-    return { kind: "bitmap", bitmap: await createImageBitmap(part) };
+    return { kind: "bitmap", bitmap: await createImageBitmap(part as ImageBitmapSource) };
   } catch (cause) {
     throw new UniviError("bad-image", `image: the browser can't read its pixels: ${(cause as Error).message}`, { cause });
   }

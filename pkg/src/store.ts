@@ -81,6 +81,7 @@ export interface Entry {
 /** Opens the best store that works here: OPFS, else the Cache API, else none; or the one that was chosen, else none. */
 export async function openStore(choice: ShelfKind | "auto" | "none"): Promise<Store> {
   if (choice === "none") return new BrowserStore(undefined, "it was asked that nothing be kept");
+  if (typeof navigator === "undefined" || !("storage" in navigator)) return new BrowserStore(undefined, "there is no browser that would keep them");
   if (!isSecureContext) return new BrowserStore(undefined, "browsers keep nothing for a page that does not come over https");
   const reasons: string[] = [];
   for (const kind of choice === "auto" ? (Object.keys(SHELVES) as ShelfKind[]) : [choice]) {

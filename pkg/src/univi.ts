@@ -5,13 +5,14 @@ import { Live, type WatchOptions } from "./live.js";
 import type { Part } from "./parts.js";
 import { type CacheChoice, Client, type Device, type LoadProgress, type MemoryUsage, type ModelInfo, type Port, serve } from "./protocol.js";
 import type { ModelSource, SessionOptions } from "./protocol.js";
+import { runtime } from "./runtime.js";
 import { Answer, type AskOptions, Session } from "./session.js";
 
 /** What {@link Univi.create} needs to know. */
 export interface UniviOptions {
   /**
    * The model: the URL of its `manifest.json` or of one `.gguf` file, or the files themselves as a file or folder
-   * picker gives them. A relative URL is meant from the page.
+   * picker gives them. A relative URL is meant from the page. In Node, Deno and Bun also a path, or the URL of a file.
    */
   readonly model: string | URL | readonly File[] | FileSystemDirectoryHandle;
   /** What computes; `"auto"` by default. */
@@ -67,7 +68,7 @@ export class Univi {
   static async create(options: UniviOptions): Promise<Univi> {
     const { device = "auto", cache = "auto", contextLength, onProgress, signal } = options;
     signal?.throwIfAborted();
-    const { client, end } = (options.worker ?? typeof Worker !== "undefined") ? inWorker() : await inThisThread();
+    const { client, end } = (options.worker ?? runtime.worker) ? inWorker() : await inThisThread();
     try {
       const params = {
         source: await modelSource(options.model),
@@ -149,23 +150,22 @@ function inWorker(): OtherEnd {
 
 async function inThisThread(): Promise<OtherEnd> {
   const { host } = await import("./host.js");
-  const { port1, port2 } = new MessageChannel();
-  const handlers = host();
-  let ended = false;
-  const end = () => {
-    if (!ended) port1.postMessage({ id: -1, method: "dispose", params: {} });
-    ended = true;
-  };
-  const dispose: typeof handlers.dispose = async (params, context) => {
-    await handlers.dispose(params, context);
-    port1.close();
-  };
-  serve(port2 as Port, { ...handlers, dispose });
-  return { client: new Client(port1 as Port), end };
+  const [here, there] = ports();
+  serve(there, host());
+  return { client: new Client(here), end: () => here.postMessage({ id: -1, method: "dispose", params: {} }, []) };
+}
+
+/** Two ends of a channel that copies nothing: some runtimes forget a file's name when it crosses a `MessageChannel`. */
+function ports(): [Port, Port] {
+  const ends = [0, 1].map((self): Port => ({
+    onmessage: null,
+    postMessage: (data) => queueMicrotask(() => ends[1 - self]!.onmessage?.({ data } as MessageEvent)),
+  }));
+  return ends as [Port, Port];
 }
 
 async function modelSource(model: UniviOptions["model"]): Promise<ModelSource> {
-  if (typeof model === "string" || model instanceof URL) return { kind: "url", url: new URL(model, document.baseURI).href };
+  if (typeof model === "string" || model instanceof URL) return runtime.model(model);
   if ("kind" in model) return { kind: "files", files: await filesOf(model) };
   return { kind: "files", files: [...model] };
 }

@@ -256,7 +256,7 @@ test("a camera is watched", async () => {
 });
 
 // On the software GPU a frame takes its time.
-for (const { device, few, many } of /** @type {const} */ ([{ device: "cpu", few: 100, many: 1000 }, { device: "webgpu", few: 60, many: 240 }])) {
+for (const { device, few, many } of /** @type {const} */ ([{ device: "cpu", few: 100, many: 1000 }, { device: "webgpu", few: 40, many: 160 }])) {
   test(`${many} frames take no more memory than ${few}, ${device}`, async () => {
     const said = await inPage(async ({ load, drawn }, { device, few, many }) => {
       const univi = await load(device);

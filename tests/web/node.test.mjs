@@ -1,0 +1,73 @@
+/** The package in Node: models and pictures from the disk, on Dawn and on the CPU. */
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { test } from "node:test";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { Univi, UniviError } from "univi";
+import { MODELS } from "./fixtures.mjs";
+import { serve } from "./server.mjs";
+
+const NANO = join(MODELS, "univi-nano");
+const SAMPLES = fileURLToPath(new URL("../../www/public/samples/", import.meta.url));
+const greedy = { temperature: 0 };
+
+for (const device of /** @type {const} */ (["cpu", "webgpu"])) {
+  test(`a model and a picture from the disk, ${device}`, async () => {
+    const univi = await Univi.create({ model: NANO, device });
+    assert.equal(univi.info.device, device);
+    assert.equal(univi.info.cache.kind, "none");
+    const picture = pathToFileURL(join(SAMPLES, "penguin-cookie.png"));
+    assert.equal(await univi.ask([picture, "What is there from left to right?"], greedy).text(), "penguin and cookie");
+    const bytes = await readFile(join(SAMPLES, "trophies-bee.png"));
+    const said = await univi.chat.completions.create({
+      messages: [{ role: "user", content: [{ type: "image", image: bytes }, { type: "text", text: "How many trophies are there?" }] }],
+      temperature: 0,
+    });
+    assert.equal(said.choices[0].message.content, "2");
+    univi.dispose();
+  });
+}
+
+test("models come by path, by URL of a file, by one of its files, and from a server", async () => {
+  const server = await serve({ "/": `${NANO}/` });
+  const names = [join(NANO, "manifest.json"), pathToFileURL(`${NANO}/`), pathToFileURL(join(NANO, "manifest.json")).href, `${server.url}manifest.json`];
+  for (const model of names) {
+    const univi = await Univi.create({ model, device: "cpu" });
+    assert.equal(await univi.ask([new URL("trophies-bee.png", pathToFileURL(SAMPLES)), "How many things are there?"], greedy).text(), "3");
+    univi.dispose();
+  }
+  await server.close();
+});
+
+test("what is not there is told", async () => {
+  const fails = async (/** @type {() => Promise<unknown>} */ work) => {
+    const error = await work().then(() => undefined, (error) => error);
+    assert.ok(error instanceof UniviError, `${error}`);
+    return error;
+  };
+  assert.equal((await fails(() => Univi.create({ model: join(NANO, "nothing.json"), device: "cpu" }))).code, "io");
+  const univi = await Univi.create({ model: NANO, device: "cpu" });
+  assert.equal((await fails(() => univi.ask([pathToFileURL("/nowhere.png"), "What is this?"]).text())).code, "io");
+  const clip = new URL("penguin-moves.webm", pathToFileURL(SAMPLES));
+  const refused = await fails(() => univi.ask([{ video: clip }, "What happens?"]).text());
+  assert.equal(refused.code, "bad-video");
+  assert.match(refused.message, /WebCodecs/);
+  assert.equal((await fails(async () => univi.watch(/** @type {any} */ ({})))).code, "bad-request");
+  univi.dispose();
+});
+
+test("a process that disposes of its model ends", async () => {
+  const code = `
+    import { Univi } from "univi";
+    const univi = await Univi.create({ model: ${JSON.stringify(NANO)}, device: "cpu" });
+    for await (const piece of univi.ask("What is this?", { temperature: 0, maxTokens: 3 })) process.stdout.write(piece);
+    univi.dispose();`;
+  const child = spawn(process.execPath, ["--input-type=module", "--eval", code], { cwd: import.meta.dirname, stdio: ["ignore", "pipe", "inherit"] });
+  let said = "";
+  child.stdout.on("data", (bytes) => (said += bytes));
+  const status = await new Promise((resolve) => child.on("exit", resolve));
+  assert.equal(status, 0);
+  assert.notEqual(said, "");
+});
