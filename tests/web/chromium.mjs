@@ -16,6 +16,16 @@ const FLAGS = [
   "--use-webgpu-adapter=swiftshader",
 ];
 
+/** A camera that shows a test picture, and is allowed without asking. */
+export const CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"];
+
+/**
+ * How Chromium is started.
+ *
+ * @param {string[]} flags Further ones.
+ */
+export const launchOptions = (flags) => ({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: [...FLAGS, ...flags] });
+
 /** @param {string} path From the repository's root. */
 const folder = (path) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
 
@@ -41,7 +51,7 @@ const FOLDERS = {
  */
 export async function openPage({ folders = FOLDERS, path = "empty.html", flags = [], context = {}, profile } = {}) {
   const server = await serve(folders);
-  const launch = { executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: [...FLAGS, ...flags] };
+  const launch = launchOptions(flags);
   const browser = profile === undefined ? await chromium.launch(launch) : undefined;
   const opened = browser ? await browser.newContext(context) : await chromium.launchPersistentContext(profile ?? "", { ...launch, ...context });
   const page = await opened.newPage();

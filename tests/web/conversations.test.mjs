@@ -2,13 +2,12 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { openPage } from "./chromium.mjs";
+import { CAMERA, openPage } from "./chromium.mjs";
 import { MODELS } from "./fixtures.mjs";
 
 /** @param {string} path From the repository's root. */
 const folder = (path) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
 const FOLDERS = { "/": folder("tests/web/"), "/models/": `${MODELS}/`, "/pkg/": folder("pkg/"), "/samples/": folder("www/public/samples/") };
-const CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"];
 
 /** @type {Awaited<ReturnType<typeof openPage>>} */
 let opened;
