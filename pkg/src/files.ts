@@ -56,7 +56,7 @@ class RemoteFiles implements ModelFiles {
   #manifest: Uint8Array | undefined;
 
   constructor(url: URL, store: Store) {
-    this.name = decodeURIComponent(url.pathname.split("/").at(-1)!);
+    this.name = nameOf(url.pathname);
     this.#url = url;
     this.#store = store;
   }
@@ -91,9 +91,19 @@ class RemoteFiles implements ModelFiles {
   }
 
   #address(path: string): URL {
-    // A manifest's paths were checked to stay in its folder.
-    return path === this.name ? this.#url : new URL(path.split("/").map(encodeURIComponent).join("/"), this.#url);
+    return new URL(fileUrl(this.#url.href, path));
   }
+}
+
+/** Where a file of the model at `url` lies; a manifest's paths were checked to stay in its folder. */
+export function fileUrl(url: string, path: string): string {
+  const { pathname } = new URL(url);
+  if (path === nameOf(pathname)) return url;
+  return new URL(path.split("/").map(encodeURIComponent).join("/"), url).href;
+}
+
+function nameOf(pathname: string): string {
+  return decodeURIComponent(pathname.split("/").at(-1)!);
 }
 
 /** A file on a server, and what the store keeps of it. */

@@ -1,7 +1,7 @@
 /** Carries out the page's calls: the end of the protocol that holds the model. */
 import { Clip, type Engine, type Glimpse, Memory, Past, type Session, Turn, type Visual } from "../wasm/univi_web.js";
 import { UniviError } from "./error.js";
-import { load } from "./load.js";
+import { availability, load } from "./load.js";
 import { fetchAll } from "./download.js";
 import type { Handle, Handlers, ImageSource, Seen, SentPart, Usage } from "./protocol.js";
 
@@ -51,6 +51,8 @@ export function host(): Handlers {
       memory = loaded.memory;
       return { ...loaded.info, ...engine.info() };
     },
+
+    availability: (params, { signal }) => availability(params, signal),
 
     async encodeImage({ visual, image }, { signal }) {
       return keep(visual, await encodeImage(loaded(), image, signal));

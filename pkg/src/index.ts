@@ -21,6 +21,7 @@ export { type StorageEstimate, storageEstimate } from "./store/cached.js";
 export type { AskProgress, ClipPart, Part } from "./parts.js";
 export type { ClipSource } from "./clip.js";
 export type {
+  Availability,
   CacheChoice,
   ContextUsage,
   Device,

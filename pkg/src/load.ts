@@ -1,10 +1,10 @@
 /** From a model's files to an engine: several at once on their way, one after the other into the loader. */
 import init, { type Engine, Loader } from "../wasm/univi_web.js";
 import { codeOf, UniviError } from "./error.js";
-import { modelFiles, type ModelFiles, type OpenFile, type WantedFile } from "./files.js";
-import type { Calls, Context, LoadProgress, ModelInfo } from "./protocol.js";
+import { fileUrl, modelFiles, type ModelFiles, type OpenFile, type WantedFile } from "./files.js";
+import type { Availability, Calls, Context, LoadProgress, ModelInfo } from "./protocol.js";
 import { runtime } from "./runtime.js";
-import { openStore } from "./store.js";
+import { keptOf, openStore } from "./store.js";
 
 /** Where uploads are verified, so many matrices are of which one is read back. */
 const VERIFY_EVERY = 7;
@@ -28,9 +28,7 @@ export interface Loaded {
 
 /** Loads a model. Of one that fails or is aborted nothing stays on the device; what came of its files stays in the store. */
 export async function load(params: Calls["load"]["params"], { signal, emit }: Context<"load">): Promise<Loaded> {
-  const bytes = await runtime.wasm();
-  const { memory } = await (bytes ? init({ module_or_path: bytes }) : init());
-  await runtime.prepare(params.device);
+  const memory = await ready(params.device);
   const store = await openStore(params.source.kind === "url" ? params.cache : "none");
   const files = modelFiles(params.source, store);
   emit({ phase: "manifest", loaded: 0, total: 0, file: files.name });
@@ -63,6 +61,41 @@ export async function load(params: Calls["load"]["params"], { signal, emit }: Co
     drop();
     throw error;
   }
+}
+
+/** Whether a model would load. Rejects with the reason of an aborted `signal` alone. */
+export async function availability(params: Calls["availability"]["params"], signal: AbortSignal): Promise<Availability> {
+  let loader: Loader | undefined;
+  try {
+    await ready(params.device);
+    const files = modelFiles(params.source, await openStore("none"));
+    const manifest = await files.manifest(signal);
+    loader = await Loader.create(params.device);
+    if (manifest) loader.manifest(files.name, manifest);
+    else loader.gguf(files.name);
+    await loader.checkRoom(params.contextLength);
+    const about = { device: loader.device(), ...(loader.totalBytes === undefined ? {} : { bytes: loader.totalBytes }) };
+    if (params.source.kind === "files") return { status: "available", ...about, ...(about.bytes === undefined ? {} : { keptBytes: about.bytes }) };
+    const { source } = params;
+    const kept = await keptOf(loader.files().map(({ name, sha256, bytes }) => ({ url: fileUrl(source.url, name), sha256, bytes })));
+    const status = kept.complete ? "available" : kept.busy ? "downloading" : "downloadable";
+    return { status, ...about, keptBytes: kept.bytes };
+  } catch (error) {
+    signal.throwIfAborted();
+    const code = codeOf(error);
+    if (!code) throw error;
+    return { status: "unavailable", reason: (error as Error).message, code };
+  } finally {
+    loader?.free();
+  }
+}
+
+/** The module, and WebGPU where it has to be brought. */
+async function ready(device: Calls["load"]["params"]["device"]): Promise<WebAssembly.Memory> {
+  const bytes = await runtime.wasm();
+  const { memory } = await (bytes ? init({ module_or_path: bytes }) : init());
+  await runtime.prepare(device);
+  return memory;
 }
 
 /** The files of a model on their way into the loader. */

@@ -40,6 +40,27 @@ export interface LoadProgress {
 /** Where files of models are kept between visits; `"auto"` takes the first of the others that works here. */
 export type CacheChoice = "auto" | "opfs" | "cache-api" | "none";
 
+/** Whether a model can be had here. */
+export interface Availability {
+  /**
+   * - `available`: it lies here, and loads without the network;
+   * - `downloadable`: it has to be fetched, in part or whole;
+   * - `downloading`: another tab fetches it just now;
+   * - `unavailable`: it can't run here, for `reason`.
+   */
+  readonly status: "available" | "downloadable" | "downloading" | "unavailable";
+  /** What would compute. */
+  readonly device?: "webgpu" | "cpu";
+  /** Bytes of all files, where the manifest tells. */
+  readonly bytes?: number;
+  /** Those of them that lie here. */
+  readonly keptBytes?: number;
+  /** Why it is unavailable, and what would help. */
+  readonly reason?: string;
+  /** The same, for programs. */
+  readonly code?: UniviErrorCode;
+}
+
 /** What was loaded, and what it runs on. */
 export interface ModelInfo {
   /** What the checkpoint calls itself. */
@@ -216,6 +237,8 @@ export interface Calls {
     event: LoadProgress;
     result: ModelInfo;
   };
+  /** Whether {@link Calls.load} would have a chance; nothing but the manifest is fetched. */
+  availability: { params: { source: ModelSource; device: Device; contextLength?: number }; event: never; result: Availability };
   encodeImage: { params: { visual: Handle; image: ImageSource }; event: never; result: Seen };
   /** The times, in seconds, at which a clip of this length is to be looked at. */
   frameTimes: { params: { durationSeconds: number; choice: FrameChoice }; event: never; result: number[] };

@@ -5,6 +5,7 @@
  * says why, and loading goes on. Nor is anything that was kept believed: whoever reads it hashes it again, and evicts what is wrong.
  */
 import {
+  anyLocked,
   describe,
   type FileKey,
   fileName,
@@ -96,6 +97,20 @@ export async function openStore(choice: ShelfKind | "auto" | "none"): Promise<St
     }
   }
   return new BrowserStore(undefined, reasons.join("; "));
+}
+
+/** What is kept of these files, on any shelf, and whether somebody is busy with one of them. */
+export async function keptOf(files: readonly FileKey[]): Promise<{ bytes: number; complete: boolean; busy: boolean }> {
+  const names = await Promise.all(files.map(fileName));
+  let [bytes, complete] = [0, false];
+  for (const open of Object.values(SHELVES)) {
+    const shelf = await open().catch(() => undefined);
+    if (!shelf) continue;
+    const found = await Promise.all(names.map(async (name) => ({ size: await shelf.size(name), record: await fileRecord(shelf, name) })));
+    bytes = Math.max(bytes, found.reduce((sum, { size }) => sum + size, 0));
+    complete ||= found.every(({ size, record }, i) => size > 0 && record?.bytes === size && (files[i]!.bytes ?? size) === size);
+  }
+  return { bytes, complete, busy: await anyLocked(names) };
 }
 
 class BrowserStore implements Store {

@@ -4,7 +4,7 @@ import { Completions } from "./completions.js";
 import { Live, type WatchOptions } from "./live.js";
 import type { Part } from "./parts.js";
 import { type CacheChoice, Client, type Device, type LoadProgress, type MemoryUsage, type ModelInfo, type Port, serve } from "./protocol.js";
-import type { ModelSource, SessionOptions } from "./protocol.js";
+import type { Availability, ModelSource, SessionOptions } from "./protocol.js";
 import { runtime } from "./runtime.js";
 import { Answer, type AskOptions, Session } from "./session.js";
 
@@ -57,6 +57,22 @@ export class Univi {
     this.chat = { completions: new Completions(client, info) };
     this.#client = client;
     this.#end = end;
+  }
+
+  /**
+   * Whether a model can be had here, before anything but its manifest is fetched: the adapter, and the memory that weights and
+   * conversation need, are asked for.
+   */
+  static async availability(options: Pick<UniviOptions, "model" | "device" | "contextLength" | "worker" | "signal">): Promise<Availability> {
+    const { device = "auto", contextLength, signal } = options;
+    signal?.throwIfAborted();
+    const { client, end } = (options.worker ?? runtime.worker) ? inWorker() : await inThisThread();
+    try {
+      const params = { source: await modelSource(options.model), device, ...(contextLength === undefined ? {} : { contextLength }) };
+      return await client.call("availability", params, { signal });
+    } finally {
+      end();
+    }
   }
 
   /**

@@ -285,6 +285,15 @@ fn tensor_types_are_what_llama_cpp_says() {
 
 /// The mix of types depends on names, shapes and head counts alone, so any file of a model will do for its shapes.
 #[test]
+fn recipes_know_their_types() {
+    use GgmlType::{F16, Q3K, Q4_0, Q4K, Q5K, Q6K};
+    assert_eq!(Recipe::F16.types(), [F16]);
+    assert_eq!(Recipe::Q4_0.types(), [Q4_0, Q6K]);
+    assert_eq!(Recipe::Q4KM.types(), [Q4K, Q6K]);
+    assert_eq!(Recipe::Q3KM.types(), [Q3K, Q4K, Q5K, Q6K]);
+}
+
+#[test]
 fn recipes_mix_types_as_llama_cpp_does() {
     let mut checked = 0;
     for (folder, expected) in expectations() {

@@ -1,4 +1,5 @@
 /** Conversations, chat completions and what is watched, in Chromium, with the model that ships: answers are right, not only there. */
+/** @typedef {import("univi/elements").UniviTokensElement} Tokens Brings the elements to the compiler. */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -60,6 +61,34 @@ after(() => opened.close());
  * @returns {Promise<R>}
  */
 const inPage = (work, argument) => opened.page.evaluate(`(${work})(univi, ${JSON.stringify(argument)})`);
+
+test("availability is told before anything is fetched, and again afterwards", async () => {
+  const said = await inPage(async ({ Univi }) => {
+    const ask = (/** @type {object} */ more) => Univi.availability({ model: "/models/univi-nano/manifest.json", device: "cpu", ...more });
+    const before = await ask({});
+    const univi = await Univi.create({ model: "/models/univi-nano/manifest.json", device: "cpu" });
+    univi.dispose();
+    const picked = await fetch("/models/univi-nano/manifest.json");
+    const files = [new File([await picked.blob()], "manifest.json")];
+    return {
+      before,
+      bytes: univi.info.bytes,
+      after: await ask({}),
+      local: await ask({ model: files }),
+      missing: await ask({ model: "/models/nothing/manifest.json" }),
+      long: await ask({ contextLength: 100_000 }),
+      device: await ask({ device: /** @type {any} */ ("quantum") }),
+    };
+  });
+  const { before, bytes, after, local, missing, long, device } = said;
+  assert.deepEqual(before, { status: "downloadable", device: "cpu", bytes, keptBytes: 0 });
+  assert.deepEqual(after, { status: "available", device: "cpu", bytes, keptBytes: bytes });
+  assert.equal(local.status, "available");
+  assert.deepEqual([missing.status, missing.code], ["unavailable", "io"]);
+  assert.deepEqual([long.status, long.code], ["unavailable", "bad-request"]);
+  assert.match(long.reason ?? "", /1 to 1024/);
+  assert.deepEqual([device.status, device.code], ["unavailable", "bad-request"]);
+});
 
 test("a follow-up reads its own words alone, and the context is told", async () => {
   const said = await inPage(async ({ load, file }) => {
@@ -252,6 +281,34 @@ test("a camera is watched", async () => {
   assert.notEqual(said.text, "");
   assert.deepEqual([said.frame?.width, said.frame?.height], [320, 240]);
   assert.ok(said.span < 1 && Math.max(...said.heard) <= 6, `the window reaches back ${said.span} s; ${said.heard}`);
+});
+
+test("elements show what the model saw, by pointer and by keyboard", async () => {
+  const { page } = opened;
+  await inPage(async ({ load, file }) => {
+    await import(`${location.origin}/pkg/dist/elements.js`);
+    const univi = await load("cpu");
+    const answer = univi.ask([await file("unicorn-cake-owl.webm", "video/webm"), "What appears first?"], { maxTokens: 1 });
+    await answer.text();
+    const [tokens, events] = [document.createElement("univi-tokens"), document.createElement("univi-events")];
+    [tokens.seen, tokens.stage, events.seen] = [answer.seen[0], 1, answer.seen[0]];
+    events.addEventListener("framechange", () => (tokens.frame = events.frame));
+    document.body.append(tokens, events);
+    return answer.seen[0]?.frames.length;
+  });
+  await page.getByText("64 patches became 12 tokens.").waitFor();
+  const frames = page.locator("univi-events button");
+  assert.ok((await frames.count()) >= 4);
+  await frames.nth(1).click();
+  assert.equal(await page.evaluate(() => document.querySelector("univi-tokens")?.frame), 1);
+  await page.keyboard.press("ArrowRight");
+  assert.equal(await page.evaluate(() => document.querySelector("univi-tokens")?.frame), 2);
+  assert.equal(await frames.nth(2).getAttribute("aria-current"), "true");
+  assert.match((await frames.nth(2).getAttribute("aria-label")) ?? "", /^Frame at 0:0\d.*, event \d$/);
+  await page.locator("univi-tokens canvas").focus();
+  await page.keyboard.press("ArrowDown");
+  await page.getByText(/Token \d+ of 12 stands for \d+ patch/).waitFor();
+  await page.evaluate(() => document.body.replaceChildren());
 });
 
 // On the software GPU a frame takes its time.

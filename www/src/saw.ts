@@ -1,9 +1,9 @@
 /** The panel "What the model saw": an image's tokens, or a clip's events and the tokens of its frames. */
 import type { Seen } from "univi";
+import { clock, hue, type UniviTokensElement } from "univi/elements";
 
 import { make } from "./dom.js";
 import { stills } from "./stills.js";
-import { type FrameTokens, frameTokens, hue, TokenView } from "./tokens.js";
 
 /** What was shown to the model, as the page can draw it. */
 export interface Shown {
@@ -16,20 +16,18 @@ export async function drawSeen(root: HTMLElement, shown: Shown, seen: Seen, sign
   if (seen.kind === "image") {
     const picture = await createImageBitmap(shown.file);
     if (signal.aborted) return;
-    const tokens = frameTokens(seen, 0);
-    const view = new TokenView(picture, tokens);
-    root.replaceChildren(controls(view, tokens), view.element, budget(seen.tokens, 1));
+    const view = make("univi-tokens", { className: "tokens", picture, seen });
+    root.replaceChildren(controls(view, seen), view, budget(seen.tokens, 1));
   } else {
     await drawClip(root, shown.file, seen, signal);
   }
 }
 
 async function drawClip(root: HTMLElement, file: File, seen: Seen, signal: AbortSignal): Promise<void> {
-  const frames = seen.frames.map((_, index) => frameTokens(seen, index));
-  const [first] = frames;
+  const [first] = seen.frames;
   if (!first) return;
-  const blank = make("canvas", { width: first.frame.width, height: first.frame.height });
-  const view = new TokenView(blank, first);
+  const blank = make("canvas", { width: first.width, height: first.height });
+  const view = make("univi-tokens", { className: "tokens", picture: blank, seen });
   const eventOf = seen.frames.map((_, frame) => seen.events.findIndex((event) => event.frames.includes(frame)));
   const pictures: (CanvasImageSource | undefined)[] = seen.frames.map(() => undefined);
   const chosen: HTMLElement[][] = seen.frames.map(() => []);
@@ -40,7 +38,9 @@ async function drawClip(root: HTMLElement, file: File, seen: Seen, signal: Abort
     for (const [index, buttons] of chosen.entries()) {
       for (const button of buttons) button.setAttribute("aria-current", String(index === frame));
     }
-    view.show(pictures[frame] ?? blank, frames[frame]!);
+    timeline.frame = frame;
+    view.picture = pictures[frame] ?? blank;
+    view.frame = frame;
   };
   const frameButton = (frame: number, ...content: Node[]) => {
     const button = make("button", { type: "button", title: `Frame at ${clock(seen.frames[frame]!.timeSeconds)}` }, ...content);
@@ -50,14 +50,8 @@ async function drawClip(root: HTMLElement, file: File, seen: Seen, signal: Abort
     return button;
   };
 
-  const timeline = make("div", { className: "timeline" });
-  timeline.setAttribute("role", "group");
-  timeline.setAttribute("aria-label", "Frames in order of time, coloured by event");
-  for (const frame of seen.frames.keys()) {
-    const button = frameButton(frame);
-    button.style.setProperty("--hue", hue(eventOf[frame]!));
-    timeline.append(button);
-  }
+  const timeline = make("univi-events", { className: "timeline", seen });
+  timeline.addEventListener("framechange", () => choose(timeline.frame));
 
   const thumbs = seen.frames.map(() => make("canvas", { width: 112, height: 112 }));
   const events = make("div", { className: "events" });
@@ -74,7 +68,7 @@ async function drawClip(root: HTMLElement, file: File, seen: Seen, signal: Abort
     element.style.setProperty("--hue", hue(index));
     events.append(element);
   }
-  root.replaceChildren(timeline, controls(view, first), view.element, budget(seen.tokens, seen.frames.length), events);
+  root.replaceChildren(timeline, controls(view, seen), view, budget(seen.tokens, seen.frames.length), events);
   choose(0);
 
   const times = seen.frames.map((frame) => frame.timeSeconds);
@@ -89,16 +83,16 @@ async function drawClip(root: HTMLElement, file: File, seen: Seen, signal: Abort
   }
 }
 
-function controls(view: TokenView, image: FrameTokens): HTMLElement {
+function controls(view: UniviTokensElement, seen: Seen): HTMLElement {
   const stages = make("div", { className: "stages" });
   stages.setAttribute("role", "radiogroup");
   stages.setAttribute("aria-label", "Stage of merging");
-  for (const [index, stage] of image.stages.entries()) {
+  for (const [index, stage] of (seen.events[0]?.stages ?? []).entries()) {
     const input = make("input", { type: "radio", name: "stage", value: String(index), checked: index === 0 });
     input.addEventListener("change", () => (view.stage = index));
     stages.append(make("label", {}, input, `${stage.tokens} tokens`));
   }
-  const patches = image.patchesPerSide ** 2;
+  const patches = seen.patchesPerSide ** 2;
   return make("div", { className: "saw-controls" }, stages, make("span", { className: "small muted" }, `of ${patches} patches`));
 }
 
@@ -130,9 +124,4 @@ function spans(frames: readonly number[], times: readonly number[]): string {
   return runs
     .map(([first, last]) => (first === last ? clock(times[first]!) : `${clock(times[first]!)} to ${clock(times[last]!)}`))
     .join(", ");
-}
-
-function clock(seconds: number): string {
-  const minutes = Math.floor(seconds / 60);
-  return `${minutes}:${(seconds - 60 * minutes).toFixed(seconds % 1 === 0 ? 0 : 1).padStart(2, "0")}`;
 }

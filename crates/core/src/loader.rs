@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     Backend, Error, Result,
     config::{LlamaConfig, VisionConfig},
-    gguf::{Event, FiniteCheck, GgmlType, Header, Parser, Shards, SplitName, TensorInfo},
+    gguf::{Event, FiniteCheck, GgmlType, Header, Parser, Recipe, Shards, SplitName, TensorInfo},
     model::{ChatUniVi, Language, Llama, Vision, Weights, llama_tensors, vision_tensors},
     prompt::{Template, WRAPS_VISUALS_KEY},
     tokenizer::{Tokenizer, TokenizerConfig},
@@ -267,6 +267,12 @@ impl<B: Backend> Loader<B> {
     /// with what came: for a device that nobody has tried yet.
     pub fn check_upload(&mut self, every: usize) {
         self.check_every = every;
+    }
+
+    /// Tells what the language model is probably stored in, before any of its headers says so: the last of its files may
+    /// hold a type that no other has, and preparing for it takes longer than fetching that file.
+    pub fn expect(&self, recipe: Recipe) {
+        self.backend.warm_up(&recipe.types());
     }
 
     /// All files, in the order in which they are wanted.

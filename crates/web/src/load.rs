@@ -5,6 +5,7 @@ use std::rc::Rc;
 use js_sys::Array;
 use univi::{
     Backend, Cpu, Error,
+    gguf::Recipe,
     gpu::{Gpu, GpuOptions},
     loader::{LoadOptions, Loader as CoreLoader, ModelFile},
     manifest::Manifest,
@@ -99,6 +100,10 @@ impl Loader {
     pub fn manifest(&mut self, name: &str, json: &[u8]) -> Result<(), JsValue> {
         let manifest = Manifest::parse(json).map_err(|error| thrown(error.in_file(name)))?;
         self.begin(manifest.name.clone(), manifest.model_files())?;
+        let quantization = manifest.quantization.as_deref().map(Recipe::parse);
+        if let (Some(loader), Some(Ok(recipe))) = (&self.loader, quantization) {
+            with!(loader, loader => loader.expect(recipe));
+        }
         self.manifest = Some(manifest);
         Ok(())
     }

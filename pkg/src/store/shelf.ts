@@ -194,6 +194,13 @@ export function describe(error: unknown): string {
   return message;
 }
 
+/** Whether somebody is busy with one of these things. */
+export async function anyLocked(names: readonly string[]): Promise<boolean> {
+  const { held = [] } = (await globalThis.navigator?.locks?.query()) ?? {};
+  const known = new Set(names.map(lockName));
+  return held.some(({ name }) => name !== undefined && known.has(name));
+}
+
 function lockName(name: string): string {
   return `univi:${name}`;
 }

@@ -103,6 +103,33 @@ impl Recipe {
             })
     }
 
+    /// All types that a LLaMA of this recipe has, if it is deep and wide enough for any mixture.
+    pub fn types(self) -> Vec<GgmlType> {
+        const PARTS: [&str; 7] = [
+            "attn_q",
+            "attn_k",
+            "attn_v",
+            "attn_output",
+            "ffn_gate",
+            "ffn_up",
+            "ffn_down",
+        ];
+        let of_layers = (0..32).flat_map(|i| PARTS.map(|part| format!("blk.{i}.{part}.weight")));
+        let names: Vec<String> = ["token_embd.weight", "output.weight"]
+            .map(String::from)
+            .into_iter()
+            .chain(of_layers)
+            .collect();
+        let tensors: Vec<(&str, &[usize])> = names
+            .iter()
+            .map(|name| (&**name, &[256, 256][..]))
+            .collect();
+        let mut types = self.llm_types(&tensors, 1);
+        types.sort_unstable();
+        types.dedup();
+        types
+    }
+
     /// The type for each tensor of a LLaMA, given by name and shape, as llama.cpp's quantizer chooses it.
     ///
     /// `heads_per_kv` is the number of query heads that share a key and value head.

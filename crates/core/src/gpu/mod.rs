@@ -316,18 +316,25 @@ impl Gpu {
         self.0.recorder.borrow().max_work()
     }
 
-    /// Takes over the pipelines that have been compiled ahead by now: while weights are on their way there is time.
+    /// Takes over a pipeline that has been compiled ahead by now, if there is one: while weights are on their way there is
+    /// time, though not for all of them at once.
     fn adopt_compiled(&self) {
         let mut ahead = self.0.ahead.borrow_mut();
-        ahead.retain_mut(|(kernel, compiling)| {
-            let mut context = Context::from_waker(Waker::noop());
-            let Poll::Ready(kept) = compiling.as_mut().poll(&mut context) else {
-                return true;
-            };
-            self.0.recorder.borrow_mut().pipeline(*kernel);
+        let mut context = Context::from_waker(Waker::noop());
+        let ready = ahead
+            .iter_mut()
+            .enumerate()
+            .find_map(
+                |(i, (_, compiling))| match compiling.as_mut().poll(&mut context) {
+                    Poll::Ready(kept) => Some((i, kept)),
+                    Poll::Pending => None,
+                },
+            );
+        if let Some((i, kept)) = ready {
+            let (kernel, _) = ahead.swap_remove(i);
+            self.0.recorder.borrow_mut().pipeline(kernel);
             drop(kept);
-            false
-        });
+        }
     }
 
     /// Room for a result.

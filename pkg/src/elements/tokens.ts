@@ -1,15 +1,13 @@
-/** Merged tokens drawn over the picture, stage by stage. */
-import type { Seen, SeenFrame, SeenStage } from "univi";
+/** `<univi-tokens>`: merged tokens drawn over the picture, stage by stage. */
+import type { Seen, SeenFrame, SeenStage } from "../protocol.js";
 
-import { make } from "./dom.js";
-
-/** A colour for group `index`; neighbours in number are far apart in hue. */
+/** A colour for token or event `index`; neighbours in number are far apart in hue. */
 export function hue(index: number): string {
   return `oklch(0.7 0.15 ${(index * 137.508 + 25) % 360})`;
 }
 
 /** A frame and its patches' tokens. */
-export interface FrameTokens {
+interface FrameTokens {
   readonly frame: SeenFrame;
   readonly patchesPerSide: number;
   /** As in the frame's event, but with this frame's patches alone. */
@@ -17,55 +15,103 @@ export interface FrameTokens {
 }
 
 /** What became of the patches of frame `index`. */
-export function frameTokens(seen: Seen, index: number): FrameTokens {
+function frameTokens(seen: Seen, index: number): FrameTokens | undefined {
   const { patchesPerSide } = seen;
+  const frame = seen.frames[index];
+  if (!frame) return undefined;
   const event = seen.events.find(({ frames }) => frames.includes(index));
   const position = event?.frames.indexOf(index) ?? 0;
   const patches = patchesPerSide ** 2;
   const own = ({ tokens, groups }: SeenStage) => ({ tokens, groups: groups.subarray(position * patches, (position + 1) * patches) });
-  return { frame: seen.frames[index]!, patchesPerSide, stages: event?.stages.map(own) ?? [] };
+  return { frame, patchesPerSide, stages: event?.stages.map(own) ?? [] };
 }
 
+const STYLE = `
+  :host { display: block; }
+  figure { margin: 0; }
+  canvas { display: block; width: 100%; touch-action: manipulation; border-radius: var(--univi-radius, 6px); }
+  figcaption { margin-top: 0.5em; min-height: 3.1em; font-size: 0.8125em; }
+`;
+
 /**
- * A picture with the outlines of its merged tokens. A token lights up under the pointer, or under the arrow keys.
+ * A picture with the outlines of its merged tokens: `<univi-tokens>`. A token lights up under the pointer, or under the arrow keys.
  *
- * The picture is drawn whole; what lies outside of the square that the model looks at is dimmed.
+ * The picture is drawn whole; what lies outside of the square that the model looks at is dimmed. Style it by `::part(canvas)` and
+ * `::part(caption)`.
+ *
+ * @example
+ * ```ts
+ * import "univi/elements";
+ * const view = document.createElement("univi-tokens");
+ * [view.picture, view.seen, view.stage] = [await createImageBitmap(photo), answer.seen[0], 1];
+ * document.body.append(view);
+ * ```
  */
-export class TokenView {
-  readonly element = make("figure", { className: "tokens" });
-  readonly #canvas = make("canvas", { tabIndex: 0 });
-  readonly #caption = make("figcaption");
-  #picture: CanvasImageSource;
-  #seen: FrameTokens;
+export class UniviTokensElement extends HTMLElement {
+  readonly #canvas = document.createElement("canvas");
+  readonly #caption = document.createElement("figcaption");
+  #picture: CanvasImageSource | undefined;
+  #seen: Seen | undefined;
+  #frame = 0;
   #stage = 0;
   #lit: number | undefined; // A patch of the token that is lit.
 
-  constructor(picture: CanvasImageSource, seen: FrameTokens) {
-    this.#picture = picture;
-    this.#seen = seen;
+  constructor() {
+    super();
+    const [style, figure] = [document.createElement("style"), document.createElement("figure")];
+    style.textContent = STYLE;
+    this.#canvas.part.add("canvas");
+    this.#canvas.tabIndex = 0;
     this.#canvas.setAttribute("role", "img");
+    this.#caption.part.add("caption");
     this.#caption.setAttribute("aria-live", "polite");
-    this.element.append(this.#canvas, this.#caption);
+    figure.append(this.#canvas, this.#caption);
+    this.attachShadow({ mode: "open" }).append(style, figure);
     this.#canvas.addEventListener("pointermove", (event) => this.#light(this.#patchAt(event)));
     this.#canvas.addEventListener("pointerdown", (event) => this.#light(this.#patchAt(event)));
     this.#canvas.addEventListener("pointerleave", () => this.#light(undefined));
     this.#canvas.addEventListener("blur", () => this.#light(undefined));
     this.#canvas.addEventListener("keydown", (event) => this.#key(event));
-    this.#draw();
   }
 
-  /** Shows another picture at the same stage. */
-  show(picture: CanvasImageSource, seen: FrameTokens): void {
+  /** The picture, or the frame of the clip, as it was shown. */
+  get picture(): CanvasImageSource | undefined {
+    return this.#picture;
+  }
+  set picture(picture: CanvasImageSource | undefined) {
     this.#picture = picture;
-    this.#seen = seen;
-    this.#lit = undefined;
     this.#draw();
   }
 
-  /** The stage that is drawn: 0 is the finest. */
+  /** What the model saw of it. */
+  get seen(): Seen | undefined {
+    return this.#seen;
+  }
+  set seen(seen: Seen | undefined) {
+    [this.#seen, this.#lit] = [seen, undefined];
+    this.#draw();
+  }
+
+  /** Which frame of a clip is drawn; 0 for a picture. */
+  get frame(): number {
+    return this.#frame;
+  }
+  set frame(frame: number) {
+    [this.#frame, this.#lit] = [frame, undefined];
+    this.#draw();
+  }
+
+  /** The stage of merging that is drawn: 0 is the finest. */
+  get stage(): number {
+    return this.#stage;
+  }
   set stage(stage: number) {
     this.#stage = stage;
     this.#draw();
+  }
+
+  get #tokens(): FrameTokens | undefined {
+    return this.#seen && frameTokens(this.#seen, this.#frame);
   }
 
   #light(patch: number | undefined): void {
@@ -75,7 +121,9 @@ export class TokenView {
   }
 
   #patchAt(event: PointerEvent): number | undefined {
-    const { frame: { crop, width }, patchesPerSide } = this.#seen;
+    const tokens = this.#tokens;
+    if (!tokens) return undefined;
+    const { frame: { crop, width }, patchesPerSide } = tokens;
     const scale = width / this.#canvas.clientWidth;
     const column = Math.floor(((event.offsetX * scale - crop.x) / crop.side) * patchesPerSide);
     const row = Math.floor(((event.offsetY * scale - crop.y) / crop.side) * patchesPerSide);
@@ -84,7 +132,7 @@ export class TokenView {
   }
 
   #key(event: KeyboardEvent): void {
-    const n = this.#seen.patchesPerSide;
+    const n = this.#seen?.patchesPerSide ?? 1;
     const at = this.#lit ?? 0;
     const [column, row] = [at % n, Math.floor(at / n)];
     const to: Record<string, [number, number]> = {
@@ -101,16 +149,17 @@ export class TokenView {
   }
 
   #draw(): void {
-    const { frame: { width, height, crop }, patchesPerSide: n, stages } = this.#seen;
-    const stage = stages[this.#stage];
-    if (!stage) return;
+    const tokens = this.#tokens;
+    const stage = tokens?.stages[this.#stage];
+    if (!tokens || !stage) return;
+    const { frame: { width, height, crop }, patchesPerSide: n } = tokens;
     const scale = Math.min(1, 1024 / Math.max(width, height)) * Math.max(1, 512 / Math.max(width, height));
     const canvas = this.#canvas;
     canvas.width = Math.round(width * scale);
     canvas.height = Math.round(height * scale);
     const context = canvas.getContext("2d")!;
     context.imageSmoothingQuality = "high";
-    context.drawImage(this.#picture, 0, 0, canvas.width, canvas.height);
+    if (this.#picture) context.drawImage(this.#picture, 0, 0, canvas.width, canvas.height);
 
     const side = crop.side * scale;
     const [left, top] = [crop.x * scale, crop.y * scale];
@@ -157,11 +206,10 @@ export class TokenView {
     context.strokeStyle = "white";
     context.strokeRect(left, top, side, side);
 
-    this.#describe(stage.tokens, stage.groups, lit);
+    this.#describe(tokens.frame, stage, lit);
   }
 
-  #describe(tokens: number, groups: Uint32Array, lit: number | undefined): void {
-    const { width, height, crop } = this.#seen.frame;
+  #describe({ width, height, crop }: SeenFrame, { tokens, groups }: SeenStage, lit: number | undefined): void {
     const cropped = crop.side < Math.max(width, height) ? " The dimmed edges are not seen." : "";
     this.#canvas.setAttribute(
       "aria-label",

@@ -1,0 +1,20 @@
+/**
+ * Two elements that show what the model saw: `<univi-tokens>`, merged tokens over a picture, and `<univi-events>`, a clip's timeline.
+ * Importing this defines them.
+ *
+ * @packageDocumentation
+ */
+import { clock, UniviEventsElement } from "./elements/events.js";
+import { hue, UniviTokensElement } from "./elements/tokens.js";
+
+export { clock, hue, UniviEventsElement, UniviTokensElement };
+
+declare global {
+  interface HTMLElementTagNameMap {
+    "univi-tokens": UniviTokensElement;
+    "univi-events": UniviEventsElement;
+  }
+}
+
+customElements.define("univi-tokens", UniviTokensElement);
+customElements.define("univi-events", UniviEventsElement);

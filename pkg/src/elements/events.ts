@@ -1,0 +1,93 @@
+/** `<univi-events>`: a clip's frames on a timeline, coloured by event. */
+import type { Seen } from "../protocol.js";
+import { hue } from "./tokens.js";
+
+const STYLE = `
+  :host { display: block; }
+  div { display: flex; gap: 2px; }
+  button { flex: 1 1 0; min-width: 4px; height: 28px; padding: 0; border: 0; border-radius: 4px; cursor: pointer; background: var(--hue); }
+  button[aria-current="true"] { outline: 2px solid currentColor; outline-offset: 1px; }
+  button:focus-visible { outline: 3px solid Highlight; outline-offset: 1px; }
+`;
+
+/**
+ * The frames of a clip in order of time, coloured by event: `<univi-events>`. Choosing one, by pointer or keyboard, fires
+ * `framechange`; {@link UniviEventsElement.frame} tells which. Style it by `::part(frame)`.
+ *
+ * @example
+ * ```ts
+ * import "univi/elements";
+ * const timeline = document.createElement("univi-events");
+ * timeline.seen = answer.seen[0];
+ * timeline.addEventListener("framechange", () => (view.frame = timeline.frame));
+ * ```
+ */
+export class UniviEventsElement extends HTMLElement {
+  readonly #frames = document.createElement("div");
+  #seen: Seen | undefined;
+  #frame = 0;
+
+  constructor() {
+    super();
+    const style = document.createElement("style");
+    style.textContent = STYLE;
+    this.#frames.setAttribute("role", "group");
+    this.#frames.setAttribute("aria-label", "Frames in order of time, coloured by event");
+    this.attachShadow({ mode: "open" }).append(style, this.#frames);
+    this.#frames.addEventListener("keydown", (event) => this.#key(event));
+  }
+
+  /** What the model saw of the clip. */
+  get seen(): Seen | undefined {
+    return this.#seen;
+  }
+  set seen(seen: Seen | undefined) {
+    [this.#seen, this.#frame] = [seen, 0];
+    const buttons = (seen?.frames ?? []).map(({ timeSeconds }, index) => {
+      const event = seen!.events.findIndex(({ frames }) => frames.includes(index));
+      const button = document.createElement("button");
+      button.type = "button";
+      button.part.add("frame");
+      button.title = `Frame at ${clock(timeSeconds)}`;
+      button.setAttribute("aria-label", `Frame at ${clock(timeSeconds)}, event ${event + 1}`);
+      button.style.setProperty("--hue", hue(event));
+      button.addEventListener("click", () => this.#choose(index));
+      return button;
+    });
+    this.#frames.replaceChildren(...buttons);
+    this.#mark();
+  }
+
+  /** The frame that is chosen. */
+  get frame(): number {
+    return this.#frame;
+  }
+  set frame(frame: number) {
+    this.#frame = frame;
+    this.#mark();
+  }
+
+  #choose(frame: number): void {
+    this.frame = frame;
+    this.dispatchEvent(new Event("framechange"));
+  }
+
+  #key(event: KeyboardEvent): void {
+    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    const frame = this.#frame + (step ?? 0);
+    if (step === undefined || frame < 0 || frame >= this.#frames.children.length) return;
+    event.preventDefault();
+    this.#choose(frame);
+    (this.#frames.children[frame] as HTMLElement).focus();
+  }
+
+  #mark(): void {
+    for (const [index, button] of [...this.#frames.children].entries()) button.setAttribute("aria-current", String(index === this.#frame));
+  }
+}
+
+/** "1:02.5" */
+export function clock(seconds: number): string {
+  const minutes = Math.floor(seconds / 60);
+  return `${minutes}:${(seconds - 60 * minutes).toFixed(seconds % 1 === 0 ? 0 : 1).padStart(2, "0")}`;
+}
