@@ -5,7 +5,9 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath, pathToFileURL } from "node:url";
+import { generateText, jsonSchema, streamText } from "ai";
 import { Univi, UniviError } from "univi";
+import { univiModel } from "univi/ai-sdk";
 import { MODELS } from "./fixtures.mjs";
 import { serve } from "./server.mjs";
 
@@ -39,6 +41,27 @@ test("models come by path, by URL of a file, by one of its files, and from a ser
     univi.dispose();
   }
   await server.close();
+});
+
+test("it is a model for the AI SDK", async () => {
+  const univi = await Univi.create({ model: NANO, device: "cpu" });
+  const model = univiModel(univi);
+  const image = await readFile(join(SAMPLES, "penguin-cookie.png"));
+  const text = "What is there from left to right?";
+  /** @type {import("ai").ModelMessage[]} */
+  const messages = [{ role: "user", content: [{ type: "image", image }, { type: "text", text }] }];
+  const said = await generateText({ model, messages, temperature: 0 });
+  assert.equal(said.text, "penguin and cookie");
+  assert.equal(said.finishReason, "stop");
+  messages.push({ role: "assistant", content: said.text }, { role: "user", content: text });
+  const streamed = streamText({ model, messages, temperature: 0 });
+  let pieces = "";
+  for await (const piece of streamed.textStream) pieces += piece;
+  assert.equal(pieces, "penguin and cookie");
+  const { inputTokens = 0, inputTokenDetails } = await streamed.usage;
+  assert.ok(inputTokenDetails.cacheReadTokens && inputTokenDetails.cacheReadTokens > inputTokens / 2, "the picture was read again");
+  await assert.rejects(generateText({ model, prompt: "Hello", maxRetries: 0, tools: { look: { inputSchema: jsonSchema({ type: "object" }) } } }), /tools is not supported/);
+  univi.dispose();
 });
 
 test("what is not there is told", async () => {
