@@ -1,10 +1,10 @@
 /** The package as a page uses it, in Chromium: pictures, clips, conversations, and all that goes wrong. */
 import assert from "node:assert/strict";
-import { readFile, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { openPage } from "./chromium.mjs";
-import { clipOf, FIXTURES, OUTPUT, realModel, referenceAnswer, tinyModel } from "./fixtures.mjs";
+import { clipOf, FIXTURES, MODELS, OUTPUT, realModel, referenceAnswer, tinyModel } from "./fixtures.mjs";
 
 const MODEL = `/output/${await tinyModel()}/manifest.json`;
 
@@ -249,6 +249,68 @@ test("a model that can't be loaded says why", async () => {
     assert.equal(found, code, `${model}: ${message}`);
     assert.ok(message.includes(says ?? ""), `${model}: ${message}`);
   }
+});
+
+test("a model whose header is wrong says what is wrong", async () => {
+  const [name] = (await readdir(join(MODELS, "univi-nano"))).filter((name) => name.startsWith("univi-nano-q8_0-"));
+  const whole = await readFile(join(MODELS, "univi-nano", name ?? ""));
+  /** The model with something written `behind` bytes after a name in its header. @param {string} text @param {number} behind @param {number} value */
+  const withNumber = (text, behind, value) => {
+    const bytes = Buffer.from(whole);
+    bytes.writeUInt32LE(value, bytes.indexOf(text) + text.length + behind);
+    return bytes;
+  };
+  /** @type {Record<string, [Buffer, string]>} */
+  const cases = {
+    "no heads": [withNumber("llama.attention.head_count", 4, 0), "bad-metadata"],
+    "more layers than there are": [withNumber("llama.block_count", 4, 9), "missing-tensor"],
+    "another width": [withNumber("llama.feed_forward_length", 4, 444), "wrong-shape"],
+    "a type that nobody knows": [withNumber("token_embd.weight", 4 + 16, 99), "unsupported-type"],
+    "a score that is no number": [withNumber("tokenizer.ggml.scores", 4 + 4 + 8, 0x7fc00000), "bad-tokenizer"],
+  };
+  await mkdir(join(OUTPUT, "headers"), { recursive: true });
+  for (const [what, [bytes, code]] of Object.entries(cases)) {
+    await writeFile(join(OUTPUT, "headers/model.gguf"), bytes);
+    const thrown = await inPage(({ Univi, fails }) => fails(() => Univi.create({ model: "/output/headers/model.gguf", device: "cpu", cache: "none" })), {});
+    assert.equal(thrown.code, code, `${what}: ${thrown.message}`);
+    assert.match(thrown.message, /^model\.gguf: /, what);
+  }
+});
+
+test("no GPU is told, and so is one that goes away; both leave a way on", async () => {
+  const told = await inPage(async ({ Univi, fails }, { model }) => {
+    const gpu = navigator.gpu;
+    Object.defineProperty(navigator, "gpu", { value: undefined, configurable: true });
+    const none = await fails(() => Univi.create({ model, device: "webgpu", worker: false }));
+    const instead = await Univi.create({ model, worker: false });
+    instead.dispose();
+    Object.defineProperty(navigator, "gpu", { value: gpu, configurable: true });
+
+    /** @type {GPUDevice[]} */
+    const devices = [];
+    const request = GPUAdapter.prototype.requestDevice;
+    GPUAdapter.prototype.requestDevice = async function (/** @type {GPUDeviceDescriptor | undefined} */ descriptor) {
+      const device = await request.call(this, descriptor);
+      devices.push(device);
+      return device;
+    };
+    const univi = await Univi.create({ model, device: "webgpu", worker: false });
+    const session = univi.session();
+    const ask = () => session.ask("What?", { maxTokens: 2, temperature: 0 }).text();
+    const before = await ask();
+    for (const device of devices) device.destroy();
+    const lost = await fails(ask);
+    univi.dispose();
+    GPUAdapter.prototype.requestDevice = request;
+    const again = await Univi.create({ model, device: "webgpu", worker: false });
+    const after = await again.ask("What?", { maxTokens: 2, temperature: 0 }).text();
+    again.dispose();
+    return { none, instead: instead.info.device, lost, before, after };
+  }, { model: MODEL });
+  assert.equal(told.none.code, "no-gpu", told.none.message);
+  assert.equal(told.instead, "cpu");
+  assert.equal(told.lost.code, "device-lost", told.lost.message);
+  assert.equal(told.after, told.before);
 });
 
 test("a question that can't be answered says why, and the next one is", async () => {
