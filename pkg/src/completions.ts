@@ -49,7 +49,7 @@ export interface ChatUsage {
 }
 
 /** Why an answer ended. */
-type FinishReason = "stop" | "length";
+export type ChatFinishReason = "stop" | "length";
 
 interface Head {
   readonly id: string;
@@ -62,7 +62,7 @@ interface Head {
 export interface ChatCompletion extends Head {
   readonly object: "chat.completion";
   readonly choices: readonly [
-    { readonly index: 0; readonly message: { readonly role: "assistant"; readonly content: string }; readonly finish_reason: FinishReason; readonly logprobs: null },
+    { readonly index: 0; readonly message: { readonly role: "assistant"; readonly content: string }; readonly finish_reason: ChatFinishReason; readonly logprobs: null },
   ];
   readonly usage: ChatUsage;
 }
@@ -73,13 +73,13 @@ export interface ChatCompletionChunk extends Head {
   readonly choices: readonly {
     readonly index: 0;
     readonly delta: { readonly role?: "assistant"; readonly content?: string };
-    readonly finish_reason: FinishReason | null;
+    readonly finish_reason: ChatFinishReason | null;
   }[];
   readonly usage?: ChatUsage | null;
 }
 
 /** What goes with a request. */
-interface RequestOptions {
+export interface ChatRequestOptions {
   readonly signal?: AbortSignal;
 }
 
@@ -112,10 +112,10 @@ export class Completions {
   }
 
   /** Answers the last message, at once or piece by piece. */
-  create(request: ChatCompletionRequest & { readonly stream: true }, options?: RequestOptions): Promise<AsyncIterable<ChatCompletionChunk>>;
-  create(request: ChatCompletionRequest & { readonly stream?: false }, options?: RequestOptions): Promise<ChatCompletion>;
-  create(request: ChatCompletionRequest, options?: RequestOptions): Promise<ChatCompletion | AsyncIterable<ChatCompletionChunk>>;
-  async create(request: ChatCompletionRequest, options: RequestOptions = {}): Promise<ChatCompletion | AsyncIterable<ChatCompletionChunk>> {
+  create(request: ChatCompletionRequest & { readonly stream: true }, options?: ChatRequestOptions): Promise<AsyncIterable<ChatCompletionChunk>>;
+  create(request: ChatCompletionRequest & { readonly stream?: false }, options?: ChatRequestOptions): Promise<ChatCompletion>;
+  create(request: ChatCompletionRequest, options?: ChatRequestOptions): Promise<ChatCompletion | AsyncIterable<ChatCompletionChunk>>;
+  async create(request: ChatCompletionRequest, options: ChatRequestOptions = {}): Promise<ChatCompletion | AsyncIterable<ChatCompletionChunk>> {
     refuseUnknown(request);
     const head: Head = { id: `chatcmpl-${this.#count++}`, created: Math.floor(Date.now() / 1000), model: this.#info.name };
     const answer = new Answer((answer) => this.#answer(answer, request, options));
@@ -127,7 +127,7 @@ export class Completions {
     return { ...head, object: "chat.completion", choices: [choice], usage: usageOf(usage) };
   }
 
-  async *#answer(answer: Answer, request: ChatCompletionRequest, { signal }: RequestOptions): AsyncGenerator<string, void> {
+  async *#answer(answer: Answer, request: ChatCompletionRequest, { signal }: ChatRequestOptions): AsyncGenerator<string, void> {
     const before = this.#before;
     let done = () => {};
     this.#before = new Promise<void>((resolve) => (done = resolve));
@@ -178,7 +178,7 @@ export class Completions {
 
 async function* chunks(head: Head, answer: Answer, includeUsage: boolean): AsyncGenerator<ChatCompletionChunk, void> {
   const nothing = includeUsage ? { usage: null } : {};
-  const chunk = (delta: { role?: "assistant"; content?: string }, finish_reason: FinishReason | null): ChatCompletionChunk => {
+  const chunk = (delta: { role?: "assistant"; content?: string }, finish_reason: ChatFinishReason | null): ChatCompletionChunk => {
     return { ...head, object: "chat.completion.chunk", choices: [{ index: 0, delta, finish_reason }], ...nothing };
   };
   yield chunk({ role: "assistant", content: "" }, null);

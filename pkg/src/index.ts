@@ -12,7 +12,9 @@ export type {
   ChatCompletionChunk,
   ChatCompletionRequest,
   ChatContentPart,
+  ChatFinishReason,
   ChatMessage,
+  ChatRequestOptions,
   ChatUsage,
   Completions,
 } from "./completions.js";

@@ -160,6 +160,10 @@ test("publint and attw find nothing", async () => {
   await run(process.execPath, [attw, tarball, "--profile", "esm-only"]).catch(({ stdout }) => assert.fail(stdout));
 });
 
+test("the reference leaves nothing out", async () => {
+  await run("npm", ["run", "docs", "--workspace", "univi", "--", "--emit", "none"], { cwd: ROOT }).catch(({ stdout, stderr }) => assert.fail(stdout + stderr));
+});
+
 test("it stays small", async () => {
   const wasm = await readFile(join(PACKAGE, "wasm/univi_web_bg.wasm"));
   const packed = brotliCompressSync(wasm, { params: { [constants.BROTLI_PARAM_QUALITY]: 10, [constants.BROTLI_PARAM_SIZE_HINT]: wasm.length } });
