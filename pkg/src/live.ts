@@ -96,6 +96,11 @@ export class Live {
     }.bind(this));
   }
 
+  /** Resolves once the first frame has been looked at; rejects where watching is stopped before. */
+  ready(options: { readonly signal?: AbortSignal } = {}): Promise<void> {
+    return this.#firstFrame(options.signal);
+  }
+
   /** What the model would be told now: events, with the frames and times of each. */
   async snapshot(options: { readonly signal?: AbortSignal } = {}): Promise<Seen> {
     await this.#firstFrame(options.signal);

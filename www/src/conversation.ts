@@ -7,17 +7,24 @@ import type { Shown } from "./saw.js";
 export function thumb(shown: Shown): HTMLCanvasElement {
   const canvas = make("canvas", { className: "thumb", width: 144, height: 144 });
   canvas.setAttribute("role", "img");
-  canvas.setAttribute("aria-label", shown.file.name);
+  canvas.setAttribute("aria-label", nameOf(shown));
   void fill(canvas, shown);
   return canvas;
 }
 
-async function fill(canvas: HTMLCanvasElement, { file, kind }: Shown): Promise<void> {
-  let picture: ImageBitmap | undefined;
-  if (kind === "image") {
-    picture = await createImageBitmap(file).catch(() => undefined); // The model will say what is wrong with it.
+/** What a person calls it. */
+export function nameOf(shown: Shown): string {
+  return shown.kind === "live" ? "the camera" : shown.file.name;
+}
+
+async function fill(canvas: HTMLCanvasElement, shown: Shown): Promise<void> {
+  let picture: ImageBitmap | HTMLCanvasElement | undefined;
+  if (shown.kind === "live") {
+    picture = [...shown.stills.values()].at(-1);
+  } else if (shown.kind === "image") {
+    picture = await createImageBitmap(shown.file).catch(() => undefined); // The model will say what is wrong with it.
   } else {
-    for await (const [, still] of stills(file, [0], new AbortController().signal)) picture = still;
+    for await (const [, still] of stills(shown.file, [0], new AbortController().signal)) picture = still;
   }
   if (!picture) return;
   const side = Math.min(picture.width, picture.height);
@@ -35,7 +42,7 @@ export class Turn {
     const asked = make("div", { className: "asked" });
     if (shown.length > 0) {
       const pictures = shown.map((one) => {
-        const button = make("button", { type: "button", title: `See ${one.file.name} as the model did` }, thumb(one));
+        const button = make("button", { type: "button", title: `See ${nameOf(one)} as the model did` }, thumb(one));
         button.setAttribute("aria-pressed", "false");
         button.addEventListener("click", () => onShow(one, button));
         return button;

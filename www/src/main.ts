@@ -1,7 +1,8 @@
 /** The page: choose a model, show it something, ask. */
 import { type AskProgress, type LoadProgress, type Part, type Seen, type Session, Univi, UniviError, type Usage } from "univi";
 
-import { thumb, Turn } from "./conversation.js";
+import { Camera } from "./camera.js";
+import { nameOf, thumb, Turn } from "./conversation.js";
 import { byId, make } from "./dom.js";
 import { offers, type Offer } from "./models.js";
 import { sampleRow } from "./samples.js";
@@ -34,6 +35,8 @@ const askAlert = byId("ask-alert", HTMLDivElement);
 const attachments = byId("attachments", HTMLUListElement);
 const attach = byId("attach", HTMLInputElement);
 const question = byId("question", HTMLTextAreaElement);
+const cameraOpen = byId("camera-open", HTMLButtonElement);
+const cameraChoice = byId("camera-choice", HTMLSelectElement);
 const askButton = byId("ask", HTMLButtonElement);
 const stopButton = byId("stop", HTMLButtonElement);
 const restart = byId("restart", HTMLButtonElement);
@@ -50,8 +53,9 @@ let univi: Univi | undefined;
 let session: Session | undefined;
 let loadingNow: { readonly abort: AbortController; readonly done: Promise<void> } | undefined;
 let answering: AbortController | undefined;
+let camera: Camera | undefined;
 let drawing = new AbortController();
-let attached: Shown[] = [];
+let attached: readonly Shown[] = [];
 const seenOf = new Map<Shown, Seen>();
 
 // The model.
@@ -80,6 +84,7 @@ async function loadChosen(abort: AbortController): Promise<void> {
       signal: abort.signal,
     });
     session = univi.session();
+    camera?.watch(univi, showCameraError);
     device.textContent = `${univi.info.device === "webgpu" ? "WebGPU" : "CPU"}: ${univi.info.adapter}`;
     device.title = device.textContent;
     device.hidden = false;
@@ -100,6 +105,7 @@ function endLoading(): void {
 /** Lets go of the loaded model and its conversation. */
 function forget(): void {
   answering?.abort();
+  camera?.forget();
   univi?.dispose();
   univi = undefined;
   device.hidden = true;
@@ -154,8 +160,12 @@ async function ask(): Promise<void> {
   // Whoever asks wants the model, too; what is loading already is waited for.
   if (!univi) await (loadingNow?.done ?? load());
   if (!univi || !session || answering) return;
-  const shown = attached;
   const abort = (answering = new AbortController());
+  updateAsk();
+  // What is attached comes before what goes on.
+  const live = attached.length === 0 ? camera?.watch(univi, showCameraError) : undefined;
+  await live?.ready({ signal: abort.signal }).catch(() => {}); // Turned off or stopped meanwhile: asking will say so.
+  const shown: readonly Shown[] = live && camera ? [{ kind: "live", stills: new Map(camera.stills) }] : attached;
   const turn = new Turn(text, shown, (one, button) => void show(one, button));
   hideAlert(askAlert);
   talkEmpty.hidden = true;
@@ -165,8 +175,8 @@ async function ask(): Promise<void> {
   question.value = "";
   updateAsk();
 
-  const parts: Part[] = [...shown.map((one) => (one.kind === "clip" ? { video: one.file } : one.file)), text];
-  const answer = session.ask(parts, {
+  const parts: Part[] = [...shown.flatMap((one) => (one.kind === "live" ? [] : one.kind === "clip" ? { video: one.file } : one.file)), text];
+  const answer = (live ?? session).ask(parts, {
     temperature: temperature.valueAsNumber,
     maxTokens: maxTokens.valueAsNumber,
     signal: abort.signal,
@@ -190,7 +200,7 @@ async function ask(): Promise<void> {
       turn.element.remove();
       talkEmpty.hidden = turns.childElementCount > 0;
       question.value ||= text;
-      if (attached.length === 0) setAttached(shown);
+      if (attached.length === 0 && !live) setAttached(shown);
       showAlert(askAlert, error, askRemedy(error));
     }
   } finally {
@@ -267,12 +277,12 @@ function updateAsk(): void {
 
 // What is shown to the model.
 
-function setAttached(shown: Shown[]): void {
+function setAttached(shown: readonly Shown[]): void {
   attached = shown;
   attachments.replaceChildren(
     ...shown.map((one) => {
       const remove = make("button", { type: "button", className: "remove", title: "Remove" }, "×");
-      remove.setAttribute("aria-label", `Remove ${one.file.name}`);
+      remove.setAttribute("aria-label", `Remove ${nameOf(one)}`);
       remove.addEventListener("click", () => setAttached(attached.filter((other) => other !== one)));
       return make("li", { className: "attachment" }, thumb(one), remove);
     }),
@@ -284,6 +294,30 @@ function addFiles(files: Iterable<File>): void {
   const added = [...files].map((file): Shown => ({ file, kind: file.type.startsWith("video/") ? "clip" : "image" }));
   setAttached([...attached, ...added]);
   question.focus();
+}
+
+async function openCamera(deviceId?: string): Promise<void> {
+  closeCamera();
+  hideAlert(askAlert);
+  try {
+    camera = await Camera.open(deviceId);
+    if (univi) camera.watch(univi, showCameraError);
+    cameraOpen.hidden = true;
+    announce.textContent = "The camera is on.";
+    question.focus();
+  } catch (error) {
+    showAlert(askAlert, error, undefined);
+  }
+}
+
+function closeCamera(): void {
+  camera?.close();
+  camera = undefined;
+  cameraOpen.hidden = false;
+}
+
+function showCameraError(error: unknown): void {
+  showAlert(askAlert, error, askRemedy(error));
 }
 
 /** Offers questions; one that is chosen can still be changed. */
@@ -355,6 +389,9 @@ question.addEventListener("keydown", (event) => {
 });
 stopButton.addEventListener("click", () => answering?.abort());
 restart.addEventListener("click", clearConversation);
+cameraOpen.addEventListener("click", () => void openCamera());
+cameraChoice.addEventListener("change", () => void openCamera(cameraChoice.value));
+byId("camera-close", HTMLButtonElement).addEventListener("click", closeCamera);
 attach.addEventListener("change", () => {
   addFiles(attach.files ?? []);
   attach.value = "";

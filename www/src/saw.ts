@@ -6,24 +6,40 @@ import { make } from "./dom.js";
 import { stills } from "./stills.js";
 
 /** What was shown to the model, as the page can draw it. */
-export interface Shown {
-  readonly file: File;
-  readonly kind: "image" | "clip";
-}
+export type Shown =
+  | { readonly kind: "image" | "clip"; readonly file: File }
+  /** What the camera saw, by its time in seconds. */
+  | { readonly kind: "live"; readonly stills: ReadonlyMap<number, HTMLCanvasElement> };
 
 /** Draws `seen` of `shown` into `root`. Stops silently where `signal` says that something else is shown by now. */
 export async function drawSeen(root: HTMLElement, shown: Shown, seen: Seen, signal: AbortSignal): Promise<void> {
-  if (seen.kind === "image") {
+  if (shown.kind === "live") {
+    await drawClip(root, kept(shown.stills), seen, signal);
+  } else if (seen.kind === "image") {
     const picture = await createImageBitmap(shown.file);
     if (signal.aborted) return;
     const view = make("univi-tokens", { className: "tokens", picture, seen });
     root.replaceChildren(controls(view, seen), view, budget(seen.tokens, 1));
   } else {
-    await drawClip(root, shown.file, seen, signal);
+    await drawClip(root, (times) => stills(shown.file, times, signal), seen, signal);
   }
 }
 
-async function drawClip(root: HTMLElement, file: File, seen: Seen, signal: AbortSignal): Promise<void> {
+type Picture = ImageBitmap | HTMLCanvasElement;
+
+/** Pictures of frames by their times, each with its number. */
+type Pictures = (timesSeconds: readonly number[]) => AsyncIterable<readonly [frame: number, picture: Picture]>;
+
+function kept(pictures: ReadonlyMap<number, HTMLCanvasElement>): Pictures {
+  return async function* (times) {
+    for (const [frame, time] of times.entries()) {
+      const picture = pictures.get(time);
+      if (picture) yield [frame, picture] as const;
+    }
+  };
+}
+
+async function drawClip(root: HTMLElement, picturesAt: Pictures, seen: Seen, signal: AbortSignal): Promise<void> {
   const [first] = seen.frames;
   if (!first) return;
   const blank = make("canvas", { width: first.width, height: first.height });
@@ -68,11 +84,14 @@ async function drawClip(root: HTMLElement, file: File, seen: Seen, signal: Abort
     element.style.setProperty("--hue", hue(index));
     events.append(element);
   }
-  root.replaceChildren(timeline, controls(view, seen), view, budget(seen.tokens, seen.frames.length), events);
+  // Of what the camera saw, which patch became part of which token is not read back.
+  const tokens = seen.events[0]?.stages.length ? [controls(view, seen), view] : [];
+  root.replaceChildren(timeline, ...tokens, budget(seen.tokens, seen.frames.length), events);
   choose(0);
 
   const times = seen.frames.map((frame) => frame.timeSeconds);
-  for await (const [frame, picture] of stills(file, times, signal)) {
+  for await (const [frame, picture] of picturesAt(times)) {
+    if (signal.aborted) return;
     pictures[frame] = picture;
     const side = Math.min(picture.width, picture.height);
     const thumb = thumbs[frame]!;

@@ -15,7 +15,9 @@ export async function* stills(
     for (const [index, time] of times.entries()) {
       video.currentTime = time + 0.0005;
       if (!(await arrives(video, "seeked")) || signal.aborted) return;
-      yield [index, await createImageBitmap(video)];
+      const picture = await createImageBitmap(video).catch(() => undefined); // The decoder has let go of it.
+      if (!picture) return;
+      yield [index, picture];
     }
   } finally {
     video.removeAttribute("src");

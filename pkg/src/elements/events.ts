@@ -1,6 +1,6 @@
 /** `<univi-events>`: a clip's frames on a timeline, coloured by event. */
 import type { Seen } from "../protocol.js";
-import { hue } from "./tokens.js";
+import { hue, shadowOf } from "./tokens.js";
 
 const STYLE = `
   :host { display: block; }
@@ -29,11 +29,9 @@ export class UniviEventsElement extends HTMLElement {
 
   constructor() {
     super();
-    const style = document.createElement("style");
-    style.textContent = STYLE;
     this.#frames.setAttribute("role", "group");
     this.#frames.setAttribute("aria-label", "Frames in order of time, coloured by event");
-    this.attachShadow({ mode: "open" }).append(style, this.#frames);
+    shadowOf(this, STYLE).append(this.#frames);
     this.#frames.addEventListener("keydown", (event) => this.#key(event));
   }
 

@@ -26,6 +26,14 @@ function frameTokens(seen: Seen, index: number): FrameTokens | undefined {
   return { frame, patchesPerSide, stages: event?.stages.map(own) ?? [] };
 }
 
+/** A shadow root with its style, which no content security policy takes for inline. */
+export function shadowOf(element: HTMLElement, style: string): ShadowRoot {
+  const [root, sheet] = [element.attachShadow({ mode: "open" }), new CSSStyleSheet()];
+  sheet.replaceSync(style);
+  root.adoptedStyleSheets = [sheet];
+  return root;
+}
+
 const STYLE = `
   :host { display: block; }
   figure { margin: 0; }
@@ -58,15 +66,14 @@ export class UniviTokensElement extends HTMLElement {
 
   constructor() {
     super();
-    const [style, figure] = [document.createElement("style"), document.createElement("figure")];
-    style.textContent = STYLE;
+    const figure = document.createElement("figure");
     this.#canvas.part.add("canvas");
     this.#canvas.tabIndex = 0;
     this.#canvas.setAttribute("role", "img");
     this.#caption.part.add("caption");
     this.#caption.setAttribute("aria-live", "polite");
     figure.append(this.#canvas, this.#caption);
-    this.attachShadow({ mode: "open" }).append(style, figure);
+    shadowOf(this, STYLE).append(figure);
     this.#canvas.addEventListener("pointermove", (event) => this.#light(this.#patchAt(event)));
     this.#canvas.addEventListener("pointerdown", (event) => this.#light(this.#patchAt(event)));
     this.#canvas.addEventListener("pointerleave", () => this.#light(undefined));
