@@ -111,11 +111,11 @@ export function host(): Handlers {
 
     async append({ session: handle, parts }, { signal }) {
       const session = conversation(handle);
-      await session.append(turnOf(parts), async () => {
+      const appended = await session.append(turnOf(parts), async () => {
         await nextTask();
         return !signal.aborted;
       });
-      signal.throwIfAborted();
+      if (!appended) signal.throwIfAborted();
       return session.contextUsage();
     },
 

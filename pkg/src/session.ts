@@ -33,20 +33,23 @@ export class Session {
 
   /** Puts the next question. Nothing happens until the answer is read. */
   ask(parts: string | readonly Part[], options: AskOptions = {}): Answer {
-    return new Answer(async function* (this: Session, answer: Answer) {
-      const ask = async (sent: readonly SentPart[], signal: AbortSignal, onPiece: (piece: string) => void) => {
-        const session = await this.#open();
-        const { usage, context } = await this.#client.call("answer", { session, parts: sent, options: samplingOf(options) }, { signal, onEvent: onPiece });
-        this.#usage = context;
-        return usage;
-      };
-      yield* answerTo(this.#client, answer, parts, options, ask);
-    }.bind(this));
+    return new Answer((answer) => this.answerTo(answer, parts, options));
+  }
+
+  /** @internal */
+  answerTo(answer: Answer, parts: string | readonly Part[], options: AskOptions): AsyncGenerator<string, void> {
+    return answerTo(this.#client, answer, parts, options, async (sent, signal, onPiece) => {
+      const session = await this.#open();
+      const params = { session, parts: sent, options: samplingOf(options) };
+      const { usage, context } = await this.#client.call("answer", params, { signal, onEvent: onPiece });
+      this.#usage = context;
+      return usage;
+    });
   }
 
   /**
    * Begins the next question with pictures, clips and words, which are encoded and read now, so that {@link Session.ask} answers
-   * the sooner. Resolves with what the model saw of each visual part.
+   * the sooner. Resolves with what the model saw of each visual part. Where it is aborted while it is being read, nothing was appended.
    */
   async append(parts: readonly Part[], options: Pick<AskOptions, "signal" | "onProgress"> = {}): Promise<Seen[]> {
     const seen: Seen[] = [];

@@ -106,12 +106,7 @@ export class Univi {
     const session = this.session();
     return new Answer(async function* (answer) {
       try {
-        const asked = session.ask(parts, options);
-        for await (const piece of asked) {
-          answer.seen.splice(0, Infinity, ...asked.seen);
-          yield piece;
-        }
-        answer.usage = asked.usage;
+        yield* session.answerTo(answer, parts, options);
       } finally {
         session.dispose();
       }

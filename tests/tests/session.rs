@@ -432,10 +432,16 @@ fn what_is_appended_is_read_ahead<B: Backend>(backend: B) {
     // All up to the picture had been read.
     assert!(found.usage.reused >= 112, "{:?}", found.usage);
 
-    // Broken off in the middle, it still is part of the question.
+    // Broken off in the middle, it was never said.
     let mut broken = session(&model);
     let mut leave = async |_: &str| ControlFlow::Break(());
-    let _ = block_on(broken.append(vec![look()], &mut leave)).unwrap();
+    let long = || {
+        let words = Part::Text("more ".repeat(CHUNK_ROWS));
+        vec![words, look()]
+    };
+    assert!(!block_on(broken.append(long(), &mut leave)).unwrap());
+    assert_eq!(broken.context_usage().unwrap().used, 0);
+    assert!(block_on(broken.append(vec![look()], &mut on_piece)).unwrap());
     let found = block_on(broken.answer(vec![ask()], &greedy(6), &mut on_piece)).unwrap();
     assert_eq!(found.ids, expected.ids);
 }

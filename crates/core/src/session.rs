@@ -207,8 +207,8 @@ impl<B: Backend> Session<B> {
     }
 
     /// Begins the next question, or goes on with it: pictures and clips are read now, words with what follows them.
-    /// [`Session::answer`] then has less to read. False where `on_piece`, which gets empty pieces meanwhile, broke off;
-    /// what is appended stays appended.
+    /// [`Session::answer`] then has less to read. False where `on_piece`, which gets empty pieces meanwhile, broke off: then
+    /// nothing is appended.
     ///
     /// # Errors
     /// `ContextOverflow`, then nothing is appended; or as [`Backend::read`].
@@ -219,13 +219,11 @@ impl<B: Backend> Session<B> {
     ) -> Result<bool> {
         let before = self.begun.len();
         self.begun.extend(parts);
-        match self.read_begun(on_piece).await {
-            Ok(read) => Ok(read),
-            Err(error) => {
-                self.begun.truncate(before);
-                Err(error)
-            }
+        let read = self.read_begun(on_piece).await;
+        if !matches!(read, Ok(true)) {
+            self.begun.truncate(before);
         }
+        read
     }
 
     async fn read_begun(
