@@ -142,7 +142,7 @@ class Stream {
     for (let attempt = 0; ; attempt++) {
       const file = await this.#open(index);
       try {
-        await this.#take(file, this.#wanted[index]!);
+        await this.#take(file, index);
         await file.right();
         return;
       } catch (error) {
@@ -157,7 +157,8 @@ class Stream {
     }
   }
 
-  async #take(file: OpenFile, { name, bytes, sha256 }: WantedFile): Promise<void> {
+  async #take(file: OpenFile, index: number): Promise<void> {
+    const { name, bytes, sha256 } = this.#wanted[index]!;
     // Only a page that came safely has it.
     const whole = sha256 !== undefined && bytes !== undefined && bytes <= MAX_HASHED_WHOLE_BYTES && globalThis.crypto?.subtle ? this.#room(bytes) : undefined;
     let [kept, came] = [0, 0];
@@ -189,6 +190,8 @@ class Stream {
         file: name,
       });
     }
+    // While this one is hashed, another takes its place on the line.
+    if (index + PARALLEL < this.#wanted.length) this.#open(index + PARALLEL);
     if (whole) this.#loader.hashed(hexadecimal(await crypto.subtle.digest("SHA-256", whole.subarray(0, came))));
     this.#loader.endFile();
     this.keptBytes += kept;
