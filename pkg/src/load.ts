@@ -5,6 +5,7 @@ import { fileUrl, modelFiles, type ModelFiles, type OpenFile, type WantedFile } 
 import type { Availability, Calls, Context, LoadProgress, ModelInfo } from "./protocol.js";
 import { runtime } from "./runtime.js";
 import { keptOf, openStore } from "./store.js";
+import { sha256Of } from "./store/shelf.js";
 
 /** Where uploads are verified, so many matrices are of which one is read back. */
 const VERIFY_EVERY = 7;
@@ -12,7 +13,7 @@ const VERIFY_EVERY = 7;
 const PARALLEL = 4;
 /** Before more than this is on its way to the device, it is waited for. */
 const IN_FLIGHT_BYTES = 16 << 20;
-/** Longer files are hashed as they come: the browser's own SHA-256, which is several times as fast, takes all of a file at once. */
+/** Longer files are hashed as they come: the browser's own SHA-256, which is faster and leaves this thread alone, takes all of a file at once. */
 const MAX_HASHED_WHOLE_BYTES = 64 << 20;
 /** Progress is told at most so often. */
 const PROGRESS_INTERVAL_MS = 60;
@@ -192,7 +193,7 @@ class Stream {
     }
     // While this one is hashed, another takes its place on the line.
     if (index + PARALLEL < this.#wanted.length) this.#open(index + PARALLEL);
-    if (whole) this.#loader.hashed(hexadecimal(await crypto.subtle.digest("SHA-256", whole.subarray(0, came))));
+    if (whole) this.#loader.hashed(await sha256Of(whole.subarray(0, came)));
     this.#loader.endFile();
     this.keptBytes += kept;
   }
@@ -214,10 +215,6 @@ function mayBeWrongBytes(error: unknown): boolean {
 async function adapterName(): Promise<string> {
   const info = (await navigator.gpu?.requestAdapter())?.info;
   return info?.description || [info?.vendor, info?.architecture].filter(Boolean).join(" ");
-}
-
-function hexadecimal(bytes: ArrayBuffer): string {
-  return Array.from(new Uint8Array(bytes), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 /** Tells progress now and then, never going back, with the speed of the last seconds. */

@@ -1,5 +1,5 @@
 /**
- * The package in Node, Deno and Bun: the same, with models and pictures from the disk as well, and WebGPU by the npm package
+ * The package in Node, and by the same entry in Deno and Bun, where it is untried: the same, with models and pictures from the disk as well, and WebGPU by the npm package
  * `webgpu` (Dawn) where that is installed; else on the CPU.
  *
  * @packageDocumentation

@@ -218,7 +218,12 @@ function isOptional(value: unknown, type: "string" | "number"): boolean {
   return value === undefined || typeof value === type;
 }
 
-async function digest(text: string): Promise<string> {
-  const bytes = new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text)));
+function digest(text: string): Promise<string> {
+  return sha256Of(new TextEncoder().encode(text));
+}
+
+/** SHA-256 in hexadecimal digits. */
+export async function sha256Of(data: Uint8Array<ArrayBuffer>): Promise<string> {
+  const bytes = new Uint8Array(await crypto.subtle.digest("SHA-256", data));
   return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }

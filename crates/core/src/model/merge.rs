@@ -104,11 +104,6 @@ impl<B: Backend> Frames<B> {
             }),
         }
     }
-
-    /// How many.
-    pub fn count(&self) -> usize {
-        self.count
-    }
 }
 
 /// Frames that were told as one, and what became of their patches.

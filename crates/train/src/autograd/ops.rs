@@ -1,6 +1,7 @@
 //! Fused operations on the CPU with their derivatives.
 //!
-//! candle differentiates compositions, each step with a tensor and a pass over memory of its own. Each operation here reads its inputs once, forward and backward.
+//! candle differentiates compositions, each step with a tensor and a pass over memory of its own. Each operation here reads
+//! its inputs once, forward and backward.
 //! Loops run in lanes, so that the compiler turns them into the widest vectors that the processor has.
 
 use std::sync::Arc;
