@@ -2,7 +2,7 @@
 import { openDecoded } from "./clip/decoded.js";
 import { openElement } from "./clip/element.js";
 import { UniviError } from "./error.js";
-import type { Client, FrameChoice, Handle } from "./protocol.js";
+import type { Client, FrameChoice, FramePicture, Handle } from "./protocol.js";
 import { isA, runtime } from "./runtime.js";
 
 /** Where a clip comes from. A Blob may be an animated GIF or WebP, too. */
@@ -15,7 +15,7 @@ export type FrameProgress = (loaded: number, total: number) => void;
 export interface OpenClip {
   readonly durationSeconds: number;
   /** The frames that are shown at these times, which rise. Whoever asks for one closes it or hands it on. */
-  frames(timesSeconds: readonly number[]): AsyncIterable<ImageBitmap>;
+  frames(timesSeconds: readonly number[]): AsyncIterable<FramePicture>;
   /** Lets go of the source and the decoder. */
   close(): void;
 }
@@ -45,7 +45,7 @@ export async function pushFrames(
     let loaded = 0;
     for await (const frame of clip.frames(times)) {
       const timeSeconds = times[loaded]!;
-      await client.call("pushFrame", { visual, timeSeconds, frame }, { signal, transfer: [frame] });
+      await client.call("pushFrame", { visual, timeSeconds, frame }, { signal, transfer: [frame.kind === "bitmap" ? frame.bitmap : frame.rgba.buffer] });
       loaded += 1;
       onFrame(loaded, times.length);
     }
@@ -59,7 +59,7 @@ async function openClip(source: ClipSource, name: string, signal: AbortSignal | 
   const bytes = isA("HTMLVideoElement", source) ? await elementSource(source as HTMLVideoElement, name) : (source as Blob | URL);
   const decoded = await openDecoded(bytes, name, signal);
   if (decoded) return decoded;
-  if (!globalThis.document) throw new UniviError("bad-video", `${name}: without a page, only what WebCodecs decodes and animated GIF and WebP are clips`);
+  if (!globalThis.document) throw new UniviError("bad-video", `${name}: it is neither an animated GIF nor WebP, nor a video that WebCodecs decodes here; in Node, Deno and Bun, the npm package @napi-rs/webcodecs brings that`);
   return openElement(bytes, name, signal);
 }
 

@@ -163,7 +163,7 @@ export class Completions {
           }
           const visual = this.#client.newHandle();
           visuals.push(visual);
-          answer.seen.push(await encode(this.#client, visual, part, signal, () => {}, () => {}));
+          answer.seen.push(await encode(this.#client, visual, part, { signal }, () => {}, () => {}));
           parts.push({ visual });
         }
       } catch (error) {

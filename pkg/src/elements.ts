@@ -4,10 +4,11 @@
  *
  * @packageDocumentation
  */
-import { clock, UniviEventsElement } from "./elements/events.js";
-import { hue, UniviTokensElement } from "./elements/tokens.js";
+import { clock, type EventsWords, UniviEventsElement } from "./elements/events.js";
+import { hue, type TokensWords, UniviTokensElement } from "./elements/tokens.js";
 
 export { clock, hue, UniviEventsElement, UniviTokensElement };
+export type { EventsWords, TokensWords };
 
 declare global {
   interface HTMLElementTagNameMap {

@@ -54,8 +54,8 @@ export function host(): Handlers {
 
     availability: (params, { signal }) => availability(params, signal),
 
-    async encodeImage({ visual, image }, { signal }) {
-      return keep(visual, await encodeImage(loaded(), image, signal));
+    async encodeImage({ visual, image, visualTokens }, { signal }) {
+      return keep(visual, await encodeImage(loaded(), image, visualTokens, signal));
     },
 
     async frameTimes({ durationSeconds, choice }) {
@@ -68,19 +68,19 @@ export function host(): Handlers {
     },
 
     async pushFrame({ visual, timeSeconds, frame }) {
-      const { width, height, rgba } = pixels(frame);
+      const { width, height, rgba } = frame.kind === "bitmap" ? pixels(frame.bitmap) : frame;
       clip(visual).pushFrame(loaded(), width, height, rgba, timeSeconds);
     },
 
-    async encodeClip({ visual }) {
+    async encodeClip({ visual, visualTokens }) {
       const frames = clip(visual);
       clips.delete(visual);
-      return keep(visual, await loaded().clip(frames));
+      return keep(visual, await loaded().clip(frames, visualTokens));
     },
 
-    async pushLive({ live, timeSeconds, windowSeconds, frame }) {
+    async pushLive({ live, timeSeconds, windowSeconds, frame, visualTokens }) {
       const { width, height, rgba } = pixels(frame);
-      const seen = await loaded().glimpse(width, height, rgba, timeSeconds);
+      const seen = await loaded().glimpse(width, height, rgba, timeSeconds, visualTokens);
       const kept = [...(lives.get(live) ?? []), seen];
       const old = kept.findIndex((glimpse) => glimpse.timeSeconds > timeSeconds - windowSeconds);
       for (const glimpse of kept.splice(0, old)) glimpse.free();
@@ -88,10 +88,10 @@ export function host(): Handlers {
       return kept.map((glimpse) => glimpse.timeSeconds);
     },
 
-    async recall({ live, visual }) {
+    async recall({ live, visual, visualTokens }) {
       const memory = new Memory();
       for (const glimpse of lives.get(live) ?? []) memory.glimpse(glimpse);
-      return keep(visual, await loaded().recall(memory), false);
+      return keep(visual, await loaded().recall(memory, visualTokens), false);
     },
 
     async openSession({ session, options }) {
@@ -107,6 +107,12 @@ export function host(): Handlers {
       for (const { parts, answer } of turns) past.turn(turnOf(parts), answer);
       if (!sessions.has(session)) sessions.set(session, loaded().session(options));
       conversation(session).restart(options, past);
+    },
+
+    async rewind({ session: handle, keep }) {
+      const session = conversation(handle);
+      session.rewind(keep);
+      return session.contextUsage();
     },
 
     async append({ session: handle, parts }, { signal }) {
@@ -174,17 +180,17 @@ export function host(): Handlers {
   };
 }
 
-async function encodeImage(engine: Engine, image: ImageSource, signal: AbortSignal): Promise<Visual> {
+async function encodeImage(engine: Engine, image: ImageSource, visualTokens: number | undefined, signal: AbortSignal): Promise<Visual> {
   switch (image.kind) {
     case "blob":
-      return engine.image(await bytesOf(image.blob), image.name);
+      return engine.image(await bytesOf(image.blob), image.name, visualTokens);
     case "url":
-      return engine.image(await fetchAll(new URL(image.url), MAX_IMAGE_BYTES, signal), image.url);
+      return engine.image(await fetchAll(new URL(image.url), MAX_IMAGE_BYTES, signal), image.url, visualTokens);
     case "pixels":
-      return engine.pixels(image.width, image.height, image.rgba);
+      return engine.pixels(image.width, image.height, image.rgba, visualTokens);
     case "bitmap": {
       const { width, height, rgba } = pixels(image.bitmap);
-      return engine.pixels(width, height, rgba);
+      return engine.pixels(width, height, rgba, visualTokens);
     }
   }
 }

@@ -5,7 +5,7 @@
  */
 export { UniviError, type UniviErrorCode } from "./error.js";
 export { Univi, type UniviOptions } from "./univi.js";
-export { Answer, type AskOptions, Session } from "./session.js";
+export { Answer, type AskOptions, type ConversationOptions, type LookingOptions, type PastQuestion, Session } from "./session.js";
 export { Live, type LiveStats, type WatchOptions } from "./live.js";
 export type {
   ChatCompletion,
@@ -20,7 +20,7 @@ export type {
 } from "./completions.js";
 export { type CachedModel, cachedModels, clearCache, deleteCachedModel, persistCache } from "./store/cached.js";
 export { type StorageEstimate, storageEstimate } from "./store/cached.js";
-export type { AskProgress, ClipPart, Part } from "./parts.js";
+export type { AskProgress, ClipPart, LookOptions, Part } from "./parts.js";
 export type { ClipSource } from "./clip.js";
 export type {
   Availability,

@@ -1,12 +1,12 @@
 /** What goes on: a camera or a playing video, looked at again and again, of which the last seconds can be asked about. */
 import { UniviError } from "./error.js";
-import type { Part } from "./parts.js";
+import type { LookOptions, Part } from "./parts.js";
 import type { Client, Handle, Seen, SessionOptions } from "./protocol.js";
 import { isA } from "./runtime.js";
 import { Answer, answerTo, type AskOptions, free, samplingOf } from "./session.js";
 
 /** How something is watched. */
-export interface WatchOptions extends Pick<SessionOptions, "system" | "template"> {
+export interface WatchOptions extends Pick<SessionOptions, "system" | "template">, Pick<LookOptions, "visualTokens"> {
   /** So many frames are looked at in a second, at most; 1 by default. */
   readonly framesPerSecond?: number;
   /** For so long a frame can be asked about; 60 seconds by default. */
@@ -66,6 +66,11 @@ export class Live {
     void this.#tick();
   }
 
+  get #budget(): { visualTokens?: number } {
+    const { visualTokens } = this.#options;
+    return visualTokens === undefined ? {} : { visualTokens };
+  }
+
   /** How watching goes. */
   get stats(): LiveStats {
     return this.#stats;
@@ -75,13 +80,13 @@ export class Live {
    * Asks about what was seen in the window, in a conversation of its own. `seen[0]` of the answer tells which seconds it looked at
    * and which of its frames were told as one event. Before the first frame has come, it is waited for.
    */
-  ask(parts: string | readonly Part[], options: AskOptions = {}): Answer {
+  ask(parts: string | readonly Part[], options: Omit<AskOptions, "visualTokens"> = {}): Answer {
     return new Answer(async function* (this: Live, answer: Answer) {
       await this.#firstFrame(options.signal);
       const client = this.#client;
       const [visual, session] = [client.newHandle(), client.newHandle()];
       try {
-        answer.seen.push(await client.call("recall", { live: this.#live, visual }, { signal: options.signal }));
+        answer.seen.push(await client.call("recall", { live: this.#live, visual, ...this.#budget }, { signal: options.signal }));
         const { system, template } = this.#options;
         const conversation: SessionOptions = { ...(system === undefined ? {} : { system }), ...(template === undefined ? {} : { template }) };
         await client.call("openSession", { session, options: conversation }, { signal: options.signal });
@@ -106,7 +111,7 @@ export class Live {
     await this.#firstFrame(options.signal);
     const visual = this.#client.newHandle();
     try {
-      return await this.#client.call("recall", { live: this.#live, visual }, { signal: options.signal });
+      return await this.#client.call("recall", { live: this.#live, visual, ...this.#budget }, { signal: options.signal });
     } finally {
       free(this.#client, [visual]);
     }
@@ -143,7 +148,7 @@ export class Live {
     try {
       const frame = await createImageBitmap(this.#video);
       const { windowSeconds = 60 } = this.#options;
-      const params = { live: this.#live, timeSeconds: (started - this.#began) / 1000, windowSeconds, frame };
+      const params = { live: this.#live, timeSeconds: (started - this.#began) / 1000, windowSeconds, frame, ...this.#budget };
       const timesSeconds = await this.#client.call("pushLive", params, { transfer: [frame] });
       if (this.#timer === undefined) return free(this.#client, [this.#live]); // It was stopped meanwhile.
       this.#stats = { ...this.#stats, seen: this.#stats.seen + 1, timesSeconds, lookMs: performance.now() - started };

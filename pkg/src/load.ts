@@ -50,7 +50,7 @@ export async function load(params: Calls["load"]["params"], { signal, emit }: Co
     await loader.settle();
     emit({ phase: "compile", ...told });
     const device = loader.device();
-    const adapter = (device === "webgpu" && (await adapterName())) || loader.adapter;
+    const adapter = await adapterOf(loader);
     drop = () => {}; // The loader becomes the engine, or goes.
     const engine = await loader.finish(params.contextLength);
     drop = () => engine.dispose();
@@ -75,7 +75,7 @@ export async function availability(params: Calls["availability"]["params"], sign
     if (manifest) loader.manifest(files.name, manifest);
     else loader.gguf(files.name);
     await loader.checkRoom(params.contextLength);
-    const about = { device: loader.device(), ...(loader.totalBytes === undefined ? {} : { bytes: loader.totalBytes }) };
+    const about = { device: loader.device(), adapter: await adapterOf(loader), ...(loader.totalBytes === undefined ? {} : { bytes: loader.totalBytes }) };
     if (params.source.kind === "files") return { status: "available", ...about, ...(about.bytes === undefined ? {} : { keptBytes: about.bytes }) };
     const { source } = params;
     const kept = await keptOf(loader.files().map(({ name, sha256, bytes }) => ({ url: fileUrl(source.url, name), sha256, bytes })));
@@ -211,10 +211,11 @@ function mayBeWrongBytes(error: unknown): boolean {
   return code !== undefined && !["io", "no-gpu", "device-lost", "out-of-memory", "gpu", "bad-request", "internal"].includes(code);
 }
 
-/** What the browser tells of its GPU, such as "apple metal-3"; some tell nothing. */
-async function adapterName(): Promise<string> {
+/** What computes, as the browser tells of its GPU, such as "apple metal-3"; some tell nothing. */
+async function adapterOf(loader: Loader): Promise<string> {
+  if (loader.device() === "cpu") return loader.adapter;
   const info = (await navigator.gpu?.requestAdapter())?.info;
-  return info?.description || [info?.vendor, info?.architecture].filter(Boolean).join(" ");
+  return info?.description || [info?.vendor, info?.architecture].filter(Boolean).join(" ") || loader.adapter;
 }
 
 /** Tells progress now and then, never going back, with the speed of the last seconds. */

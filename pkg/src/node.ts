@@ -1,12 +1,12 @@
 /**
- * The package in Node, and by the same entry in Deno and Bun, where it is untried: the same, with models and pictures from the disk as well, and WebGPU by the npm package
- * `webgpu` (Dawn) where that is installed; else on the CPU.
+ * The package in Node, Deno and Bun: the same, with models, pictures and clips from the disk as well. WebGPU comes by the npm package
+ * `webgpu` (Dawn) where that is installed, else the CPU computes; clips are decoded by `@napi-rs/webcodecs` where that is.
  *
  * @packageDocumentation
  */
 import { openAsBlob } from "node:fs";
 import { readdir, readFile, stat } from "node:fs/promises";
-import { basename, dirname, join, resolve } from "node:path";
+import { basename, dirname, extname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { UniviError } from "./error.js";
 import type { Device, ModelSource } from "./protocol.js";
@@ -14,10 +14,14 @@ import { runOn } from "./runtime.js";
 
 export * from "./index.js";
 
+/** Pictures that may move are told by their type. */
+const ANIMATIONS: Record<string, string> = { ".gif": "image/gif", ".webp": "image/webp" };
+
 runOn({
   worker: false,
   wasm: () => readFile(new URL("../wasm/univi_web_bg.wasm", import.meta.url)),
   prepare,
+  prepareClips,
   model: async (name) => {
     if (name instanceof URL) return name.protocol === "file:" ? onDisk(fileURLToPath(name)) : { kind: "url", url: name.href };
     return /^https?:/.test(name) ? { kind: "url", url: new URL(name).href } : onDisk(name.startsWith("file:") ? fileURLToPath(name) : name);
@@ -26,7 +30,7 @@ runOn({
     if (url.protocol !== "file:") return undefined;
     const path = fileURLToPath(url);
     try {
-      return await openAsBlob(path);
+      return await openAsBlob(path, { type: ANIMATIONS[extname(path).toLowerCase()] ?? "" });
     } catch (cause) {
       throw new UniviError("io", `${path}: can't be read: ${(cause as Error).message}`, { cause });
     }
@@ -64,6 +68,16 @@ async function prepare(device: Device): Promise<void> {
   else Object.defineProperty(globalThis, "navigator", { value: { gpu }, configurable: true });
   // wgpu looks for the GPU in a window or in a worker.
   if (!("Window" in globalThis)) Object.defineProperty(globalThis, "Window", { value: AnyWindow, configurable: true });
+}
+
+/** Puts WebCodecs where a page would find it. Without the package, animated pictures are the only clips. */
+async function prepareClips(): Promise<void> {
+  if ("VideoDecoder" in globalThis) return;
+  const name = "@napi-rs/webcodecs"; // As above.
+  const codecs = (await import(name).catch(() => undefined)) as Record<string, unknown> | undefined;
+  if (!codecs) return;
+  const { VideoDecoder, VideoFrame, VideoColorSpace, EncodedVideoChunk } = codecs;
+  Object.assign(globalThis, { VideoDecoder, VideoFrame, VideoColorSpace, EncodedVideoChunk });
 }
 
 /** Takes everything for a window: that is how a page is told from a worker. */

@@ -45,25 +45,36 @@ export interface AskProgress {
   readonly total: number;
 }
 
+/** How something is looked at. */
+export interface LookOptions {
+  readonly signal?: AbortSignal | undefined;
+  /**
+   * Tokens that a picture, or an event of a clip, is merged to, about: fewer read faster, more keep more detail. As many as the model was
+   * trained with by default.
+   */
+  readonly visualTokens?: number | undefined;
+}
+
 /** Brings one visual part to the model as `visual`, and tells what it saw. */
 export async function encode(
   client: Client,
   visual: Handle,
   part: Exclude<Part, string>,
-  signal: AbortSignal | undefined,
+  { signal, visualTokens }: LookOptions,
   onFrame: (loaded: number, total: number) => void,
   onEncode: () => void,
 ): Promise<Seen> {
+  const budget = visualTokens === undefined ? {} : { visualTokens };
   const clip = asClip(part);
   if (clip) {
     const { video, ...choice } = clip; // An element or a URL can't cross to the worker.
     await pushFrames(client, visual, video, choice, signal, onFrame);
     onEncode();
-    return client.call("encodeClip", { visual }, { signal });
+    return client.call("encodeClip", { visual, ...budget }, { signal });
   }
   onEncode();
   const image = await asImage(part as Exclude<Part, string | ClipPart>);
-  return client.call("encodeImage", { visual, image }, { signal, transfer: image.kind === "bitmap" ? [image.bitmap] : [] });
+  return client.call("encodeImage", { visual, image, ...budget }, { signal, transfer: image.kind === "bitmap" ? [image.bitmap] : [] });
 }
 
 function asClip(part: Exclude<Part, string>): ClipPart | undefined {
@@ -80,7 +91,7 @@ async function asImage(part: Exclude<Part, string | ClipPart>): Promise<ImageSou
   }
   if (isA("ImageData", part)) {
     const { width, height, data } = part as ImageData;
-    return { kind: "pixels", width, height, rgba: data };
+    return { kind: "pixels", width, height, rgba: data as Uint8ClampedArray<ArrayBuffer> };
   }
   try {
     return { kind: "bitmap", bitmap: await createImageBitmap(part as ImageBitmapSource) };

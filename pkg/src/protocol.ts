@@ -51,6 +51,8 @@ export interface Availability {
   readonly status: "available" | "downloadable" | "downloading" | "unavailable";
   /** What would compute. */
   readonly device?: "webgpu" | "cpu";
+  /** The adapter as the browser describes it, or the CPU path. */
+  readonly adapter?: string;
   /** Bytes of all files, where the manifest tells. */
   readonly bytes?: number;
   /** Those of them that lie here. */
@@ -85,8 +87,11 @@ export interface ModelInfo {
 export type ImageSource =
   | { readonly kind: "blob"; readonly blob: Blob; readonly name: string }
   | { readonly kind: "url"; readonly url: string }
-  | { readonly kind: "pixels"; readonly width: number; readonly height: number; readonly rgba: Uint8ClampedArray }
+  | { readonly kind: "pixels"; readonly width: number; readonly height: number; readonly rgba: Uint8ClampedArray<ArrayBuffer> }
   | { readonly kind: "bitmap"; readonly bitmap: ImageBitmap };
+
+/** A frame of a clip on its way to the model. */
+export type FramePicture = Extract<ImageSource, { kind: "bitmap" | "pixels" }>;
 
 /** Memory that a model takes. */
 export interface MemoryUsage {
@@ -239,24 +244,30 @@ export interface Calls {
   };
   /** Whether {@link Calls.load} would have a chance; nothing but the manifest is fetched. */
   availability: { params: { source: ModelSource; device: Device; contextLength?: number }; event: never; result: Availability };
-  encodeImage: { params: { visual: Handle; image: ImageSource }; event: never; result: Seen };
+  encodeImage: { params: { visual: Handle; image: ImageSource; visualTokens?: number }; event: never; result: Seen };
   /** The times, in seconds, at which a clip of this length is to be looked at. */
   frameTimes: { params: { durationSeconds: number; choice: FrameChoice }; event: never; result: number[] };
   /** An animated GIF or WebP is decoded by UniVi itself. */
   pushAnimation: { params: { visual: Handle; blob: Blob; name: string; choice: FrameChoice }; event: never; result: void };
   /** One frame of a clip, in order; the first one opens it. */
-  pushFrame: { params: { visual: Handle; timeSeconds: number; frame: ImageBitmap }; event: never; result: void };
-  encodeClip: { params: { visual: Handle }; event: never; result: Seen };
+  pushFrame: { params: { visual: Handle; timeSeconds: number; frame: FramePicture }; event: never; result: void };
+  encodeClip: { params: { visual: Handle; visualTokens?: number }; event: never; result: Seen };
   /** A frame of what goes on joins those of the last `windowSeconds`; the first one opens `live`. The times of those that are kept. */
-  pushLive: { params: { live: Handle; timeSeconds: number; windowSeconds: number; frame: ImageBitmap }; event: never; result: number[] };
+  pushLive: {
+    params: { live: Handle; timeSeconds: number; windowSeconds: number; frame: ImageBitmap; visualTokens?: number };
+    event: never;
+    result: number[];
+  };
   /** The frames that are kept, as one clip. */
-  recall: { params: { live: Handle; visual: Handle }; event: never; result: Seen };
+  recall: { params: { live: Handle; visual: Handle; visualTokens?: number }; event: never; result: Seen };
   openSession: { params: { session: Handle; options: SessionOptions }; event: never; result: void };
   /** The same conversation once more. */
   fork: { params: { session: Handle; from: Handle }; event: never; result: void };
   /** Another conversation instead of this one, with a past; the first one opens it. */
   restart: { params: { session: Handle; options: SessionOptions; turns: readonly PastTurn[] }; event: never; result: void };
   append: { params: { session: Handle; parts: readonly SentPart[] }; event: never; result: ContextUsage };
+  /** Forgets all turns but the first so many. */
+  rewind: { params: { session: Handle; keep: number }; event: never; result: ContextUsage };
   answer: {
     params: { session: Handle; parts: readonly SentPart[]; options: SamplingOptions };
     event: string;

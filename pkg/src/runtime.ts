@@ -1,4 +1,4 @@
-/** What differs between a browser and a server's JavaScript: where files lie, and who brings WebGPU. */
+/** What differs between a browser and a server's JavaScript: where files lie, and who brings WebGPU and WebCodecs. */
 import type { Device, ModelSource } from "./protocol.js";
 
 /** Where this code runs. */
@@ -9,6 +9,8 @@ export interface Runtime {
   wasm(): Promise<BufferSource | undefined>;
   /** Brings WebGPU where it is not there by itself but can be had. */
   prepare(device: Device): Promise<void>;
+  /** The same for WebCodecs, which decodes clips. */
+  prepareClips(): Promise<void>;
   /** Where the model is that a user names. */
   model(name: string | URL): Promise<ModelSource>;
   /** The file that a URL names, where `fetch` does not know it. */
@@ -21,6 +23,7 @@ const browser: Runtime = {
   },
   wasm: async () => undefined,
   prepare: async () => {},
+  prepareClips: async () => {},
   // In a worker, a relative URL is meant from its script.
   model: async (name) => ({ kind: "url", url: new URL(name, globalThis.document?.baseURI ?? globalThis.location?.href).href }),
   file: async () => undefined,

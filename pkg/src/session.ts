@@ -1,25 +1,43 @@
 /** Conversations and their answers. */
 import { UniviError } from "./error.js";
-import { type AskProgress, encode, type Part } from "./parts.js";
-import type { Client, ContextUsage, Handle, SamplingOptions, Seen, SentPart, SessionOptions, Usage } from "./protocol.js";
+import { type AskProgress, encode, type LookOptions, type Part } from "./parts.js";
+import type { Client, ContextUsage, Handle, PastTurn, SamplingOptions, Seen, SentPart, SessionOptions, Usage } from "./protocol.js";
 
 /** How one question is answered. */
-export interface AskOptions extends SamplingOptions {
+export interface AskOptions extends SamplingOptions, Pick<LookOptions, "visualTokens"> {
   /** Stops the answer. What was said so far stays part of the conversation. */
   readonly signal?: AbortSignal;
   /** Hears how far decoding and encoding of the visual parts have come. */
   readonly onProgress?: (progress: AskProgress) => void;
 }
 
+/** What of that is about looking. */
+export type LookingOptions = Pick<AskOptions, "signal" | "onProgress" | "visualTokens">;
+
+/** A question that was answered before. */
+export interface PastQuestion {
+  readonly parts: string | readonly Part[];
+  readonly answer: string;
+}
+
+/** How a conversation begins. */
+export interface ConversationOptions extends SessionOptions {
+  /**
+   * What was said before, such as a conversation that was kept when the page was closed. Its pictures and clips are looked at with the
+   * first question.
+   */
+  readonly history?: readonly PastQuestion[];
+}
+
 /** A conversation: several turns, with images and clips at any of them. Made by {@link Univi.session}. */
 export class Session {
   readonly #client: Client;
-  readonly #options: SessionOptions;
+  #options: ConversationOptions;
   #opened: Promise<Handle> | undefined;
   #usage: ContextUsage;
 
   /** @internal `opened` where it is there at the other end already. */
-  constructor(client: Client, options: SessionOptions, usage: ContextUsage, opened?: Promise<Handle>) {
+  constructor(client: Client, options: ConversationOptions, usage: ContextUsage, opened?: Promise<Handle>) {
     this.#client = client;
     this.#options = options;
     this.#usage = usage;
@@ -39,7 +57,7 @@ export class Session {
   /** @internal */
   answerTo(answer: Answer, parts: string | readonly Part[], options: AskOptions): AsyncGenerator<string, void> {
     return answerTo(this.#client, answer, parts, options, async (sent, signal, onPiece) => {
-      const session = await this.#open();
+      const session = await this.#open({ ...options, signal });
       const params = { session, parts: sent, options: samplingOf(options) };
       const { usage, context } = await this.#client.call("answer", params, { signal, onEvent: onPiece });
       this.#usage = context;
@@ -51,12 +69,12 @@ export class Session {
    * Begins the next question with pictures, clips and words, which are encoded and read now, so that {@link Session.ask} answers
    * the sooner. Resolves with what the model saw of each visual part. Where it is aborted while it is being read, nothing was appended.
    */
-  async append(parts: readonly Part[], options: Pick<AskOptions, "signal" | "onProgress"> = {}): Promise<Seen[]> {
+  async append(parts: readonly Part[], options: LookingOptions = {}): Promise<Seen[]> {
     const seen: Seen[] = [];
     const sending = new Sending(this.#client, options);
     try {
       const sent = await sending.send(parts, seen);
-      const session = await this.#open();
+      const session = await this.#open(options);
       this.#usage = await this.#client.call("append", { session, parts: sent }, { signal: options.signal });
       return seen;
     } finally {
@@ -66,10 +84,23 @@ export class Session {
 
   /** The same conversation once more, to go on differently; what was read is not read again. */
   async clone(): Promise<Session> {
-    const from = await this.#open();
+    const from = await this.#open({});
     const session = this.#client.newHandle();
     await this.#client.call("fork", { session, from });
     return new Session(this.#client, this.#options, this.#usage, Promise.resolve(session));
+  }
+
+  /**
+   * Forgets everything but the first `turns` questions and their answers, to put the next one anew: what is kept is not read again.
+   * Turns that were dropped to make room no longer count.
+   */
+  async rewind(turns: number): Promise<void> {
+    if (!(Number.isInteger(turns) && turns >= 0)) throw new UniviError("bad-request", `turns is ${turns}, expected a whole number from 0 on`);
+    if (!this.#opened) {
+      this.#options = { ...this.#options, history: (this.#options.history ?? []).slice(0, turns) };
+      return;
+    }
+    this.#usage = await this.#client.call("rewind", { session: await this.#opened, keep: turns });
   }
 
   /** Frees what the conversation holds on the device. May be called again. */
@@ -79,15 +110,33 @@ export class Session {
     this.#opened.catch(() => {});
   }
 
-  /** Opens it at the other end, the first time. */
-  #open(): Promise<Handle> {
-    const open = async () => {
-      const session = this.#client.newHandle();
-      await this.#client.call("openSession", { session, options: this.#options });
+  /** Opens it at the other end, the first time that this succeeds. */
+  #open(asking: LookingOptions): Promise<Handle> {
+    if (this.#opened) return this.#opened;
+    const opened = this.#begin(asking);
+    this.#opened = opened;
+    opened.catch(() => {
+      if (this.#opened === opened) this.#opened = undefined;
+    });
+    return opened;
+  }
+
+  async #begin(asking: LookingOptions): Promise<Handle> {
+    const session = this.#client.newHandle();
+    const { history = [], ...options } = this.#options;
+    if (history.length === 0) {
+      await this.#client.call("openSession", { session, options });
       return session;
-    };
-    this.#opened ??= open();
-    return this.#opened;
+    }
+    const sending = new Sending(this.#client, asking);
+    try {
+      const turns: PastTurn[] = [];
+      for (const { parts, answer } of history) turns.push({ parts: await sending.send(typeof parts === "string" ? [parts] : parts, []), answer });
+      await this.#client.call("restart", { session, options, turns });
+      return session;
+    } finally {
+      sending.free();
+    }
   }
 }
 
@@ -162,17 +211,17 @@ export async function* answerTo(
 /** Parts on their way to the other end. */
 export class Sending {
   readonly #client: Client;
-  readonly #options: Pick<AskOptions, "signal" | "onProgress">;
+  readonly #options: LookingOptions;
   readonly #visuals: Handle[] = [];
 
-  constructor(client: Client, options: Pick<AskOptions, "signal" | "onProgress">) {
+  constructor(client: Client, options: LookingOptions) {
     this.#client = client;
     this.#options = options;
   }
 
   /** Encodes what is visual, in order; `seen` gets what the model saw. What is encoded already only takes its place. */
   async send(parts: readonly (Part | { readonly visual: Handle })[], seen: Seen[]): Promise<SentPart[]> {
-    const { signal, onProgress } = this.#options;
+    const { onProgress } = this.#options;
     const total = parts.filter((part) => typeof part !== "string").length;
     const sent: SentPart[] = [];
     for (const part of parts) {
@@ -184,7 +233,7 @@ export class Sending {
       this.#visuals.push(visual);
       const onFrame = (loaded: number, frames: number) => onProgress?.({ phase: "frames", loaded, total: frames });
       const onEncode = () => onProgress?.({ phase: "encode", loaded: seen.length, total });
-      seen.push(await encode(this.#client, visual, part, signal, onFrame, onEncode));
+      seen.push(await encode(this.#client, visual, part, this.#options, onFrame, onEncode));
       sent.push({ visual });
     }
     return sent;
@@ -198,7 +247,7 @@ export class Sending {
 
 /** What of `options` is about choosing words. */
 export function samplingOf(options: AskOptions): SamplingOptions {
-  const { signal: _signal, onProgress: _onProgress, ...sampling } = options;
+  const { signal: _signal, onProgress: _onProgress, visualTokens: _visualTokens, ...sampling } = options;
   return sampling;
 }
 

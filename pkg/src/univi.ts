@@ -4,9 +4,9 @@ import { Completions } from "./completions.js";
 import { Live, type WatchOptions } from "./live.js";
 import type { Part } from "./parts.js";
 import { type CacheChoice, Client, type Device, type LoadProgress, type MemoryUsage, type ModelInfo, type Port, serve } from "./protocol.js";
-import type { Availability, ModelSource, SessionOptions } from "./protocol.js";
+import type { Availability, ModelSource } from "./protocol.js";
 import { runtime } from "./runtime.js";
-import { Answer, type AskOptions, Session } from "./session.js";
+import { Answer, type AskOptions, type ConversationOptions, Session } from "./session.js";
 
 /** What {@link Univi.create} needs to know. */
 export interface UniviOptions {
@@ -114,7 +114,7 @@ export class Univi {
   }
 
   /** Begins a conversation. */
-  session(options: SessionOptions = {}): Session {
+  session(options: ConversationOptions = {}): Session {
     return new Session(this.#client, options, { used: 0, capacity: this.info.contextLength });
   }
 

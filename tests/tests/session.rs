@@ -302,6 +302,31 @@ fn conversations_may_begin_with_a_past<B: Backend>(backend: B) {
     );
 }
 
+fn conversations_can_be_taken_back<B: Backend>(backend: B) {
+    let model = model(&backend, 600);
+    let mut straight = session(&model);
+    answer(&mut straight, "Who are you?", &greedy(6));
+    let expected = answer(&mut straight, "Why?", &greedy(6));
+    let mut wandering = session(&model);
+    answer(&mut wandering, "Who are you?", &greedy(6));
+    answer(&mut wandering, "What?", &greedy(6));
+    answer(&mut wandering, "Where?", &greedy(6));
+    wandering.rewind(1);
+    let found = answer(&mut wandering, "Why?", &greedy(6));
+    assert_eq!(found.ids, expected.ids);
+    assert!(
+        found.usage.reused > 0,
+        "the first turn is not read once more"
+    );
+    wandering.rewind(9);
+    assert_eq!(
+        wandering.context_usage().unwrap(),
+        straight.context_usage().unwrap()
+    );
+    wandering.rewind(0);
+    assert_eq!(wandering.context_usage().unwrap().used, 0);
+}
+
 /// The files right in a folder of fixtures.
 fn files(folder: &str) -> BTreeMap<String, Vec<u8>> {
     let files = files_in(&fixtures().join(folder), "");
@@ -479,6 +504,44 @@ fn frames_that_were_seen_one_by_one_are_a_clip<B: Backend>(backend: B) {
     assert_eq!(nothing, Some("bad-video"));
 }
 
+fn a_picture_becomes_as_many_tokens_as_it_may<B: Backend>(backend: B) {
+    let model = model_with_eyes(&backend);
+    let vision = model.vision().unwrap();
+    let image = picture("image.png");
+    let own = block_on(vision.image(&image)).unwrap().tokens();
+    for tokens in [3, 28, own, 2 * own] {
+        let seen = block_on(vision.merging_to(Some(tokens)).unwrap().image(&image)).unwrap();
+        assert!(
+            seen.tokens().abs_diff(tokens) <= 1,
+            "{} tokens, asked for {tokens}",
+            seen.tokens()
+        );
+        let stages = &block_on(seen.events()).unwrap()[0].stages;
+        let counts: Vec<usize> = stages.iter().map(|stage| stage.sizes.len()).collect();
+        assert!(
+            counts.is_sorted_by(|a, b| a >= b),
+            "{counts:?}: each stage merges"
+        );
+    }
+    let frame = picture("video/frame_000.png");
+    let coarse = vision.merging_to(Some(14)).unwrap();
+    let glimpses = [
+        block_on(coarse.glimpse(&frame)).unwrap(),
+        block_on(vision.glimpse(&frame)).unwrap(),
+    ];
+    assert_eq!(
+        block_on(coarse.recall(&glimpses[..1])).unwrap().tokens(),
+        14
+    );
+    for refused in [
+        vision.merging_to(Some(2)).err(),
+        vision.merging_to(Some(100_000)).err(),
+        block_on(vision.recall(&glimpses)).err(),
+    ] {
+        assert_eq!(refused.map(|error| error.code()), Some("bad-request"));
+    }
+}
+
 fn a_blind_model_says_so<B: Backend>(backend: B) {
     let model = model(&backend, 100);
     assert!(!model.sees());
@@ -551,6 +614,8 @@ on_every_backend! {
     forks_go_their_own_ways,
     oldest_turns_make_room,
     conversations_may_begin_with_a_past,
+    conversations_can_be_taken_back,
+    a_picture_becomes_as_many_tokens_as_it_may,
     visuals_stand_where_their_turn_put_them,
     what_is_appended_is_read_ahead,
     frames_that_were_seen_one_by_one_are_a_clip,

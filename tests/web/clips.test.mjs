@@ -106,7 +106,10 @@ before(async () => {
     /** The pictures of a clip at some times. */
     const look = async (/** @type {OpenClip} */ clip, /** @type {number[]} */ times) => {
       const pictures = [];
-      for await (const frame of clip.frames(times)) pictures.push({ size: [frame.width, frame.height], picture: quarters(frame) });
+      for await (const frame of clip.frames(times)) {
+        if (frame.kind !== "bitmap") throw new Error("a page has canvases");
+        pictures.push({ size: [frame.bitmap.width, frame.bitmap.height], picture: quarters(frame.bitmap) });
+      }
       clip.close();
       return { seconds: clip.durationSeconds, pictures };
     };

@@ -135,6 +135,71 @@ test("what is appended is read before the question, and a clone goes its own way
   for (const used of said.used) assert.ok(used > said.appended);
 });
 
+test("a conversation is taken back, and begun with a past", async () => {
+  for (const device of /** @type {const} */ (["cpu", "webgpu"])) {
+    const told = await inPage(async ({ load, file, fails }, device) => {
+      const univi = await load(device);
+      const photo = await file("train-zebra.png");
+      const ask = async (/** @type {import("univi").Session} */ session, /** @type {import("univi").Part[]} */ ...parts) => {
+        const answer = session.ask(parts, { temperature: 0, maxTokens: 12 });
+        return { text: await answer.text(), usage: answer.usage };
+      };
+      const lived = univi.session();
+      await ask(lived, photo, "What is there from left to right?");
+      const once = await ask(lived, "Can you see a whale?");
+      await lived.rewind(1);
+      const again = await ask(lived, "Can you see a zebra?");
+      const history = [{ parts: [photo, "What is there from left to right?"], answer: "train and zebra" }];
+      const told = univi.session({ history });
+      const stopped = new AbortController();
+      stopped.abort();
+      const aborted = await fails(() => told.ask("Can you see a zebra?", { signal: stopped.signal }).text());
+      const first = await ask(told, "Can you see a zebra?");
+      const unread = univi.session({ history: [...history, { parts: "Can you see a whale?", answer: "no" }] });
+      await unread.rewind(1);
+      const shorter = await ask(unread, "Can you see a zebra?");
+      const wrong = await fails(() => lived.rewind(-1));
+      for (const session of [lived, told, unread]) session.dispose();
+      return { once, again, aborted, first, shorter, wrong };
+    }, device);
+    assert.equal(told.once.text, "no", device);
+    for (const { text, usage } of [told.again, told.first, told.shorter]) {
+      assert.equal(text, "yes", device);
+      assert.equal(usage?.visualTokens, 42);
+      assert.equal(usage?.promptTokens, told.again.usage?.promptTokens);
+    }
+    assert.ok((told.again.usage?.reusedTokens ?? 0) > 42, "what stays is not read again");
+    assert.equal(told.aborted.name, "AbortError");
+    assert.equal(told.wrong.code, "bad-request");
+  }
+});
+
+test("a picture becomes as many tokens as it may", async () => {
+  const told = await inPage(async ({ load, file, fails }) => {
+    const univi = await load("cpu");
+    const photo = await file("train-zebra.png");
+    const clip = await file("unicorn-cake-owl.webm", "video/webm");
+    const ask = async (/** @type {import("univi").Part} */ part, /** @type {number} */ visualTokens) => {
+      const answer = univi.ask([part, "Where is the zebra?"], { temperature: 0, visualTokens });
+      await answer.text();
+      return { stages: answer.seen[0]?.events[0]?.stages.map(({ tokens }) => tokens), read: answer.usage?.visualTokens };
+    };
+    return {
+      few: await ask(photo, 14),
+      many: await ask(photo, 84),
+      clip: await ask(clip, 14),
+      none: await fails(() => ask(photo, 1)),
+      half: await fails(() => ask(photo, 13.5)),
+    };
+  });
+  assert.deepEqual(told.few, { stages: [8, 4, 2], read: 14 });
+  assert.deepEqual(told.many, { stages: [48, 24, 12], read: 84 });
+  assert.deepEqual(told.clip.stages, [8, 4, 2]);
+  assert.equal((told.clip.read ?? 1) % 14, 0, `${told.clip.read} tokens for whole events`);
+  for (const { code, message } of [told.none, told.half]) assert.equal(code, "bad-request", message);
+  assert.match(told.none.message, /1 visual tokens a picture, expected 3 to 112/);
+});
+
 test("the oldest turns make room where that is asked for, else the question is refused", async () => {
   const said = await inPage(async ({ Univi, file, fails }) => {
     const univi = await Univi.create({ model: "/models/univi-nano/manifest.json", device: "cpu", contextLength: 160 });

@@ -1,14 +1,15 @@
 /** The package in Node: models and pictures from the disk, on Dawn and on the CPU. */
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { readFile } from "node:fs/promises";
+import { execFile, spawn } from "node:child_process";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath, pathToFileURL } from "node:url";
+import { promisify } from "node:util";
 import { generateText, jsonSchema, streamText } from "ai";
 import { Univi, UniviError } from "univi";
 import { univiModel } from "univi/ai-sdk";
-import { MODELS } from "./fixtures.mjs";
+import { MODELS, OUTPUT } from "./fixtures.mjs";
 import { serve } from "./server.mjs";
 
 const NANO = join(MODELS, "univi-nano");
@@ -43,6 +44,28 @@ test("models come by path, by URL of a file, by one of its files, and from a ser
   await server.close();
 });
 
+test("clips come from the disk, upright and as wide as they are shown", async () => {
+  const univi = await Univi.create({ model: NANO, device: "cpu" });
+  const clip = (/** @type {string} */ name) => new URL(name, pathToFileURL(SAMPLES));
+  const moves = univi.ask([{ video: clip("penguin-moves.webm") }, "Which way does the penguin move?"], greedy);
+  assert.equal(await moves.text(), "right");
+  assert.ok((moves.seen[0]?.frames.length ?? 0) > 4);
+  assert.equal(await univi.ask([{ video: clip("unicorn-cake-owl.webm") }, "What appears last?"], greedy).text(), "owl");
+
+  // Stored lying on its side, with pixels twice as wide as they are high.
+  const turned = join(OUTPUT, "turned.mp4");
+  const film = promisify(execFile);
+  const source = fileURLToPath(clip("train-zebra.png"));
+  const [lying, narrow] = [join(OUTPUT, "lying.mp4"), "scale=192:384,setsar=2,transpose=2"];
+  await film("ffmpeg", ["-y", "-loglevel", "error", "-loop", "1", "-i", source, "-t", "3", "-r", "4", "-vf", narrow, "-pix_fmt", "yuv420p", lying]);
+  await film("ffmpeg", ["-y", "-loglevel", "error", "-display_rotation", "-90", "-i", lying, "-c", "copy", turned]);
+  const answer = univi.ask([{ video: pathToFileURL(turned) }, "Can you see a zebra at any time?"], greedy);
+  assert.equal(await answer.text(), "yes");
+  const [frame] = answer.seen[0]?.frames ?? [];
+  assert.deepEqual([frame?.width, frame?.height], [384, 384]);
+  univi.dispose();
+});
+
 test("it is a model for the AI SDK", async () => {
   const univi = await Univi.create({ model: NANO, device: "cpu" });
   const model = univiModel(univi);
@@ -73,10 +96,11 @@ test("what is not there is told", async () => {
   assert.equal((await fails(() => Univi.create({ model: join(NANO, "nothing.json"), device: "cpu" }))).code, "io");
   const univi = await Univi.create({ model: NANO, device: "cpu" });
   assert.equal((await fails(() => univi.ask([pathToFileURL("/nowhere.png"), "What is this?"]).text())).code, "io");
-  const clip = new URL("penguin-moves.webm", pathToFileURL(SAMPLES));
-  const refused = await fails(() => univi.ask([{ video: clip }, "What happens?"]).text());
+  const words = pathToFileURL(join(OUTPUT, "words.webm"));
+  await writeFile(words, "just words");
+  const refused = await fails(() => univi.ask([{ video: words }, "What happens?"]).text());
   assert.equal(refused.code, "bad-video");
-  assert.match(refused.message, /WebCodecs/);
+  assert.match(refused.message, /words\.webm.*WebCodecs/);
   assert.equal((await fails(async () => univi.watch(/** @type {any} */ ({})))).code, "bad-request");
   univi.dispose();
 });

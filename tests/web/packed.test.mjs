@@ -121,16 +121,26 @@ test("it answers without any bundler", async () => {
   assert.equal(await said("bare.html"), EXPECTED);
 });
 
-test("it answers in Node", async () => {
-  const picture = pathToFileURL(join(SAMPLES, "penguin-cookie.png"));
-  const code = `import { Univi } from "univi";
-    const univi = await Univi.create({ model: ${JSON.stringify(join(MODELS, "univi-nano"))}, device: "cpu" });
-    console.log(await univi.ask([new URL(${JSON.stringify(picture.href)}), "What is there from left to right?"], { temperature: 0 }).text());
-    univi.dispose();`;
-  await writeFile(join(PROJECT, "node.mjs"), code);
-  const { stdout } = await run(process.execPath, ["node.mjs"], { cwd: PROJECT });
-  assert.equal(stdout, "penguin and cookie\n");
-});
+const COMMANDS = {
+  Node: [process.execPath],
+  Deno: [join(ROOT, "node_modules/.bin/deno"), "run", "--allow-all", "--quiet"],
+  Bun: [join(ROOT, "node_modules/.bin/bun")],
+};
+for (const [name, [program = "", ...args]] of Object.entries(COMMANDS)) {
+  test(`it answers in ${name}`, async () => {
+    const [picture, clip] = [pathToFileURL(join(SAMPLES, "penguin-cookie.png")), pathToFileURL(join(SAMPLES, "penguin-moves.webm"))];
+    const code = `import { Univi } from "univi";
+      const univi = await Univi.create({ model: ${JSON.stringify(join(MODELS, "univi-nano"))}, device: "cpu" });
+      console.log(await univi.ask([new URL(${JSON.stringify(picture.href)}), "What is there from left to right?"], { temperature: 0 }).text());
+      // What decodes clips is for whoever installs it.
+      const clip = { video: new URL(${JSON.stringify(clip.href)}) };
+      console.log(await univi.ask([clip, "What happens?"]).text().catch(({ code, message }) => \`\${code} \${/@napi-rs\\/webcodecs/.test(message)}\`));
+      univi.dispose();`;
+    await writeFile(join(PROJECT, "server.mjs"), code);
+    const { stdout } = await run(program, [...args, "server.mjs"], { cwd: PROJECT });
+    assert.equal(stdout, "penguin and cookie\nbad-video true\n");
+  });
+}
 
 for (const readme of ["README.md", "pkg/README.md"]) {
   test(`the examples of ${readme} run as they stand`, async () => {

@@ -1,10 +1,9 @@
 /** The page as a person uses it: load a model, show it a picture and a clip, ask, read; and what it looks like. */
 import assert from "node:assert/strict";
-import { mkdir, writeFile } from "node:fs/promises";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { fileURLToPath } from "node:url";
-import { openPage } from "./chromium.mjs";
+import { ask as askThePage, beGreedy, openDemo, screenshot } from "./demo.mjs";
 import { ask, clipOf, FIXTURES, OUTPUT, referenceAnswer, tinyModel } from "./fixtures.mjs";
 
 const MODEL = await tinyModel();
@@ -13,39 +12,16 @@ const clip = await referenceAnswer("video_qa");
 const FRAMES = join(FIXTURES, clip.files[0] ?? "", "..");
 const CLIP = join(OUTPUT, await clipOf(clip.files, "e2e.webm"));
 
-/** @type {Awaited<ReturnType<typeof openPage>>} */
+/** @type {Awaited<ReturnType<typeof openDemo>>} */
 let opened;
 /** @type {string[]} */
 const requests = [];
 before(async () => {
-  const index = [{ name: "Chat-UniVi, tiny", url: `models/${MODEL}/manifest.json`, note: "Small random weights." }];
-  await writeFile(join(OUTPUT, "index.json"), JSON.stringify(index));
-  await mkdir(join(OUTPUT, "screenshots"), { recursive: true });
-  const dist = fileURLToPath(new URL("../../www/dist/", import.meta.url));
-  opened = await openPage({ folders: { "/": dist, "/models/": join(OUTPUT, "/") }, path: "" });
-  opened.page.setDefaultTimeout(180_000); // Shaders on one core take their time.
+  const tiny = { name: "Chat-UniVi, tiny", url: `output/${MODEL}/manifest.json`, note: "Small random weights.", bytes: 1e6 };
+  opened = await openDemo({ offers: [tiny], folders: { "/output/": join(OUTPUT, "/") } });
   opened.page.context().on("request", (request) => requests.push(request.url()));
 });
 after(() => opened.close());
-
-/** @param {string} name */
-const screenshot = (name) => opened.page.screenshot({ path: join(OUTPUT, "screenshots", `${name}.png`), fullPage: true });
-
-/**
- * Asks through the page's form, and waits until the answer is whole -> it.
- *
- * @param {string} question
- * @param {string[]} files
- */
-async function askThePage(question, ...files) {
-  const { page } = opened;
-  const turns = await page.locator(".turn").count();
-  if (files.length > 0) await page.setInputFiles("#attach", files);
-  await page.getByLabel("Your question").fill(question);
-  await page.keyboard.press("Enter");
-  await page.locator(".turn").nth(turns).locator('.answer[aria-busy="false"]').waitFor();
-  return page.locator(".answer").nth(turns).textContent();
-}
 
 test("nothing is fetched that nobody asked for", async () => {
   const { page, url } = opened;
@@ -56,21 +32,21 @@ test("nothing is fetched that nobody asked for", async () => {
   assert.deepEqual(weights, []);
   assert.deepEqual(requests.filter((request) => !request.startsWith(url)), []);
   assert.ok(requests.length > 0);
-  await screenshot("first-view");
+  await screenshot(page, "first-view");
 });
 
 test("a picture is answered as by the reference", async () => {
   const { page } = opened;
-  await page.getByText("Settings").click();
-  await page.getByLabel("Temperature").fill("0");
+  await beGreedy(page, "auto");
+  await page.getByText("Settings", { exact: true }).click();
   await page.getByLabel("Longest answer").fill(String(picture.tokens));
-  assert.equal(await askThePage(picture.question, ...picture.files.map((file) => join(FIXTURES, file))), picture.answer);
+  assert.equal(await askThePage(page, picture.question, ...picture.files.map((file) => join(FIXTURES, file))), picture.answer);
   assert.match((await page.locator(".numbers").first().textContent()) ?? "", /112 visual/);
   assert.match((await page.locator("#device").textContent()) ?? "", /^WebGPU: ./);
   await page.getByText("became 64 tokens").waitFor();
-  await page.getByLabel("32 tokens").check();
+  await page.getByLabel("Stage of merging").press("ArrowRight");
   await page.getByText("became 32 tokens").waitFor();
-  await screenshot("picture");
+  await screenshot(page, "picture");
 });
 
 test("a clip is answered as by the command line", async () => {
@@ -78,15 +54,15 @@ test("a clip is answered as by the command line", async () => {
   await page.getByRole("button", { name: "Start over" }).click();
   const limits = ["--greedy", "--max-tokens", String(picture.tokens)];
   const expected = await ask("-m", join(OUTPUT, MODEL), "--device", "cpu", ...limits, "--video", FRAMES, clip.question);
-  assert.equal(await askThePage(clip.question, CLIP), expected);
+  assert.equal(await askThePage(page, clip.question, CLIP), expected);
   await page.getByRole("heading", { name: "Event 1" }).waitFor();
   await page.getByRole("button", { name: "Frame at 0:03" }).first().click();
-  await screenshot("clip");
+  await screenshot(page, "clip");
   await page.emulateMedia({ colorScheme: "dark" });
-  await screenshot("clip-dark");
+  await screenshot(page, "clip-dark");
   await page.emulateMedia({ colorScheme: "light" });
   await page.setViewportSize({ width: 390, height: 844 });
-  await screenshot("clip-phone");
+  await screenshot(page, "clip-phone");
   const overflow = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
   assert.ok(overflow <= 0, `the page is ${overflow} px wider than a phone`);
   await page.setViewportSize({ width: 1280, height: 720 });
@@ -104,9 +80,9 @@ test("a file that is no picture leaves question and page usable", async () => {
   assert.equal(await alert.getAttribute("data-code"), "bad-image");
   assert.match((await alert.textContent()) ?? "", /words\.png/);
   assert.equal(await page.getByLabel("Your question").inputValue(), "What is this?");
-  await screenshot("bad-picture");
+  await screenshot(page, "bad-picture");
   await page.getByRole("button", { name: "Remove words.png" }).click();
-  assert.notEqual(await askThePage("Are you there?"), "");
+  assert.notEqual(await askThePage(page, "Are you there?"), "");
 });
 
 test("an answer can be stopped", async () => {
@@ -124,10 +100,10 @@ test("an answer can be stopped", async () => {
 test("a site without the model says so", async () => {
   const { page } = opened;
   await page.locator("#model-choice").selectOption("url");
-  await page.locator("#model-url").fill("models/absent/manifest.json");
+  await page.locator("#model-url").fill("output/absent/manifest.json");
   await page.getByRole("button", { name: "Load", exact: true }).click();
   const alert = page.locator("#model-alert");
   await alert.waitFor();
   assert.equal(await alert.getAttribute("data-code"), "io");
-  await screenshot("no-model");
+  await screenshot(page, "no-model");
 });

@@ -1,7 +1,10 @@
 /** The camera: a live view, the choice of a device, and small pictures of what the model has looked at. */
-import { UniviError, type Live, type LiveStats, type Univi } from "univi";
+import type { Live, LiveStats, Univi } from "univi";
 
 import { byId, make } from "./dom.js";
+import { sessionOptions, visualTokens } from "./settings.js";
+import { drawSquare, type Shown } from "./shown.js";
+import { words } from "./words/index.js";
 
 /** A frame is looked at so often, and remembered for so long. */
 const FRAMES_PER_SECOND = 1;
@@ -14,53 +17,75 @@ const video = byId("camera-view", HTMLVideoElement);
 const choice = byId("camera-choice", HTMLSelectElement);
 const status = byId("camera-status", HTMLParagraphElement);
 
+/** Why there is no camera, in words. */
+export class CameraRefused extends Error {}
+
 /** A camera that is on. */
 export class Camera {
   /** What was seen, by its time in seconds. */
   readonly stills = new Map<number, HTMLCanvasElement>();
+  readonly #onFrame: () => void;
   #live: Live | undefined;
+  #watchedBy: string | undefined;
 
-  private constructor() {}
+  private constructor(onFrame: () => void) {
+    this.#onFrame = onFrame;
+  }
 
-  /** Asks for a camera, and shows what it sees. Rejects with a sentence that says what to do. */
-  static async open(deviceId?: string): Promise<Camera> {
-    if (!navigator.mediaDevices) throw new UniviError("bad-request", "browsers give the camera only to pages that come over https");
+  /** Asks for a camera, and shows what it sees; `onFrame` hears of each frame that the model has looked at. Rejects with {@link CameraRefused}. */
+  static async open(deviceId: string | undefined, onFrame: () => void): Promise<Camera> {
+    if (!navigator.mediaDevices) throw new CameraRefused(words.cameraInsecure);
     const wanted = deviceId ? { deviceId: { exact: deviceId } } : { facingMode: "environment" };
     const stream = await navigator.mediaDevices.getUserMedia({ video: wanted }).catch((cause: Error) => {
       const reasons: Record<string, string> = {
-        NotAllowedError: "the camera was refused; allow it beside the address of this page, and press Camera again",
-        NotFoundError: "there is no camera; a clip from a file does as well",
-        NotReadableError: "the camera is in use by another program; close that, and press Camera again",
+        NotAllowedError: words.cameraRefused,
+        NotFoundError: words.cameraNone,
+        NotReadableError: words.cameraBusy,
       };
-      throw new UniviError("bad-request", reasons[cause.name] ?? `the camera can't be opened: ${cause.message}`, { cause });
+      throw new CameraRefused(reasons[cause.name] ?? words.cameraFails(cause.message), { cause });
     });
     video.srcObject = stream;
     await video.play();
     const cameras = (await navigator.mediaDevices.enumerateDevices()).filter(({ kind }) => kind === "videoinput");
     const current = stream.getVideoTracks()[0]?.getSettings().deviceId;
-    choice.replaceChildren(...cameras.map(({ deviceId, label }, i) => make("option", { value: deviceId, selected: deviceId === current }, label || `Camera ${i + 1}`)));
+    const options = cameras.map(({ deviceId, label }, i) => make("option", { value: deviceId, selected: deviceId === current }, label || words.cameraNumber(i + 1)));
+    choice.replaceChildren(...options);
     choice.hidden = cameras.length < 2;
-    status.textContent = "The model has not looked yet.";
+    status.textContent = words.notLooked;
     panel.hidden = false;
-    return new Camera();
+    return new Camera(onFrame);
   }
 
   /** Has `univi` watch, unless it does already. */
   watch(univi: Univi, onError: (error: unknown) => void): Live {
-    this.#live ??= univi.watch(video, {
-      framesPerSecond: FRAMES_PER_SECOND,
-      windowSeconds: WINDOW_SECONDS,
-      onFrame: (stats) => this.#keep(stats),
-      onError,
-    });
+    if (this.#live) return this.#live;
+    const { options, key } = watchOptions();
+    this.#watchedBy = key;
+    this.#live = univi.watch(video, { ...options, onFrame: (stats) => this.#keep(stats), onError });
     return this.#live;
   }
 
-  /** The model is another one from now on, or none. */
+  /** Where that changes how it is looked, what was seen so is of no more use. */
+  settingsChanged(): void {
+    if (this.#watchedBy !== undefined && this.#watchedBy !== watchOptions().key) this.forget();
+  }
+
+  /** What watches, once there is a model. */
+  get live(): Live | undefined {
+    return this.#live;
+  }
+
+  /** The model is another one from now on, or looks in another way, or there is none. */
   forget(): void {
     this.#live?.stop();
-    this.#live = undefined;
+    this.#live = this.#watchedBy = undefined;
     this.stills.clear();
+  }
+
+  /** What was seen so far, to keep. */
+  async shown(): Promise<Shown> {
+    const stills = [...this.stills].map(async ([time, canvas]) => [time, await blobOf(canvas)] as const);
+    return { kind: "live", stills: new Map(await Promise.all(stills)) };
   }
 
   close(): void {
@@ -71,14 +96,27 @@ export class Camera {
   }
 
   #keep({ timesSeconds, dropped }: LiveStats): void {
-    const side = Math.min(video.videoWidth, video.videoHeight);
     const still = make("canvas", { width: STILL_PX, height: STILL_PX });
-    const [x, y] = [(video.videoWidth - side) / 2, (video.videoHeight - side) / 2];
-    still.getContext("2d")!.drawImage(video, x, y, side, side, 0, 0, STILL_PX, STILL_PX);
+    const frame = make("canvas", { width: video.videoWidth, height: video.videoHeight });
+    frame.getContext("2d")!.drawImage(video, 0, 0);
+    drawSquare(still, frame);
     this.stills.set(timesSeconds.at(-1)!, still);
     for (const time of this.stills.keys()) if (!timesSeconds.includes(time)) this.stills.delete(time);
     const seconds = Math.round(timesSeconds.at(-1)! - timesSeconds[0]!);
-    const left = dropped > 0 ? `; ${dropped} left out, since looking takes longer than a second` : "";
-    status.textContent = `Watching: ${timesSeconds.length} ${timesSeconds.length === 1 ? "frame" : "frames"} of the last ${seconds} s${left}.`;
+    const left = dropped > 0 ? `; ${words.leftOut(dropped)}` : "";
+    status.textContent = `${words.watching(timesSeconds.length, seconds)}${left}.`;
+    this.#onFrame();
   }
+}
+
+/** How the camera is watched by the settings, and the same to compare. */
+function watchOptions() {
+  const options = { framesPerSecond: FRAMES_PER_SECOND, windowSeconds: WINDOW_SECONDS, ...sessionOptions(), ...visualTokens() };
+  return { options, key: JSON.stringify(options) };
+}
+
+function blobOf(canvas: HTMLCanvasElement): Promise<Blob> {
+  return new Promise((resolve, reject) => {
+    canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Error("no picture of the camera"))), "image/jpeg", 0.85);
+  });
 }

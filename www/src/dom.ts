@@ -1,4 +1,4 @@
-/** The page's own elements, typed. */
+/** The page's own elements, typed, and what is said to those who do not see it. */
 
 /** The element of the page with this id, which must be of this kind. */
 export function byId<T extends HTMLElement>(id: string, kind: new () => T): T {
@@ -16,4 +16,24 @@ export function make<K extends keyof HTMLElementTagNameMap>(
   const element = Object.assign(document.createElement(tag), properties);
   element.append(...children);
   return element;
+}
+
+/** A button that does something; `label` is what it is called where its text alone does not say it. */
+export function button(className: string, text: string, act: () => void, label?: string): HTMLButtonElement {
+  const element = make("button", { type: "button", className }, text);
+  if (label !== undefined) element.setAttribute("aria-label", label);
+  element.addEventListener("click", act);
+  return element;
+}
+
+/** Tells screen readers. */
+export function announce(text: string): void {
+  byId("announce", HTMLParagraphElement).textContent = text;
+}
+
+/** Hands a file to the person. */
+export function save(name: string, content: Blob): void {
+  const url = URL.createObjectURL(content);
+  make("a", { href: url, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 60_000);
 }

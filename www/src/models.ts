@@ -7,18 +7,21 @@ export interface Offer {
   readonly url: string;
   /** What to know before asking it. */
   readonly note?: string;
+  /** Bytes of all its files, where that is known. */
+  readonly bytes?: number;
 }
 
 /** Reads `models/index.json`; a site without one offers nothing. */
 export async function offers(): Promise<Offer[]> {
-  const response = await fetch("models/index.json");
-  if (!response.ok || !response.headers.get("content-type")?.includes("json")) return [];
+  const response = await fetch("models/index.json").catch(() => undefined);
+  if (!response?.ok || !response.headers.get("content-type")?.includes("json")) return [];
   const list: unknown = await response.json();
   return Array.isArray(list) ? list.filter(isOffer) : [];
 }
 
 function isOffer(value: unknown): value is Offer {
   if (typeof value !== "object" || value === null) return false;
-  const { name, url, note } = value as Record<string, unknown>;
-  return typeof name === "string" && typeof url === "string" && (note === undefined || typeof note === "string");
+  const { name, url, note, bytes } = value as Record<string, unknown>;
+  const strings = typeof name === "string" && typeof url === "string" && (note === undefined || typeof note === "string");
+  return strings && (bytes === undefined || typeof bytes === "number");
 }

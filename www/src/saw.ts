@@ -1,51 +1,81 @@
-/** The panel "What the model saw": an image's tokens, or a clip's events and the tokens of its frames. */
+/** The panel "What the model saw": an image's tokens, a clip's events and the tokens of its frames, or what the camera saw last. */
 import type { Seen } from "univi";
-import { clock, hue, type UniviTokensElement } from "univi/elements";
+import { clock, type EventsWords, hue, type TokensWords, type UniviTokensElement } from "univi/elements";
 
-import { make } from "./dom.js";
+import { byId, make } from "./dom.js";
+import { number } from "./format.js";
+import { drawSquare, type Shown } from "./shown.js";
 import { stills } from "./stills.js";
+import { words } from "./words/index.js";
 
-/** What was shown to the model, as the page can draw it. */
-export type Shown =
-  | { readonly kind: "image" | "clip"; readonly file: File }
-  /** What the camera saw, by its time in seconds. */
-  | { readonly kind: "live"; readonly stills: ReadonlyMap<number, HTMLCanvasElement> };
+/** What other models read of one picture (arXiv 2304.08485, 2310.03744). */
+const LLAVA_TOKENS = 256;
+const LLAVA_15_TOKENS = 576;
+/** Sides of pictures in the list of events, in pixels. */
+const THUMB_PX = 112;
 
-/** Draws `seen` of `shown` into `root`. Stops silently where `signal` says that something else is shown by now. */
-export async function drawSeen(root: HTMLElement, shown: Shown, seen: Seen, signal: AbortSignal): Promise<void> {
-  if (shown.kind === "live") {
-    await drawClip(root, kept(shown.stills), seen, signal);
-  } else if (seen.kind === "image") {
-    const picture = await createImageBitmap(shown.file);
-    if (signal.aborted) return;
-    const view = make("univi-tokens", { className: "tokens", picture, seen });
-    root.replaceChildren(controls(view, seen), view, budget(seen.tokens, 1));
-  } else {
-    await drawClip(root, (times) => stills(shown.file, times, signal), seen, signal);
-  }
-}
+const panel = byId("saw", HTMLDivElement);
+const empty = byId("saw-empty", HTMLDivElement);
+let drawing = new AbortController();
 
 type Picture = ImageBitmap | HTMLCanvasElement;
 
 /** Pictures of frames by their times, each with its number. */
 type Pictures = (timesSeconds: readonly number[]) => AsyncIterable<readonly [frame: number, picture: Picture]>;
 
-function kept(pictures: ReadonlyMap<number, HTMLCanvasElement>): Pictures {
+/** Draws what the model saw of `shown`, in place of what is drawn. */
+export async function drawSeen(shown: Shown, seen: Seen): Promise<void> {
+  const signal = begin();
+  if (shown.kind === "live") {
+    await drawClip(kept(shown.stills), seen, signal);
+  } else if (seen.kind === "image") {
+    const picture = await createImageBitmap(shown.file);
+    if (signal.aborted) return;
+    const view = tokensView(picture, seen);
+    panel.replaceChildren(controls(view, seen), view, budget(seen, 1));
+  } else {
+    await drawClip((times) => stills(shown.file, times, signal), seen, signal);
+  }
+}
+
+/** Draws what the camera saw in the window that goes on, with the stills that there are. */
+export async function drawLive(pictures: ReadonlyMap<number, HTMLCanvasElement>, seen: Seen): Promise<void> {
+  const signal = begin();
+  await drawClip(kept(pictures), seen, signal, make("p", { className: "small muted" }, words.rolling));
+}
+
+/** Nothing is drawn. */
+export function clearSeen(): void {
+  drawing.abort();
+  panel.replaceChildren();
+  panel.hidden = true;
+  empty.hidden = false;
+}
+
+function begin(): AbortSignal {
+  drawing.abort();
+  drawing = new AbortController();
+  empty.hidden = true;
+  panel.hidden = false;
+  return drawing.signal;
+}
+
+function kept(pictures: ReadonlyMap<number, HTMLCanvasElement | Blob>): Pictures {
   return async function* (times) {
     for (const [frame, time] of times.entries()) {
       const picture = pictures.get(time);
-      if (picture) yield [frame, picture] as const;
+      if (picture) yield [frame, picture instanceof Blob ? await createImageBitmap(picture) : picture] as const;
     }
   };
 }
 
-async function drawClip(root: HTMLElement, picturesAt: Pictures, seen: Seen, signal: AbortSignal): Promise<void> {
+async function drawClip(picturesAt: Pictures, seen: Seen, signal: AbortSignal, ...above: Node[]): Promise<void> {
   const [first] = seen.frames;
   if (!first) return;
   const blank = make("canvas", { width: first.width, height: first.height });
-  const view = make("univi-tokens", { className: "tokens", picture: blank, seen });
+  const view = tokensView(blank, seen);
   const eventOf = seen.frames.map((_, frame) => seen.events.findIndex((event) => event.frames.includes(frame)));
-  const pictures: (CanvasImageSource | undefined)[] = seen.frames.map(() => undefined);
+  const pictures: (Picture | undefined)[] = seen.frames.map(() => undefined);
   const chosen: HTMLElement[][] = seen.frames.map(() => []);
   let current = 0;
 
@@ -59,26 +89,28 @@ async function drawClip(root: HTMLElement, picturesAt: Pictures, seen: Seen, sig
     view.frame = frame;
   };
   const frameButton = (frame: number, ...content: Node[]) => {
-    const button = make("button", { type: "button", title: `Frame at ${clock(seen.frames[frame]!.timeSeconds)}` }, ...content);
-    button.setAttribute("aria-label", `Frame at ${clock(seen.frames[frame]!.timeSeconds)}, event ${eventOf[frame]! + 1}`);
+    const name = words.frameAt(clock(seen.frames[frame]!.timeSeconds), eventOf[frame]! + 1);
+    const button = make("button", { type: "button", title: name }, ...content);
+    button.setAttribute("aria-label", name);
     button.addEventListener("click", () => choose(frame));
     chosen[frame]!.push(button);
     return button;
   };
 
-  const timeline = make("univi-events", { className: "timeline", seen });
+  const speech: EventsWords = { label: words.timeline, frame: words.frameAt };
+  const timeline = make("univi-events", { className: "timeline", seen, words: speech });
   timeline.addEventListener("framechange", () => choose(timeline.frame));
 
-  const thumbs = seen.frames.map(() => make("canvas", { width: 112, height: 112 }));
+  const thumbs = seen.frames.map(() => make("canvas", { width: THUMB_PX, height: THUMB_PX }));
   const events = make("div", { className: "events" });
   for (const [index, event] of seen.events.entries()) {
     const frames = make("div", { className: "frames" }, ...event.frames.map((frame) => frameButton(frame, thumbs[frame]!)));
-    const count = `${event.frames.length} ${event.frames.length === 1 ? "frame" : "frames"}`;
+    const times = spans(event.frames, seen.frames.map((frame) => frame.timeSeconds));
     const element = make(
       "section",
       { className: "event" },
-      make("h3", {}, `Event ${index + 1}: ${spans(event.frames, seen.frames.map((frame) => frame.timeSeconds))}`),
-      make("p", { className: "small muted" }, `${count} merged into ${event.tokens} tokens`),
+      make("h3", {}, words.event(index + 1, times)),
+      make("p", { className: "small muted" }, words.eventTokens(event.frames.length, event.tokens)),
       frames,
     );
     element.style.setProperty("--hue", hue(index));
@@ -86,48 +118,58 @@ async function drawClip(root: HTMLElement, picturesAt: Pictures, seen: Seen, sig
   }
   // Of what the camera saw, which patch became part of which token is not read back.
   const tokens = seen.events[0]?.stages.length ? [controls(view, seen), view] : [];
-  root.replaceChildren(timeline, ...tokens, budget(seen.tokens, seen.frames.length), events);
+  panel.replaceChildren(...above, timeline, ...tokens, budget(seen, seen.frames.length), events);
   choose(0);
 
   const times = seen.frames.map((frame) => frame.timeSeconds);
   for await (const [frame, picture] of picturesAt(times)) {
     if (signal.aborted) return;
     pictures[frame] = picture;
-    const side = Math.min(picture.width, picture.height);
-    const thumb = thumbs[frame]!;
-    thumb
-      .getContext("2d")!
-      .drawImage(picture, (picture.width - side) / 2, (picture.height - side) / 2, side, side, 0, 0, thumb.width, thumb.height);
+    drawSquare(thumbs[frame]!, picture);
     if (frame === current) choose(frame);
   }
 }
 
+function tokensView(picture: Picture, seen: Seen): UniviTokensElement {
+  const cut = (cropped: boolean) => (cropped ? ` ${words.cropped}` : "");
+  const speech: TokensWords = {
+    label: (patches, tokens, cropped) => `${words.merged(patches, tokens)}${cut(cropped)} ${words.arrowKeys}`,
+    caption: (patches, tokens, cropped) => `${words.merged(patches, tokens)}${cut(cropped)} ${words.pointAtToken}`,
+    token: words.litToken,
+  };
+  return make("univi-tokens", { className: "tokens", picture, seen, words: speech });
+}
+
+/** The stages of merging, by a slider. */
 function controls(view: UniviTokensElement, seen: Seen): HTMLElement {
-  const stages = make("div", { className: "stages" });
-  stages.setAttribute("role", "radiogroup");
-  stages.setAttribute("aria-label", "Stage of merging");
-  for (const [index, stage] of (seen.events[0]?.stages ?? []).entries()) {
-    const input = make("input", { type: "radio", name: "stage", value: String(index), checked: index === 0 });
-    input.addEventListener("change", () => (view.stage = index));
-    stages.append(make("label", {}, input, `${stage.tokens} tokens`));
-  }
-  const patches = seen.patchesPerSide ** 2;
-  return make("div", { className: "saw-controls" }, stages, make("span", { className: "small muted" }, `of ${patches} patches`));
+  const stages = seen.events[0]?.stages ?? [];
+  const slider = make("input", { type: "range", min: "1", max: String(stages.length), step: "1", value: "1", className: "stage" });
+  slider.setAttribute("aria-label", words.stage);
+  const text = make("output", { className: "small" });
+  const choose = () => {
+    view.stage = slider.valueAsNumber - 1;
+    text.textContent = words.stageOf(slider.valueAsNumber, stages[view.stage]!.tokens, seen.patchesPerSide ** 2);
+    slider.setAttribute("aria-valuetext", text.textContent);
+  };
+  slider.addEventListener("input", choose);
+  choose();
+  return make("div", { className: "saw-controls" }, slider, text);
 }
 
 /** Tokens that the language model read, beside what other ways of showing as many frames would have cost. */
-function budget(tokens: number, frames: number): HTMLElement {
+function budget(seen: Seen, frames: number): HTMLElement {
   const rows: [string, number, string][] = [
-    ["Chat-UniVi", tokens, "bar ours"],
-    ["LLaVA", 256 * frames, "bar"],
-    ["LLaVA-1.5", 576 * frames, "bar"],
+    ["Chat-UniVi", seen.tokens, "bar ours"],
+    [words.allPatches, seen.patchesPerSide ** 2 * frames, "bar"],
+    ["LLaVA", LLAVA_TOKENS * frames, "bar"],
+    ["LLaVA-1.5", LLAVA_15_TOKENS * frames, "bar"],
   ];
   const most = Math.max(...rows.map(([, count]) => count));
   const element = make("div", { className: "budget" });
   for (const [name, count, className] of rows) {
     const bar = make("div", { className });
     bar.style.width = `${(100 * count) / most}%`;
-    element.append(make("span", {}, name), bar, make("span", { className: "count" }, `${count.toLocaleString("en")} tokens`));
+    element.append(make("span", {}, name), bar, make("span", { className: "count" }, words.tokens(number(count))));
   }
   return element;
 }
@@ -140,7 +182,5 @@ function spans(frames: readonly number[], times: readonly number[]): string {
     if (run && run[1] + 1 === frame) run[1] = frame;
     else runs.push([frame, frame]);
   }
-  return runs
-    .map(([first, last]) => (first === last ? clock(times[first]!) : `${clock(times[first]!)} to ${clock(times[last]!)}`))
-    .join(", ");
+  return runs.map(([first, last]) => (first === last ? clock(times[first]!) : words.span(clock(times[first]!), clock(times[last]!)))).join(", ");
 }

@@ -101,6 +101,9 @@ pub struct FrameArgs {
     /// Frames to look at, at most [default: as the model says].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub max_frames: Option<u32>,
+    /// Tokens that each picture, or event of a video, is merged to, about [default: as the model was trained].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(3..=4096))]
+    pub visual_tokens: Option<u32>,
 }
 
 /// How the next word is chosen.

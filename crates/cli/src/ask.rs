@@ -140,7 +140,9 @@ async fn raw_visuals<B: Backend>(
     if prompt.visuals.is_empty() && args.visuals.0.is_empty() {
         return Ok(Vec::new());
     }
-    let vision = model.vision()?;
+    let vision = &model
+        .vision()?
+        .merging_to(args.frames.visual_tokens.map(|n| n as usize))?;
     let mut frames: Vec<Rgb8> = Vec::new();
     for visual in &args.visuals.0 {
         frames.extend(look::read(vision, visual, &args.frames)?.frames);

@@ -69,12 +69,13 @@ pub async fn video<B: Backend>(
 /// Reads and looks at what the user shows.
 ///
 /// # Errors
-/// As [`read`] and [`video`], and [`Vision::image`].
+/// As [`read`] and [`video`], [`Vision::image`] and [`Vision::merging_to`].
 pub async fn show<B: Backend>(
     vision: &Vision<B>,
     visual: &VisualPath,
     frames: &FrameArgs,
 ) -> Result<Visual<B>> {
+    let vision = &vision.merging_to(frames.visual_tokens.map(|n| n as usize))?;
     let clip = read(vision, visual, frames)?;
     match visual {
         VisualPath::Image(path) => {

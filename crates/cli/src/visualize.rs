@@ -30,6 +30,7 @@ pub async fn run<B: Backend>(backend: &B, args: &VisualizeArgs) -> Result<()> {
     };
     look::check(std::slice::from_ref(&visual))?;
     let vision = open::vision(backend, &args.model).await?;
+    let vision = vision.merging_to(args.frames.visual_tokens.map(|n| n as usize))?;
     let clip = look::read(&vision, &visual, &args.frames)?;
     let frames: Vec<RgbImage> = clip.frames.iter().map(drawable).collect::<Result<_>>()?;
     let name = title(path);

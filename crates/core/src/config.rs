@@ -579,6 +579,40 @@ impl MergeConfig {
     }
 }
 
+impl MergeConfig {
+    /// The same, but merging to about `tokens` tokens a picture of `patches` patches, or an event of a clip: shared out over the three stages as the
+    /// model does. For more or less detail than it was trained with.
+    ///
+    /// # Errors
+    /// `BadRequest` where the model does not merge, or can't to so many.
+    pub fn with_tokens(&self, tokens: usize, patches: usize) -> Result<MergeConfig> {
+        let refuse = |reason| Err(Error::BadRequest { reason });
+        if !self.use_cluster {
+            return refuse("this model does not merge its visual tokens".to_owned());
+        }
+        let mut own = [0; 3];
+        let mut n = patches;
+        for (count, stage) in own.iter_mut().zip(&self.spatial) {
+            n = stage.clusters_and_k(n).0;
+            *count = n;
+        }
+        let total: usize = own.iter().sum();
+        let most = patches * total / own[0];
+        if !(own.len()..=most).contains(&tokens) {
+            return refuse(format!(
+                "{tokens} visual tokens a picture, expected {} to {most}",
+                own.len()
+            ));
+        }
+        let mut config = self.clone();
+        for (stage, count) in config.spatial.iter_mut().zip(own) {
+            let share = count as f64 / total as f64;
+            stage.rate = ClusterRate::Count(((tokens as f64 * share).round() as usize).max(1));
+        }
+        Ok(config)
+    }
+}
+
 fn neighbours(key: &str, k: i64) -> Result<usize> {
     match usize::try_from(k) {
         Ok(k) if (1..=MAX_CLUSTERS).contains(&k) => Ok(k),

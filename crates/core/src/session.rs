@@ -194,6 +194,12 @@ impl<B: Backend> Session<B> {
         self.begun.clear();
     }
 
+    /// Forgets all turns but the first `turns`, and what was begun; what the KV cache holds of them stays of use.
+    pub fn rewind(&mut self, turns: usize) {
+        self.turns.truncate(turns);
+        self.begun.clear();
+    }
+
     /// Another conversation instead of this one, with turns that are over; what the KV cache holds of its beginning stays
     /// of use.
     pub fn restart(&mut self, options: SessionOptions, turns: Vec<(Vec<Part<B>>, String)>) {

@@ -32,6 +32,9 @@ pub struct Engine {
     model: Model,
 }
 
+/// Tokens that a picture, or an event of a clip, is merged to, where that is said.
+type Budget = Option<f64>;
+
 impl Engine {
     /// A model that is called `name`.
     pub fn new(name: String, model: Model) -> Engine {
@@ -43,24 +46,31 @@ impl Engine {
         Ok(with!(&self.model, model => model.vision()?.config().clip.image_px))
     }
 
-    async fn look(&self, picture: &Rgb8) -> univi::Result<Visual> {
-        let visual = map!(&self.model, model => model.vision()?.image(picture).await?);
+    async fn look(&self, picture: &Rgb8, budget: Budget) -> univi::Result<Visual> {
+        let tokens = whole("visualTokens", budget)?.map(|n| n as usize);
+        let visual =
+            map!(&self.model, model => model.vision()?.merging_to(tokens)?.image(picture).await?);
         Ok(Visual::new(visual, vec![Frame::new(picture, 0.)]))
     }
 
-    async fn watch(&self, clip: Clip) -> univi::Result<Visual> {
+    async fn watch(&self, clip: Clip, budget: Budget) -> univi::Result<Visual> {
+        let tokens = whole("visualTokens", budget)?.map(|n| n as usize);
         let (frames, crops) = clip.into_parts();
-        let visual =
-            map!(&self.model, model => model.vision()?.video(crops.into_iter().map(Ok)).await?);
+        let visual = map!(&self.model, model => {
+            model.vision()?.merging_to(tokens)?.video(crops.into_iter().map(Ok)).await?
+        });
         Ok(Visual::new(visual, frames))
     }
 
-    async fn look_at(&self, picture: &Rgb8, time_s: f64) -> univi::Result<Glimpse> {
-        let glimpse = map!(&self.model, model => model.vision()?.glimpse(picture).await?);
+    async fn look_at(&self, picture: &Rgb8, time_s: f64, budget: Budget) -> univi::Result<Glimpse> {
+        let tokens = whole("visualTokens", budget)?.map(|n| n as usize);
+        let glimpse =
+            map!(&self.model, model => model.vision()?.merging_to(tokens)?.glimpse(picture).await?);
         Ok(Glimpse::new(glimpse, Frame::new(picture, time_s)))
     }
 
-    async fn look_back(&self, memory: Memory) -> univi::Result<Visual> {
+    async fn look_back(&self, memory: Memory, budget: Budget) -> univi::Result<Visual> {
+        let tokens = whole("visualTokens", budget)?.map(|n| n as usize);
         let Memory { glimpses, frames } = memory;
         let visual = match &self.model {
             On::Cpu(model) => {
@@ -68,14 +78,26 @@ impl Engine {
                     On::Cpu(glimpse) => Some(glimpse),
                     On::Gpu(_) => None,
                 })?;
-                On::Cpu(model.vision()?.recall(&glimpses).await?)
+                On::Cpu(
+                    model
+                        .vision()?
+                        .merging_to(tokens)?
+                        .recall(&glimpses)
+                        .await?,
+                )
             }
             On::Gpu(model) => {
                 let glimpses = own(glimpses, |glimpse| match glimpse {
                     On::Gpu(glimpse) => Some(glimpse),
                     On::Cpu(_) => None,
                 })?;
-                On::Gpu(model.vision()?.recall(&glimpses).await?)
+                On::Gpu(
+                    model
+                        .vision()?
+                        .merging_to(tokens)?
+                        .recall(&glimpses)
+                        .await?,
+                )
             }
         };
         Ok(Visual::new(visual, frames))
@@ -102,9 +124,14 @@ impl Engine {
     ///
     /// # Errors
     /// `bad-image`; `bad-request` where the model does not see; what the device reports.
-    pub async fn image(&self, bytes: Vec<u8>, name: String) -> Result<Visual, JsValue> {
+    pub async fn image(
+        &self,
+        bytes: Vec<u8>,
+        name: String,
+        #[wasm_bindgen(js_name = visualTokens)] budget: Budget,
+    ) -> Result<Visual, JsValue> {
         let picture = Rgb8::decode(&bytes).map_err(|error| thrown(error.in_file(name)))?;
-        self.look(&picture).await.map_err(thrown)
+        self.look(&picture, budget).await.map_err(thrown)
     }
 
     /// Looks at `rgba: [height, width, 4]`.
@@ -116,17 +143,22 @@ impl Engine {
         width: usize,
         height: usize,
         rgba: wasm_bindgen::Clamped<Vec<u8>>,
+        #[wasm_bindgen(js_name = visualTokens)] budget: Budget,
     ) -> Result<Visual, JsValue> {
         let picture = Rgb8::from_rgba(width, height, &rgba).map_err(thrown)?;
-        self.look(&picture).await.map_err(thrown)
+        self.look(&picture, budget).await.map_err(thrown)
     }
 
     /// Looks at a clip.
     ///
     /// # Errors
     /// `bad-video` without frames, else as [`Engine::image`].
-    pub async fn clip(&self, clip: Clip) -> Result<Visual, JsValue> {
-        self.watch(clip).await.map_err(thrown)
+    pub async fn clip(
+        &self,
+        clip: Clip,
+        #[wasm_bindgen(js_name = visualTokens)] budget: Budget,
+    ) -> Result<Visual, JsValue> {
+        self.watch(clip, budget).await.map_err(thrown)
     }
 
     /// Looks at one frame of what goes on, `rgba: [height, width, 4]`, and keeps a few tokens of it.
@@ -139,17 +171,22 @@ impl Engine {
         height: usize,
         rgba: wasm_bindgen::Clamped<Vec<u8>>,
         time_s: f64,
+        #[wasm_bindgen(js_name = visualTokens)] budget: Budget,
     ) -> Result<Glimpse, JsValue> {
         let picture = Rgb8::from_rgba(width, height, &rgba).map_err(thrown)?;
-        self.look_at(&picture, time_s).await.map_err(thrown)
+        self.look_at(&picture, time_s, budget).await.map_err(thrown)
     }
 
     /// What was seen, as the clip that it is together; nothing is looked at again.
     ///
     /// # Errors
     /// `bad-video` where nothing was seen, or what the device reports.
-    pub async fn recall(&self, memory: Memory) -> Result<Visual, JsValue> {
-        self.look_back(memory).await.map_err(thrown)
+    pub async fn recall(
+        &self,
+        memory: Memory,
+        #[wasm_bindgen(js_name = visualTokens)] budget: Budget,
+    ) -> Result<Visual, JsValue> {
+        self.look_back(memory, budget).await.map_err(thrown)
     }
 
     /// Bytes of the GPU's memory that are taken, 0 on the CPU.
@@ -416,6 +453,11 @@ impl Session {
         Ok(Session(
             map!(&self.0, session => session.fork().map_err(thrown)?),
         ))
+    }
+
+    /// Forgets all turns but the first `turns`; what was read of them is not read again.
+    pub fn rewind(&mut self, turns: usize) {
+        with!(&mut self.0, session => session.rewind(turns));
     }
 
     /// Another conversation instead of this one; what the beginnings share is not read again.

@@ -13,17 +13,20 @@ const OFFERS: &str = r#"[
   {
     "name": "UniVi nano",
     "url": "models/univi-nano/manifest.json",
-    "note": "Trained from nothing on a small world of emoji: it tells what there is, how many, where, in which order and which way, in pictures and clips of that world. It knows nothing else."
+    "note": "Trained from nothing on a small world of emoji: it tells what there is, how many, where, in which order and which way, in pictures and clips of that world. It knows nothing else.",
+    "bytes": 3461551
   },
   {
     "name": "Chat-UniVi, tiny",
     "url": "models/chat-univi-tiny/manifest.json",
-    "note": "Every part of the model with small random weights: it sees images and videos, and babbles about them."
+    "note": "Every part of the model with small random weights: it sees images and videos, and babbles about them.",
+    "bytes": 600000
   },
   {
     "name": "SmolLM2 135M Instruct",
     "url": "models/SmolLM2-135M-Instruct.Q4_1.gguf",
-    "note": "A real language model without eyes."
+    "note": "A real language model without eyes.",
+    "bytes": 98362432
   }
 ]
 "#;

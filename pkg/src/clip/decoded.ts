@@ -1,6 +1,8 @@
 /** A clip through WebCodecs: every frame is the one that is shown at its time, and nothing is guessed of the clip's length. */
 import type { OpenClip } from "../clip.js";
 import { UniviError } from "../error.js";
+import type { FramePicture } from "../protocol.js";
+import { runtime } from "../runtime.js";
 import type { VideoSample, VideoSampleSink } from "./demuxer.js";
 
 /** A frame's own time may be rounded to the next millisecond, as in WebM. */
@@ -16,6 +18,7 @@ const RETRY_SECONDS = 1;
  * Throws `io` where a server says no, or the reason of an aborted `signal`.
  */
 export async function openDecoded(source: Blob | URL, name: string, signal: AbortSignal | undefined): Promise<OpenClip | undefined> {
+  await runtime.prepareClips();
   if (!("VideoDecoder" in globalThis)) return undefined; // Browsers give it to secure pages only.
   let input: { dispose(): void } | undefined;
   const close = () => {
@@ -49,7 +52,7 @@ export async function openDecoded(source: Blob | URL, name: string, signal: Abor
         try {
           const moments = timesSeconds.map((time) => beginSeconds + time + ROUNDING_SECONDS);
           for await (const sample of shown(sink, moments)) {
-            yield picture(sample);
+            yield await picture(sample);
             index += 1;
           }
         } catch (cause) {
@@ -97,15 +100,34 @@ async function* shown(sink: VideoSampleSink, moments: readonly number[]): AsyncG
   }
 }
 
-/** The pixels of a frame as it is displayed, upright; the frame is closed. */
-function picture(sample: VideoSample): ImageBitmap {
+/** A frame as it is displayed, upright; it is closed. */
+async function picture(sample: VideoSample): Promise<FramePicture> {
   try {
+    if (!("OffscreenCanvas" in globalThis)) return await displayed(sample);
     const canvas = new OffscreenCanvas(sample.displayWidth, sample.displayHeight);
     sample.draw(canvas.getContext("2d")!, 0, 0);
-    return canvas.transferToImageBitmap();
+    return { kind: "bitmap", bitmap: canvas.transferToImageBitmap() };
   } finally {
     sample.close();
   }
+}
+
+/** The same without a canvas: each pixel of the display is the nearest one of the frame. */
+async function displayed(sample: VideoSample): Promise<FramePicture> {
+  const { displayWidth: width, displayHeight: height, rotation, flip, visibleRect } = sample;
+  const coded = new Uint32Array(sample.allocationSize({ format: "RGBA" }) / 4);
+  await sample.copyTo(coded, { format: "RGBA" });
+  const pixels = new Uint32Array(width * height);
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < width; x++) {
+      // Where it is shown, from 0 to 1, and where it stands in the frame.
+      const [u, v] = [((flip ? width - 1 - x : x) + 0.5) / width, (y + 0.5) / height];
+      const [s, t] = ({ 0: [u, v], 90: [v, 1 - u], 180: [1 - u, 1 - v], 270: [1 - v, u] } as const)[rotation];
+      const [column, row] = [Math.floor(s * visibleRect.width), Math.floor(t * visibleRect.height)];
+      pixels[y * width + x] = coded[row * visibleRect.width + column]!;
+    }
+  }
+  return { kind: "pixels", width, height, rgba: new Uint8ClampedArray(pixels.buffer) };
 }
 
 /** How a server is asked, and what is made of its answers. */

@@ -41,7 +41,7 @@ export async function openElement(source: Blob | URL, name: string, signal: Abor
         video.currentTime = Math.min(timeSeconds + 0.0005, video.duration);
         await settled(video, "seeked", name, signal);
         await Promise.race([shown, sleep(SAME_PICTURE_MS)]);
-        yield await createImageBitmap(video);
+        yield { kind: "bitmap", bitmap: await createImageBitmap(video) };
       }
     },
     close,

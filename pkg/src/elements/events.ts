@@ -10,6 +10,19 @@ const STYLE = `
   button:focus-visible { outline: 3px solid Highlight; outline-offset: 1px; }
 `;
 
+/** What `<univi-events>` says, for other languages than English. */
+export interface EventsWords {
+  /** What the timeline is, for those who do not see it. */
+  readonly label: string;
+  /** What a frame is: when it is shown, such as "1:02.5", and the number of its event, from 1. */
+  readonly frame: (time: string, event: number) => string;
+}
+
+const ENGLISH: EventsWords = {
+  label: "Frames in order of time, coloured by event",
+  frame: (time, event) => `Frame at ${time}, event ${event}`,
+};
+
 /**
  * The frames of a clip in order of time, coloured by event: `<univi-events>`. Choosing one, by pointer or keyboard, fires
  * `framechange`; {@link UniviEventsElement.frame} tells which. Style it by `::part(frame)`.
@@ -26,11 +39,12 @@ export class UniviEventsElement extends HTMLElement {
   readonly #frames = document.createElement("div");
   #seen: Seen | undefined;
   #frame = 0;
+  #words = ENGLISH;
 
   constructor() {
     super();
     this.#frames.setAttribute("role", "group");
-    this.#frames.setAttribute("aria-label", "Frames in order of time, coloured by event");
+    this.#frames.setAttribute("aria-label", ENGLISH.label);
     shadowOf(this, STYLE).append(this.#frames);
     this.#frames.addEventListener("keydown", (event) => this.#key(event));
   }
@@ -41,19 +55,16 @@ export class UniviEventsElement extends HTMLElement {
   }
   set seen(seen: Seen | undefined) {
     [this.#seen, this.#frame] = [seen, 0];
-    const buttons = (seen?.frames ?? []).map(({ timeSeconds }, index) => {
-      const event = seen!.events.findIndex(({ frames }) => frames.includes(index));
-      const button = document.createElement("button");
-      button.type = "button";
-      button.part.add("frame");
-      button.title = `Frame at ${clock(timeSeconds)}`;
-      button.setAttribute("aria-label", `Frame at ${clock(timeSeconds)}, event ${event + 1}`);
-      button.style.setProperty("--hue", hue(event));
-      button.addEventListener("click", () => this.#choose(index));
-      return button;
-    });
-    this.#frames.replaceChildren(...buttons);
-    this.#mark();
+    this.#draw();
+  }
+
+  /** What it says; English by default. */
+  get words(): EventsWords {
+    return this.#words;
+  }
+  set words(words: EventsWords) {
+    this.#words = words;
+    this.#draw();
   }
 
   /** The frame that is chosen. */
@@ -62,6 +73,24 @@ export class UniviEventsElement extends HTMLElement {
   }
   set frame(frame: number) {
     this.#frame = frame;
+    this.#mark();
+  }
+
+  #draw(): void {
+    const seen = this.#seen;
+    this.#frames.setAttribute("aria-label", this.#words.label);
+    const buttons = (seen?.frames ?? []).map(({ timeSeconds }, index) => {
+      const event = seen!.events.findIndex(({ frames }) => frames.includes(index));
+      const button = document.createElement("button");
+      button.type = "button";
+      button.part.add("frame");
+      button.title = this.#words.frame(clock(timeSeconds), event + 1);
+      button.setAttribute("aria-label", button.title);
+      button.style.setProperty("--hue", hue(event));
+      button.addEventListener("click", () => this.#choose(index));
+      return button;
+    });
+    this.#frames.replaceChildren(...buttons);
     this.#mark();
   }
 

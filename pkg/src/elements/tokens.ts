@@ -41,6 +41,25 @@ const STYLE = `
   figcaption { margin-top: 0.5em; min-height: 3.1em; font-size: 0.8125em; }
 `;
 
+/** What `<univi-tokens>` says, for other languages than English. */
+export interface TokensWords {
+  /** What the picture is, for those who do not see it. */
+  readonly label: (patches: number, tokens: number, cropped: boolean) => string;
+  /** What stands below it. */
+  readonly caption: (patches: number, tokens: number, cropped: boolean) => string;
+  /** The same while a token is lit: the first is 1. */
+  readonly token: (token: number, of: number, patches: number) => string;
+}
+
+const CROPPED = " The dimmed edges are not seen.";
+const ENGLISH: TokensWords = {
+  label: (patches, tokens, cropped) =>
+    `The picture, its ${patches} patches merged into ${tokens} tokens.${cropped ? CROPPED : ""} Arrow keys walk over the patches.`,
+  caption: (patches, tokens, cropped) =>
+    `${patches} patches became ${tokens} tokens.${cropped ? CROPPED : ""} Point at a token to see its patches.`,
+  token: (token, of, patches) => `Token ${token} of ${of} stands for ${patches} ${patches === 1 ? "patch" : "patches"}.`,
+};
+
 /**
  * A picture with the outlines of its merged tokens: `<univi-tokens>`. A token lights up under the pointer, or under the arrow keys.
  *
@@ -62,6 +81,7 @@ export class UniviTokensElement extends HTMLElement {
   #seen: Seen | undefined;
   #frame = 0;
   #stage = 0;
+  #words = ENGLISH;
   #lit: number | undefined; // A patch of the token that is lit.
 
   constructor() {
@@ -114,6 +134,15 @@ export class UniviTokensElement extends HTMLElement {
   }
   set stage(stage: number) {
     this.#stage = stage;
+    this.#draw();
+  }
+
+  /** What it says; English by default. */
+  get words(): TokensWords {
+    return this.#words;
+  }
+  set words(words: TokensWords) {
+    this.#words = words;
     this.#draw();
   }
 
@@ -217,16 +246,14 @@ export class UniviTokensElement extends HTMLElement {
   }
 
   #describe({ width, height, crop }: SeenFrame, { tokens, groups }: SeenStage, lit: number | undefined): void {
-    const cropped = crop.side < Math.max(width, height) ? " The dimmed edges are not seen." : "";
-    this.#canvas.setAttribute(
-      "aria-label",
-      `The picture, its ${groups.length} patches merged into ${tokens} tokens.${cropped} Arrow keys walk over the patches.`,
-    );
+    const cropped = crop.side < Math.max(width, height);
+    const { label, caption, token } = this.#words;
+    this.#canvas.setAttribute("aria-label", label(groups.length, tokens, cropped));
     if (lit === undefined) {
-      this.#caption.textContent = `${groups.length} patches became ${tokens} tokens.${cropped} Point at a token to see its patches.`;
+      this.#caption.textContent = caption(groups.length, tokens, cropped);
     } else {
       const members = groups.reduce((count, id) => count + (id === lit ? 1 : 0), 0);
-      this.#caption.textContent = `Token ${lit + 1} of ${tokens} stands for ${members} ${members === 1 ? "patch" : "patches"}.`;
+      this.#caption.textContent = token(lit + 1, tokens, members);
     }
   }
 }

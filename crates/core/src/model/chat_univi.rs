@@ -25,8 +25,8 @@ const FRAME_BATCH: usize = 8;
 pub struct Vision<B: Backend> {
     backend: B,
     config: VisionConfig,
-    clip: Clip<B>,
-    projector: Projector<B>,
+    clip: Rc<Clip<B>>,
+    projector: Rc<Projector<B>>,
 }
 
 /// What a visual was when it was shown.
@@ -268,8 +268,26 @@ impl<B: Backend> Vision<B> {
         Ok(Vision {
             backend: weights.backend().clone(),
             config: config.clone(),
-            clip: Clip::new(weights, &config.clip)?,
-            projector: Projector::new(weights, config.projector)?,
+            clip: Rc::new(Clip::new(weights, &config.clip)?),
+            projector: Rc::new(Projector::new(weights, config.projector)?),
+        })
+    }
+
+    /// The same eyes, merging to about `tokens` tokens a picture or an event of a clip; without a number, to as many as the
+    /// model was trained with.
+    ///
+    /// # Errors
+    /// As [`MergeConfig::with_tokens`](crate::config::MergeConfig::with_tokens).
+    pub fn merging_to(&self, tokens: Option<usize>) -> Result<Vision<B>> {
+        let mut config = self.config.clone();
+        if let Some(tokens) = tokens {
+            config.merge = config.merge.with_tokens(tokens, config.clip.patches())?;
+        }
+        Ok(Vision {
+            backend: self.backend.clone(),
+            config,
+            clip: self.clip.clone(),
+            projector: self.projector.clone(),
         })
     }
 
@@ -364,7 +382,8 @@ impl<B: Backend> Vision<B> {
     /// Frames that were looked at before, as the clip that they are together: nothing is looked at again.
     ///
     /// # Errors
-    /// `BadVideo` without frames; or as [`Backend::read`].
+    /// `BadVideo` without frames, `BadRequest` for frames that were merged to different numbers of tokens; or as
+    /// [`Backend::read`].
     pub async fn recall(&self, glimpses: &[Glimpse<B>]) -> Result<Visual<B>> {
         if glimpses.is_empty() {
             return Err(Error::BadVideo {
@@ -372,6 +391,11 @@ impl<B: Backend> Vision<B> {
             });
         }
         let all: Vec<&merge::Frames<B>> = glimpses.iter().map(|glimpse| &*glimpse.0).collect();
+        if all.iter().any(|frames| !frames.is_like(all[0])) {
+            return Err(Error::BadRequest {
+                reason: "its frames were merged to different numbers of tokens".into(),
+            });
+        }
         self.clip(&merge::Frames::join(&self.backend, &all)).await
     }
 

@@ -74,10 +74,19 @@ impl<B: Backend> Frames<B> {
         }
     }
 
+    /// Whether each frame became as many tokens as those of `other`.
+    pub fn is_like(&self, other: &Frames<B>) -> bool {
+        let clusters = |frames: &Frames<B>| -> Vec<usize> {
+            let stages = frames.stages.iter();
+            stages.map(|(_, groups)| groups[0].clusters).collect()
+        };
+        clusters(self) == clusters(other)
+    }
+
     /// One after the other.
     ///
     /// # Panics
-    /// Without any, or where they are of different models.
+    /// Without any, or where they are not [alike](Frames::is_like).
     pub fn join(b: &B, all: &[&Frames<B>]) -> Frames<B> {
         let concat = |part: &dyn Fn(&Frames<B>) -> B::Tensor| {
             let parts: Vec<B::Tensor> = all.iter().map(|frames| part(frames)).collect();

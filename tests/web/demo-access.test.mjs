@@ -1,0 +1,125 @@
+/** The demo page for everybody: WCAG by axe-core in each state that it has, by keyboard alone, and in each language. */
+import assert from "node:assert/strict";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+import { test } from "node:test";
+import { ask, beGreedy, openDemo, SAMPLES, screenshot } from "./demo.mjs";
+
+const AXE = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
+const TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
+
+/**
+ * Fails for whatever axe-core finds wrong with the page as it is.
+ *
+ * @param {import("./demo.mjs").Page} page
+ * @param {string} state
+ */
+async function assertAccessible(page, state) {
+  const violations = await page.evaluate(async (tags) => {
+    const { axe } = /** @type {typeof globalThis & { axe: { run: Function } }} */ (globalThis);
+    /** @type {{ violations: { id: string, help: string, nodes: { html: string, failureSummary: string }[] }[] }} */
+    const found = await axe.run(document, { runOnly: tags });
+    return found.violations.map(({ id, help, nodes }) => `${id}: ${help}\\n  ${nodes.map(({ html, failureSummary }) => `${html}\\n  ${failureSummary}`).join("\\n  ")}`);
+  }, TAGS);
+  assert.deepEqual(violations, [], state);
+}
+
+test("axe-core finds nothing in any state, light and dark, desktop and phone", async (t) => {
+  // The page's own policy lets no script in but its own.
+  const { page, close } = await openDemo({ context: { bypassCSP: true } });
+  t.after(close);
+  await beGreedy(page);
+  const inject = () => page.addScriptTag({ path: AXE });
+  await inject();
+  for (const colorScheme of /** @type {const} */ (["light", "dark"])) {
+    await page.emulateMedia({ colorScheme });
+    await assertAccessible(page, `first view, ${colorScheme}`);
+  }
+  await page.emulateMedia({ colorScheme: "light" });
+  for (const fold of ["Settings", "Numbers", "About", "Kept in this browser"]) await page.getByText(fold, { exact: true }).click();
+  await ask(page, "What appears first?", join(SAMPLES, "unicorn-cake-owl.webm"));
+  await page.getByRole("heading", { name: "Event 1" }).waitFor();
+  await ask(page, "Where is the zebra?", join(SAMPLES, "train-zebra.png"));
+  await page.setInputFiles("#attach", { name: "words.png", mimeType: "image/png", buffer: Buffer.from("words") });
+  await page.getByLabel("Your question").fill("What is this?");
+  await page.keyboard.press("Enter");
+  await page.locator("#ask-alert").getByText("That picture can't be read.").waitFor();
+  for (const colorScheme of /** @type {const} */ (["light", "dark"])) {
+    await page.emulateMedia({ colorScheme });
+    await assertAccessible(page, `everything open, ${colorScheme}`);
+    await screenshot(page, `everything-${colorScheme}`);
+  }
+  await page.setViewportSize({ width: 360, height: 740 });
+  await assertAccessible(page, "everything open, on a phone");
+  await screenshot(page, "everything-phone");
+  const overflow = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+  assert.ok(overflow <= 0, `the page is ${overflow} px wider than a phone`);
+});
+
+test("all of it works by keyboard alone", async (t) => {
+  const { page, close } = await openDemo();
+  t.after(close);
+  await beGreedy(page);
+  await page.locator("body").click({ position: { x: 1, y: 1 } });
+  await page.keyboard.press("Tab");
+  assert.equal(await page.evaluate(() => document.activeElement?.textContent), "Skip to the question");
+  await page.keyboard.press("Enter");
+  assert.equal(await page.evaluate(() => document.activeElement?.id), "question");
+
+  const tabTo = async (/** @type {string} */ name, backwards = false) => {
+    for (let i = 0; i < 60; i++) {
+      await page.keyboard.press(backwards ? "Shift+Tab" : "Tab");
+      const at = await page.evaluate(() => {
+        let element = document.activeElement;
+        while (element?.shadowRoot?.activeElement) element = element.shadowRoot.activeElement;
+        return element?.getAttribute("aria-label") ?? element?.querySelector("img")?.alt ?? element?.textContent?.trim();
+      });
+      if (at?.startsWith(name)) return;
+    }
+    assert.fail(`no way to ${name}`);
+  };
+  await tabTo("A train and a zebra", true);
+  await page.keyboard.press("Enter");
+  await page.getByLabel("Attached pictures and clips").getByLabel("train-zebra.png", { exact: true }).waitFor();
+  assert.equal(await page.evaluate(() => document.activeElement?.id), "question");
+  await page.keyboard.press("ControlOrMeta+A");
+  await page.keyboard.type("Where is the zebra?");
+  await page.keyboard.press("Enter");
+  await page.locator('.answer[aria-busy="false"]').getByText("top right").waitFor();
+  assert.equal(await page.locator("#announce").textContent(), "Answer: top right");
+  await tabTo("Stage of merging");
+  await page.keyboard.press("ArrowRight");
+  await page.getByText("Stage 2: 64 patches became 12 tokens").waitFor();
+  await tabTo("64 patches became 12 tokens");
+  await page.keyboard.press("ArrowRight");
+  await page.getByText(/^Token \d+ of 12 stands for \d+ patch/).waitFor();
+});
+
+test("the page speaks Japanese and Chinese, all of it, and keeps to it", async (t) => {
+  for (const [language, tag, button] of /** @type {const} */ ([["ja", "ja", "質問する"], ["zh", "zh-Hans", "提问"]])) {
+    const { page, close } = await openDemo({ context: { acceptDownloads: true } });
+    t.after(close);
+    const english = await page.locator("[data-word]").evaluateAll((all) => all.map((element) => element.textContent));
+    const labels = () => page.locator("[data-word-label], [data-word-placeholder]").evaluateAll((all) => all.map((element) => `${element.getAttribute("aria-label")} ${element.getAttribute("placeholder")}`));
+    const englishLabels = await labels();
+    await page.locator("#language").selectOption(language);
+    await page.getByRole("button", { name: button, exact: true }).waitFor();
+    assert.equal(await page.locator("html").getAttribute("lang"), tag);
+    const translated = await page.locator("[data-word]").evaluateAll((all) => all.map((element) => element.textContent));
+    assert.deepEqual(translated.filter((text, index) => text === english[index]), [], "what stands in the page is translated");
+    assert.deepEqual((await labels()).filter((text, index) => text === englishLabels[index]), [], "so is what only screen readers tell");
+    await page.locator("#model-device").selectOption("cpu");
+    const asked = page.locator("#question");
+    await page.setInputFiles("#attach", join(SAMPLES, "unicorn-cake-owl.webm"));
+    await asked.fill("What appears first?");
+    await asked.press("Enter");
+    await page.locator('.answer[aria-busy="false"]').getByText("unicorn").waitFor();
+    await page.locator(".event h3").first().waitFor();
+    const said = await page.locator(".numbers, .event h3, .event p, .saw-controls output, .turn-actions button, .suggestions button").allTextContents();
+    for (const text of said) assert.doesNotMatch(text, /[A-Za-z]{3}/, text);
+    await screenshot(page, `language-${language}`);
+    await page.reload();
+    await page.getByRole("button", { name: button, exact: true }).waitFor();
+    await page.locator(".turn").waitFor();
+  }
+});

@@ -1,0 +1,94 @@
+/** Models on the demo page: what is said before a large download, pausing it, what is kept, numbers, and a GPU that goes away. */
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { test } from "node:test";
+import { answerOf, ask, beGreedy, NANO, openDemo, SAMPLES, screenshot } from "./demo.mjs";
+import { MODELS, realModel } from "./fixtures.mjs";
+
+const SMOLLM2 = await realModel("gguf/smollm2/expected.json");
+
+test("a large model is asked about first, paused, resumed, kept, and removed", async (t) => {
+  const large = { name: "SmolLM2", url: `real/${SMOLLM2}` }; // Its size is asked of the server.
+  const { page, close, requests } = await openDemo({ offers: [large, NANO], folders: { "/real/": join(MODELS, "/") }, serveFlags: ["--throttle", "30MB"] });
+  t.after(close);
+  await page.getByLabel("Runs on").selectOption("cpu");
+  await page.getByRole("button", { name: "Load", exact: true }).click();
+  await page.getByRole("heading", { name: "SmolLM2: 98.4 MB to download" }).waitFor();
+  await page.getByText("It will run on CPU.").waitFor();
+  await page.getByText("The browser can keep it for the next visit").waitFor();
+  assert.equal(await page.evaluate(() => document.activeElement?.id), "preflight-heading", "a keyboard is where the question is");
+  await screenshot(page, "preflight");
+  await page.getByRole("button", { name: "Not now" }).click();
+  await page.getByRole("heading", { name: "SmolLM2: 98.4 MB to download" }).waitFor({ state: "hidden" });
+  assert.equal(await page.getByRole("button", { name: "Load", exact: true }).isEnabled(), true);
+
+  await page.getByRole("button", { name: "Load", exact: true }).click();
+  await page.getByRole("button", { name: "Download and load" }).click();
+  await page.getByText(/SmolLM2.*: \d+\.\d MB of 98\.4 MB, .*\/s/).waitFor();
+  await page.getByText(/[3-9]\d\.\d MB of 98\.4 MB/).waitFor();
+  await screenshot(page, "loading");
+  await page.getByRole("button", { name: "Pause" }).click();
+  await page.getByText(/Paused at \d+\.\d MB of 98\.4 MB/).waitFor();
+  await page.getByRole("button", { name: "Resume" }).click();
+  // Less than is asked about is missing by now.
+  await page.locator("#device").getByText("CPU").waitFor();
+  const whole = (await requests(0)).filter(({ path, status }) => path.endsWith(SMOLLM2) && status === 200);
+  const rest = (await requests(0)).filter(({ path, status }) => path.endsWith(SMOLLM2) && status === 206);
+  assert.ok(rest.length >= 1, `${whole.length} whole and ${rest.length} partial answers`);
+  assert.notEqual(await ask(page, "What is the capital of France?"), "");
+
+  await page.getByText("Kept in this browser").click();
+  await page.getByText("98.4 MB, last used").waitFor();
+  await page.getByText(/This site uses \d/).waitFor();
+  await screenshot(page, "kept");
+  await page.getByRole("button", { name: `Remove ${SMOLLM2}` }).click();
+  await page.getByText("Nothing is kept.").waitFor();
+});
+
+test("numbers are plotted, and a benchmark makes a report", async (t) => {
+  const { page, close } = await openDemo();
+  t.after(close);
+  await beGreedy(page);
+  await page.getByText("Numbers", { exact: true }).click();
+  await page.getByText("They come with the first answer.").waitFor();
+  await ask(page, "List everything from left to right.", join(SAMPLES, "train-zebra.png"));
+  await ask(page, "Where is the zebra?");
+  await page.getByRole("img", { name: /^Speed, answer by answer: .* tokens\/s, .* tokens\/s/ }).waitFor();
+  assert.match((await page.locator(".facts").textContent()) ?? "", /AdapterWebAssembly.*Visual tokens42.*Conversation\d+ of 1024 tokens.*Memory of the module\d/);
+  await page.getByRole("button", { name: "Run benchmark" }).click();
+  await page.getByText("## UniVi benchmark").waitFor();
+  await screenshot(page, "numbers");
+  const [download] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name: "Save" }).click()]);
+  const report = await readFile(await download.path(), "utf8");
+  assert.match(report, /\| Model \| univi-nano, 3\.\d MB \|/);
+  assert.match(report, /\| Prompt \| \d+ tokens, 42 of them visual \|/);
+  assert.match(report, /\| Answering \| \d+\.\d tokens\/s \|/);
+});
+
+test("without WebGPU the CPU is offered, and answers", async (t) => {
+  const { page, close } = await openDemo({ webgpu: false });
+  t.after(close);
+  await beGreedy(page, "webgpu");
+  await page.getByRole("button", { name: "Load", exact: true }).click();
+  await page.getByRole("alert").getByText("There is no WebGPU here.").waitFor();
+  await screenshot(page, "no-webgpu");
+  await page.getByRole("button", { name: "Use the CPU instead" }).click();
+  await page.locator("#device").getByText("CPU").waitFor();
+  assert.equal(await ask(page, "Where is the zebra?", join(SAMPLES, "train-zebra.png")), "top right");
+});
+
+test("a GPU that goes away is begun anew, and the conversation goes on", async (t) => {
+  const { page, close } = await openDemo();
+  t.after(close);
+  await beGreedy(page, "webgpu");
+  assert.equal(await ask(page, "List everything from left to right.", join(SAMPLES, "train-zebra.png")), "train and zebra");
+  const browser = page.context().browser();
+  assert.ok(browser);
+  const session = await browser.newBrowserCDPSession();
+  await session.send("Browser.crashGpuProcess").catch(() => {}); // It does not answer.
+  await page.getByLabel("Your question").fill("Where is the zebra?");
+  await page.keyboard.press("Enter");
+  assert.equal(await answerOf(page, 1), "top right");
+  assert.match((await page.locator(".numbers").last().textContent()) ?? "", /42 visual/);
+});

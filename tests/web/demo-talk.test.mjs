@@ -1,0 +1,141 @@
+/** A conversation on the demo page: asking again and anew, several visuals, and what is kept of it between visits. */
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { answerOf, ask, beGreedy, openDemo, SAMPLES, screenshot } from "./demo.mjs";
+
+/** @type {Awaited<ReturnType<typeof openDemo>>} */
+let opened;
+before(async () => {
+  opened = await openDemo({ context: { permissions: ["clipboard-read", "clipboard-write"] } });
+  await beGreedy(opened.page);
+});
+after(() => opened.close());
+
+const sample = (/** @type {string} */ name) => join(SAMPLES, name);
+
+test("a suggested question is asked about a sample, and its answer copied", async () => {
+  const { page } = opened;
+  await page.getByRole("button", { name: "A penguin and a cookie" }).click();
+  await page.getByRole("button", { name: "List everything from left to right." }).click();
+  await page.getByRole("button", { name: "Ask", exact: true }).click();
+  assert.equal(await answerOf(page, 0), "penguin and cookie");
+  await page.getByRole("button", { name: "Copy the answer" }).click();
+  await page.getByText("Copied").first().waitFor();
+  assert.equal(await page.evaluate(() => navigator.clipboard.readText()), "penguin and cookie");
+});
+
+test("a follow-up reads its own words alone, and is edited into another one", async () => {
+  const { page } = opened;
+  assert.equal(await ask(page, "Can you see an elephant?"), "no");
+  await page.getByRole("button", { name: "Edit this question" }).last().click();
+  assert.equal(await page.getByLabel("Your question").inputValue(), "Can you see an elephant?");
+  await page.getByText("Asking this question anew").waitFor();
+  await page.getByLabel("Your question").fill("Can you see a penguin?");
+  await page.getByRole("button", { name: "Ask", exact: true }).click();
+  await page.locator(".turn").nth(1).getByText("Can you see a penguin?").waitFor();
+  assert.equal(await answerOf(page, 1), "yes");
+  assert.equal(await page.locator(".turn").count(), 2);
+});
+
+test("an edit that is left changes nothing", async () => {
+  const { page } = opened;
+  await page.getByRole("button", { name: "Edit this question" }).first().click();
+  await page.keyboard.press("Escape");
+  await page.getByText("Asking this question anew").waitFor({ state: "hidden" });
+  assert.equal(await page.getByLabel("Your question").inputValue(), "");
+  assert.equal(await page.locator(".turn").count(), 2);
+});
+
+test("the last question is asked again", async () => {
+  const { page } = opened;
+  await page.getByRole("button", { name: "Ask this question again" }).last().click();
+  await page.waitForFunction(() => document.querySelectorAll(".turn").length === 2 && document.querySelector(".turn:last-child .turn-actions:not([hidden])"));
+  assert.equal(await answerOf(page, 1), "yes");
+});
+
+test("the conversation is there again after a reload, and goes on", async () => {
+  const { page } = opened;
+  await page.reload();
+  await page.getByText("penguin and cookie", { exact: true }).waitFor();
+  assert.equal(await page.locator(".turn").count(), 2);
+  await page.getByText("became 24 tokens").first().waitFor(); // What it saw is drawn.
+  await screenshot(page, "talk-restored");
+  assert.equal(await ask(page, "Can you see a cookie?"), "yes");
+  assert.match((await page.locator(".numbers").last().textContent()) ?? "", /42 visual/, "the picture is part of the conversation still");
+});
+
+test("it is taken away as JSON", async () => {
+  const { page } = opened;
+  const [download] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name: "Export" }).click()]);
+  const { format, turns } = JSON.parse(await readFile(await download.path(), "utf8"));
+  assert.equal(format, "univi-conversation");
+  assert.deepEqual(turns.map((/** @type {{ text: string, answer: string }} */ { text, answer }) => [text, answer]), [
+    ["List everything from left to right.", "penguin and cookie"],
+    ["Can you see a penguin?", "yes"],
+    ["Can you see a cookie?", "yes"],
+  ]);
+  const [shown] = turns[0].shown;
+  assert.equal(shown.name, "penguin-cookie.png");
+  assert.deepEqual(shown.seen.events[0].stages.map((/** @type {{ tokens: number }} */ { tokens }) => tokens), [24, 12, 6]);
+  assert.equal(shown.seen.events[0].stages[0].groups.length, 64);
+});
+
+test("two pictures in one turn, a pasted one and a dropped one", async () => {
+  const { page } = opened;
+  await page.getByRole("button", { name: "Start over" }).click();
+  const bytes = [...(await readFile(sample("train-zebra.png")))];
+  for (const kind of ["paste", "drop"]) {
+    await page.evaluate(([kind, bytes]) => {
+      const data = new DataTransfer();
+      data.items.add(new File([new Uint8Array(bytes)], `${kind}.png`, { type: "image/png" }));
+      const event = kind === "paste" ? new ClipboardEvent("paste", { clipboardData: data }) : new DragEvent("drop", { dataTransfer: data, cancelable: true });
+      dispatchEvent(event);
+    }, /** @type {const} */ ([kind, bytes]));
+  }
+  for (const name of ["paste.png", "drop.png"]) await page.getByLabel("Attached pictures and clips").getByLabel(name, { exact: true }).waitFor();
+  await ask(page, "Can you see a zebra?");
+  assert.match((await page.locator(".numbers").last().textContent()) ?? "", /84 visual/);
+  assert.equal(await page.locator(".turn .shown button").count(), 2);
+  await page.getByRole("button", { name: "See drop.png as the model did" }).click();
+  assert.equal(await page.getByRole("button", { name: "See drop.png as the model did" }).getAttribute("aria-pressed"), "true");
+  await page.reload();
+  await page.locator(".turn").waitFor();
+  await page.getByRole("button", { name: "Start over" }).click();
+  await page.reload();
+  await page.getByRole("button", { name: "A penguin and a cookie" }).waitFor();
+  assert.equal(await page.locator(".turn").count(), 0, "what was started over does not come back");
+});
+
+test("settings change what is read, and are kept", async () => {
+  const { page } = opened;
+  await page.getByText("Settings", { exact: true }).click();
+  const slider = page.getByLabel("Tokens a picture is merged to");
+  await slider.fill("32");
+  assert.equal(await ask(page, "List everything from left to right.", sample("train-zebra.png")), "train and zebra");
+  const visual = Number(/(\d+) visual/.exec((await page.locator(".numbers").last().textContent()) ?? "")?.[1]);
+  assert.ok(visual >= 30 && visual <= 34, `${visual} visual tokens`);
+  await page.getByLabel("Frames of a clip, at most").fill("4");
+  await page.getByLabel("Frames of a clip, at most").blur();
+  await page.getByRole("button", { name: "Start over" }).click();
+  await ask(page, "What appears first?", sample("unicorn-cake-owl.webm"));
+  await page.getByRole("heading", { name: "Event 1" }).waitFor();
+  assert.equal(await page.locator("univi-events button").count(), 4);
+  await page.reload();
+  await page.getByText("Settings", { exact: true }).click();
+  assert.equal(await slider.inputValue(), "32");
+  await page.getByRole("button", { name: "Back to the defaults" }).click();
+  assert.equal(await slider.inputValue(), "0");
+  await page.getByText("the model's own").waitFor();
+});
+
+test("a number that means nothing is told where it stands", async () => {
+  const { page } = opened;
+  await page.getByLabel("Temperature").fill("7");
+  await page.getByText("Settings", { exact: true }).click();
+  await page.getByLabel("Your question").fill("Where is the cookie?");
+  await page.keyboard.press("Enter");
+  await page.getByLabel("Temperature").waitFor();
+  assert.equal(await page.getByLabel("Temperature").evaluate((field) => /** @type {HTMLInputElement} */ (field).validity.rangeOverflow), true);
+});

@@ -1,0 +1,92 @@
+/** The demo page, as tests and scripts open it, and what a person does there. */
+import { mkdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { openPage } from "./chromium.mjs";
+import { MODELS, OUTPUT } from "./fixtures.mjs";
+
+/** The built page. */
+export const DIST = fileURLToPath(new URL("../../www/dist/", import.meta.url));
+/** The samples that come with it. */
+export const SAMPLES = fileURLToPath(new URL("../../www/public/samples/", import.meta.url));
+/** Pictures of the page, for people to look at. */
+export const SCREENSHOTS = join(OUTPUT, "screenshots");
+await mkdir(SCREENSHOTS, { recursive: true });
+
+/** The model that comes with the page, as a site offers it. */
+export const NANO = { name: "UniVi nano", url: "nano/manifest.json", bytes: 4_000_000 };
+
+/** @typedef {import("playwright-core").Page} Page */
+
+/**
+ * Opens the page on a site that offers these models.
+ *
+ * @param {object} [options]
+ * @param {readonly object[]} [options.offers] What `models/index.json` lists.
+ * @param {Record<string, string>} [options.folders] Further folders that the site serves.
+ * @param {string} [options.path] What stands behind the page's address.
+ * @param {string} [options.at] The folder of the site that the page lies in.
+ * @param {string[]} [options.flags] Further ones for Chromium.
+ * @param {boolean} [options.webgpu] Whether there is a GPU.
+ * @param {string[]} [options.serveFlags] Further ones for the server.
+ * @param {import("playwright-core").BrowserContextOptions} [options.context]
+ */
+export async function openDemo({ offers = [NANO], folders = {}, path = "", at = "/", ...options } = {}) {
+  const index = join(OUTPUT, `offers-${offersOpened++}-${process.pid}`);
+  await mkdir(index, { recursive: true });
+  await writeFile(join(index, "index.json"), JSON.stringify(offers));
+  const site = { [`${at}models/`]: join(index, "/"), [`${at}nano/`]: join(MODELS, "univi-nano/"), ...folders };
+  const root = at === "/" ? { "/": DIST } : { "/": join(index, "/"), [at]: DIST };
+  const opened = await openPage({ ...options, folders: { ...root, ...site }, path: `${at.slice(1)}${path}` });
+  opened.page.setDefaultTimeout(90_000); // Shaders on one core take their time.
+  return opened;
+}
+let offersOpened = 0;
+
+/**
+ * Makes answers repeat, on this device.
+ *
+ * @param {Page} page
+ * @param {"webgpu" | "cpu" | "auto"} [device]
+ */
+export async function beGreedy(page, device = "cpu") {
+  await page.getByLabel("Runs on").selectOption(device);
+  await page.getByText("Settings", { exact: true }).click();
+  await page.getByLabel("Temperature").fill("0");
+  await page.getByLabel("Temperature").blur();
+  await page.getByText("Settings", { exact: true }).click();
+}
+
+/**
+ * Asks through the page's form, and waits until the answer is whole -> it.
+ *
+ * @param {Page} page
+ * @param {string} question
+ * @param {string[]} files
+ */
+export async function ask(page, question, ...files) {
+  const turns = await page.locator(".turn").count();
+  if (files.length > 0) await page.setInputFiles("#attach", files);
+  await page.getByLabel("Your question").fill(question);
+  await page.keyboard.press("Enter");
+  return answerOf(page, turns);
+}
+
+/**
+ * Waits until the answer of this turn is whole -> it.
+ *
+ * @param {Page} page
+ * @param {number} turn
+ */
+export async function answerOf(page, turn) {
+  await page.locator(".turn").nth(turn).locator('.answer[aria-busy="false"]').waitFor();
+  return (await page.locator(".answer").nth(turn).textContent()) ?? "";
+}
+
+/**
+ * Takes a picture of the page.
+ *
+ * @param {Page} page
+ * @param {string} name
+ */
+export const screenshot = (page, name) => page.screenshot({ path: join(SCREENSHOTS, `${name}.png`), fullPage: true });

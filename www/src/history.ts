@@ -1,0 +1,71 @@
+/** The conversation between visits: turn by turn in the browser's own database, and as a file to take away. */
+import { createStore, delMany, entries, keys, set } from "idb-keyval";
+import type { Seen, Usage } from "univi";
+
+import type { Shown } from "./shown.js";
+
+/** A turn that is over. */
+export interface PastTurn {
+  readonly text: string;
+  readonly shown: readonly Shown[];
+  /** What the model saw of each, where it got so far. */
+  readonly seen: readonly Seen[];
+  readonly answer: string;
+  readonly usage?: Usage;
+  /** Somebody stopped the answer. */
+  readonly stopped: boolean;
+  /** The name of the model. */
+  readonly model: string;
+  readonly askedAt: Date;
+}
+
+// Turns have numbers from 0 on. A store of another version would have another name.
+const store = createStore("univi-conversation", "turns-1");
+
+/** The turns of the last visit. What can't be read is no conversation. */
+export async function keptTurns(): Promise<PastTurn[]> {
+  const kept = await entries<number, unknown>(store).catch(() => []);
+  const turns: PastTurn[] = [];
+  for (const [, turn] of kept.sort(([a], [b]) => a - b)) {
+    if (!isTurn(turn)) break;
+    turns.push(turn);
+  }
+  return turns;
+}
+
+/** Keeps turn `number` -> whether there was room. */
+export async function keepTurn(number: number, turn: PastTurn): Promise<boolean> {
+  return set(number, turn, store).then(
+    () => true,
+    () => false,
+  );
+}
+
+/** Keeps no more than the first `turns`. */
+export async function keepOnly(turns: number): Promise<void> {
+  const kept = await keys<number>(store).catch(() => []);
+  await delMany(kept.filter((number) => number >= turns), store).catch(() => {}); // A browser that keeps nothing has nothing to forget.
+}
+
+/** The conversation as JSON: words, numbers and what was seen; pictures and clips by their names. */
+export function asJson(turns: readonly PastTurn[]): Blob {
+  const plain = turns.map(({ shown, seen, ...turn }) => ({
+    ...turn,
+    shown: shown.map((one, index) => ({ ...described(one), seen: seen[index] })),
+  }));
+  const groups = (_: string, value: unknown) => (value instanceof Uint32Array ? [...value] : value);
+  return new Blob([JSON.stringify({ format: "univi-conversation", version: 1, turns: plain }, groups, 2)], { type: "application/json" });
+}
+
+function described(shown: Shown): object {
+  if (shown.kind === "live") return { kind: shown.kind, timesSeconds: [...shown.stills.keys()] };
+  const { name, type, size: bytes } = shown.file;
+  return { kind: shown.kind, name, type, bytes };
+}
+
+function isTurn(value: unknown): value is PastTurn {
+  if (typeof value !== "object" || value === null) return false;
+  const { text, shown, seen, answer, askedAt } = value as Record<string, unknown>;
+  const list = Array.isArray(shown) && shown.every((one: Shown) => (one.kind === "live" ? one.stills instanceof Map : one.file instanceof Blob));
+  return typeof text === "string" && typeof answer === "string" && Array.isArray(seen) && list && askedAt instanceof Date;
+}

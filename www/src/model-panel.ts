@@ -1,0 +1,298 @@
+/** The model: which one, whether it fits, how far it has come, and what is kept of others. */
+import { type Availability, type CachedModel, cachedModels, deleteCachedModel, type LoadProgress, persistCache, storageEstimate, Univi, UniviError } from "univi";
+
+import { hideAlert, showAlert } from "./alert.js";
+import { announce, button, byId, make } from "./dom.js";
+import { date, duration, size } from "./format.js";
+import { type Offer, offers } from "./models.js";
+import { words } from "./words/index.js";
+
+const OTHER_URL = "url";
+const OWN_FILES = "files";
+const OWN_FOLDER = "folder";
+/** Before more than this is downloaded, it is asked. */
+const ASK_FROM_BYTES = 64e6;
+/** Above this, a model is no fun without a GPU, and worth asking the browser to keep it. */
+const LARGE_BYTES = 500e6;
+
+const form = byId("model-form", HTMLFormElement);
+const choice = byId("model-choice", HTMLSelectElement);
+const url = byId("model-url", HTMLInputElement);
+const files = byId("model-files", HTMLInputElement);
+const folder = byId("model-folder", HTMLInputElement);
+const device = byId("model-device", HTMLSelectElement);
+const loadButton = byId("model-load", HTMLButtonElement);
+const pauseButton = byId("model-pause", HTMLButtonElement);
+const cancelButton = byId("model-cancel", HTMLButtonElement);
+const note = byId("model-note", HTMLParagraphElement);
+const alert = byId("model-alert", HTMLDivElement);
+const loading = byId("loading", HTMLDivElement);
+const loadingBar = byId("loading-bar", HTMLProgressElement);
+const loadingText = byId("loading-text", HTMLParagraphElement);
+const pill = byId("device", HTMLParagraphElement);
+const preflight = byId("preflight", HTMLDivElement);
+const preflightHeading = byId("preflight-heading", HTMLHeadingElement);
+const preflightFacts = byId("preflight-facts", HTMLUListElement);
+const kept = byId("kept", HTMLDetailsElement);
+const keptModels = byId("kept-models", HTMLUListElement);
+const keptRoom = byId("kept-room", HTMLParagraphElement);
+
+/** What the rest of the page does when models come and go. */
+export interface ModelListener {
+  /** A model can be asked. */
+  readonly loaded: (univi: Univi) => void;
+  /** The model is about to go. */
+  readonly forgotten: () => void;
+}
+
+/** The panel above the conversation. */
+export class ModelPanel {
+  readonly #listener: ModelListener;
+  #offered: Offer[] = [];
+  #univi: Univi | undefined;
+  #loading: { readonly abort: AbortController; readonly done: Promise<void> } | undefined;
+  /** Answers the question whether to download. */
+  #decide: ((go: boolean) => void) | undefined;
+  #paused = false;
+  #amount = "";
+  /** Bytes of the model that is loading, for one whose files do not tell; 0 where nobody does. */
+  #bytes = 0;
+
+  constructor(listener: ModelListener) {
+    this.#listener = listener;
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      void this.load();
+    });
+    cancelButton.addEventListener("click", () => this.#stop());
+    pauseButton.addEventListener("click", () => (this.#paused ? void this.load() : this.#pause()));
+    byId("preflight-go", HTMLButtonElement).addEventListener("click", () => this.#decide?.(true));
+    byId("preflight-no", HTMLButtonElement).addEventListener("click", () => this.#decide?.(false));
+    choice.addEventListener("change", () => this.#choose());
+    kept.addEventListener("toggle", () => void this.showKept());
+  }
+
+  /** The model, where one is loaded. */
+  get univi(): Univi | undefined {
+    return this.#univi;
+  }
+
+  /** Offers the site's models; `asked` is the one that the page's address asks for. */
+  async offer(asked: string | null): Promise<void> {
+    this.#offered = await offers();
+    if (asked !== null) {
+      const index = this.#offered.findIndex((offer) => offer.url === asked);
+      url.value = asked;
+      this.translate(index < 0 ? OTHER_URL : String(index));
+    } else {
+      this.translate();
+    }
+  }
+
+  /** Says everything in the language that is spoken now. */
+  translate(chosen = choice.value || "0"): void {
+    choice.replaceChildren(
+      ...this.#offered.map(({ name }, index) => make("option", { value: String(index) }, name)),
+      make("option", { value: OTHER_URL }, words.onThisSite),
+      make("option", { value: OWN_FILES }, words.onThisComputer),
+      make("option", { value: OWN_FOLDER }, words.folderOnThisComputer),
+    );
+    choice.value = chosen;
+    if (choice.selectedIndex < 0) choice.selectedIndex = 0;
+    this.#choose();
+    pauseButton.textContent = this.#paused ? words.resume : words.pause;
+    if (kept.open) void this.showKept();
+  }
+
+  /** The model, loaded now if need be; what is loading already is waited for. Undefined where that fails, or is called off. */
+  async ready(): Promise<Univi | undefined> {
+    if (!this.#univi) await (this.#loading?.done ?? this.load());
+    return this.#univi;
+  }
+
+  /** Loads what is chosen in place of what is loaded. */
+  load(): Promise<void> {
+    this.#stop();
+    const abort = new AbortController();
+    const done = this.#load(abort).finally(() => {
+      if (this.#loading?.abort === abort) this.#end();
+    });
+    this.#loading = { abort, done };
+    return done;
+  }
+
+  /** What the browser keeps, with a button to remove each. */
+  async showKept(): Promise<void> {
+    if (!kept.open) return;
+    const [models, estimate] = await Promise.all([cachedModels().catch((): CachedModel[] => []), storageEstimate()]);
+    const lines = models.map((model) => {
+      const when = model.usedAt ? date(model.usedAt) : "";
+      const state = model.complete ? words.keptWhole(size(model.bytes), when) : words.keptPart(size(model.bytes));
+      const remove = button("button quiet small", words.remove, () => void this.#remove(model), words.removeOne(model.name));
+      return make("li", {}, make("span", { title: model.url }, model.name), make("span", { className: "small muted" }, state), remove);
+    });
+    keptModels.replaceChildren(...(lines.length > 0 ? lines : [make("li", { className: "small muted" }, words.keptNothing)]));
+    keptRoom.textContent = estimate ? words.keptRoom(size(estimate.usedBytes), size(estimate.quotaBytes)) : "";
+  }
+
+  async #remove(model: CachedModel): Promise<void> {
+    await deleteCachedModel(model.url).catch((error: unknown) => showAlert(alert, error));
+    announce(words.removed(model.name));
+    await this.showKept();
+  }
+
+  async #load(abort: AbortController): Promise<void> {
+    const { signal } = abort;
+    this.#forget();
+    hideAlert(alert);
+    this.#paused = false;
+    cancelButton.hidden = false;
+    loadButton.disabled = true;
+    const model = this.#chosen();
+    const options = { model, device: device.value as "auto" | "webgpu" | "cpu", signal };
+    try {
+      if (!(await this.#mayDownload(options))) return;
+      signal.throwIfAborted();
+      loading.hidden = false;
+      const univi = await Univi.create({ ...options, onProgress: (progress) => this.#show(progress) });
+      if (signal.aborted) return univi.dispose();
+      this.#univi = univi;
+      const where = `${univi.info.device === "webgpu" ? "WebGPU" : "CPU"}: ${univi.info.adapter}`;
+      pill.textContent = pill.title = where;
+      pill.hidden = false;
+      announce(words.ready(univi.info.name, where));
+      this.#listener.loaded(univi);
+      if (univi.info.bytes > LARGE_BYTES) void persistCache();
+      void this.showKept();
+    } catch (error) {
+      if (!signal.aborted) showAlert(alert, error, this.#remedy(error));
+    }
+  }
+
+  /** Before much is downloaded, says what it takes and what there is, and asks. */
+  async #mayDownload(options: { model: string | readonly File[]; device: "auto" | "webgpu" | "cpu"; signal: AbortSignal }): Promise<boolean> {
+    const offer = this.#offered[Number(choice.value)];
+    this.#bytes = offer?.bytes ?? 0;
+    if (typeof options.model !== "string" || (offer?.bytes ?? Infinity) <= ASK_FROM_BYTES) return true;
+    loading.hidden = false;
+    loadingBar.removeAttribute("value");
+    loadingText.textContent = words.checking;
+    const [found, estimate] = await Promise.all([Univi.availability(options), storageEstimate()]);
+    if (found.status === "unavailable") throw new UniviError(found.code ?? "internal", found.reason ?? "");
+    const { bytes = offer?.bytes ?? (await lengthOf(options.model)), keptBytes = 0 } = found;
+    this.#bytes = bytes;
+    const missing = bytes - keptBytes;
+    if (missing <= ASK_FROM_BYTES) return true;
+    loading.hidden = true;
+    preflightHeading.textContent = words.beforeDownload(offer?.name ?? options.model, size(missing));
+    preflightFacts.replaceChildren(...facts({ ...found, bytes }, missing, estimate).map((fact) => make("li", {}, fact)));
+    preflight.hidden = false;
+    preflightHeading.focus();
+    const decided = new Promise<boolean>((resolve) => {
+      this.#decide = resolve;
+      options.signal.addEventListener("abort", () => resolve(false), { once: true });
+    });
+    return decided.finally(() => {
+      preflight.hidden = true;
+      this.#decide = undefined;
+    });
+  }
+
+  #chosen(): string | readonly File[] {
+    if (choice.value === OWN_FILES) return [...(files.files ?? [])];
+    if (choice.value === OWN_FOLDER) return [...(folder.files ?? [])];
+    if (choice.value === OTHER_URL) return url.value;
+    return this.#offered[Number(choice.value)]!.url;
+  }
+
+  #show({ phase, loaded, total: told, file, bytesPerSecond, etaSeconds }: LoadProgress): void {
+    const total = told || this.#bytes;
+    if (total > 0) loadingBar.value = loaded / total;
+    else loadingBar.removeAttribute("value");
+    this.#amount = total > 0 ? words.amount(size(loaded), size(total)) : size(loaded);
+    const speed = bytesPerSecond === undefined ? [] : [words.perSecond(size(bytesPerSecond))];
+    const left = etaSeconds === undefined || etaSeconds < 2 ? [] : [words.left(duration(etaSeconds))];
+    const amounts = [this.#amount, ...speed, ...left].join(", ");
+    const says = {
+      manifest: words.reading(file),
+      download: `${words.downloading(file)}: ${amounts}`,
+      verify: `${words.verifying(file)}: ${amounts}`,
+      upload: words.uploading,
+      compile: words.compiling,
+      ready: "",
+    };
+    loadingText.textContent = says[phase];
+    pauseButton.hidden = phase !== "download";
+  }
+
+  /** Stops the download; what has come is kept, and loading again goes on from there. */
+  #pause(): void {
+    this.#loading?.abort.abort();
+    this.#loading = undefined;
+    this.#paused = true;
+    loadButton.disabled = false;
+    pauseButton.hidden = false;
+    pauseButton.textContent = words.resume;
+    loadingText.textContent = words.paused(this.#amount);
+    announce(loadingText.textContent);
+  }
+
+  #stop(): void {
+    this.#loading?.abort.abort();
+    this.#paused = false;
+    this.#end();
+  }
+
+  #end(): void {
+    this.#loading = undefined;
+    loading.hidden = true;
+    cancelButton.hidden = true;
+    pauseButton.hidden = true;
+    pauseButton.textContent = words.pause;
+    loadButton.disabled = false;
+  }
+
+  #forget(): void {
+    if (!this.#univi) return;
+    this.#listener.forgotten();
+    this.#univi.dispose();
+    this.#univi = undefined;
+    pill.hidden = true;
+  }
+
+  #remedy(error: unknown): HTMLButtonElement | undefined {
+    const gpuFailed = error instanceof UniviError && ["no-gpu", "device-lost", "out-of-memory", "gpu"].includes(error.code);
+    if (!gpuFailed || device.value === "cpu") return undefined;
+    return button("button small", words.useCpu, () => {
+      device.value = "cpu";
+      void this.load();
+    });
+  }
+
+  #choose(): void {
+    byId("model-url-field", HTMLLabelElement).hidden = choice.value !== OTHER_URL;
+    byId("model-files-field", HTMLLabelElement).hidden = choice.value !== OWN_FILES;
+    byId("model-folder-field", HTMLLabelElement).hidden = choice.value !== OWN_FOLDER;
+    const text = this.#offered[Number(choice.value)]?.note;
+    note.hidden = text === undefined;
+    note.textContent = text ?? "";
+  }
+}
+
+/** Bytes of a file, as its server tells them; 0 where it does not. */
+async function lengthOf(url: string): Promise<number> {
+  const response = await fetch(url, { method: "HEAD" }).catch(() => undefined); // Loading will say what is wrong.
+  return Number(response?.headers.get("content-length") ?? 0);
+}
+
+/** What to know before a download, in sentences. */
+function facts({ device, adapter, bytes = 0, keptBytes = 0 }: Availability, missing: number, estimate: { usedBytes: number; quotaBytes: number } | undefined): string[] {
+  const free = estimate && estimate.quotaBytes - estimate.usedBytes;
+  const storage = free === undefined ? words.storageUnknown : free < missing ? words.storageShort(size(free)) : words.storageEnough(size(free));
+  return [
+    ...(keptBytes > 0 ? [words.partKept(size(keptBytes))] : []),
+    words.computes(device === "webgpu" ? `WebGPU${adapter ? ` (${adapter})` : ""}` : "CPU"),
+    ...(device === "webgpu" ? [words.roomGranted] : bytes > LARGE_BYTES ? [words.cpuIsSlow] : []),
+    storage,
+  ];
+}

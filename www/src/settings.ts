@@ -1,0 +1,88 @@
+/** How questions are asked: the fold below the question, kept between visits. */
+import type { AskOptions, FrameChoice, SessionOptions } from "univi";
+
+import { byId } from "./dom.js";
+import { words } from "./words/index.js";
+
+const KEPT = "univi.settings";
+
+const fold = byId("settings", HTMLDetailsElement);
+const fields = {
+  temperature: byId("temperature", HTMLInputElement),
+  topP: byId("top-p", HTMLInputElement),
+  maxTokens: byId("max-tokens", HTMLInputElement),
+  frameRate: byId("frame-rate", HTMLInputElement),
+  maxFrames: byId("max-frames", HTMLInputElement),
+  visualTokens: byId("visual-tokens", HTMLInputElement),
+  template: byId("template", HTMLSelectElement),
+  system: byId("system", HTMLTextAreaElement),
+};
+const visualTokensValue = byId("visual-tokens-value", HTMLOutputElement);
+const defaults = new Map(Object.entries(fields).map(([name, field]) => [name, field.value]));
+
+/** How an answer is chosen, and how finely is looked. */
+export function askOptions(): Pick<AskOptions, "temperature" | "topP" | "maxTokens" | "visualTokens"> {
+  const { temperature, topP, maxTokens } = fields;
+  return { temperature: temperature.valueAsNumber, topP: topP.valueAsNumber, maxTokens: maxTokens.valueAsNumber, ...visualTokens() };
+}
+
+/** How finely is looked. */
+export function visualTokens(): { visualTokens?: number } {
+  const tokens = fields.visualTokens.valueAsNumber;
+  return tokens === 0 ? {} : { visualTokens: tokens };
+}
+
+/** Which frames of a clip are looked at. */
+export function frameChoice(): FrameChoice {
+  return { frameRate: fields.frameRate.valueAsNumber, maxFrames: fields.maxFrames.valueAsNumber };
+}
+
+/** How a conversation is put to the model. */
+export function sessionOptions(): Pick<SessionOptions, "system" | "template"> {
+  const { system, template } = fields;
+  return {
+    ...(system.value.trim() === "" ? {} : { system: system.value.trim() }),
+    ...(template.value === "" ? {} : { template: template.value }),
+  };
+}
+
+/** Reads what was kept, and keeps what is changed; `onChange` hears of that. */
+export function wireSettings(onChange: () => void): void {
+  const kept = keptSettings();
+  for (const [name, field] of Object.entries(fields)) {
+    const value = kept[name];
+    if (typeof value === "string") field.value = value;
+    if (!field.validity.valid || field.value === "") field.value = defaults.get(name)!;
+  }
+  const changed = () => {
+    showSettings();
+    localStorage.setItem(KEPT, JSON.stringify(Object.fromEntries(Object.entries(fields).map(([name, field]) => [name, field.value]))));
+    onChange();
+  };
+  for (const field of Object.values(fields)) field.addEventListener("change", changed);
+  fields.visualTokens.addEventListener("input", showSettings);
+  byId("settings-reset", HTMLButtonElement).addEventListener("click", () => {
+    for (const [name, field] of Object.entries(fields)) field.value = defaults.get(name)!;
+    changed();
+  });
+  // A field that is folded away can't say what is wrong with it.
+  fold.addEventListener("invalid", () => (fold.open = true), { capture: true });
+  showSettings();
+}
+
+/** Says in words what a slider can't. */
+export function showSettings(): void {
+  const { visualTokens: tokens } = askOptions();
+  const text = tokens === undefined ? words.modelsOwn : String(tokens);
+  visualTokensValue.textContent = text;
+  fields.visualTokens.setAttribute("aria-valuetext", text);
+}
+
+function keptSettings(): Record<string, unknown> {
+  try {
+    const kept: unknown = JSON.parse(localStorage.getItem(KEPT) ?? "{}");
+    return typeof kept === "object" && kept !== null ? { ...kept } : {};
+  } catch {
+    return {};
+  }
+}

@@ -1,0 +1,436 @@
+/** The conversation: what is shown and asked, the answers, and asking anew. */
+import { type AskProgress, type Seen, type Session, type Univi, UniviError } from "univi";
+
+import { hideAlert, showAlert, showWarning } from "./alert.js";
+import { Camera, CameraRefused } from "./camera.js";
+import { announce, button, byId, make, save } from "./dom.js";
+import { asJson, keepOnly, keepTurn, keptTurns, type PastTurn } from "./history.js";
+import type { ModelPanel } from "./model-panel.js";
+import { type NumbersPanel } from "./numbers.js";
+import { clearSeen, drawLive, drawSeen } from "./saw.js";
+import { askOptions, sessionOptions } from "./settings.js";
+import { nameOf, partsOf, type Shown, shownFile, thumb } from "./shown.js";
+import { TurnView } from "./turn.js";
+import { words } from "./words/index.js";
+
+/** What the camera saw is drawn anew at most so often. */
+const LIVE_INTERVAL_MS = 3000;
+
+const turns = byId("turns", HTMLOListElement);
+const empty = byId("talk-empty", HTMLDivElement);
+const suggestions = byId("suggestions", HTMLUListElement);
+const form = byId("ask-form", HTMLFormElement);
+const alert = byId("ask-alert", HTMLDivElement);
+const attachments = byId("attachments", HTMLUListElement);
+const attach = byId("attach", HTMLInputElement);
+const question = byId("question", HTMLTextAreaElement);
+const editing = byId("editing", HTMLParagraphElement);
+const cameraOpen = byId("camera-open", HTMLButtonElement);
+const cameraChoice = byId("camera-choice", HTMLSelectElement);
+const askButton = byId("ask", HTMLButtonElement);
+const stopButton = byId("stop", HTMLButtonElement);
+const restart = byId("restart", HTMLButtonElement);
+const exportButton = byId("export", HTMLButtonElement);
+
+/** A turn that is over, and how it is shown. */
+interface Turn {
+  readonly past: PastTurn;
+  readonly view: TurnView;
+}
+
+/** The conversation of the page. It outlives models: each new one reads it again. */
+export class Talk {
+  readonly #model: ModelPanel;
+  readonly #numbers: NumbersPanel;
+  #turns: Turn[] = [];
+  #session: { readonly session: Session; readonly univi: Univi; readonly options: string } | undefined;
+  #answering: AbortController | undefined;
+  /** The turn that is being answered. */
+  #coming: TurnView | undefined;
+  #editing: number | undefined;
+  #attached: readonly Shown[] = [];
+  #camera: Camera | undefined;
+  #drawnLiveAt = 0;
+  #suggested: readonly string[] | undefined;
+
+  constructor(model: ModelPanel, numbers: NumbersPanel) {
+    this.#model = model;
+    this.#numbers = numbers;
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      void this.#submit();
+    });
+    question.addEventListener("input", () => this.#update());
+    question.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+      event.preventDefault();
+      void this.#submit();
+    });
+    stopButton.addEventListener("click", () => this.#answering?.abort());
+    addEventListener("keydown", (event) => {
+      if (event.key !== "Escape") return;
+      if (this.#answering) this.#answering.abort();
+      else this.#edit(undefined);
+    });
+    byId("edit-cancel", HTMLButtonElement).addEventListener("click", () => this.#edit(undefined));
+    restart.addEventListener("click", () => void this.#startOver());
+    exportButton.addEventListener("click", () => save("conversation.json", asJson(this.#turns.map(({ past }) => past))));
+    cameraOpen.addEventListener("click", () => void this.#openCamera());
+    cameraChoice.addEventListener("change", () => void this.#openCamera(cameraChoice.value));
+    byId("camera-close", HTMLButtonElement).addEventListener("click", () => this.#closeCamera());
+    attach.addEventListener("change", () => {
+      this.show(attach.files ?? []);
+      attach.value = "";
+    });
+    this.#update();
+  }
+
+  /** Takes up the conversation of the last visit. */
+  async restore(): Promise<void> {
+    const kept = await keptTurns();
+    if (kept.length === 0 || this.#turns.length > 0) return;
+    this.#turns = kept.map((past, index) => ({ past, view: this.#view(past, index) }));
+    turns.replaceChildren(...this.#turns.map(({ view }) => view.element));
+    this.#update();
+    announce(words.restored(kept.length));
+    const last = kept.findLast(({ shown, seen }) => shown[0] && seen[0]);
+    if (last) await this.#see(last.shown[0]!, last.seen[0]!);
+  }
+
+  /** Says everything in the language that is spoken now. */
+  translate(): void {
+    this.#turns = this.#turns.map(({ past }, index) => ({ past, view: this.#view(past, index) }));
+    turns.replaceChildren(...this.#turns.map(({ view }) => view.element), ...(this.#coming ? [this.#coming.element] : []));
+    this.#setAttached(this.#attached);
+    this.#drawSuggestions();
+  }
+
+  /** A model was loaded: it watches what the camera sees. */
+  begin(univi: Univi): void {
+    this.#camera?.watch(univi, (error) => this.#cameraFailed(error));
+    this.#update();
+  }
+
+  /** The model goes; the conversation stays. */
+  end(): void {
+    this.#answering?.abort();
+    this.#camera?.forget();
+    this.#session = undefined;
+    this.#update();
+  }
+
+  /** Settings have changed. */
+  settingsChanged(): void {
+    this.#camera?.settingsChanged();
+    if (this.#model.univi) this.#camera?.watch(this.#model.univi, (error) => this.#cameraFailed(error));
+  }
+
+  /** Attaches pictures and clips to the next question. */
+  show(files: Iterable<File>): void {
+    hideAlert(alert);
+    this.#setAttached([...this.#attached, ...[...files].map(shownFile)]);
+    question.focus();
+  }
+
+  /** Attaches one file in place of what was attached, with what may be asked about it. */
+  showSample(file: File, questions: readonly string[]): void {
+    hideAlert(alert);
+    this.#setAttached([shownFile(file)]);
+    this.#suggested = questions;
+    this.#drawSuggestions();
+    question.value = questions[0] ?? "";
+    this.#update();
+    question.focus();
+  }
+
+  // Asking.
+
+  async #submit(): Promise<void> {
+    const text = question.value.trim();
+    if (this.#answering || text === "" || !form.reportValidity()) return;
+    // Whoever asks wants the model, too.
+    if (!(await this.#model.ready()) || this.#answering) return;
+    const from = this.#editing ?? this.#turns.length;
+    await this.#ask(text, this.#attached, from, undefined);
+  }
+
+  /** Asks in place of the turns from `from` on. */
+  async #ask(text: string, attached: readonly Shown[], from: number, seed: number | undefined): Promise<void> {
+    const abort = (this.#answering = new AbortController());
+    const { signal } = abort;
+    hideAlert(alert);
+    const univi = this.#model.univi!;
+    // What is attached comes before what goes on.
+    const live = attached.length === 0 ? this.#camera?.watch(univi, (error) => this.#cameraFailed(error)) : undefined;
+    this.#update();
+    await live?.ready({ signal }).catch(() => {}); // Turned off or stopped meanwhile: asking will say so.
+    const shown = live && this.#camera ? [await this.#camera.shown()] : attached;
+    const askedAt = new Date();
+    await this.#rewind(from);
+    this.#edit(undefined);
+    this.#setAttached([]);
+    question.value = "";
+    const seen: Seen[] = [];
+    const view = new TurnView(text, shown, {
+      show: (one) => void this.#see(one, seen[shown.indexOf(one)]),
+      retry: () => this.#retry(from),
+      edit: () => this.#edit(from),
+    });
+    this.#coming = view;
+    turns.append(view.element);
+    view.element.scrollIntoView({ block: "nearest" });
+    this.#update();
+
+    const model = univi.info.name;
+    const past = { text, shown, seen, model, askedAt };
+    try {
+      const usage = await this.#answer(view, past, signal, seed, live !== undefined);
+      view.usage = usage;
+      announce(words.answered(view.text));
+      await this.#add({ ...past, answer: view.text, usage, stopped: false }, view);
+      void this.#numbers.add(this.#model.univi!, usage, this.#session?.session.contextUsage);
+    } catch (error) {
+      if (!signal.aborted) {
+        view.element.remove();
+        question.value ||= text;
+        if (this.#attached.length === 0 && !live) this.#setAttached(shown);
+        showAlert(alert, error, this.#remedy(error));
+      } else {
+        view.status = words.stopped;
+        announce(words.stopped);
+        await this.#add({ ...past, answer: view.text, stopped: true }, view);
+      }
+    } finally {
+      view.end();
+      this.#coming = undefined;
+      if (this.#answering === abort) this.#answering = undefined;
+      this.#update();
+    }
+  }
+
+  /** Streams an answer into `view`. A GPU that goes away is begun anew, once. */
+  async #answer(view: TurnView, past: Pick<PastTurn, "text" | "shown" | "model"> & { seen: Seen[] }, signal: AbortSignal, seed: number | undefined, live: boolean) {
+    for (let attempt = 0; ; attempt++) {
+      const univi = this.#model.univi!;
+      const options = {
+        ...askOptions(),
+        ...(seed === undefined ? {} : { seed }),
+        signal,
+        onProgress: (progress: AskProgress) => (view.status = phaseOf(progress)),
+      };
+      const watching = live ? this.#camera?.watch(univi, (error) => this.#cameraFailed(error)) : undefined;
+      const answer = (watching ?? this.#conversation(univi)).ask([...partsOf(past.shown), past.text], options);
+      try {
+        for await (const piece of answer) {
+          this.#note(past, answer.seen, view);
+          view.say(piece);
+        }
+        this.#note(past, answer.seen, view);
+        return answer.usage!;
+      } catch (error) {
+        this.#note(past, answer.seen, view);
+        const lost = error instanceof UniviError && error.code === "device-lost";
+        if (!lost || attempt > 0 || signal.aborted) throw error;
+        view.status = words.recovering;
+        announce(words.recovering);
+        view.restart();
+        if (!(await this.#reload(signal))) throw error;
+      }
+    }
+  }
+
+  /** Loads the model again while a question waits for it. */
+  async #reload(signal: AbortSignal): Promise<boolean> {
+    const answering = this.#answering;
+    this.#answering = undefined; // The model goes, but this question stays.
+    await this.#model.load();
+    if (!signal.aborted) this.#answering = answering;
+    return this.#model.univi !== undefined && !signal.aborted;
+  }
+
+  /** The conversation as `univi` knows it: one that does not know it yet is told what was said. */
+  #conversation(univi: Univi): Session {
+    const options = sessionOptions();
+    const key = JSON.stringify(options);
+    if (this.#session?.univi === univi && this.#session.options === key) return this.#session.session;
+    this.#session?.session.dispose();
+    const history = this.#turns.flatMap(({ past: { shown, text, answer } }) => {
+      if (!inSession(shown)) return [];
+      return { parts: [...(univi.info.vision ? partsOf(shown) : []), text], answer };
+    });
+    const session = univi.session({ ...options, history });
+    this.#session = { session, univi, options: key };
+    return session;
+  }
+
+  /** Forgets the turns from `from` on. */
+  async #rewind(from: number): Promise<void> {
+    if (from >= this.#turns.length) return;
+    const gone = this.#turns.splice(from);
+    for (const { view } of gone) view.element.remove();
+    await keepOnly(from);
+    await this.#session?.session.rewind(this.#turns.filter(({ past }) => inSession(past.shown)).length);
+  }
+
+  async #add(past: PastTurn, view: TurnView): Promise<void> {
+    // A turn that was stopped before anything was said is no part of the conversation.
+    if (past.answer === "" && past.stopped) return;
+    this.#turns.push({ past, view });
+    if (!(await keepTurn(this.#turns.length - 1, past))) showWarning(alert, words.notKept);
+  }
+
+  #retry(index: number): void {
+    const past = this.#turns[index]?.past;
+    if (this.#answering || !past) return;
+    const live = past.shown[0]?.kind === "live";
+    // The same seed would give the same answer.
+    const seed = Math.floor(Math.random() * 2 ** 32);
+    void this.#model.ready().then((univi) => {
+      if (univi && !this.#answering) return this.#ask(past.text, live ? [] : past.shown, index, seed);
+      return undefined;
+    });
+  }
+
+  /** Takes a question up again, to be put in other words; without one, what was begun so is left. */
+  #edit(index: number | undefined): void {
+    if (index === undefined && this.#editing === undefined) return;
+    this.#editing = index;
+    editing.hidden = index === undefined;
+    const past = index === undefined ? undefined : this.#turns[index]?.past;
+    question.value = past?.text ?? "";
+    this.#setAttached(past && inSession(past.shown) ? past.shown : []);
+    this.#update();
+    question.focus();
+  }
+
+  async #startOver(): Promise<void> {
+    this.#answering?.abort();
+    this.#session?.session.dispose();
+    this.#session = undefined;
+    this.#turns = [];
+    turns.replaceChildren();
+    this.#edit(undefined);
+    hideAlert(alert);
+    clearSeen();
+    this.#update();
+    await keepOnly(0);
+  }
+
+  /** A turn of an earlier visit. */
+  #view(past: PastTurn, index: number): TurnView {
+    const { text, shown, seen, answer, usage, stopped } = past;
+    const view = new TurnView(text, shown, {
+      show: (one) => void this.#see(one, seen[shown.indexOf(one)]),
+      retry: () => this.#retry(index),
+      edit: () => this.#edit(index),
+    });
+    view.say(answer);
+    if (stopped) view.status = words.stopped;
+    else if (usage) view.usage = usage;
+    view.end();
+    return view;
+  }
+
+  // What is shown, and what was seen of it.
+
+  /** Takes over what was seen, and draws the first of it. */
+  #note(past: { readonly shown: readonly Shown[]; readonly seen: Seen[] }, seen: readonly Seen[], view: TurnView): void {
+    if (past.seen.length >= seen.length) return;
+    past.seen.splice(0, past.seen.length, ...seen);
+    const [first] = past.shown;
+    if (first) void this.#see(first, seen[0], view);
+  }
+
+  async #see(shown: Shown, seen: Seen | undefined, view?: TurnView): Promise<void> {
+    if (!seen) return;
+    for (const turn of this.#turns) turn.view.mark(shown);
+    view?.mark(shown);
+    await drawSeen(shown, seen).catch(() => {}); // A picture that can't be drawn was said to be none.
+  }
+
+  #setAttached(shown: readonly Shown[]): void {
+    this.#attached = shown;
+    const items = shown.map((one) => {
+      const remove = button("remove", "×", () => this.#setAttached(this.#attached.filter((other) => other !== one)), words.removeOne(nameOf(one)));
+      return make("li", { className: "attachment" }, thumb(one), remove);
+    });
+    attachments.replaceChildren(...items);
+  }
+
+  #drawSuggestions(): void {
+    const items = (this.#suggested ?? words.suggestions).map((text) => {
+      const choose = () => {
+        question.value = text;
+        this.#update();
+        question.focus();
+      };
+      return make("li", {}, button("", text, choose));
+    });
+    suggestions.replaceChildren(...items);
+  }
+
+  // The camera.
+
+  async #openCamera(deviceId?: string): Promise<void> {
+    this.#closeCamera();
+    hideAlert(alert);
+    try {
+      this.#camera = await Camera.open(deviceId, () => void this.#drawLive());
+      if (this.#model.univi) this.begin(this.#model.univi);
+      cameraOpen.hidden = true;
+      announce(words.cameraOn);
+      question.focus();
+    } catch (error) {
+      if (error instanceof CameraRefused) showWarning(alert, error.message);
+      else showAlert(alert, error);
+    }
+  }
+
+  #closeCamera(): void {
+    this.#camera?.close();
+    this.#camera = undefined;
+    cameraOpen.hidden = false;
+  }
+
+  #cameraFailed(error: unknown): void {
+    showAlert(alert, error, this.#remedy(error));
+  }
+
+  /** Draws the window that goes on, now and then, while nobody waits for an answer. */
+  async #drawLive(): Promise<void> {
+    const camera = this.#camera;
+    const live = camera?.live;
+    if (!live || this.#answering || document.hidden || performance.now() - this.#drawnLiveAt < LIVE_INTERVAL_MS) return;
+    this.#drawnLiveAt = performance.now();
+    const seen = await live.snapshot().catch(() => undefined); // It was turned off meanwhile.
+    if (seen && camera === this.#camera && !this.#answering) await drawLive(camera.stills, seen);
+  }
+
+  #remedy(error: unknown): HTMLButtonElement | undefined {
+    if (!(error instanceof UniviError)) return undefined;
+    if (error.code === "context-overflow") return button("button small", words.startOver, () => void this.#startOver());
+    if (error.code === "device-lost" || error.code === "internal") return button("button small", words.loadAgain, () => void this.#model.load());
+    return undefined;
+  }
+
+  #update(): void {
+    const busy = this.#answering !== undefined;
+    askButton.disabled = busy || question.value.trim() === "";
+    askButton.hidden = busy;
+    stopButton.hidden = !busy;
+    const none = turns.childElementCount === 0;
+    restart.disabled = exportButton.disabled = none;
+    empty.hidden = !none;
+  }
+}
+
+/** Whether it is part of the conversation: what is asked about the camera stands by itself. */
+function inSession(shown: readonly Shown[]): boolean {
+  return shown.every(({ kind }) => kind !== "live");
+}
+
+function phaseOf({ phase, loaded, total }: AskProgress): string {
+  if (phase === "frames") return words.decoding(loaded, total);
+  if (phase === "encode") return total > 1 ? words.lookingAt(loaded + 1, total) : words.looking;
+  return words.readingQuestion;
+}

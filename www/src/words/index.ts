@@ -1,0 +1,60 @@
+/** The page's words, in the language of its reader. English static text stands in `index.html` itself. */
+import { en } from "./en.js";
+
+/** What is said by code, in some language. */
+export type Words = Widen<typeof en>;
+
+/** A language beside English: what is said by code, and `page`, what stands in `index.html` by its `data-word` keys. */
+export interface Translation {
+  readonly words: Words;
+  readonly page: Readonly<Record<string, string>>;
+}
+
+type Widen<T> = T extends string ? string : T extends (...args: infer A) => string ? (...args: A) => string : T extends readonly string[] ? readonly string[] : { readonly [K in keyof T]: Widen<T[K]> };
+
+/** Languages, as `<html lang>` calls them, and where their words are; they are fetched when they are chosen. */
+const LANGUAGES = {
+  en: { tag: "en", load: async (): Promise<Translation> => ({ words: en, page: {} }) },
+  ja: { tag: "ja", load: async () => (await import("./ja.js")).ja },
+  zh: { tag: "zh-Hans", load: async () => (await import("./zh.js")).zh },
+};
+
+/** A language that the page speaks. */
+export type Language = keyof typeof LANGUAGES;
+
+/** The words as they are now. */
+export let words: Words = en;
+
+const KEPT = "univi.language";
+const ATTRIBUTES = { wordLabel: "aria-label", wordPlaceholder: "placeholder" } as const;
+/** English, as the page came. */
+const english = new Map<string, string>();
+
+/** The language that was chosen before, else the first of the browser's that the page speaks. */
+export function preferredLanguage(): Language {
+  const wanted = [localStorage.getItem(KEPT), ...navigator.languages].map((tag) => tag?.split("-")[0]);
+  return wanted.find((tag): tag is Language => tag !== undefined && tag in LANGUAGES) ?? "en";
+}
+
+/** Changes the language of the page, and of all that is said from now on. */
+export async function speak(language: Language, keep: boolean): Promise<void> {
+  const { tag, load } = LANGUAGES[language];
+  const translation = await load();
+  if (keep) localStorage.setItem(KEPT, language);
+  words = translation.words;
+  document.documentElement.lang = tag;
+  for (const element of document.querySelectorAll<HTMLElement>("[data-word]")) {
+    element.textContent = inPage(translation, element.dataset["word"]!, element.textContent);
+  }
+  for (const [name, attribute] of Object.entries(ATTRIBUTES)) {
+    const selector = `[data-${name.replace("L", "-l").replace("P", "-p")}]`;
+    for (const element of document.querySelectorAll<HTMLElement>(selector)) {
+      element.setAttribute(attribute, inPage(translation, element.dataset[name]!, element.getAttribute(attribute) ?? ""));
+    }
+  }
+}
+
+function inPage({ page }: Translation, key: string, found: string): string {
+  if (!english.has(key)) english.set(key, found);
+  return page[key] ?? english.get(key)!;
+}
