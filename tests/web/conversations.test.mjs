@@ -165,16 +165,16 @@ test("a conversation takes the memory that it uses, and less of it in bytes", as
     const { texts, bytes } = said[type];
     // Shown the same picture again and again, a model may count otherwise.
     assert.deepEqual(texts.slice(0, 2), ["2", "2"], type);
-    // Room for 256 tokens of 1,280 numbers each, and some beyond for each buffer.
+    // Room for 256 tokens of 1,280 numbers each, give or take a few buffers that are kept for results.
     const short = 256 * 1280 * numberBytes;
     const [one, two, three, long, none] = bytes.map((now) => now - (bytes[0] ?? 0));
     const near = (/** @type {number | undefined} */ found, /** @type {number} */ expected) =>
-      assert.ok(found !== undefined && Math.abs(found - expected) < 0.1 * short, `${type}: ${found}, expected ${expected}: ${bytes}`);
+      assert.ok(found !== undefined && Math.abs(found - expected) < 64 * 1024, `${type}: ${found}, expected ${expected}: ${bytes}`);
     near(one, 0);
     near(two, short);
     near(three, 2 * short);
     assert.ok(long !== undefined && long > 2.2 * short && long < 5 * short, `${type}: five turns took ${long}: ${bytes}`);
-    near(none, -short);
+    assert.ok(none !== undefined && none < 0, `${type}: three conversations less leave ${none}: ${bytes}`);
   }
 });
 
