@@ -99,7 +99,7 @@ export function host(): Handlers {
     },
 
     async fork({ session, from }) {
-      sessions.set(session, conversation(from).fork());
+      sessions.set(session, await conversation(from).fork());
     },
 
     async restart({ session, options, turns }) {

@@ -27,6 +27,7 @@ export type {
   CacheChoice,
   ContextUsage,
   Device,
+  KvCache,
   FrameChoice,
   LoadProgress,
   MemoryUsage,

@@ -34,13 +34,13 @@ export async function load(params: Calls["load"]["params"], { signal, emit }: Co
   const files = modelFiles(params.source, store);
   emit({ phase: "manifest", loaded: 0, total: 0, file: files.name });
   const manifest = await files.manifest(signal);
-  const loader = await Loader.create(params.device);
+  const loader = await Loader.create(params.device, params);
   let drop = () => loader.free();
   try {
     if (manifest) loader.manifest(files.name, manifest);
     else loader.gguf(files.name);
     if (params.verifyUpload) loader.checkUpload(VERIFY_EVERY);
-    await loader.checkRoom(params.contextLength);
+    await loader.checkRoom();
     await files.begin(loader.name, loader.files());
     const stream = new Stream(loader, files, signal, emit);
     await stream.run();
@@ -52,7 +52,7 @@ export async function load(params: Calls["load"]["params"], { signal, emit }: Co
     const device = loader.device();
     const adapter = await adapterOf(loader);
     drop = () => {}; // The loader becomes the engine, or goes.
-    const engine = await loader.finish(params.contextLength);
+    const engine = await loader.finish();
     drop = () => engine.dispose();
     signal.throwIfAborted();
     emit({ phase: "ready", ...told });
@@ -71,10 +71,10 @@ export async function availability(params: Calls["availability"]["params"], sign
     await ready(params.device);
     const files = modelFiles(params.source, await openStore("none"));
     const manifest = await files.manifest(signal);
-    loader = await Loader.create(params.device);
+    loader = await Loader.create(params.device, params);
     if (manifest) loader.manifest(files.name, manifest);
     else loader.gguf(files.name);
-    await loader.checkRoom(params.contextLength);
+    await loader.checkRoom();
     const about = { device: loader.device(), adapter: await adapterOf(loader), ...(loader.totalBytes === undefined ? {} : { bytes: loader.totalBytes }) };
     if (params.source.kind === "files") return { status: "available", ...about, ...(about.bytes === undefined ? {} : { keptBytes: about.bytes }) };
     const { source } = params;

@@ -14,6 +14,9 @@ export type ModelSource =
 /** What computes: `"auto"` is WebGPU where there is a usable one, else the CPU. */
 export type Device = "auto" | "webgpu" | "cpu";
 
+/** How a conversation keeps keys and values: f32 as they are computed, or bytes with a scale for every 32. */
+export type KvCache = "f32" | "q8";
+
 /** How far loading has come. */
 export interface LoadProgress {
   /**
@@ -238,12 +241,12 @@ export type Handle = number;
  */
 export interface Calls {
   load: {
-    params: { source: ModelSource; device: Device; cache: CacheChoice; contextLength?: number; verifyUpload?: boolean };
+    params: { source: ModelSource; device: Device; cache: CacheChoice; contextLength?: number; kvCache?: KvCache; verifyUpload?: boolean };
     event: LoadProgress;
     result: ModelInfo;
   };
   /** Whether {@link Calls.load} would have a chance; nothing but the manifest is fetched. */
-  availability: { params: { source: ModelSource; device: Device; contextLength?: number }; event: never; result: Availability };
+  availability: { params: { source: ModelSource; device: Device; contextLength?: number; kvCache?: KvCache }; event: never; result: Availability };
   encodeImage: { params: { visual: Handle; image: ImageSource; visualTokens?: number }; event: never; result: Seen };
   /** The times, in seconds, at which a clip of this length is to be looked at. */
   frameTimes: { params: { durationSeconds: number; choice: FrameChoice }; event: never; result: number[] };

@@ -3,7 +3,7 @@ import { UniviError } from "./error.js";
 import { Completions } from "./completions.js";
 import { Live, type WatchOptions } from "./live.js";
 import type { Part } from "./parts.js";
-import { type CacheChoice, Client, type Device, type LoadProgress, type MemoryUsage, type ModelInfo, type Port, serve } from "./protocol.js";
+import { type CacheChoice, Client, type Device, type KvCache, type LoadProgress, type MemoryUsage, type ModelInfo, type Port, serve } from "./protocol.js";
 import type { Availability, ModelSource } from "./protocol.js";
 import { runtime } from "./runtime.js";
 import { Answer, type AskOptions, type ConversationOptions, Session } from "./session.js";
@@ -19,8 +19,16 @@ export interface UniviOptions {
   readonly device?: Device;
   /** Where the model's files are kept for the next visit; `"auto"` by default, `"none"` keeps nothing. */
   readonly cache?: CacheChoice;
-  /** Tokens that a conversation may hold; the checkpoint's own length by default. Less needs less memory. */
+  /**
+   * Tokens that a conversation may hold; by default the checkpoint's own length, up to 4,096. A conversation takes memory as it
+   * grows, for a 7B model 1 MiB a token; before loading, the device is asked for the room that one of full length needs.
+   */
   readonly contextLength?: number;
+  /**
+   * How conversations keep keys and values: `"f32"`, the default, as they are computed; `"q8"` in bytes, which takes 9/32 of
+   * the memory and may now and then choose another word.
+   */
+  readonly kvCache?: KvCache;
   /**
    * Whether the model runs in a worker of its own, which keeps the page responsive: the default where there are workers. Without
    * it, it runs where it is created, such as in a worker that you have already.
@@ -63,12 +71,17 @@ export class Univi {
    * Whether a model can be had here, before anything but its manifest is fetched: the adapter, and the memory that weights and
    * conversation need, are asked for.
    */
-  static async availability(options: Pick<UniviOptions, "model" | "device" | "contextLength" | "worker" | "signal">): Promise<Availability> {
-    const { device = "auto", contextLength, signal } = options;
+  static async availability(options: Pick<UniviOptions, "model" | "device" | "contextLength" | "kvCache" | "worker" | "signal">): Promise<Availability> {
+    const { device = "auto", contextLength, kvCache, signal } = options;
     signal?.throwIfAborted();
     const { client, end } = (options.worker ?? runtime.worker) ? inWorker() : await inThisThread();
     try {
-      const params = { source: await modelSource(options.model), device, ...(contextLength === undefined ? {} : { contextLength }) };
+      const params = {
+        source: await modelSource(options.model),
+        device,
+        ...(contextLength === undefined ? {} : { contextLength }),
+        ...(kvCache === undefined ? {} : { kvCache }),
+      };
       return await client.call("availability", params, { signal });
     } finally {
       end();
@@ -82,7 +95,7 @@ export class Univi {
    * again.
    */
   static async create(options: UniviOptions): Promise<Univi> {
-    const { device = "auto", cache = "auto", contextLength, onProgress, signal } = options;
+    const { device = "auto", cache = "auto", contextLength, kvCache, onProgress, signal } = options;
     signal?.throwIfAborted();
     const { client, end } = (options.worker ?? runtime.worker) ? inWorker() : await inThisThread();
     try {
@@ -92,6 +105,7 @@ export class Univi {
         cache,
         verifyUpload: options.verifyUpload ?? false,
         ...(contextLength === undefined ? {} : { contextLength }),
+        ...(kvCache === undefined ? {} : { kvCache }),
       };
       const info = await client.call("load", params, { signal, onEvent: onProgress });
       return new Univi(info, client, end);

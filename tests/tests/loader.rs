@@ -451,6 +451,7 @@ fn a_context_is_chosen_within_what_the_model_takes() {
         loader.end_file()?;
         block_on(loader.finish(&LoadOptions {
             context: Some(context),
+            ..LoadOptions::default()
         }))
     };
     assert_eq!(with(10).unwrap().llama().context(), 10);

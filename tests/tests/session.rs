@@ -4,9 +4,11 @@ use std::{collections::BTreeMap, ops::ControlFlow, path::Path, rc::Rc};
 
 use pollster::block_on;
 use univi::{
-    Backend,
+    Backend, Cpu, Gpu,
+    backend::KvType,
     checkpoint::{Checkpoint, Tower},
     gguf::Recipe,
+    gpu::GpuOptions,
     image::Rgb8,
     loader::{LoadOptions, Loader, ModelFile},
     model::{CHUNK_ROWS, ChatUniVi, Place, VisualKind},
@@ -18,7 +20,17 @@ use univi_tests::{files_in, fixtures, on_every_backend};
 /// Steps of f32 arithmetic in another order, on values around 1.
 const HIDDEN_TOLERANCE: f32 = 1e-4;
 
+/// What keys and values in bytes change of logits, relative to their size; 0.0019 was measured.
+const Q8_LOGITS: f32 = 4e-3;
+
+/// What another device changes of them: sums in another order, and here and there a number that rounds the other way.
+const DEVICE_LOGITS: f32 = 1e-4;
+
 fn model<B: Backend>(backend: &B, context: usize) -> Rc<ChatUniVi<B>> {
+    model_with(backend, context, KvType::F32)
+}
+
+fn model_with<B: Backend>(backend: &B, context: usize, kv_cache: KvType) -> Rc<ChatUniVi<B>> {
     let path = fixtures().join("gguf/models/gqa256/gqa256-Q4_1.gguf");
     let mut loader = Loader::new(backend.clone(), ModelFile::set("gqa256-Q4_1.gguf")).unwrap();
     loader.check_upload(1);
@@ -29,13 +41,14 @@ fn model<B: Backend>(backend: &B, context: usize) -> Rc<ChatUniVi<B>> {
     Rc::new(
         block_on(loader.finish(&LoadOptions {
             context: Some(context),
+            kv_cache,
         }))
         .unwrap(),
     )
 }
 
 fn session<B: Backend>(model: &Rc<ChatUniVi<B>>) -> Session<B> {
-    Session::new(model.clone(), SessionOptions::default()).unwrap()
+    Session::new(model.clone(), SessionOptions::default())
 }
 
 /// Ids without any pattern that are ordinary tokens.
@@ -232,7 +245,7 @@ fn forks_go_their_own_ways<B: Backend>(backend: B) {
     let model = model(&backend, 600);
     let mut stem = session(&model);
     let first = answer(&mut stem, "Who are you?", &greedy(6));
-    let mut branch = stem.fork().unwrap();
+    let mut branch = block_on(stem.fork()).unwrap();
     let said = answer(&mut branch, "And who am I?", &greedy(6));
     assert!(
         said.usage.reused + 1 >= first.usage.prompt,
@@ -263,7 +276,7 @@ fn oldest_turns_make_room<B: Backend>(backend: B) {
         overflow: Overflow::DropOldest,
         ..SessionOptions::default()
     };
-    let mut session = Session::new(model.clone(), options).unwrap();
+    let mut session = Session::new(model.clone(), options);
     assert_eq!(session.context_usage().unwrap().used, 0);
     let mut dropped = 0;
     for number in 0..8 {
@@ -594,9 +607,14 @@ fn chunks_change_nothing<B: Backend>(b: B) {
     let llama = model.llama();
     let x = llama.embed(&b.ids(&ids(2 * CHUNK_ROWS + 100, 8)));
     let [t, _] = b.shape(&x);
-    let whole = llama.forward(&x, &mut llama.caches(t).unwrap(), 0);
+    let caches = || {
+        let mut caches = llama.caches();
+        block_on(llama.reserve(&mut caches, t)).unwrap();
+        caches
+    };
+    let whole = llama.forward(&x, &mut caches(), 0);
     let whole = block_on(b.read(&b.slice(&whole, t - 1..t))).unwrap();
-    let chunked = llama.prefill(&x, &mut llama.caches(t).unwrap(), 0);
+    let chunked = llama.prefill(&x, &mut caches(), 0);
     let chunked = block_on(b.read(&chunked)).unwrap();
     for (chunked, whole) in chunked.iter().zip(&whole) {
         assert!(
@@ -606,8 +624,102 @@ fn chunks_change_nothing<B: Backend>(b: B) {
     }
 }
 
+/// Conversations in a cache of bytes go on, are kept and are forked like others.
+fn bytes_are_kept_like_numbers<B: Backend>(backend: B) {
+    let model = model_with(&backend, 700, KvType::Q8);
+    let (mut kept, mut fresh) = (session(&model), session(&model));
+    let first = ids(250, 1);
+    let said = generate(&mut kept, &first, &greedy(12)).unwrap();
+    let longer = [&first[..], &said.ids, &ids(300, 2)].concat();
+    let mut fork = block_on(kept.fork()).unwrap();
+    for session in [&mut kept, &mut fork] {
+        let again = generate(session, &longer, &greedy(12)).unwrap();
+        assert_eq!(again.usage.reused, 250 + said.ids.len() - 1);
+        let expected = generate(&mut fresh, &longer, &greedy(12)).unwrap();
+        assert_eq!(again.ids, expected.ids);
+    }
+}
+
+/// Logits of the last of `t` ids.
+fn last_logits<B: Backend>(b: &B, kv_cache: KvType, t: usize) -> Vec<f32> {
+    let model = model_with(b, t, kv_cache);
+    let llama = model.llama();
+    let mut caches = llama.caches();
+    block_on(llama.reserve(&mut caches, t)).unwrap();
+    let hidden = llama.prefill(&llama.embed(&b.ids(&ids(t, 9))), &mut caches, 0);
+    block_on(b.read(&llama.logits(&hidden))).unwrap()
+}
+
+#[test]
+fn logits_hardly_know_how_keys_and_values_are_kept() {
+    let (cpu, gpu) = (Cpu, block_on(Gpu::new(GpuOptions::default())).unwrap());
+    let t = 600;
+    let (exact, rounded) = (
+        last_logits(&cpu, KvType::F32, t),
+        last_logits(&cpu, KvType::Q8, t),
+    );
+    let rounded_on_gpu = last_logits(&gpu, KvType::Q8, t);
+    let size = |x: &[f32]| x.iter().map(|x| x * x).sum::<f32>().sqrt();
+    let apart = |a: &[f32], b: &[f32]| {
+        let difference: Vec<f32> = a.iter().zip(b).map(|(a, b)| a - b).collect();
+        size(&difference) / size(a)
+    };
+    let (by_rounding, by_device) = (apart(&exact, &rounded), apart(&rounded, &rounded_on_gpu));
+    assert!((1e-6..Q8_LOGITS).contains(&by_rounding), "{by_rounding}");
+    assert!(by_device < DEVICE_LOGITS, "{by_device}");
+}
+
+#[test]
+fn a_conversation_that_can_not_grow_stays_usable() {
+    let on_gpu = |memory_bytes| {
+        let options = GpuOptions {
+            memory_bytes,
+            ..GpuOptions::default()
+        };
+        let model = model(&block_on(Gpu::new(options)).unwrap(), 1000);
+        let mut session = session(&model);
+        let said = generate(&mut session, &ids(200, 1), &greedy(20)).unwrap();
+        (model, session, said)
+    };
+    let (model, _session, _) = on_gpu(None);
+    let enough = model.backend().memory_bytes() + (1 << 16);
+    let (model, mut session, said) = on_gpu(Some(enough));
+    let code = |result: univi::Result<Answer>| result.unwrap_err().code();
+    let prompt = ids(200, 1);
+    let longer = [&prompt[..], &ids(700, 2)].concat();
+    for _ in 0..2 {
+        // In a prompt, and in the middle of an answer.
+        let error = generate(&mut session, &longer, &greedy(20)).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("the KV cache of a conversation of 900 tokens"),
+            "{error}"
+        );
+        assert_eq!(code(Err(error)), "out-of-memory");
+        assert_eq!(
+            code(generate(&mut session, &prompt, &greedy(400))),
+            "out-of-memory"
+        );
+        let again = generate(&mut session, &prompt, &greedy(20)).unwrap();
+        assert_eq!((again.ids, again.usage.reused), (said.ids.clone(), 199));
+    }
+    // A copy has no room either, until the other is gone.
+    assert_eq!(
+        block_on(session.fork()).err().map(|e| e.code()),
+        Some("out-of-memory")
+    );
+    drop(session);
+    let mut other = Session::new(model.clone(), SessionOptions::default());
+    assert_eq!(
+        generate(&mut other, &prompt, &greedy(20)).unwrap().ids,
+        said.ids
+    );
+}
+
 on_every_backend! {
     keeps_what_prompts_share,
+    bytes_are_kept_like_numbers,
     survives_what_goes_wrong,
     ends_where_it_should,
     turns_follow_each_other,

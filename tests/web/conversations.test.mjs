@@ -200,6 +200,49 @@ test("a picture becomes as many tokens as it may", async () => {
   assert.match(told.none.message, /1 visual tokens a picture, expected 3 to 112/);
 });
 
+test("a conversation takes the memory that it uses, and less of it in bytes", async () => {
+  const said = await inPage(async ({ Univi, file }) => {
+    const taken = async (/** @type {import("univi").KvCache} */ kvCache) => {
+      const univi = await Univi.create({ model: "/models/univi-nano/manifest.json", device: "webgpu", kvCache });
+      const picture = await file("trophies-bee.png");
+      const ask = async (/** @type {import("univi").Session} */ session) => session.ask([picture, "How many trophies are there?"], { temperature: 0 }).text();
+      // What pictures and answers need besides is there from now on.
+      const [session, other] = [univi.session(), univi.session()];
+      const texts = [await ask(session)];
+      const bytes = [(await univi.memory()).gpuBytes];
+      const measure = async () => bytes.push((await univi.memory()).gpuBytes);
+      texts.push(await ask(other));
+      await measure();
+      const clone = await other.clone();
+      await measure();
+      for (let turn = 0; turn < 4; turn++) texts.push(await ask(clone));
+      await measure();
+      for (const each of [session, other, clone]) each.dispose();
+      // Nobody waits for that.
+      for (let tries = 0; tries < 100 && (await univi.memory()).gpuBytes >= (bytes[0] ?? 0); tries++) await new Promise((resolve) => setTimeout(resolve, 20));
+      await measure();
+      univi.dispose();
+      return { texts, bytes };
+    };
+    return { f32: await taken("f32"), q8: await taken("q8") };
+  });
+  for (const [type, numberBytes] of /** @type {const} */ ([["f32", 4], ["q8", 36 / 32]])) {
+    const { texts, bytes } = said[type];
+    // Shown the same picture again and again, a model may count otherwise.
+    assert.deepEqual(texts.slice(0, 2), ["2", "2"], type);
+    // Room for 256 tokens of 1,280 numbers each, give or take a few buffers that are kept for results.
+    const short = 256 * 1280 * numberBytes;
+    const [one, two, three, long, none] = bytes.map((now) => now - (bytes[0] ?? 0));
+    const near = (/** @type {number | undefined} */ found, /** @type {number} */ expected) =>
+      assert.ok(found !== undefined && Math.abs(found - expected) < 64 * 1024, `${type}: ${found}, expected ${expected}: ${bytes}`);
+    near(one, 0);
+    near(two, short);
+    near(three, 2 * short);
+    assert.ok(long !== undefined && long > 2.2 * short && long < 5 * short, `${type}: five turns took ${long}: ${bytes}`);
+    assert.ok(none !== undefined && none < 0, `${type}: three conversations less leave ${none}: ${bytes}`);
+  }
+});
+
 test("the oldest turns make room where that is asked for, else the question is refused", async () => {
   const said = await inPage(async ({ Univi, file, fails }) => {
     const univi = await Univi.create({ model: "/models/univi-nano/manifest.json", device: "cpu", contextLength: 160 });

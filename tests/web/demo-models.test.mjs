@@ -29,7 +29,7 @@ test("a large model is asked about first, paused, resumed, kept, and removed", a
   await page.getByText(/[3-9]\d\.\d MB of 98\.4 MB/).waitFor();
   await screenshot(page, "loading");
   await page.getByRole("button", { name: "Pause" }).click();
-  await page.getByText(/Paused at \d+\.\d MB of 98\.4 MB/).waitFor();
+  await page.locator("#loading").getByText(/Paused at \d+\.\d MB of 98\.4 MB/).waitFor();
   await page.getByRole("button", { name: "Resume" }).click();
   // Less than is asked about is missing by now.
   await page.locator("#device").getByText("CPU").waitFor();

@@ -50,7 +50,7 @@ test("an edit that is left changes nothing", async () => {
 
 test("the last question is asked again", async () => {
   const { page } = opened;
-  await page.getByRole("button", { name: "Ask this question again" }).last().click();
+  await page.getByRole("button", { name: "Ask again: this question" }).last().click();
   await page.waitForFunction(() => document.querySelectorAll(".turn").length === 2 && document.querySelector(".turn:last-child .turn-actions:not([hidden])"));
   assert.equal(await answerOf(page, 1), "yes");
 });
@@ -127,7 +127,7 @@ test("settings change what is read, and are kept", async () => {
   assert.equal(await slider.inputValue(), "32");
   await page.getByRole("button", { name: "Back to the defaults" }).click();
   assert.equal(await slider.inputValue(), "0");
-  await page.getByText("the model's own").waitFor();
+  assert.equal(await page.locator("#visual-tokens-value").textContent(), "the model's own");
 });
 
 test("a number that means nothing is told where it stands", async () => {

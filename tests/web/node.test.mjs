@@ -16,9 +16,9 @@ const NANO = join(MODELS, "univi-nano");
 const SAMPLES = fileURLToPath(new URL("../../www/public/samples/", import.meta.url));
 const greedy = { temperature: 0 };
 
-for (const device of /** @type {const} */ (["cpu", "webgpu"])) {
-  test(`a model and a picture from the disk, ${device}`, async () => {
-    const univi = await Univi.create({ model: NANO, device });
+for (const [device, kvCache] of /** @type {const} */ ([["cpu", "f32"], ["webgpu", "f32"], ["cpu", "q8"], ["webgpu", "q8"]])) {
+  test(`a model and a picture from the disk, ${device}, keys and values in ${kvCache}`, async () => {
+    const univi = await Univi.create({ model: NANO, device, kvCache });
     assert.equal(univi.info.device, device);
     assert.equal(univi.info.cache.kind, "none");
     const picture = pathToFileURL(join(SAMPLES, "penguin-cookie.png"));
@@ -94,6 +94,9 @@ test("what is not there is told", async () => {
     return error;
   };
   assert.equal((await fails(() => Univi.create({ model: join(NANO, "nothing.json"), device: "cpu" }))).code, "io");
+  const noType = await fails(() => Univi.create({ model: NANO, device: "cpu", kvCache: /** @type {any} */ ("q3") }));
+  assert.equal(noType.code, "bad-request");
+  assert.match(noType.message, /f32 and q8/);
   const univi = await Univi.create({ model: NANO, device: "cpu" });
   assert.equal((await fails(() => univi.ask([pathToFileURL("/nowhere.png"), "What is this?"]).text())).code, "io");
   const words = pathToFileURL(join(OUTPUT, "words.webm"));

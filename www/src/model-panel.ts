@@ -7,6 +7,8 @@ import { date, duration, size } from "./format.js";
 import { type Offer, offers } from "./models.js";
 import { words } from "./words/index.js";
 
+/** What computes is kept between visits. */
+const KEPT_DEVICE = "univi.device";
 const OTHER_URL = "url";
 const OWN_FILES = "files";
 const OWN_FOLDER = "folder";
@@ -69,6 +71,9 @@ export class ModelPanel {
     byId("preflight-go", HTMLButtonElement).addEventListener("click", () => this.#decide?.(true));
     byId("preflight-no", HTMLButtonElement).addEventListener("click", () => this.#decide?.(false));
     choice.addEventListener("change", () => this.#choose());
+    device.value = localStorage.getItem(KEPT_DEVICE) ?? "auto";
+    if (device.selectedIndex < 0) device.value = "auto";
+    device.addEventListener("change", () => localStorage.setItem(KEPT_DEVICE, device.value));
     kept.addEventListener("toggle", () => void this.showKept());
   }
 

@@ -4,6 +4,7 @@ use std::{net::IpAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use univi::{
+    backend::KvType,
     config::MergeConfig,
     frames::FrameOptions,
     gguf::Recipe,
@@ -78,12 +79,29 @@ pub struct ModelArgs {
     /// Tokens that a conversation may have, visual ones included [default: as the model says].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub context: Option<u32>,
+    #[command(flatten)]
+    pub kv_cache: KvCacheArg,
     /// The prompt template, in place of the model's own.
     #[arg(long, value_name = "NAME", value_parser = ["simple", "simpleqa", "v1", "bare"])]
     pub template: Option<String>,
     /// The system text, in place of the template's.
     #[arg(long, value_name = "TEXT")]
     pub system: Option<String>,
+}
+
+/// How a conversation keeps keys and values.
+#[derive(Debug, Clone, Args)]
+pub struct KvCacheArg {
+    /// How a conversation keeps keys and values: f32 exactly, q8 in 9/32 of the memory.
+    #[arg(long, value_name = "TYPE", default_value = KvType::NAMES[0], value_parser = KvType::NAMES)]
+    kv_cache: String,
+}
+
+impl KvCacheArg {
+    /// As the library takes it.
+    pub fn ty(&self) -> KvType {
+        KvType::from_name(&self.kv_cache).expect("one of its names")
+    }
 }
 
 /// Which frames of a video are seen.
@@ -182,6 +200,7 @@ impl ModelArgs {
     pub fn load_options(&self) -> LoadOptions {
         LoadOptions {
             context: self.context.map(|n| n as usize),
+            kv_cache: self.kv_cache.ty(),
         }
     }
 
@@ -573,6 +592,8 @@ pub struct EvalNanoArgs {
     /// What computes.
     #[arg(long, value_enum, default_value_t = DeviceChoice::Auto)]
     pub device: DeviceChoice,
+    #[command(flatten)]
+    pub kv_cache: KvCacheArg,
     /// Questions for each choice of styles.
     #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub questions: u32,

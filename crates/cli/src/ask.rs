@@ -28,7 +28,7 @@ pub async fn run<B: Backend>(backend: &B, device: &str, args: &AskArgs) -> Resul
     let model = open::model(backend, &args.model.model, &args.model.load_options()).await?;
     let model = Rc::new(model);
     let loaded = Instant::now();
-    let mut session = Session::new(model.clone(), session_options)?;
+    let mut session = Session::new(model.clone(), session_options);
     let generate = args.sampling.generate();
 
     let mut first_text = None;

@@ -38,7 +38,7 @@ pub async fn run<B: Backend>(backend: &B, args: &ChatArgs) -> Result<()> {
     look::check(&args.visuals.0)?;
     let options = args.model.session_options()?;
     let model = open::model(backend, &args.model.model, &args.model.load_options()).await?;
-    let session = Session::new(Rc::new(model), options)?;
+    let session = Session::new(Rc::new(model), options);
     let mut chat = Chat {
         session,
         args,

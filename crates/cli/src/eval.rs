@@ -22,7 +22,11 @@ use crate::{
 /// Whatever is wrong with the model; `Io` where the artwork is not there.
 pub async fn nano<B: Backend>(backend: &B, device: &str, args: &EvalNanoArgs) -> Result<()> {
     let world = World::open(&args.world.artwork)?;
-    let model = Rc::new(open::model(backend, &args.model, &LoadOptions::default()).await?);
+    let options = LoadOptions {
+        kv_cache: args.kv_cache.ty(),
+        ..LoadOptions::default()
+    };
+    let model = Rc::new(open::model(backend, &args.model, &options).await?);
     let styles = match args.styles {
         StylesChoice::Seen => &[Styles::Seen][..],
         StylesChoice::Unseen => &[Styles::Unseen],

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde::Serialize;
 use serde_json::json;
-use univi::backend::{Activation, Clusters, Heads};
+use univi::backend::{Activation, Clusters, Heads, KvType};
 use univi::config::{LlamaConfig, VisionConfig};
 use univi::gguf::{Array, GgmlType, Header, Metadata, Parser, TensorInfo, Value};
 use univi::loader::{Content, LoadOptions};
@@ -365,11 +365,13 @@ impl Backend for Blank {
 
     fn write_matrix(&self, (): &mut (), _: usize, _: &[u8]) {}
 
-    fn kv_cache(&self, _: usize, _: usize) -> Result<()> {
+    fn kv_cache(&self, _: usize, _: usize, _: KvType) {}
+
+    async fn reserve(&self, (): &mut (), _: usize) -> Result<()> {
         Ok(())
     }
 
-    fn copy_kv_cache(&self, (): &(), _: usize) -> Result<()> {
+    async fn copy_kv_cache(&self, (): &(), _: usize) -> Result<()> {
         Ok(())
     }
 

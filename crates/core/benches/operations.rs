@@ -3,13 +3,13 @@
 //! Prints one line per case: the time of one operation, and the floating-point operations or the
 //! bytes of weights per second that it stands for. The first run of a case is not timed: it compiles.
 
-use std::time::Instant;
+use std::{cell::RefCell, time::Instant};
 
 use pollster::block_on;
 use univi::{
-    backend::{Backend, Heads},
+    backend::{Backend, Heads, KvType},
     gguf::GgmlType,
-    gpu::{Gpu, GpuOptions},
+    gpu::{Gpu, GpuOptions, KvCache},
 };
 
 fn main() {
@@ -57,33 +57,22 @@ fn main() {
             head_dim: 64,
         },
     );
-    bench.causal(
-        180,
-        0,
-        Heads {
-            heads: 32,
-            kv_heads: 32,
-            head_dim: 128,
-        },
-    );
-    bench.causal(
-        1,
-        1000,
-        Heads {
-            heads: 32,
-            kv_heads: 32,
-            head_dim: 128,
-        },
-    );
-    bench.causal(
-        1,
-        1000,
-        Heads {
-            heads: 9,
-            kv_heads: 3,
-            head_dim: 64,
-        },
-    );
+    for ty in [KvType::F32, KvType::Q8] {
+        for (t, pos, heads, kv_heads, head_dim) in [
+            (180, 0, 32, 32, 128),
+            (1, 1000, 32, 32, 128),
+            (1, 4000, 32, 32, 128),
+            (1, 1000, 9, 3, 64),
+        ] {
+            let heads = Heads {
+                heads,
+                kv_heads,
+                head_dim,
+            };
+            bench.causal(ty, t, pos, heads);
+            bench.append(ty, t, pos, heads);
+        }
+    }
     bench.cluster(1, 256, 1024, 64);
     bench.cluster(1, 2048, 1024, 64);
 }
@@ -130,22 +119,41 @@ impl Bench {
         );
     }
 
-    fn causal(&self, t: usize, pos: usize, heads: Heads) {
+    fn causal(&self, ty: KvType, t: usize, pos: usize, heads: Heads) {
         let cols = heads.heads * heads.head_dim;
         let width = heads.kv_heads * heads.head_dim;
         let q = self.gpu.tensor(&vec![0.5; t * cols], cols);
-        let mut cache = self.gpu.kv_cache(width, pos + t).expect("room");
-        let kv = self.gpu.tensor(&vec![0.5; (pos + t) * width], width);
-        self.gpu.append(&mut cache, 0, &kv, &kv);
+        let cache = self.filled(ty, width, pos + t);
         let name = format!(
-            "attention causal {t} at {pos}, {} heads of {}",
+            "attention {ty:?} causal {t} at {pos}, {} heads of {}",
             heads.heads, heads.head_dim
         );
-        let bytes = (8 * (pos + t) * width) as f64;
+        let bytes = (2 * ty.bytes(width as u64) * (pos + t) as u64) as f64;
         let rate = |s: f64| format!("{:8.2} GB/s of cache", bytes / s / 1e9);
         self.time(&name, rate, || {
             drop(self.gpu.attention_causal(&q, &cache, heads, pos))
         });
+    }
+
+    fn append(&self, ty: KvType, t: usize, pos: usize, heads: Heads) {
+        let width = heads.kv_heads * heads.head_dim;
+        let cache = RefCell::new(self.filled(ty, width, pos + t));
+        let kv = self.gpu.tensor(&vec![0.5; t * width], width);
+        let bytes = (8 * t * width) as f64;
+        self.time(
+            &format!("append {ty:?} {t} at {pos} of {width}"),
+            |s| format!("{:8.2} GB/s of f32", bytes / s / 1e9),
+            || self.gpu.append(&mut cache.borrow_mut(), pos, &kv, &kv),
+        );
+    }
+
+    /// A cache that holds `positions` positions.
+    fn filled(&self, ty: KvType, width: usize, positions: usize) -> KvCache {
+        let mut cache = self.gpu.kv_cache(width, positions, ty);
+        block_on(self.gpu.reserve(&mut cache, positions)).expect("room");
+        let kv = self.gpu.tensor(&vec![0.5; positions * width], width);
+        self.gpu.append(&mut cache, 0, &kv, &kv);
+        cache
     }
 
     fn cluster(&self, batch: usize, n: usize, c: usize, clusters: usize) {

@@ -11,7 +11,7 @@
 
 use std::ops::Range;
 
-use crate::{Result, gguf::GgmlType};
+use crate::{Error, Result, gguf::GgmlType};
 
 /// The pointwise functions between two matrix products.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +34,58 @@ pub struct Heads {
     pub head_dim: usize,
 }
 
+/// How a KV cache keeps its numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum KvType {
+    /// As they are computed.
+    #[default]
+    F32,
+    /// Blocks of [`KV_BLOCK`] along each row, as signed bytes times a f32 scale: the farthest from zero
+    /// becomes 127 or -127, so that no number is off by more than a 254th of it. Takes 9/32 of f32.
+    Q8,
+}
+
+/// Numbers that share a scale.
+pub const KV_BLOCK: usize = 32;
+
+impl KvType {
+    /// All names.
+    pub const NAMES: [&str; 2] = ["f32", "q8"];
+
+    /// By its name.
+    ///
+    /// # Errors
+    /// `BadRequest` for any other.
+    pub fn from_name(name: &str) -> Result<KvType> {
+        match name {
+            "f32" => Ok(KvType::F32),
+            "q8" => Ok(KvType::Q8),
+            other => Err(Error::BadRequest {
+                reason: format!("there is no KV cache of type {other:?}; there are f32 and q8"),
+            }),
+        }
+    }
+
+    /// Bytes of so many numbers, in whole blocks.
+    pub fn bytes(self, numbers: u64) -> u64 {
+        let block_bytes = match self {
+            KvType::F32 => 4 * KV_BLOCK as u64,
+            KvType::Q8 => 4 + KV_BLOCK as u64,
+        };
+        numbers
+            .div_ceil(KV_BLOCK as u64)
+            .saturating_mul(block_bytes)
+    }
+}
+
+/// The positions that a cache of at most `most` gets room for when it has to hold `positions`: a quarter
+/// more than that, so that a conversation grows seldom and holds little that it does not use.
+pub fn kv_room(positions: usize, most: usize) -> usize {
+    /// A picture, a question and an answer.
+    const LEAST: usize = 256;
+    positions.saturating_add(positions / 4).max(LEAST).min(most)
+}
+
 /// What DPC-KNN finds in each of `batch` sets of tokens.
 pub struct Clusters<Ids> {
     /// `[batch * clusters]`: each cluster's centre as a token of its set, best score first.
@@ -53,7 +105,7 @@ pub trait Backend: Clone + 'static {
     type Ids: Clone;
     /// Weights `[rows, cols]` in the type they are stored in, quantized ones stay quantized.
     type Matrix;
-    /// Keys and values of one layer, of fixed capacity, written in place.
+    /// Keys and values of one layer, written in place.
     type KvCache;
 
     // Weights in.
@@ -67,6 +119,11 @@ pub trait Backend: Clone + 'static {
     /// That weights stored in `types` are on their way: what takes long to prepare may begin.
     fn warm_up(&self, types: &[GgmlType]) {
         let _ = types;
+    }
+
+    /// That conversations will have caches of this type, as [`Backend::warm_up`].
+    fn warm_up_cache(&self, ty: KvType) {
+        let _ = ty;
     }
 
     /// Waits until what was prepared after [`Backend::warm_up`] is ready.
@@ -91,17 +148,22 @@ pub trait Backend: Clone + 'static {
         bytes: usize,
     ) -> Result<Vec<u8>>;
 
-    /// An empty cache of `capacity` positions for keys and values `[t, width]`.
-    ///
-    /// # Errors
-    /// `OutOfMemory` where the device's limits are too small.
-    fn kv_cache(&self, width: usize, capacity: usize) -> Result<Self::KvCache>;
+    /// An empty cache for keys and values `[t, width]` of at most `most` positions. It takes no memory
+    /// before [`Backend::reserve`].
+    fn kv_cache(&self, width: usize, most: usize, ty: KvType) -> Self::KvCache;
 
-    /// A cache of its own with the same capacity and the first `len` positions of `cache`.
+    /// Gives `cache` room for `positions` positions, `most` at most, and for some more ([`kv_room`]) where
+    /// it has to grow. What it holds stays.
     ///
     /// # Errors
-    /// As [`Backend::kv_cache`].
-    fn copy_kv_cache(&self, cache: &Self::KvCache, len: usize) -> Result<Self::KvCache>;
+    /// `OutOfMemory`, and the cache is as it was; `DeviceLost`.
+    async fn reserve(&self, cache: &mut Self::KvCache, positions: usize) -> Result<()>;
+
+    /// A cache of its own with the first `len` positions of `cache`, and room for as many as `len` calls for.
+    ///
+    /// # Errors
+    /// As [`Backend::reserve`].
+    async fn copy_kv_cache(&self, cache: &Self::KvCache, len: usize) -> Result<Self::KvCache>;
 
     // Values in and out.
 
@@ -195,7 +257,7 @@ pub trait Backend: Clone + 'static {
         batch: usize,
     ) -> Self::Tensor;
 
-    /// Writes `k` and `v` `[t, width]` at positions `pos..pos + t`. Later positions are forgotten.
+    /// Writes `k` and `v` `[t, width]` at positions `pos..pos + t`, for which there is room. Later positions are forgotten.
     fn append(&self, cache: &mut Self::KvCache, pos: usize, k: &Self::Tensor, v: &Self::Tensor);
 
     /// Row `r` of `q` sees positions `0..=pos + r` of the cache.

@@ -121,7 +121,7 @@ pub enum Error {
     },
     /// More memory than the device grants.
     #[error(
-        "out of memory: {what} needs {needed_bytes} bytes, {}; use a smaller model, a stronger quantization, or a shorter context",
+        "out of memory: {what} needs {needed_bytes} bytes, {}; use a smaller model, a stronger quantization, a shorter context, or a KV cache of type q8",
         granted(*.limit_bytes)
     )]
     OutOfMemory {

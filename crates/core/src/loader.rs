@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     Backend, Error, Result,
+    backend::KvType,
     config::{LlamaConfig, VisionConfig},
     gguf::{Event, FiniteCheck, GgmlType, Header, Parser, Recipe, Shards, SplitName, TensorInfo},
     model::{ChatUniVi, Language, Llama, Vision, Weights, llama_tensors, vision_tensors},
@@ -61,11 +62,13 @@ pub struct LoadOptions {
     /// Positions of a conversation: `None` for what the model was made for, up to
     /// [`LoadOptions::DEFAULT_CONTEXT`].
     pub context: Option<usize>,
+    /// How conversations keep keys and values.
+    pub kv_cache: KvType,
 }
 
 impl LoadOptions {
-    /// Long enough for a clip and a conversation about it, short enough that the KV cache of a 7B model
-    /// is smaller than its weights.
+    /// Long enough for a clip and a conversation about it, short enough that the KV cache of a 7B model never
+    /// grows beyond the size of its weights.
     pub const DEFAULT_CONTEXT: usize = 4096;
 
     /// The tokens to make room for, of a model that was made for `most`.
@@ -84,7 +87,8 @@ impl LoadOptions {
     }
 }
 
-/// What a model needs of a device's memory, besides some for what is being computed.
+/// What a model and one conversation of full length need of a device's memory, besides some for what is being
+/// computed. The conversation's share is not taken before it is needed: a KV cache grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Needs {
     /// Bytes of all weights.
@@ -275,6 +279,11 @@ impl<B: Backend> Loader<B> {
         self.backend.warm_up(&recipe.types());
     }
 
+    /// Tells what [`Loader::finish`] will be asked for: preparing for it may begin.
+    pub fn expect_options(&self, options: &LoadOptions) {
+        self.backend.warm_up_cache(options.kv_cache);
+    }
+
     /// All files, in the order in which they are wanted.
     pub fn files(&self) -> &[ModelFile] {
         &self.files
@@ -449,6 +458,7 @@ impl<B: Backend> Loader<B> {
                 reason: format!("the model is not complete: {} has not come", file.name),
             });
         }
+        self.expect_options(options);
         self.backend.warmed_up().await;
         for (name, came) in std::mem::take(&mut self.checks) {
             for side in &self.sides {
@@ -469,6 +479,7 @@ impl<B: Backend> Loader<B> {
                         weights,
                         config,
                         options.context_within(config.context)?,
+                        options.kv_cache,
                     )?);
                     Ok(())
                 }

@@ -30,9 +30,6 @@ use crate::{
     loader::{Content, LoadOptions, ModelFile, Needs},
 };
 
-/// The KV cache holds f32.
-const KV_NUMBER_BYTES: u64 = 4;
-
 /// The name of a manifest in its folder.
 pub const MANIFEST_NAME: &str = "manifest.json";
 
@@ -212,7 +209,7 @@ impl Manifest {
         Ok(Needs {
             weights_bytes: self.total_bytes(),
             context: context as u64,
-            kv_bytes_per_token: kv_numbers.saturating_mul(KV_NUMBER_BYTES),
+            kv_bytes_per_token: options.kv_cache.bytes(kv_numbers),
         })
     }
 

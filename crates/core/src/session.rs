@@ -150,35 +150,31 @@ impl<B: Backend> Clone for Turn<B> {
 }
 
 impl<B: Backend> Session<B> {
-    /// An empty conversation.
-    ///
-    /// # Errors
-    /// `OutOfMemory` where there is no room for the KV cache.
-    pub fn new(model: Rc<ChatUniVi<B>>, options: SessionOptions) -> Result<Session<B>> {
-        let caches = model.llama().caches(model.llama().context())?;
-        Ok(Session {
+    /// An empty conversation. Its KV cache takes memory as it grows.
+    pub fn new(model: Rc<ChatUniVi<B>>, options: SessionOptions) -> Session<B> {
+        let caches = model.llama().caches();
+        Session {
             model,
             options,
             turns: Vec::new(),
             begun: Vec::new(),
             caches,
             cached: Vec::new(),
-        })
+        }
     }
 
     /// The same conversation once more, to go on differently: what was read is not read again.
     ///
     /// # Errors
-    /// As [`Session::new`].
-    pub fn fork(&self) -> Result<Session<B>> {
-        let b = self.model.backend();
-        let copy = |cache| b.copy_kv_cache(cache, self.cached.len());
+    /// `OutOfMemory` where there is no room for what was read; `DeviceLost`.
+    pub async fn fork(&self) -> Result<Session<B>> {
+        let llama = self.model.llama();
         Ok(Session {
             model: self.model.clone(),
             options: self.options.clone(),
             turns: self.turns.clone(),
             begun: self.begun.clone(),
-            caches: self.caches.iter().map(copy).collect::<Result<_>>()?,
+            caches: llama.copy_caches(&self.caches, self.cached.len()).await?,
             cached: self.cached.clone(),
         })
     }
@@ -217,7 +213,7 @@ impl<B: Backend> Session<B> {
     /// nothing is appended.
     ///
     /// # Errors
-    /// `ContextOverflow`, then nothing is appended; or as [`Backend::read`].
+    /// `ContextOverflow`, or `OutOfMemory` where the KV cache can't grow, then nothing is appended; or as [`Backend::read`].
     pub async fn append(
         &mut self,
         parts: Vec<Part<B>>,
@@ -377,7 +373,7 @@ impl<B: Backend> Session<B> {
     ///
     /// # Errors
     /// `BadRequest` for an empty prompt or sampling that means nothing; `ContextOverflow` before anything
-    /// is computed; or as [`Backend::read`].
+    /// is computed; `OutOfMemory` where the KV cache can't grow; or as [`Backend::read`].
     pub async fn generate(
         &mut self,
         prompt: &[Place<B>],
@@ -432,6 +428,9 @@ impl<B: Backend> Session<B> {
             if answer.ids.len() == generate.max_tokens || self.cached.len() == llama.context() {
                 break;
             }
+            llama
+                .reserve(&mut self.caches, self.cached.len() + 1)
+                .await?;
             hidden = llama.forward(&next, &mut self.caches, self.cached.len());
             self.cached.push(Place::Token(id));
         }
@@ -476,6 +475,7 @@ impl<B: Backend> Session<B> {
             });
         };
         self.check_room(prompt)?;
+        llama.reserve(&mut self.caches, prompt.len()).await?;
         // The last place is computed in any case: what comes next follows from it.
         usage.reused = self
             .cached

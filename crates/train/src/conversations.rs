@@ -8,6 +8,7 @@ use std::ops::Range;
 use candle_core::{Device, Tensor};
 use univi::{
     Backend, Result,
+    backend::KvType,
     config::{LlamaConfig, VisionConfig},
     image::Rgb8,
     model::{Llama, Vision, llama_tensors, vision_tensors},
@@ -129,7 +130,7 @@ impl<E> Conversations<'_, E> {
         let b = Autograd::new(&self.device, Packing::new(batch.sequences));
         let places = batch.longest;
         let mut weights = parameters.weights(&b, llama_tensors(config), self.learns);
-        let llama = Llama::new(&mut weights, config, places)?;
+        let llama = Llama::new(&mut weights, config, places, KvType::F32)?;
 
         // All tokens' embeddings, then those of all visuals, then in the order of the rows.
         let (mut tokens, mut offsets, mut offset) = (Vec::new(), Vec::new(), 0);
@@ -157,7 +158,7 @@ impl<E> Conversations<'_, E> {
         let all: Vec<&Tensor> = std::iter::once(&tokens).chain(&seen).collect();
         let x = b.gather(&b.concat(&all), &b.ids(&order));
 
-        let mut caches = llama.caches(places)?;
+        let mut caches = llama.caches();
         let hidden = llama.forward(&x, &mut caches, 0);
         let hidden = b.gather(&hidden, &b.ids(&batch.before));
         Ok((llama.logits(&hidden), batch.targets))

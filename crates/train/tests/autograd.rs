@@ -7,7 +7,7 @@ use rand::RngExt;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use univi::{
     Backend, Cpu,
-    backend::{Activation, Heads},
+    backend::{Activation, Heads, KvType},
     checkpoint::{Checkpoint, Tower},
     gguf::Recipe,
     image::Rgb8,
@@ -186,7 +186,8 @@ fn one_sequence_is_causal_attention_with_rotary_places() {
         heads: Heads,
     ) -> Tensor {
         let (q, k) = (b.rope(&x[0], table, 8, 0), b.rope(&x[1], table, 8, 0));
-        let mut cache = b.kv_cache(16, 11).unwrap();
+        let mut cache = b.kv_cache(16, 11, KvType::F32);
+        pollster::block_on(b.reserve(&mut cache, 11)).unwrap();
         b.append(&mut cache, 0, &k, &x[2]);
         b.attention_causal(&q, &cache, heads, 0)
     }
@@ -368,7 +369,9 @@ fn packed_conversations_get_the_logits_that_inference_gives() {
                     .places(&asked.prompt().unwrap(), std::slice::from_ref(&visual))
                     .unwrap();
                 let x = model.embed(&answered);
-                let mut caches = model.llama().caches(answered.len()).unwrap();
+                let mut caches = model.llama().caches();
+                let room = model.llama().reserve(&mut caches, answered.len());
+                pollster::block_on(room).unwrap();
                 let hidden = model.llama().forward(&x, &mut caches, 0);
                 let expected = model.llama().logits(&hidden).to_vec2::<f32>().unwrap();
                 for place in question.len()..answered.len() {

@@ -201,11 +201,10 @@ impl Engine {
     /// Begins a conversation.
     ///
     /// # Errors
-    /// `bad-request` for a template that does not exist, `out-of-memory`.
+    /// `bad-request` for a template that does not exist.
     pub fn session(&self, options: &SessionOptions) -> Result<Session, JsValue> {
         let options = options.options().map_err(thrown)?;
-        let session =
-            map!(&self.model, model => CoreSession::new(model.clone(), options).map_err(thrown)?);
+        let session = map!(&self.model, model => CoreSession::new(model.clone(), options));
         Ok(Session(session))
     }
 
@@ -367,7 +366,7 @@ impl Session {
     /// certain, and empty ones while a long prompt is read. It returns, or promises, whether to go on.
     ///
     /// # Errors
-    /// `context-overflow`, `bad-request`, what the device reports, or what `on_piece` throws.
+    /// `context-overflow`, `bad-request`, `out-of-memory` where the KV cache can't grow, what the device reports, or what `on_piece` throws.
     #[wasm_bindgen(
         unchecked_return_type = "{ promptTokens: number; reusedTokens: number; visualTokens: number; completionTokens: number; droppedTurns: number; finishReason: \"stop\" | \"length\" }"
     )]
@@ -449,9 +448,9 @@ impl Session {
     ///
     /// # Errors
     /// `out-of-memory`.
-    pub fn fork(&self) -> Result<Session, JsValue> {
+    pub async fn fork(&self) -> Result<Session, JsValue> {
         Ok(Session(
-            map!(&self.0, session => session.fork().map_err(thrown)?),
+            map!(&self.0, session => session.fork().await.map_err(thrown)?),
         ))
     }
 

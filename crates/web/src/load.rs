@@ -5,9 +5,10 @@ use std::rc::Rc;
 use js_sys::Array;
 use univi::{
     Backend, Cpu, Error,
+    backend::KvType,
     gguf::Recipe,
     gpu::{Gpu, GpuOptions},
-    loader::{LoadOptions, Loader as CoreLoader, ModelFile},
+    loader::{LoadOptions as CoreLoadOptions, Loader as CoreLoader, ModelFile},
     manifest::Manifest,
 };
 use wasm_bindgen::prelude::*;
@@ -48,6 +49,7 @@ pub async fn open(device: &str) -> univi::Result<Device> {
 #[wasm_bindgen]
 pub struct Loader {
     device: Device,
+    options: CoreLoadOptions,
     name: String,
     manifest: Option<Manifest>,
     loader: Option<on_either!(CoreLoader)>,
@@ -58,11 +60,13 @@ impl Loader {
     /// A loader for a device: `"auto"`, `"webgpu"` or `"cpu"`.
     ///
     /// # Errors
-    /// `no-gpu`, or `bad-request` for another name.
-    pub async fn create(device: String) -> Result<Loader, JsValue> {
+    /// `no-gpu`, or `bad-request` for another name and for options that mean nothing.
+    pub async fn create(device: String, options: LoadOptions) -> Result<Loader, JsValue> {
+        let options = options.options().map_err(thrown)?;
         let device = open(&device).await.map_err(thrown)?;
         Ok(Loader {
             device,
+            options,
             name: String::new(),
             manifest: None,
             loader: None,
@@ -118,22 +122,24 @@ impl Loader {
 
     fn begin(&mut self, name: String, files: Vec<ModelFile>) -> Result<(), JsValue> {
         self.name = name;
-        self.loader =
-            Some(map!(&self.device, b => CoreLoader::new(Clone::clone(b), files).map_err(thrown)?));
+        let loader =
+            map!(&self.device, b => CoreLoader::new(Clone::clone(b), files).map_err(thrown)?);
+        with!(&loader, loader => loader.expect_options(&self.options));
+        self.loader = Some(loader);
         Ok(())
     }
 
-    /// Asks the device, before any file has come, whether it has room for the model and for conversations of
-    /// `context` tokens, as far as the manifest tells what they need.
+    /// Asks the device, before any file has come, whether it has room for the model and for one conversation that takes all
+    /// of the context, as far as the manifest tells what they need.
     ///
     /// # Errors
     /// `out-of-memory` that says which context would do.
     #[wasm_bindgen(js_name = checkRoom)]
-    pub async fn check_room(&self, context: Option<f64>) -> Result<(), JsValue> {
+    pub async fn check_room(&self) -> Result<(), JsValue> {
         let Some(manifest) = &self.manifest else {
             return Ok(());
         };
-        let needs = manifest.needs(&load_options(context)?).map_err(thrown)?;
+        let needs = manifest.needs(&self.options).map_err(thrown)?;
         with!(&self.device, b => needs.check(b).await).map_err(thrown)
     }
 
@@ -227,13 +233,13 @@ impl Loader {
         with!(self.loader_mut()?, loader => loader.end_file()).map_err(thrown)
     }
 
-    /// The model, with room for conversations of `context` tokens.
+    /// The model.
     ///
     /// # Errors
     /// Whatever keeps the files from being a model.
-    pub async fn finish(self, context: Option<f64>) -> Result<Engine, JsValue> {
+    pub async fn finish(self) -> Result<Engine, JsValue> {
         let loader = self.loader.ok_or_else(no_files)?;
-        let options = load_options(context)?;
+        let options = self.options;
         let model = map!(loader, loader => Rc::new(loader.finish(&options).await.map_err(thrown)?));
         Ok(Engine::new(self.name, model))
     }
@@ -243,11 +249,26 @@ impl Loader {
     }
 }
 
-fn load_options(context: Option<f64>) -> Result<LoadOptions, JsValue> {
-    let context = whole("contextLength", context).map_err(thrown)?;
-    Ok(LoadOptions {
-        context: context.map(|n| n as usize),
-    })
+#[wasm_bindgen]
+extern "C" {
+    /// What a user may choose about a model that is loaded.
+    #[wasm_bindgen(typescript_type = "{ contextLength?: number; kvCache?: \"f32\" | \"q8\" }")]
+    pub type LoadOptions;
+
+    #[wasm_bindgen(method, getter, js_name = contextLength)]
+    fn context_length(this: &LoadOptions) -> Option<f64>;
+    #[wasm_bindgen(method, getter, js_name = kvCache)]
+    fn kv_cache(this: &LoadOptions) -> Option<String>;
+}
+
+impl LoadOptions {
+    fn options(&self) -> univi::Result<CoreLoadOptions> {
+        let kv_cache = self.kv_cache().as_deref().map(KvType::from_name);
+        Ok(CoreLoadOptions {
+            context: whole("contextLength", self.context_length())?.map(|n| n as usize),
+            kv_cache: kv_cache.transpose()?.unwrap_or_default(),
+        })
+    }
 }
 
 fn no_files() -> JsValue {

@@ -59,7 +59,7 @@ export const en = {
   retry: "Ask again",
   edit: "Edit",
   copyAnswer: "Copy the answer",
-  retryQuestion: "Ask this question again",
+  retryQuestion: "Ask again: this question",
   editQuestion: "Edit this question",
   startOver: "Start over",
   restored: (turns: number) => `${turns} ${turns === 1 ? "turn" : "turns"} from last time. The model reads them again with your next question.`,

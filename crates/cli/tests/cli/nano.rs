@@ -12,6 +12,15 @@ fn root() -> PathBuf {
 
 /// What `univi eval nano` counts: (kind, asked, right, majority).
 fn scores(device: &str, questions: &str, styles: &str) -> Vec<(String, u64, u64, u64)> {
+    scores_with(device, questions, styles, "f32")
+}
+
+fn scores_with(
+    device: &str,
+    questions: &str,
+    styles: &str,
+    kv_cache: &str,
+) -> Vec<(String, u64, u64, u64)> {
     let out = univi(&[
         "eval",
         "nano",
@@ -21,6 +30,8 @@ fn scores(device: &str, questions: &str, styles: &str) -> Vec<(String, u64, u64,
         path(&root().join("crates/train/artwork/node_modules")),
         "--device",
         device,
+        "--kv-cache",
+        kv_cache,
         "--questions",
         questions,
         "--styles",
@@ -75,6 +86,20 @@ fn both_backends_are_right_about_the_same() {
     // A sum in another order may tip one answer.
     let apart: u64 = cpu.iter().zip(&gpu).map(|(a, b)| a.2.abs_diff(b.2)).sum();
     assert!(apart <= 1, "{cpu:?}\n{gpu:?}");
+}
+
+#[test]
+fn it_is_as_right_with_keys_and_values_in_bytes() {
+    let exact = scores("cpu", "18", "seen");
+    for device in ["cpu", "gpu"] {
+        let rounded = scores_with(device, "18", "seen", "q8");
+        let apart: u64 = exact
+            .iter()
+            .zip(&rounded)
+            .map(|(a, b)| a.2.abs_diff(b.2))
+            .sum();
+        assert!(apart <= 1, "{device}: {exact:?}\n{rounded:?}");
+    }
 }
 
 #[test]

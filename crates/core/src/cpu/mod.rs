@@ -6,6 +6,7 @@
 //! in one piece.
 
 mod dpc_knn;
+mod kv_cache;
 mod matrix;
 #[cfg(test)]
 mod tests;
@@ -15,11 +16,12 @@ use std::ops::Range;
 use candle_core::{D, DType, Device, Tensor};
 
 use crate::{
-    Error, Result,
-    backend::{Activation, Backend, Clusters, Heads},
+    Result,
+    backend::{Activation, Backend, Clusters, Heads, KvType},
     gguf::GgmlType,
 };
 
+pub use kv_cache::KvCache;
 pub use matrix::{Matrix, Stored};
 
 /// Added to the number of members that a cluster's sum is divided by, as the reference does.
@@ -31,16 +33,6 @@ const MASKED: f32 = -1e30;
 /// Computes on the CPU, in f32.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Cpu;
-
-/// Keys and values of one layer.
-#[derive(Debug)]
-pub struct KvCache {
-    /// `[capacity, width]`
-    keys: Tensor,
-    values: Tensor,
-    /// What was appended last, if at position 0: still tied to what it was computed from.
-    first: Option<(Tensor, Tensor)>,
-}
 
 /// Shapes were checked when the model was loaded: what candle refuses is a bug of ours.
 #[track_caller]
@@ -74,39 +66,16 @@ impl Backend for Cpu {
         Ok(matrix.stored_bytes(offset..offset + bytes))
     }
 
-    fn kv_cache(&self, width: usize, capacity: usize) -> Result<KvCache> {
-        let numbers = width
-            .checked_mul(capacity)
-            .filter(|n| n.checked_mul(8).is_some());
-        let room =
-            numbers.is_some_and(|numbers| Vec::<f32>::new().try_reserve_exact(2 * numbers).is_ok());
-        if !room {
-            let needed_bytes = (width as u64)
-                .saturating_mul(capacity as u64)
-                .saturating_mul(8);
-            return Err(Error::OutOfMemory {
-                what: format!("the KV cache of a layer for {capacity} tokens"),
-                needed_bytes,
-                limit_bytes: 0,
-            });
-        }
-        let zeros = || done(Tensor::zeros((capacity, width), DType::F32, &Device::Cpu));
-        Ok(KvCache {
-            keys: zeros(),
-            values: zeros(),
-            first: None,
-        })
+    fn kv_cache(&self, width: usize, most: usize, ty: KvType) -> KvCache {
+        KvCache::new(width, most, ty)
     }
 
-    fn copy_kv_cache(&self, cache: &KvCache, len: usize) -> Result<KvCache> {
-        let (capacity, width) = done(cache.keys.dims2());
-        let copy = self.kv_cache(width, capacity)?;
-        if len > 0 {
-            let write = |to: &Tensor, from: &Tensor| to.slice_set(&from.narrow(0, 0, len)?, 0, 0);
-            done(write(&copy.keys, &cache.keys));
-            done(write(&copy.values, &cache.values));
-        }
-        Ok(copy)
+    async fn reserve(&self, cache: &mut KvCache, positions: usize) -> Result<()> {
+        cache.reserve(positions)
+    }
+
+    async fn copy_kv_cache(&self, cache: &KvCache, len: usize) -> Result<KvCache> {
+        cache.fork(len)
     }
 
     fn tensor(&self, data: &[f32], cols: usize) -> Tensor {
@@ -240,24 +209,13 @@ impl Backend for Cpu {
     }
 
     fn append(&self, cache: &mut KvCache, pos: usize, k: &Tensor, v: &Tensor) {
-        let write = || {
-            cache.keys.slice_set(&k.contiguous()?, 0, pos)?;
-            cache.values.slice_set(&v.contiguous()?, 0, pos)
-        };
-        done(write());
-        cache.first = (pos == 0).then(|| (k.clone(), v.clone()));
+        done(cache.append(pos, k, v));
     }
 
     fn attention_causal(&self, q: &Tensor, cache: &KvCache, heads: Heads, pos: usize) -> Tensor {
         let attend = || {
             let (t, _) = q.dims2()?;
-            let (k, v) = match &cache.first {
-                Some(first) if pos == 0 => first.clone(),
-                _ => (
-                    cache.keys.narrow(0, 0, pos + t)?,
-                    cache.values.narrow(0, 0, pos + t)?,
-                ),
-            };
+            let (k, v) = cache.seen(pos + t, pos == 0)?;
             // One row sees everything that is there: no mask.
             let mask = (t > 1).then(|| {
                 let seen = |row: usize| {

@@ -70,6 +70,13 @@ const HEADS: Heads = Heads {
     head_dim: 4,
 };
 
+/// Room for so many positions of two heads.
+fn cache(positions: usize) -> KvCache {
+    let mut cache = Cpu.kv_cache(8, positions, KvType::F32);
+    pollster::block_on(Cpu.reserve(&mut cache, positions)).unwrap();
+    cache
+}
+
 #[test]
 fn gradients_reach_weights() {
     let x = constant(3, 8, 2);
@@ -136,7 +143,7 @@ fn gradients_pass_through_attention() {
     });
 
     let causal = |k: &Tensor, v: &Tensor| {
-        let mut cache = Cpu.kv_cache(8, 9).unwrap();
+        let mut cache = cache(9);
         Cpu.append(&mut cache, 0, k, v);
         weigh(&Cpu.attention_causal(&q, &cache, HEADS, 0))
     };
@@ -148,11 +155,11 @@ fn gradients_pass_through_attention() {
 fn a_cache_continues_where_it_was() {
     let (q, k, v) = (constant(6, 16, 2), constant(6, 8, 3), constant(6, 8, 4));
     let whole = {
-        let mut cache = Cpu.kv_cache(8, 6).unwrap();
+        let mut cache = cache(6);
         Cpu.append(&mut cache, 0, &k, &v);
         numbers(&Cpu.attention_causal(&q, &cache, HEADS, 0)).unwrap()
     };
-    let mut cache = Cpu.kv_cache(8, 6).unwrap();
+    let mut cache = cache(6);
     // What is written over is forgotten.
     Cpu.append(&mut cache, 0, &v, &k);
     let mut parts = Vec::new();
@@ -188,14 +195,14 @@ fn ties_go_to_the_first() {
 #[test]
 fn no_room_is_an_error() {
     let code = |result: Result<()>| result.err().map(|error| error.code());
-    assert_eq!(
-        code(Cpu.kv_cache(usize::MAX / 2, 8).map(drop)),
-        Some("out-of-memory")
-    );
-    assert_eq!(
-        code(Cpu.kv_cache(1 << 30, 1 << 30).map(drop)),
-        Some("out-of-memory")
-    );
+    for ty in [KvType::F32, KvType::Q8] {
+        let grown = |width, positions| {
+            let mut cache = Cpu.kv_cache(width, positions, ty);
+            pollster::block_on(Cpu.reserve(&mut cache, positions))
+        };
+        assert_eq!(code(grown(1 << 50, 8)), Some("out-of-memory"));
+        assert_eq!(code(grown(1 << 30, 1 << 30)), Some("out-of-memory"));
+    }
     assert_eq!(
         code(Cpu.alloc_matrix(GgmlType::F32, 1 << 30, 1 << 30).map(drop)),
         Some("out-of-memory")

@@ -32,6 +32,12 @@ struct Lease {
     memory: Weak<RefCell<State>>,
 }
 
+/// A buffer that nobody holds any more.
+struct Dead {
+    raw: wgpu::Buffer,
+    id: u64,
+}
+
 impl Buffer {
     pub fn raw(&self) -> &wgpu::Buffer {
         &self.0.raw
@@ -65,7 +71,12 @@ impl Drop for Lease {
             };
             memory.free.entry(self.raw.size()).or_default().push(free);
         } else {
-            memory.dead.push(self.id);
+            if !memory.recorded {
+                // Nothing uses it: a conversation that is over gives its room back at once.
+                self.raw.destroy();
+            }
+            let raw = self.raw.clone();
+            memory.dead.push(Dead { raw, id: self.id });
             memory.bytes -= self.raw.size();
         }
     }
@@ -79,14 +90,18 @@ struct State {
     device: wgpu::Device,
     faults: Faults,
     max_bytes: u64,
+    /// What all buffers together may take.
+    budget_bytes: u64,
     free: BTreeMap<u64, Vec<Free>>,
     /// Of all buffers that there are, free ones included.
     bytes: u64,
     next_id: u64,
     /// The submit that is being recorded.
     submit: u64,
-    /// Buffers that are gone; bind groups still hold on to them.
-    dead: Vec<u64>,
+    /// Whether it has commands by now.
+    recorded: bool,
+    /// Buffers that are gone; recorded commands and bind groups still hold on to them.
+    dead: Vec<Dead>,
 }
 
 struct Free {
@@ -97,16 +112,18 @@ struct Free {
 }
 
 impl Memory {
-    pub fn new(device: &wgpu::Device, faults: &Faults) -> Memory {
+    pub fn new(device: &wgpu::Device, faults: &Faults, budget_bytes: Option<u64>) -> Memory {
         let limits = device.limits();
         Memory(Rc::new(RefCell::new(State {
             device: device.clone(),
             faults: faults.clone(),
             max_bytes: max_bytes(&limits),
+            budget_bytes: budget_bytes.unwrap_or(u64::MAX),
             free: BTreeMap::new(),
             bytes: 0,
             next_id: 0,
             submit: 0,
+            recorded: false,
             dead: Vec::new(),
         })))
     }
@@ -146,11 +163,17 @@ impl Memory {
         })
     }
 
-    /// Starts the next submit, destroys what has been idle for long, and returns the ids of all
-    /// buffers destroyed since the last call.
+    /// That the submit has commands, which may use any buffer that there is.
+    pub fn recording(&self) {
+        self.0.borrow_mut().recorded = true;
+    }
+
+    /// Starts the next submit, destroys what nobody holds or what has been idle for long, and returns the ids of
+    /// all buffers destroyed. The device keeps what submitted commands use until they are done.
     pub fn next_submit(&self) -> Vec<u64> {
         let mut state = self.0.borrow_mut();
         state.submit += 1;
+        state.recorded = false;
         let State {
             free,
             bytes,
@@ -162,14 +185,23 @@ impl Memory {
             list.retain(|buffer| {
                 let keep = buffer.released + IDLE_SUBMITS >= *submit;
                 if !keep {
-                    dead.push(buffer.id);
+                    let raw = buffer.raw.clone();
+                    dead.push(Dead { raw, id: buffer.id });
                     *bytes -= buffer.raw.size();
                 }
                 keep
             });
             !list.is_empty()
         });
+        let destroy = |buffer: Dead| {
+            // In a browser it would otherwise stay until JavaScript collects its garbage.
+            buffer.raw.destroy();
+            buffer.id
+        };
         std::mem::take(&mut state.dead)
+            .into_iter()
+            .map(destroy)
+            .collect()
     }
 
     /// Bytes of all buffers, those that wait in the pool included.
@@ -234,6 +266,13 @@ impl Memory {
             let mut state = self.0.borrow_mut();
             state.next_id += 1;
             state.bytes += size;
+            if state.bytes > state.budget_bytes {
+                state.faults.record(Error::OutOfMemory {
+                    what: "a buffer".into(),
+                    needed_bytes: size,
+                    limit_bytes: 0,
+                });
+            }
             state.faults.requesting(size);
             (state.device.clone(), state.next_id)
         };

@@ -4,6 +4,7 @@
 //! - `recorder`: commands, their parameters, pipelines and bind groups; one pass and one submit for
 //!   as much work as a device may be given at once;
 //! - `matrix`: weights, as the bytes of the file;
+//! - `kv_cache`: keys and values, in buffers that grow;
 //! - `kernels`: each shader beside the Rust that records it;
 //! - `read`: the one thing that waits;
 //! - `fault`: what goes wrong meanwhile.
@@ -12,6 +13,7 @@
 
 mod fault;
 mod kernels;
+mod kv_cache;
 mod matrix;
 mod memory;
 mod read;
@@ -37,11 +39,11 @@ use self::{
 };
 use crate::{
     Error, Result,
-    backend::{Activation, Backend, Clusters, Heads},
+    backend::{Activation, Backend, Clusters, Heads, KvType},
     gguf::GgmlType,
 };
 
-pub use self::matrix::Matrix;
+pub use self::{kv_cache::KvCache, matrix::Matrix};
 
 /// Work of one submit on a real GPU, in floating-point operations: milliseconds on a fast one, well
 /// under half a second on a slow one, and more than a token of a 7B model takes.
@@ -56,6 +58,8 @@ pub struct GpuOptions {
     pub limits: LimitsChoice,
     /// Compiles pipelines while something else goes on, where wgpu can't.
     pub compile_ahead: Option<CompileAhead>,
+    /// Bytes that all buffers together may take, as if the device had no more. For tests.
+    pub memory_bytes: Option<u64>,
 }
 
 /// Compiles what wgpu will be asked for soon, on a device of its own making, so that its driver has it at hand by then: a
@@ -197,14 +201,6 @@ impl Ids {
     }
 }
 
-/// Keys and values of one layer: `[capacity, width]` each.
-pub struct KvCache {
-    k: Buffer,
-    v: Buffer,
-    width: usize,
-    capacity: usize,
-}
-
 impl Gpu {
     /// Opens the best GPU there is; natively, software will do where there is none.
     ///
@@ -263,7 +259,7 @@ impl Gpu {
         } else {
             MAX_WORK_GPU
         };
-        let memory = Memory::new(&device, &faults);
+        let memory = Memory::new(&device, &faults, options.memory_bytes);
         let recorder = RefCell::new(Recorder::new(&device, &queue, &faults, &memory, max_work));
         Ok(Gpu(Rc::new(Inner {
             device,
@@ -314,6 +310,22 @@ impl Gpu {
     /// The most work that one dispatch should hold, in floating-point operations.
     fn max_work(&self) -> u64 {
         self.0.recorder.borrow().max_work()
+    }
+
+    /// Creates the pipelines of `kernels`, or begins to.
+    fn prepare(&self, kernels: impl IntoIterator<Item = Kernel>) {
+        let mut recorder = self.0.recorder.borrow_mut();
+        let mut ahead = self.0.ahead.borrow_mut();
+        for kernel in kernels {
+            match &self.0.compile_ahead {
+                None => drop(recorder.pipeline(kernel)),
+                Some(_) if recorder.has_pipeline(kernel) => {}
+                Some(_) if ahead.iter().any(|(begun, _)| begun.key() == kernel.key()) => {}
+                Some(CompileAhead(compile)) => {
+                    ahead.push((kernel, compile(&self.0.device, &kernel.shader())));
+                }
+            }
+        }
     }
 
     /// Takes over a pipeline that has been compiled ahead by now, if there is one: while weights are on their way there is
@@ -371,19 +383,12 @@ impl Backend for Gpu {
 
     /// Creates the pipelines of a model, all at once instead of each at its first use.
     fn warm_up(&self, types: &[GgmlType]) {
-        let mut recorder = self.0.recorder.borrow_mut();
-        let mut ahead = self.0.ahead.borrow_mut();
         let over = types.iter().flat_map(|&ty| kernels::over(ty));
-        for kernel in kernels::PLAIN.into_iter().chain(over) {
-            match &self.0.compile_ahead {
-                None => drop(recorder.pipeline(kernel)),
-                Some(_) if recorder.has_pipeline(kernel) => {}
-                Some(_) if ahead.iter().any(|(begun, _)| begun.key() == kernel.key()) => {}
-                Some(CompileAhead(compile)) => {
-                    ahead.push((kernel, compile(&self.0.device, &kernel.shader())));
-                }
-            }
-        }
+        self.prepare(kernels::PLAIN.into_iter().chain(over));
+    }
+
+    fn warm_up_cache(&self, ty: KvType) {
+        self.prepare(kernels::over_cache(ty));
     }
 
     async fn warmed_up(&self) {
@@ -445,32 +450,16 @@ impl Backend for Gpu {
         Ok(read)
     }
 
-    fn kv_cache(&self, width: usize, capacity: usize) -> Result<KvCache> {
-        let bytes = 4 * width as u64 * capacity as u64;
-        let room = || self.persistent(bytes, || format!("a cache of {capacity} positions"));
-        Ok(KvCache {
-            k: room()?,
-            v: room()?,
-            width,
-            capacity,
-        })
+    fn kv_cache(&self, width: usize, most: usize, ty: KvType) -> KvCache {
+        KvCache::new(width, most, ty)
     }
 
-    fn copy_kv_cache(&self, cache: &KvCache, len: usize) -> Result<KvCache> {
-        let copy = self.kv_cache(cache.width, cache.capacity)?;
-        assert!(len <= cache.capacity, "{len} of {}", cache.capacity);
-        for (from, to) in [(&cache.k, &copy.k), (&cache.v, &copy.v)] {
-            let rows = Tensor {
-                buffer: from.clone(),
-                offset: 0,
-                rows: len,
-                cols: cache.width,
-            };
-            if len > 0 {
-                self.copy(&rows, 0, rows.len(), to.binding(), 0);
-            }
-        }
-        Ok(copy)
+    async fn reserve(&self, cache: &mut KvCache, positions: usize) -> Result<()> {
+        self.grow(cache, positions).await
+    }
+
+    async fn copy_kv_cache(&self, cache: &KvCache, len: usize) -> Result<KvCache> {
+        self.copied(cache, len).await
     }
 
     fn tensor(&self, data: &[f32], cols: usize) -> Tensor {
@@ -595,15 +584,7 @@ impl Backend for Gpu {
     }
 
     fn append(&self, cache: &mut KvCache, pos: usize, k: &Tensor, v: &Tensor) {
-        assert_eq!((k.cols, v.cols, v.rows), (cache.width, cache.width, k.rows));
-        assert!(
-            pos + k.rows <= cache.capacity,
-            "{} positions at {pos} of {}",
-            k.rows,
-            cache.capacity
-        );
-        self.copy(k, 0, k.len(), cache.k.binding(), pos * cache.width);
-        self.copy(v, 0, v.len(), cache.v.binding(), pos * cache.width);
+        self.appended(cache, pos, k, v);
     }
 
     fn attention_causal(&self, q: &Tensor, cache: &KvCache, heads: Heads, pos: usize) -> Tensor {

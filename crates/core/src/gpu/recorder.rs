@@ -152,6 +152,7 @@ impl Recorder {
             groups,
         };
         self.commands.push(command);
+        self.memory.recording();
         let slot = self.params.len();
         self.params.extend_from_slice(params);
         self.params.resize(slot + self.slot_bytes, 0);

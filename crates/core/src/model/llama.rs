@@ -2,7 +2,7 @@
 //! in the order of interleaved rotary pairs.
 
 use super::weights::{Wanted, Weights};
-use crate::{Backend, Error, Result, config::LlamaConfig};
+use crate::{Backend, Error, Result, backend::KvType, config::LlamaConfig};
 
 /// Rows of a prompt that go through the layers at a time: enough to keep the device busy, few enough
 /// that scores and activations stay small.
@@ -24,6 +24,7 @@ pub struct Llama<B: Backend> {
     /// `[context, rotary]`, see [`Backend::rope`].
     rope: B::Tensor,
     context: usize,
+    kv_cache: KvType,
 }
 
 struct Layer<B: Backend> {
@@ -73,11 +74,16 @@ pub fn tensors(config: &LlamaConfig) -> Vec<Wanted> {
 }
 
 impl<B: Backend> Llama<B> {
-    /// Takes the model out of `weights`, for conversations of up to `context` positions.
+    /// Takes the model out of `weights`, for conversations of up to `context` positions in caches of type `kv_cache`.
     ///
     /// # Errors
     /// `MissingTensor`; `BadFile` for rotary factors that mean nothing.
-    pub fn new(weights: &mut Weights<B>, config: &LlamaConfig, context: usize) -> Result<Llama<B>> {
+    pub fn new(
+        weights: &mut Weights<B>,
+        config: &LlamaConfig,
+        context: usize,
+        kv_cache: KvType,
+    ) -> Result<Llama<B>> {
         let backend = weights.backend().clone();
         let layer = |i: usize, weights: &mut Weights<B>| -> Result<Layer<B>> {
             let name = |part: &str| format!("blk.{i}.{part}.weight");
@@ -113,6 +119,7 @@ impl<B: Backend> Llama<B> {
             backend,
             config: config.clone(),
             context,
+            kv_cache,
         })
     }
 
@@ -126,16 +133,65 @@ impl<B: Backend> Llama<B> {
         self.context
     }
 
-    /// Empty caches of all layers for `capacity` positions.
+    /// Empty caches of all layers, which take no memory before [`Llama::reserve`].
+    pub fn caches(&self) -> Vec<B::KvCache> {
+        let cache = |_: &Layer<B>| {
+            self.backend
+                .kv_cache(self.kv_width(), self.context, self.kv_cache)
+        };
+        self.layers.iter().map(cache).collect()
+    }
+
+    /// Gives the caches room for `positions` positions, at most the context's, and some more where they have to
+    /// grow. What they hold stays. They grow one after the other, so that no more than one of them is there twice.
     ///
     /// # Errors
-    /// `OutOfMemory`.
-    pub fn caches(&self, capacity: usize) -> Result<Vec<B::KvCache>> {
-        let width = self.config.heads.kv_heads * self.config.heads.head_dim;
-        self.layers
-            .iter()
-            .map(|_| self.backend.kv_cache(width, capacity))
-            .collect()
+    /// `OutOfMemory`, and the caches hold what they held; `DeviceLost`.
+    pub async fn reserve(&self, caches: &mut [B::KvCache], positions: usize) -> Result<()> {
+        for cache in caches {
+            let grown = self.backend.reserve(cache, positions).await;
+            grown.map_err(|error| self.about_conversation(error, positions))?;
+        }
+        Ok(())
+    }
+
+    /// Caches of their own with the first `positions` positions of others.
+    ///
+    /// # Errors
+    /// As [`Llama::reserve`].
+    pub async fn copy_caches(
+        &self,
+        caches: &[B::KvCache],
+        positions: usize,
+    ) -> Result<Vec<B::KvCache>> {
+        let mut copies = Vec::with_capacity(caches.len());
+        for cache in caches {
+            let copy = self.backend.copy_kv_cache(cache, positions).await;
+            copies.push(copy.map_err(|error| self.about_conversation(error, positions))?);
+        }
+        Ok(copies)
+    }
+
+    /// What one layer's cache was refused, said of the conversation.
+    fn about_conversation(&self, error: Error, positions: usize) -> Error {
+        let Error::OutOfMemory { limit_bytes, .. } = error else {
+            return error;
+        };
+        // Keys and values of every layer have a buffer each.
+        let buffers = 2 * self.layers.len() as u64;
+        let row_bytes = self.kv_cache.bytes(self.kv_width() as u64);
+        Error::OutOfMemory {
+            what: format!("the KV cache of a conversation of {positions} tokens"),
+            needed_bytes: row_bytes
+                .saturating_mul(buffers)
+                .saturating_mul(positions as u64),
+            limit_bytes: limit_bytes.saturating_mul(buffers),
+        }
+    }
+
+    /// Numbers of a key, and of a value, of one layer.
+    fn kv_width(&self) -> usize {
+        self.config.heads.kv_heads * self.config.heads.head_dim
     }
 
     /// `ids: [t]` -> `[t, width]`.
@@ -144,7 +200,7 @@ impl<B: Backend> Llama<B> {
     }
 
     /// `x: [t, width]` at positions `pos..pos + t` -> `[t, width]`, normed for [`Llama::logits`].
-    /// The caches hold positions `..pos` and then these too.
+    /// The caches hold positions `..pos` and then these too, for which they have room.
     pub fn forward(&self, x: &B::Tensor, caches: &mut [B::KvCache], pos: usize) -> B::Tensor {
         let mut x = x.clone();
         for (layer, cache) in self.layers.iter().zip(caches) {
@@ -187,7 +243,9 @@ impl<B: Backend> Llama<B> {
                 capacity: self.context + 1,
             });
         }
-        let mut caches = self.caches(t + steps)?;
+        let mut caches = self.caches();
+        self.reserve(&mut caches, (t + steps).min(self.context))
+            .await?;
         let mut hidden = self.prefill(x, &mut caches, 0);
         let (mut ids, mut all_logits) = (Vec::new(), Vec::new());
         for step in 0..steps {

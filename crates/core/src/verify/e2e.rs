@@ -83,7 +83,7 @@ async fn check_folder<B: Backend>(
         .map(|case| case.greedy_ids.len())
         .max()
         .unwrap_or(0);
-    let mut session = Session::new(model.clone(), Default::default())?;
+    let mut session = Session::new(model.clone(), Default::default());
     let name = |case: &&Case| fixtures.wants(&format!("e2e/{}", case.name));
     for case in cases.cases.iter().filter(name) {
         if let Err(error) = check_case(
@@ -238,7 +238,9 @@ async fn check_case<B: Backend>(
         EMBEDS_TOLERANCE,
     );
     let llama = model.llama();
-    let hidden = llama.prefill(&embeds, &mut llama.caches(places.len())?, 0);
+    let mut caches = llama.caches();
+    llama.reserve(&mut caches, places.len()).await?;
+    let hidden = llama.prefill(&embeds, &mut caches, 0);
     let logits = b.read(&llama.logits(&hidden)).await?;
     report.close(
         name("last_logits"),

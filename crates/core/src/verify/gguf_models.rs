@@ -224,7 +224,8 @@ async fn continue_with<B: Backend>(llama: &Llama<B>, b: &B, prompt: &Prompt) -> 
             reason: "a prompt has no ids".into(),
         });
     }
-    let mut caches = llama.caches(t + steps)?;
+    let mut caches = llama.caches();
+    llama.reserve(&mut caches, t + steps).await?;
     let hidden = llama.forward(&llama.embed(&b.ids(&prompt.ids)), &mut caches, 0);
     let prompt_logits = b.read(&llama.logits(&hidden)).await?;
     let mut hidden = b.slice(&hidden, t - 1..t);

@@ -4,7 +4,9 @@ use super::{
     Fixtures, Report, Tensors, files_of_folder, folders_with, read_json, weights_of_part,
     wrong_layout,
 };
-use crate::{Backend, Result, checkpoint::Checkpoint, config::LlamaConfig, model::Llama};
+use crate::{
+    Backend, Result, backend::KvType, checkpoint::Checkpoint, config::LlamaConfig, model::Llama,
+};
 
 /// The reference's own difference between using a cache and not is below this.
 const LOGITS_TOLERANCE: f64 = 1e-3;
@@ -49,7 +51,12 @@ async fn check_model<B: Backend>(
     let files = files_of_folder(fixtures, folder)?;
     let part = Checkpoint::open(&files)?.llm()?;
     let config = LlamaConfig::from_metadata(&part.metadata)?;
-    let llama = Llama::new(&mut weights_of_part(b, &part)?, &config, config.context)?;
+    let llama = Llama::new(
+        &mut weights_of_part(b, &part)?,
+        &config,
+        config.context,
+        KvType::F32,
+    )?;
 
     let io = Tensors::read(fixtures, &format!("{folder}io.safetensors"))?;
     let ids: Vec<u32> = io
@@ -65,7 +72,9 @@ async fn check_model<B: Backend>(
         ("embeds_", b.tensor(io.f32("inputs_embeds")?, config.width)),
     ];
     for (kind, x) in prompts {
-        let hidden = llama.forward(&x, &mut llama.caches(b.shape(&x)[0])?, 0);
+        let mut caches = llama.caches();
+        llama.reserve(&mut caches, b.shape(&x)[0]).await?;
+        let hidden = llama.forward(&x, &mut caches, 0);
         let logits = b.read(&llama.logits(&hidden)).await?;
         let (x_read, hidden) = (b.read(&x).await?, b.read(&hidden).await?);
 

@@ -109,7 +109,7 @@ async fn check_folder<B: Backend>(
         return Ok(());
     };
     let model = load(backend, bytes).await?;
-    let mut session = Session::new(Rc::new(model), Default::default())?;
+    let mut session = Session::new(Rc::new(model), Default::default());
     for (name, asked) in &prompts {
         let exact = logits.f32(&format!("{name}.exact")).ok();
         if let Err(error) = ask(&mut session, name, asked, exact, report).await {
@@ -159,7 +159,9 @@ async fn ask<B: Backend>(
     report.equal(case("prompt ids"), &ids, &asked.prompt_ids);
 
     let (b, llama) = (model.backend(), model.llama());
-    let hidden = llama.prefill(&model.embed(&places), &mut llama.caches(places.len())?, 0);
+    let mut caches = llama.caches();
+    llama.reserve(&mut caches, places.len()).await?;
+    let hidden = llama.prefill(&model.embed(&places), &mut caches, 0);
     let found = b.read(&llama.logits(&hidden)).await?;
     if let Some(exact) = logits {
         let mut errors = Errors::default();

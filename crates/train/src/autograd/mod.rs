@@ -13,7 +13,7 @@ use std::{ops::Range, sync::Arc};
 use candle_core::{D, DType, Device, Tensor};
 use univi::{
     Backend, Cpu, Error, Result,
-    backend::{Activation, Clusters, Heads},
+    backend::{Activation, Clusters, Heads, KvType},
     gguf::GgmlType,
 };
 
@@ -87,11 +87,16 @@ impl Backend for Autograd {
         panic!("a matrix that learns is not stored")
     }
 
-    fn kv_cache(&self, _width: usize, _capacity: usize) -> Result<KvCache> {
-        Ok(KvCache::default())
+    /// What is learned from is kept as it is, whatever the type.
+    fn kv_cache(&self, _width: usize, _most: usize, _ty: KvType) -> KvCache {
+        KvCache::default()
     }
 
-    fn copy_kv_cache(&self, cache: &KvCache, _len: usize) -> Result<KvCache> {
+    async fn reserve(&self, _cache: &mut KvCache, _positions: usize) -> Result<()> {
+        Ok(())
+    }
+
+    async fn copy_kv_cache(&self, cache: &KvCache, _len: usize) -> Result<KvCache> {
         Ok(KvCache(cache.0.clone()))
     }
 

@@ -101,7 +101,7 @@ pub async fn evaluate<B: Backend>(
     count: usize,
     on_answer: &mut dyn FnMut(Kind, Option<Miss>) -> ControlFlow<()>,
 ) -> Result<Vec<Score>> {
-    let mut session = Session::new(model.clone(), SessionOptions::default())?;
+    let mut session = Session::new(model.clone(), SessionOptions::default());
     let greedy = Generate {
         max_tokens: 64,
         sampling: Sampling {

@@ -2,9 +2,9 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{Kernel, fold, work};
+use super::{Kernel, cache::blocks, fold, work};
 use crate::{
-    backend::Heads,
+    backend::{Heads, KV_BLOCK, KvType},
     gpu::{Gpu, KvCache, Tensor, recorder::Binding},
 };
 
@@ -36,6 +36,7 @@ struct FullParams {
     heads: u32,
     heads_per_kv: u32,
     dim4: u32,
+    kv_stride: u32,
     scale: f32,
 }
 
@@ -46,6 +47,7 @@ struct SplitParams {
     heads: u32,
     heads_per_kv: u32,
     dim4: u32,
+    kv_stride: u32,
     splits: u32,
     scale: f32,
 }
@@ -77,6 +79,7 @@ impl Gpu {
         assert_eq!((k.shape(), v.shape()), ([q.rows, width], [q.rows, width]));
         let n = q.rows / batch;
         self.attend_full(
+            KvType::F32,
             q,
             [k.binding(), v.binding()],
             heads,
@@ -86,6 +89,7 @@ impl Gpu {
                 keys: n as u32,
                 pos: 0,
                 causal: 0,
+                kv_stride: (width / 4) as u32,
                 ..of(heads)
             },
         )
@@ -106,9 +110,11 @@ impl Gpu {
             "{keys} keys in a cache of {}",
             cache.capacity
         );
-        let kv = [cache.k.binding(), cache.v.binding()];
+        let kv = cache.bindings();
+        let kv_stride = (blocks(cache.width) * KV_BLOCK / 4) as u32;
         if q.rows > SPLIT_ROWS {
             return self.attend_full(
+                cache.ty,
                 q,
                 kv,
                 heads,
@@ -118,6 +124,7 @@ impl Gpu {
                     keys: keys as u32,
                     pos: pos as u32,
                     causal: 1,
+                    kv_stride,
                     ..of(heads)
                 },
             );
@@ -136,13 +143,14 @@ impl Gpu {
             heads: heads.heads as u32,
             heads_per_kv,
             dim4,
+            kv_stride,
             splits: splits as u32,
             scale,
         };
         let groups = [splits as u32, heads.heads as u32, q.rows as u32];
         let work_split = work(&[4, q.len(), keys]);
         self.run(
-            SPLIT,
+            SPLIT.over_cache(cache.ty),
             &[q.binding(), kv[0], kv[1], parts.binding()],
             &params,
             groups,
@@ -167,6 +175,7 @@ impl Gpu {
 
     fn attend_full(
         &self,
+        ty: KvType,
         q: &Tensor,
         [k, v]: [Binding; 2],
         heads: Heads,
@@ -183,7 +192,7 @@ impl Gpu {
         ];
         let buffers = [q.binding(), k, v, y.binding()];
         self.run(
-            FULL,
+            FULL.over_cache(ty),
             &buffers,
             &params,
             groups,

@@ -1,6 +1,6 @@
 // attention: softmax(q k' / sqrt(head_dim)) v for many rows of q.
 //
-//   q [batch * n, heads * head_dim], k, v [batch * keys, kv_heads * head_dim] -> y like q
+//   q [batch * n, heads * head_dim], k, v [batch * keys, 4 kv_stride] as a cache stores them -> y like q
 //   row r of a set sees all keys of the set, or, causally, keys 0 .. pos + r
 //
 // A workgroup of 8 x 8 threads takes 32 rows of q of one head and walks over the keys, 64 at a time.
@@ -21,12 +21,13 @@ struct Params {
     heads: u32,
     heads_per_kv: u32,
     dim4: u32,
+    kv_stride: u32,
     scale: f32,
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> q: array<vec4f>;
-@group(0) @binding(2) var<storage, read> k: array<vec4f>;
-@group(0) @binding(3) var<storage, read> v: array<vec4f>;
+@group(0) @binding(2) var<storage, read> k: array<Stored>;
+@group(0) @binding(3) var<storage, read> v: array<Stored>;
 @group(0) @binding(4) var<storage, read_write> y: array<vec4f>;
 
 // Below every score, and finite: shaders may assume that there is no infinity.
@@ -43,7 +44,7 @@ var<workgroup> told: array<f32, 256>;
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
     let head = group.y % p.heads;
     let q_stride = p.heads * p.dim4;
-    let kv_stride = p.heads / p.heads_per_kv * p.dim4;
+    let kv_stride = p.kv_stride;
     let q_at = group.z * p.n * q_stride + head * p.dim4;
     let kv_at = group.z * p.keys * kv_stride + head / p.heads_per_kv * p.dim4;
     let first_row = group.x * 32u;
@@ -101,7 +102,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
             }
             for (var r = down; r < 64u; r += 8u) {
                 let at = kv_at + min(key0 + r, last_key) * kv_stride + d + across;
-                k_tile[r * 8u + (across ^ (r >> 3u))] = select(vec4f(), k[at], in_head);
+                k_tile[r * 8u + (across ^ (r >> 3u))] = select(vec4f(), key_at(at), in_head);
             }
             workgroupBarrier();
             for (var j = 0u; j < 8u; j++) {
@@ -194,39 +195,39 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
             let at1 = kv_at + min(key0 + i * 4u + 1u, last_key) * kv_stride + column;
             let at2 = kv_at + min(key0 + i * 4u + 2u, last_key) * kv_stride + column;
             let at3 = kv_at + min(key0 + i * 4u + 3u, last_key) * kv_stride + column;
-            let v0 = v[at0];
-            let v1 = v[at1];
-            let v2 = v[at2];
-            let v3 = v[at3];
+            let v0 = value_at(at0);
+            let v1 = value_at(at1);
+            let v2 = value_at(at2);
+            let v3 = value_at(at3);
             sum00 += x0.x * v0 + x0.y * v1 + x0.z * v2 + x0.w * v3;
             sum10 += x1.x * v0 + x1.y * v1 + x1.z * v2 + x1.w * v3;
             sum20 += x2.x * v0 + x2.y * v1 + x2.z * v2 + x2.w * v3;
             sum30 += x3.x * v0 + x3.y * v1 + x3.z * v2 + x3.w * v3;
             if slice + 8u < p.dim4 {
-                let v0 = v[at0 + 8u];
-                let v1 = v[at1 + 8u];
-                let v2 = v[at2 + 8u];
-                let v3 = v[at3 + 8u];
+                let v0 = value_at(at0 + 8u);
+                let v1 = value_at(at1 + 8u);
+                let v2 = value_at(at2 + 8u);
+                let v3 = value_at(at3 + 8u);
                 sum01 += x0.x * v0 + x0.y * v1 + x0.z * v2 + x0.w * v3;
                 sum11 += x1.x * v0 + x1.y * v1 + x1.z * v2 + x1.w * v3;
                 sum21 += x2.x * v0 + x2.y * v1 + x2.z * v2 + x2.w * v3;
                 sum31 += x3.x * v0 + x3.y * v1 + x3.z * v2 + x3.w * v3;
             }
             if slice + 16u < p.dim4 {
-                let v0 = v[at0 + 16u];
-                let v1 = v[at1 + 16u];
-                let v2 = v[at2 + 16u];
-                let v3 = v[at3 + 16u];
+                let v0 = value_at(at0 + 16u);
+                let v1 = value_at(at1 + 16u);
+                let v2 = value_at(at2 + 16u);
+                let v3 = value_at(at3 + 16u);
                 sum02 += x0.x * v0 + x0.y * v1 + x0.z * v2 + x0.w * v3;
                 sum12 += x1.x * v0 + x1.y * v1 + x1.z * v2 + x1.w * v3;
                 sum22 += x2.x * v0 + x2.y * v1 + x2.z * v2 + x2.w * v3;
                 sum32 += x3.x * v0 + x3.y * v1 + x3.z * v2 + x3.w * v3;
             }
             if slice + 24u < p.dim4 {
-                let v0 = v[at0 + 24u];
-                let v1 = v[at1 + 24u];
-                let v2 = v[at2 + 24u];
-                let v3 = v[at3 + 24u];
+                let v0 = value_at(at0 + 24u);
+                let v1 = value_at(at1 + 24u);
+                let v2 = value_at(at2 + 24u);
+                let v3 = value_at(at3 + 24u);
                 sum03 += x0.x * v0 + x0.y * v1 + x0.z * v2 + x0.w * v3;
                 sum13 += x1.x * v0 + x1.y * v1 + x1.z * v2 + x1.w * v3;
                 sum23 += x2.x * v0 + x2.y * v1 + x2.z * v2 + x2.w * v3;
@@ -245,6 +246,16 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     write(first_row + down + 8u, q_at, column, 1.0 / told_total(down + 8u), sum10, sum11, sum12, sum13);
     write(first_row + down + 16u, q_at, column, 1.0 / told_total(down + 16u), sum20, sum21, sum22, sum23);
     write(first_row + down + 24u, q_at, column, 1.0 / told_total(down + 24u), sum30, sum31, sum32, sum33);
+}
+
+// Four columns of a key, counted along the rows.
+fn key_at(four: u32) -> vec4f {
+    return loaded(k[scale_at(four)], k[numbers_at(four)]);
+}
+
+// The same of a value.
+fn value_at(four: u32) -> vec4f {
+    return loaded(v[scale_at(four)], v[numbers_at(four)]);
 }
 
 // The keys that a row sees: those before this one.

@@ -1,12 +1,11 @@
 // attention_split: softmax(q k' / sqrt(head_dim)) v for few rows of q over a long context (decoding).
 //
-//   q [t, heads * head_dim], k, v [capacity, kv_heads * head_dim]; row r sees keys 0 .. pos + r
+//   q [t, heads * head_dim], k, v [capacity, 4 kv_stride] as the cache stores them; row r sees keys 0 .. pos + r
 //   -> parts [t, heads, splits, head_dim + 4]: weighted sum, then its largest score and total weight
 //
 // One workgroup per 64 keys, head and row. Each thread scores one key; then each thread
 // takes every 64th vector of columns and adds up the 64 weighted rows of v.
 // Dispatch (ceil((pos + t) / 64), heads, t).
-//
 //
 // head_dim is a multiple of 4.
 
@@ -15,13 +14,14 @@ struct Params {
     heads: u32,
     heads_per_kv: u32,
     dim4: u32,
+    kv_stride: u32,
     splits: u32,
     scale: f32,
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> q: array<vec4f>;
-@group(0) @binding(2) var<storage, read> k: array<vec4f>;
-@group(0) @binding(3) var<storage, read> v: array<vec4f>;
+@group(0) @binding(2) var<storage, read> k: array<Stored>;
+@group(0) @binding(3) var<storage, read> v: array<Stored>;
 @group(0) @binding(4) var<storage, read_write> parts: array<vec4f>;
 
 // Below every score, and finite: shaders may assume that there is no infinity.
@@ -34,7 +34,6 @@ var<workgroup> weights: array<f32, 64>;
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
     let head = group.y;
     let row = group.z;
-    let kv_stride = p.heads / p.heads_per_kv * p.dim4;
     let kv_at = head / p.heads_per_kv * p.dim4;
     let q_at = (row * p.heads + head) * p.dim4;
     let last = p.pos + row;
@@ -43,10 +42,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
 
     var score = UNSEEN;
     if key <= last {
-        let at = key * kv_stride + kv_at;
+        let at = key * p.kv_stride + kv_at;
         var sum = vec4f();
         for (var d = 0u; d < p.dim4; d++) {
-            sum += q[q_at + d] * k[at + d];
+            sum += q[q_at + d] * key_at(at + d);
         }
         score = ((sum.x + sum.y) + (sum.z + sum.w)) * p.scale;
     }
@@ -69,11 +68,21 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     for (var d = thread; d < p.dim4; d += 64u) {
         var sum = vec4f();
         for (var i = 0u; i < count; i++) {
-            sum += weights[i] * v[(first + i) * kv_stride + kv_at + d];
+            sum += weights[i] * value_at((first + i) * p.kv_stride + kv_at + d);
         }
         parts[part + d] = sum;
     }
     if thread == 0u {
         parts[part + p.dim4] = vec4f(largest, total, 0.0, 0.0);
     }
+}
+
+// Four columns of a key, counted along the rows.
+fn key_at(four: u32) -> vec4f {
+    return loaded(k[scale_at(four)], k[numbers_at(four)]);
+}
+
+// The same of a value.
+fn value_at(four: u32) -> vec4f {
+    return loaded(v[scale_at(four)], v[numbers_at(four)]);
 }

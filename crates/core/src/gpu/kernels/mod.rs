@@ -2,8 +2,10 @@
 
 mod activate;
 mod add;
+mod append;
 mod argmax;
 mod attention;
+mod cache;
 mod copy;
 mod dpc_knn;
 mod embed;
@@ -18,7 +20,7 @@ mod rope;
 mod silu_mul;
 
 use super::{Shader, recorder::PARAMS_BYTES};
-use crate::gguf::GgmlType;
+use crate::{backend::KvType, gguf::GgmlType};
 
 /// A shader, the entry point that runs, and the storage buffers it is bound to.
 ///
@@ -29,17 +31,26 @@ pub(super) struct Kernel {
     pub name: &'static str,
     pub source: &'static str,
     pub entry: &'static str,
-    /// The stored type whose `block32` it calls; binding 1 is then the weights.
-    pub weights: Option<GgmlType>,
+    pub over: Over,
     pub reads: usize,
     pub writes: usize,
 }
 
-/// A kernel, and what it reads.
+/// What a kernel works on besides plain tensors: the WGSL that stands before its own.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Over {
+    Nothing,
+    /// Weights of this type, whose `block32` it calls; they are binding 1.
+    Weights(GgmlType),
+    /// A KV cache of this type: buffers of `Stored`.
+    Cache(KvType),
+}
+
+/// A kernel, and what it works on.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct PipelineKey {
     name: &'static str,
-    weights: Option<GgmlType>,
+    over: Over,
 }
 
 impl Kernel {
@@ -49,7 +60,7 @@ impl Kernel {
             name,
             source,
             entry: "main",
-            weights: None,
+            over: Over::Nothing,
             reads,
             writes,
         }
@@ -59,15 +70,16 @@ impl Kernel {
     pub fn key(&self) -> PipelineKey {
         PipelineKey {
             name: self.name,
-            weights: self.weights,
+            over: self.over,
         }
     }
 
     /// What its pipeline is made of.
     pub fn shader(&self) -> Shader {
-        let source = match self.weights {
-            None => self.source.to_owned(),
-            Some(ty) => [quant::WEIGHTS, quant::source(ty), self.source].concat(),
+        let source = match self.over {
+            Over::Nothing => self.source.to_owned(),
+            Over::Weights(ty) => [quant::WEIGHTS, quant::source(ty), self.source].concat(),
+            Over::Cache(ty) => [cache::source(ty), self.source].concat(),
         };
         Shader {
             source,
@@ -80,19 +92,25 @@ impl Kernel {
 
     /// This kernel over weights of type `ty`.
     const fn over(mut self, ty: GgmlType) -> Kernel {
-        self.weights = Some(ty);
+        self.over = Over::Weights(ty);
+        self
+    }
+
+    /// This kernel over a KV cache of type `ty`.
+    const fn over_cache(mut self, ty: KvType) -> Kernel {
+        self.over = Over::Cache(ty);
         self
     }
 }
 
-/// Every kernel that does not read stored weights.
-pub(super) const PLAIN: [Kernel; 21] = [
+/// Every kernel that works on neither stored weights nor a cache; attention without a cache reads tensors as if
+/// they were one of f32.
+pub(super) const PLAIN: [Kernel; 20] = [
     activate::QUICK_GELU,
     activate::GELU,
     add::KERNEL,
     argmax::KERNEL,
-    attention::FULL,
-    attention::SPLIT,
+    attention::FULL.over_cache(KvType::F32),
     attention::JOIN,
     copy::WORDS,
     copy::ROWS,
@@ -116,6 +134,15 @@ pub(super) fn over(ty: GgmlType) -> [Kernel; 3] {
         embed::KERNEL.over(ty),
         matmul::VECTOR.over(ty),
         matmul::TILE.over(ty),
+    ]
+}
+
+/// Every kernel that works on a cache of type `ty`.
+pub(super) fn over_cache(ty: KvType) -> [Kernel; 3] {
+    [
+        append::KERNEL.over_cache(ty),
+        attention::FULL.over_cache(ty),
+        attention::SPLIT.over_cache(ty),
     ]
 }
 

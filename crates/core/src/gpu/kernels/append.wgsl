@@ -1,0 +1,38 @@
+// append: keys and values go into a cache, as its type stores them.
+//
+//   k, v [rows, width] -> keys, values [.., blocks of 32 numbers], from block `first` on
+//
+// One thread per block of both, workgroups folded. width is a multiple of 4.
+// Dispatch (ceil(rows * blocks / 64), 1, 1), folded.
+
+struct Params { count: u32, blocks: u32, width4: u32, first: u32 }
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> k: array<vec4f>;
+@group(0) @binding(2) var<storage, read> v: array<vec4f>;
+@group(0) @binding(3) var<storage, read_write> keys: array<Stored>;
+@group(0) @binding(4) var<storage, read_write> values: array<Stored>;
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
+    let i = (group.x + (group.y << 15u)) * 64u + thread;
+    if i >= p.count {
+        return;
+    }
+    let column = i % p.blocks * 8u;
+    let source = i / p.blocks * p.width4 + column;
+    var key: array<vec4f, 8>;
+    var value: array<vec4f, 8>;
+    for (var j = 0u; j < 8u; j++) {
+        // The last block of a row may be wider than what is left of it.
+        let inside = column + j < p.width4;
+        key[j] = select(vec4f(), k[source + j], inside);
+        value[j] = select(vec4f(), v[source + j], inside);
+    }
+    var coded_key = coded(key);
+    var coded_value = coded(value);
+    let to = (p.first + i) * BLOCK_STORED;
+    for (var j = 0u; j < BLOCK_STORED; j++) {
+        keys[to + j] = coded_key[j];
+        values[to + j] = coded_value[j];
+    }
+}

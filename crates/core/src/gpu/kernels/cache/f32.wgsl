@@ -1,0 +1,20 @@
+// A cache of f32, in vectors of four.
+
+alias Stored = vec4f;
+const BLOCK_STORED = 8u;
+
+fn scale_at(four: u32) -> u32 {
+    return four;
+}
+
+fn numbers_at(four: u32) -> u32 {
+    return four;
+}
+
+fn loaded(scale: vec4f, numbers: vec4f) -> vec4f {
+    return numbers;
+}
+
+fn coded(x: array<vec4f, 8>) -> array<vec4f, 8> {
+    return x;
+}
