@@ -197,6 +197,16 @@ export interface SamplingOptions {
   readonly seed?: number;
   /** Ends the answer where one of these appears; it is cut off. */
   readonly stop?: readonly string[];
+  /**
+   * The answer is a JSON value that is valid for this JSON schema. It has its properties in the order in which the schema names
+   * them. What is not supported of the schema is refused with `bad-request`; the README lists what is.
+   */
+  readonly jsonSchema?: object;
+}
+
+/** The same on its way to the worker: whatever object the schema is, its JSON gets through. */
+export interface SentSampling extends Omit<SamplingOptions, "jsonSchema"> {
+  readonly jsonSchema?: string;
 }
 
 /** What an answer cost. */
@@ -258,7 +268,7 @@ export interface Calls {
   restart: { params: { session: Handle; options: SessionOptions; turns: readonly PastTurn[] }; event: never; result: void };
   append: { params: { session: Handle; parts: readonly SentPart[] }; event: never; result: ContextUsage };
   answer: {
-    params: { session: Handle; parts: readonly SentPart[]; options: SamplingOptions };
+    params: { session: Handle; parts: readonly SentPart[]; options: SentSampling };
     event: string;
     result: { usage: Usage; context: ContextUsage };
   };

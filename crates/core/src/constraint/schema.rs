@@ -45,7 +45,7 @@ const DEFINITIONS: [&str; 2] = ["$defs", "definitions"];
 const ALONE: [&str; 4] = ["enum", "const", "anyOf", "$ref"];
 
 /// Keywords that only say something about values of one type.
-const OF_TYPE: [(&str, &[&'static str]); 4] = [
+const OF_TYPE: [(&str, &[&str]); 4] = [
     (
         "object",
         &["properties", "required", "additionalProperties"],
@@ -528,8 +528,8 @@ fn check_keywords(keywords: &[(String, Json)], place: &str) -> Result<()> {
             )));
         }
         let Some(alone) = alone else { continue };
-        let may_stand_beside = keyword == alone || is_note(keyword) || is_definitions;
-        if !may_stand_beside && !(keyword == "type" && matches!(alone, "enum" | "const")) {
+        let is_type_of_values = keyword == "type" && matches!(alone, "enum" | "const");
+        if !(keyword == alone || is_note(keyword) || is_definitions || is_type_of_values) {
             return Err(refused(format!(
                 "{place} has {keyword} beside {alone}, which is not supported; give each a schema of its own"
             )));
