@@ -1,11 +1,12 @@
 /**
- * A model for the Vercel AI SDK: `generateText`, `streamText` and the hooks above them run on what is in the page.
+ * A model for the Vercel AI SDK: `generateText`, `generateObject`, `streamText` and the hooks above them run on what is in the
+ * page.
  *
  * @packageDocumentation
  */
 import type { LanguageModelV3, LanguageModelV3CallOptions, LanguageModelV3FilePart, LanguageModelV3FinishReason } from "@ai-sdk/provider";
 import type { LanguageModelV3Message, LanguageModelV3StreamPart, LanguageModelV3Usage, SharedV3Warning } from "@ai-sdk/provider";
-import type { ChatCompletionRequest, ChatContentPart, ChatMessage, ChatUsage } from "./completions.js";
+import type { ChatCompletionRequest, ChatContentPart, ChatMessage, ChatResponseFormat, ChatUsage } from "./completions.js";
 import { UniviError } from "./error.js";
 import type { Univi } from "./univi.js";
 
@@ -64,9 +65,14 @@ function requestOf(options: LanguageModelV3CallOptions): ChatCompletionRequest {
     ...(topP === undefined ? {} : { top_p: topP }),
     ...(seed === undefined ? {} : { seed }),
     ...(stopSequences === undefined ? {} : { stop: stopSequences }),
-    ...(responseFormat === undefined ? {} : { response_format: { type: responseFormat.type } }),
+    ...(responseFormat === undefined ? {} : { response_format: formatOf(responseFormat) }),
     ...(tools === undefined ? {} : { tools }),
   };
+}
+
+function formatOf(format: NonNullable<LanguageModelV3CallOptions["responseFormat"]>): ChatResponseFormat {
+  if (format.type === "text") return format;
+  return format.schema ? { type: "json_schema", json_schema: { name: format.name ?? "answer", schema: format.schema } } : { type: "json_object" };
 }
 
 function messageOf(message: LanguageModelV3Message): ChatMessage {

@@ -2,8 +2,8 @@
 import type { ClipSource } from "./clip.js";
 import { UniviError } from "./error.js";
 import { encode, type Part } from "./parts.js";
-import type { Client, FrameChoice, Handle, ModelInfo, PastTurn, SamplingOptions, SentPart, Usage } from "./protocol.js";
-import { Answer, answerTo, free } from "./session.js";
+import type { Client, FrameChoice, Handle, ModelInfo, PastTurn, SamplingOptions, SentPart, SentSampling, Usage } from "./protocol.js";
+import { Answer, answerTo, free, samplingOf } from "./session.js";
 
 /** A part of a message: OpenAI's `text` and `image_url`, and ours for what has no URL. */
 export type ChatContentPart =
@@ -17,6 +17,12 @@ export interface ChatMessage {
   readonly role: "system" | "developer" | "user" | "assistant";
   readonly content: string | readonly ChatContentPart[];
 }
+
+/** What an answer may be: any text, any JSON object, or JSON that is valid for a schema, whether `strict` or not. */
+export type ChatResponseFormat =
+  | { readonly type: "text" }
+  | { readonly type: "json_object" }
+  | { readonly type: "json_schema"; readonly json_schema: { readonly name: string; readonly description?: string; readonly schema: object; readonly strict?: boolean | null } };
 
 /** What is asked for. Other fields of OpenAI's are refused where leaving them out would change the answer. */
 export interface ChatCompletionRequest {
@@ -32,7 +38,7 @@ export interface ChatCompletionRequest {
   readonly seed?: number;
   readonly stop?: string | readonly string[] | null;
   readonly n?: number;
-  readonly response_format?: { readonly type: string };
+  readonly response_format?: ChatResponseFormat;
   readonly tools?: readonly unknown[];
   readonly logprobs?: boolean;
 }
@@ -117,8 +123,9 @@ export class Completions {
   create(request: ChatCompletionRequest, options?: ChatRequestOptions): Promise<ChatCompletion | AsyncIterable<ChatCompletionChunk>>;
   async create(request: ChatCompletionRequest, options: ChatRequestOptions = {}): Promise<ChatCompletion | AsyncIterable<ChatCompletionChunk>> {
     refuseUnknown(request);
+    const sampling = samplingOf(optionsOf(request));
     const head: Head = { id: `chatcmpl-${this.#count++}`, created: Math.floor(Date.now() / 1000), model: this.#info.name };
-    const answer = new Answer((answer) => this.#answer(answer, request, options));
+    const answer = new Answer((answer) => this.#answer(answer, request.messages, sampling, options));
     if (request.stream) return chunks(head, answer, request.stream_options?.include_usage ?? false);
     const content = await answer.text();
     const usage = answer.usage!;
@@ -127,19 +134,18 @@ export class Completions {
     return { ...head, object: "chat.completion", choices: [choice], usage: usageOf(usage) };
   }
 
-  async *#answer(answer: Answer, request: ChatCompletionRequest, { signal }: ChatRequestOptions): AsyncGenerator<string, void> {
+  async *#answer(answer: Answer, messages: readonly ChatMessage[], sampling: SentSampling, { signal }: ChatRequestOptions): AsyncGenerator<string, void> {
     const before = this.#before;
     let done = () => {};
     this.#before = new Promise<void>((resolve) => (done = resolve));
     try {
       await before;
       signal?.throwIfAborted();
-      const { system, turns, question } = conversationOf(request.messages);
+      const { system, turns, question } = conversationOf(messages);
       const told = await this.#tell([...turns.flatMap(({ user, assistant }) => [user, assistant]), question], answer, signal);
       const past = turns.map((_, i): PastTurn => ({ parts: told[2 * i]!.parts, answer: textOf(told[2 * i + 1]!.message) }));
       const session = this.#session;
       await this.#client.call("restart", { session, options: system === undefined ? {} : { system }, turns: past }, { signal });
-      const sampling = samplingOf(request);
       yield* answerTo(this.#client, answer, told.at(-1)!.parts, signal ? { signal } : {}, async (sent, signal, onPiece) => {
         return (await this.#client.call("answer", { session, parts: sent, options: sampling }, { signal, onEvent: onPiece })).usage;
       });
@@ -262,24 +268,41 @@ function equalParts(a: ChatContentPart, b: ChatContentPart): boolean {
   return Object.keys(x).length === Object.keys(y).length && Object.keys(x).every((key) => x[key] === y[key]);
 }
 
-function samplingOf(request: ChatCompletionRequest): SamplingOptions {
+function optionsOf(request: ChatCompletionRequest): SamplingOptions {
   const { temperature, top_p: topP, seed, stop } = request;
   const maxTokens = request.max_completion_tokens ?? request.max_tokens;
+  const jsonSchema = schemaOf(request.response_format);
   return {
     ...(maxTokens === undefined ? {} : { maxTokens }),
     ...(temperature === undefined ? {} : { temperature }),
     ...(topP === undefined ? {} : { topP }),
     ...(seed === undefined ? {} : { seed }),
     ...(stop == null ? {} : { stop: typeof stop === "string" ? [stop] : stop }),
+    ...(jsonSchema === undefined ? {} : { jsonSchema }),
   };
 }
 
-function refuseUnknown({ n, response_format: format, tools, logprobs }: ChatCompletionRequest): void {
+function schemaOf(format: ChatResponseFormat = { type: "text" }): object | undefined {
+  switch (format.type) {
+    case "text":
+      return undefined;
+    case "json_object":
+      return { type: "object" };
+    case "json_schema": {
+      const { schema } = format.json_schema ?? {};
+      if (typeof schema !== "object" || schema === null) throw new UniviError("bad-request", "response_format: json_schema.schema is no object; put the JSON schema there");
+      return schema;
+    }
+    default:
+      throw new UniviError("bad-request", `response_format of type "${(format as { type: string }).type}" is not supported; there are text, json_object and json_schema`);
+  }
+}
+
+function refuseUnknown({ n, tools, logprobs }: ChatCompletionRequest): void {
   const refuse = (what: string) => {
     throw new UniviError("bad-request", `${what} is not supported; leave it out`);
   };
   if (n !== undefined && n !== 1) refuse(`n: ${n}`);
-  if (format !== undefined && format.type !== "text") refuse(`response_format of type "${format.type}"`);
   if (tools !== undefined && tools.length > 0) refuse("tools");
   if (logprobs) refuse("logprobs");
 }

@@ -15,6 +15,7 @@ export type {
   ChatFinishReason,
   ChatMessage,
   ChatRequestOptions,
+  ChatResponseFormat,
   ChatUsage,
   Completions,
 } from "./completions.js";

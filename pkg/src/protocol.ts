@@ -205,6 +205,16 @@ export interface SamplingOptions {
   readonly seed?: number;
   /** Ends the answer where one of these appears; it is cut off. */
   readonly stop?: readonly string[];
+  /**
+   * The answer is a JSON value that is valid for this JSON schema. It has its properties in the order in which the schema names
+   * them. What is not supported of the schema is refused with `bad-request`; the README lists what is.
+   */
+  readonly jsonSchema?: object;
+}
+
+/** The same on its way to the worker: whatever object the schema is, its JSON gets through. */
+export interface SentSampling extends Omit<SamplingOptions, "jsonSchema"> {
+  readonly jsonSchema?: string;
 }
 
 /** What an answer cost. */
@@ -272,7 +282,7 @@ export interface Calls {
   /** Forgets all turns but the first so many. */
   rewind: { params: { session: Handle; keep: number }; event: never; result: ContextUsage };
   answer: {
-    params: { session: Handle; parts: readonly SentPart[]; options: SamplingOptions };
+    params: { session: Handle; parts: readonly SentPart[]; options: SentSampling };
     event: string;
     result: { usage: Usage; context: ContextUsage };
   };

@@ -1,7 +1,7 @@
 /** Conversations and their answers. */
 import { UniviError } from "./error.js";
 import { type AskProgress, encode, type LookOptions, type Part } from "./parts.js";
-import type { Client, ContextUsage, Handle, PastTurn, SamplingOptions, Seen, SentPart, SessionOptions, Usage } from "./protocol.js";
+import type { Client, ContextUsage, Handle, PastTurn, SamplingOptions, Seen, SentPart, SentSampling, SessionOptions, Usage } from "./protocol.js";
 
 /** How one question is answered. */
 export interface AskOptions extends SamplingOptions, Pick<LookOptions, "visualTokens"> {
@@ -246,9 +246,14 @@ export class Sending {
 }
 
 /** What of `options` is about choosing words. */
-export function samplingOf(options: AskOptions): SamplingOptions {
-  const { signal: _signal, onProgress: _onProgress, visualTokens: _visualTokens, ...sampling } = options;
-  return sampling;
+export function samplingOf(options: AskOptions): SentSampling {
+  const { signal: _signal, onProgress: _onProgress, visualTokens: _visualTokens, jsonSchema, ...sampling } = options;
+  if (jsonSchema === undefined) return sampling;
+  try {
+    return { ...sampling, jsonSchema: String(JSON.stringify(jsonSchema)) };
+  } catch (cause) {
+    throw new UniviError("bad-request", "jsonSchema can't be written as JSON; it must be plain data, without cycles and not too deep", { cause });
+  }
 }
 
 /** Frees what lives at the other end. */

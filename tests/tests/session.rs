@@ -67,6 +67,7 @@ fn greedy(max_tokens: usize) -> Generate {
         max_tokens,
         sampling: Sampling::greedy(),
         stop: Vec::new(),
+        schema: None,
     }
 }
 

@@ -314,7 +314,9 @@ test("what completions can't do is refused in a sentence", async () => {
       { messages: [{ role: "user", content: [{ type: "audio" }] }] },
       { messages: [{ role: "user", content: "a" }], n: 2 },
       { messages: [{ role: "user", content: "a" }], tools: [{}] },
-      { messages: [{ role: "user", content: "a" }], response_format: { type: "json_object" } },
+      { messages: [{ role: "user", content: "a" }], response_format: { type: "xml" } },
+      { messages: [{ role: "user", content: "a" }], response_format: { type: "json_schema", json_schema: { name: "a" } } },
+      { messages: [{ role: "user", content: "a" }], response_format: { type: "json_schema", json_schema: { name: "a", schema: { not: {} } } } },
     ];
     const failures = [];
     for (const request of requests) failures.push(await fails(() => completions.create(request)));

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { promisify } from "node:util";
-import { generateText, jsonSchema, streamText } from "ai";
+import { generateObject, generateText, jsonSchema, Output, streamText } from "ai";
 import { Univi, UniviError } from "univi";
 import { univiModel } from "univi/ai-sdk";
 import { MODELS, OUTPUT } from "./fixtures.mjs";
@@ -84,6 +84,122 @@ test("it is a model for the AI SDK", async () => {
   const { inputTokens = 0, inputTokenDetails } = await streamed.usage;
   assert.ok(inputTokenDetails.cacheReadTokens && inputTokenDetails.cacheReadTokens > inputTokens / 2, "the picture was read again");
   await assert.rejects(generateText({ model, prompt: "Hello", maxRetries: 0, tools: { look: { inputSchema: jsonSchema({ type: "object" }) } } }), /tools is not supported/);
+  univi.dispose();
+});
+
+/** @type {import("ai").JSONSchema7} */
+const SEEN = {
+  type: "object",
+  properties: { things: { type: "array", items: { enum: ["penguin", "cookie", "bee"] }, minItems: 1, maxItems: 3 }, isDay: { type: "boolean" } },
+  required: ["things", "isDay"],
+  additionalProperties: false,
+};
+
+/** @param {any} value */
+function assertSeen(value) {
+  assert.deepEqual(Object.keys(value), ["things", "isDay"]);
+  assert.ok(value.things.length >= 1 && value.things.length <= 3, JSON.stringify(value));
+  for (const thing of value.things) assert.ok(["penguin", "cookie", "bee"].includes(thing), JSON.stringify(value));
+  assert.equal(typeof value.isDay, "boolean");
+}
+
+for (const device of /** @type {const} */ (["cpu", "webgpu"])) {
+  test(`answers are held to a JSON schema, ${device}`, async () => {
+    const univi = await Univi.create({ model: NANO, device });
+    const picture = pathToFileURL(join(SAMPLES, "penguin-cookie.png"));
+    const session = univi.session();
+    await session.append([picture]);
+    for (const options of [greedy, { temperature: 1, seed: 1 }, { temperature: 1, seed: 2, repetitionPenalty: 1.2 }]) {
+      const seen = (await session.clone()).ask("What is there from left to right?", { ...options, jsonSchema: SEEN });
+      assertSeen(JSON.parse(await seen.text()));
+      assert.equal(seen.usage?.finishReason, "stop");
+    }
+    const yes = await session.ask("Is there a penguin?", { ...greedy, jsonSchema: { enum: ["yes", "no"] } }).text();
+    assert.ok(yes === '"yes"' || yes === '"no"', yes);
+    const cut = session.ask("Is there a cookie?", { ...greedy, maxTokens: 2, jsonSchema: SEEN });
+    await cut.text();
+    assert.equal(cut.usage?.finishReason, "length");
+    // The same session answers freely again.
+    assert.equal(await univi.ask([picture, "What is there from left to right?"], greedy).text(), "penguin and cookie");
+    univi.dispose();
+  });
+}
+
+test("completions and the AI SDK pass a schema on", async () => {
+  const univi = await Univi.create({ model: NANO, device: "cpu" });
+  const image = await readFile(join(SAMPLES, "penguin-cookie.png"));
+  const text = "What is there from left to right?";
+  /** @param {import("univi").ChatResponseFormat} format */
+  const said = async (format) => {
+    const completion = await univi.chat.completions.create({
+      messages: [{ role: "user", content: [{ type: "image", image }, { type: "text", text }] }],
+      response_format: format,
+      max_tokens: 200,
+      temperature: 0,
+    });
+    return completion.choices[0];
+  };
+  assertSeen(JSON.parse((await said({ type: "json_schema", json_schema: { name: "seen", schema: SEEN, strict: true } })).message.content));
+  const any = await said({ type: "json_object" });
+  assert.ok(any.message.content.startsWith("{"));
+  if (any.finish_reason === "stop") JSON.parse(any.message.content);
+  assert.equal((await said({ type: "text" })).message.content, "penguin and cookie");
+
+  const model = univiModel(univi);
+  /** @type {import("ai").ModelMessage[]} */
+  const messages = [{ role: "user", content: [{ type: "image", image }, { type: "text", text }] }];
+  const { object } = await generateObject({ model, messages, temperature: 0, schema: jsonSchema(SEEN) });
+  assertSeen(object);
+  const { output } = await generateText({ model, messages, temperature: 0, output: Output.choice({ options: ["penguin", "bee"] }) });
+  assert.ok(output === "penguin" || output === "bee", output);
+  univi.dispose();
+});
+
+test("a schema that can't be used is refused, and the model stays usable", async () => {
+  const univi = await Univi.create({ model: NANO, device: "cpu" });
+  /** @type {any} */
+  const circle = {};
+  circle.items = circle;
+  /** @param {string} open @param {string} close */
+  const deep = (open, close) => JSON.parse(`${open.repeat(31)}{}${close.repeat(31)}`);
+  /** @type {[any, RegExp][]} */
+  const refused = [
+    [{ properties: { a: { not: {} } } }, /#\/properties\/a\/not is not supported/],
+    [{ type: "colour" }, /colour/],
+    [{ type: "string", pattern: "a" }, /#\/pattern is not supported/],
+    [{ $ref: "#" }, /too many ways/],
+    [{ type: "integer", minimum: 5, maximum: 2 }, /no integer/],
+    [JSON.parse(`${"[".repeat(150)}${"]".repeat(150)}`), /can't be read as JSON/],
+    [circle, /cycles/],
+    [() => {}, /can't be read as JSON/],
+    [[], /must be an object/],
+    ["{", /must be an object/],
+  ];
+  for (const [schema, reason] of refused) {
+    const error = await univi.ask("What is this?", { ...greedy, jsonSchema: schema }).text().then((text) => text, (error) => error);
+    assert.ok(error instanceof UniviError, `${error}`);
+    assert.equal(error.code, "bad-request");
+    assert.match(error.message, reason);
+  }
+  // As deep and as large as it gets: the stack of WebAssembly is a megabyte.
+  const large = [
+    deep('{"type":"array","items":', "}"),
+    deep('{"type":"object","properties":{"a":', "}}"),
+    deep('{"anyOf":[', "]}"),
+    { enum: Array.from({ length: 6000 }, (_, i) => `e${i}`) },
+    { enum: Array.from({ length: 5000 }, (_, i) => ({ a: i })) },
+    { const: JSON.parse(`${"[".repeat(120)}${"]".repeat(120)}`) },
+    { type: "object", properties: Object.fromEntries(Array.from({ length: 200 }, (_, i) => [`p${i}`, {}])) },
+    { type: "array", minItems: 65536 },
+    { type: "array", items: { $ref: "#" } },
+    {},
+  ];
+  for (const jsonSchema of large) {
+    const answer = univi.ask("What is this?", { temperature: 1, maxTokens: 30, jsonSchema });
+    const text = await answer.text();
+    if (answer.usage?.finishReason === "stop") JSON.parse(text);
+  }
+  assert.equal(await univi.ask("What is this?", { ...greedy, jsonSchema: { const: 1 } }).text(), "1");
   univi.dispose();
 });
 

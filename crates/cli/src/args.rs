@@ -179,6 +179,7 @@ impl SamplingArgs {
             max_tokens: self.max_tokens as usize,
             sampling,
             stop: self.stop.clone(),
+            schema: None,
         }
     }
 }
@@ -232,6 +233,8 @@ Examples:
   univi ask --model models/chat-univi-7b --image sheep.jpg \"How many sheep are there?\"
   univi ask -m models/chat-univi-7b --video clip.mp4 --start 10 --end 30 --greedy \"What happens?\"
   cat question.txt | univi ask -m SmolLM2-135M-Instruct.Q4_1.gguf --json -
+  echo '{ \"enum\": [\"yes\", \"no\"] }' > schema.json
+  univi ask -m models/univi-nano --image scene.png --json-schema schema.json \"Is there a bee?\"
 
 Videos: a folder of frames (one per second, in natural order of names), an animated GIF, or any file that ffmpeg reads.
 Exit codes: 0 answered, 1 failed, 2 wrong command line, 130 interrupted.")]
@@ -248,6 +251,9 @@ pub struct AskArgs {
     /// or two is pictures, a longer run is one video. No template is applied.
     #[arg(long, conflicts_with_all = ["template", "system"])]
     pub raw_prompt: bool,
+    /// Answer with a JSON value that is valid for the JSON schema in this file.
+    #[arg(long, value_name = "FILE")]
+    pub json_schema: Option<PathBuf>,
     /// Print one JSON object with the answer, usage and timings instead of streaming.
     #[arg(long)]
     pub json: bool,

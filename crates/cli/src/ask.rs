@@ -23,13 +23,16 @@ pub async fn run<B: Backend>(backend: &B, device: &str, args: &AskArgs) -> Resul
     let question = question(&args.question)?;
     look::check(&args.visuals.0)?;
     let session_options = args.model.session_options()?;
+    let mut generate = args.sampling.generate();
+    if let Some(path) = &args.json_schema {
+        generate.schema = Some(files::schema(path)?);
+    }
 
     let start = Instant::now();
     let model = open::model(backend, &args.model.model, &args.model.load_options()).await?;
     let model = Rc::new(model);
     let loaded = Instant::now();
     let mut session = Session::new(model.clone(), session_options);
-    let generate = args.sampling.generate();
 
     let mut first_text = None;
     let mut on_piece = async |piece: &str| {

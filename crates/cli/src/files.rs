@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use univi::{Error, Result, image::Rgb8};
+use univi::{Error, Result, constraint::Schema, image::Rgb8};
 
 /// How `path` stands in messages.
 pub fn name(path: &Path) -> String {
@@ -50,6 +50,15 @@ pub fn list(path: &Path) -> Result<Vec<PathBuf>> {
                 .map_err(|e| io_error(path, &e))
         })
         .collect()
+}
+
+/// Reads a JSON schema.
+///
+/// # Errors
+/// `Io` where it can't be read, `BadRequest` where it can't be used.
+pub fn schema(path: &Path) -> Result<Schema> {
+    let schema = Schema::parse(&String::from_utf8_lossy(&read(path)?));
+    schema.map_err(|e| e.in_file(name(path)))
 }
 
 /// Reads and decodes a picture.

@@ -7,6 +7,7 @@ use std::{ops::ControlFlow, rc::Rc};
 
 use crate::{
     Backend, Error, Result,
+    constraint::{Constraint, Schema},
     model::{CHUNK_ROWS, ChatUniVi, Place, Visual},
     prompt::{self, Conversation, Template},
     sampler::{Sampler, Sampling},
@@ -61,6 +62,8 @@ pub struct Generate {
     pub sampling: Sampling,
     /// Texts that end an answer and are no part of it, besides the template's own.
     pub stop: Vec<String>,
+    /// The answer is a JSON value of this schema and ends where that does; the template's stop strings may be part of it.
+    pub schema: Option<Schema>,
 }
 
 impl Default for Generate {
@@ -70,6 +73,7 @@ impl Default for Generate {
             max_tokens: 1024,
             sampling: Sampling::default(),
             stop: Vec::new(),
+            schema: None,
         }
     }
 }
@@ -77,7 +81,7 @@ impl Default for Generate {
 /// How an answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Finish {
-    /// The model had said all, or a stop string came.
+    /// The model had said all, a stop string came, or the value that the schema asks for is whole.
     Stop,
     /// The most tokens that were allowed, or the context is full.
     Length,
@@ -315,9 +319,10 @@ impl<B: Backend> Session<B> {
         let capacity = self.model.llama().context();
         let (prompt, dropped_turns) = self.make_room(generate.max_tokens.min(capacity / 4))?;
         let mut generate = generate.clone();
-        generate
-            .stop
-            .extend(self.template().stop().map(String::from));
+        if generate.schema.is_none() {
+            let stop = self.template().stop().map(String::from);
+            generate.stop.extend(stop);
+        }
         let mut answer = self.generate(&prompt, &generate, on_piece).await?;
         answer.usage.dropped_turns = dropped_turns;
         Ok(answer)
@@ -372,8 +377,8 @@ impl<B: Backend> Session<B> {
     /// and templates.
     ///
     /// # Errors
-    /// `BadRequest` for an empty prompt or sampling that means nothing; `ContextOverflow` before anything
-    /// is computed; `OutOfMemory` where the KV cache can't grow; or as [`Backend::read`].
+    /// `BadRequest` for an empty prompt, sampling that means nothing or a schema that can't be used; `ContextOverflow` before
+    /// anything is computed; `OutOfMemory` where the KV cache can't grow; or as [`Backend::read`].
     pub async fn generate(
         &mut self,
         prompt: &[Place<B>],
@@ -381,6 +386,10 @@ impl<B: Backend> Session<B> {
         on_piece: &mut impl AsyncFnMut(&str) -> ControlFlow<()>,
     ) -> Result<Answer> {
         let mut sampler = Sampler::new(generate.sampling)?;
+        let mut constraint = match &generate.schema {
+            Some(schema) => Some(Constraint::new(self.model.vocabulary(), schema)?),
+            None => None,
+        };
         let mut answer = Answer {
             text: String::new(),
             ids: Vec::new(),
@@ -410,7 +419,9 @@ impl<B: Backend> Session<B> {
         let (mut decoder, mut text) = (Decoder::default(), prompt::Answer::new(&generate.stop));
         loop {
             let logits = llama.logits(&hidden);
-            let (id, next) = self.choose(&logits, &mut sampler, &answer.ids).await?;
+            let (id, next) = self
+                .choose(&logits, &mut sampler, constraint.as_mut(), &answer.ids)
+                .await?;
             answer.ids.push(id);
             if tokenizer.ends_generation(id) {
                 answer.finish = Finish::Stop;
@@ -421,7 +432,7 @@ impl<B: Backend> Session<B> {
                 answer.finish = Finish::Aborted;
                 break;
             }
-            if text.stopped() {
+            if text.stopped() || constraint.as_ref().is_some_and(Constraint::is_complete) {
                 answer.finish = Finish::Stop;
                 break;
             }
@@ -505,16 +516,26 @@ impl<B: Backend> Session<B> {
         &self,
         logits: &B::Tensor,
         sampler: &mut Sampler,
+        constraint: Option<&mut Constraint>,
         said: &[u32],
     ) -> Result<(u32, B::Tensor)> {
         let (b, llama) = (self.model.backend(), self.model.llama());
-        if sampler.options().is_argmax() {
+        if sampler.options().is_argmax() && constraint.is_none() {
             // Four bytes come back; the embedding is looked up where the id was found.
             let id = b.argmax(logits);
             let next = llama.embed(&id);
             return Ok((b.read_ids(&id).await?[0], next));
         }
-        let id = sampler.sample(&b.read(logits).await?, said);
+        let mut logits = b.read(logits).await?;
+        let id = match constraint {
+            Some(constraint) => {
+                constraint.mask(&mut logits)?;
+                let id = sampler.sample(&logits, said);
+                constraint.push(id)?;
+                id
+            }
+            None => sampler.sample(&logits, said),
+        };
         Ok((id, llama.embed(&b.ids(&[id]))))
     }
 }

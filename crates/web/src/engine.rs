@@ -5,6 +5,7 @@ use std::{ops::ControlFlow, rc::Rc};
 use js_sys::{Array, Function, Promise};
 use univi::{
     Error,
+    constraint::Schema,
     image::Rgb8,
     model::{ChatUniVi, Glimpse as CoreGlimpse, Visual as CoreVisual},
     prompt::Template,
@@ -233,7 +234,7 @@ extern "C" {
 
     /// How an answer is chosen.
     #[wasm_bindgen(
-        typescript_type = "{ maxTokens?: number; temperature?: number; topK?: number; topP?: number; minP?: number; repetitionPenalty?: number; seed?: number; stop?: readonly string[] }"
+        typescript_type = "{ maxTokens?: number; temperature?: number; topK?: number; topP?: number; minP?: number; repetitionPenalty?: number; seed?: number; stop?: readonly string[]; jsonSchema?: string }"
     )]
     pub type SamplingOptions;
 
@@ -253,6 +254,8 @@ extern "C" {
     fn seed(this: &SamplingOptions) -> Option<f64>;
     #[wasm_bindgen(method, getter)]
     fn stop(this: &SamplingOptions) -> Option<Array>;
+    #[wasm_bindgen(method, getter, js_name = jsonSchema)]
+    fn json_schema(this: &SamplingOptions) -> Option<String>;
 }
 
 impl SessionOptions {
@@ -302,6 +305,10 @@ impl SamplingOptions {
                 ..default.sampling
             },
             stop: stop.collect::<univi::Result<_>>()?,
+            schema: self
+                .json_schema()
+                .map(|text| Schema::parse(&text))
+                .transpose()?,
         })
     }
 }

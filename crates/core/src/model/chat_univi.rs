@@ -1,7 +1,7 @@
 //! Chat-UniVi (arXiv 2311.08046): pictures and clips become a short list of embeddings, which stand in
 //! the prompt like words.
 
-use std::rc::Rc;
+use std::{cell::OnceCell, rc::Rc};
 
 use super::{
     clip::{self, Clip},
@@ -13,6 +13,7 @@ use super::{
 use crate::{
     Backend, Error, Result,
     config::{ClipConfig, VisionConfig},
+    constraint::Vocabulary,
     image::{Preprocess, Rgb8, patches, preprocess},
     prompt::{self, Prompt, Slot, Template},
     tokenizer::Tokenizer,
@@ -65,6 +66,8 @@ pub struct ChatUniVi<B: Backend> {
     llama: Llama<B>,
     vision: Option<Vision<B>>,
     language: Language,
+    /// Made for the first answer that is held to a schema.
+    vocabulary: OnceCell<Rc<Vocabulary>>,
 }
 
 /// How a model's words are written down.
@@ -157,6 +160,7 @@ impl<B: Backend> ChatUniVi<B> {
             llama,
             vision,
             language,
+            vocabulary: OnceCell::new(),
         })
     }
 
@@ -189,6 +193,12 @@ impl<B: Backend> ChatUniVi<B> {
     /// The vocabulary.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.language.tokenizer
+    }
+
+    /// What the tokens spell, for answers that are held to a schema.
+    pub fn vocabulary(&self) -> Rc<Vocabulary> {
+        let made = || Rc::new(Vocabulary::new(self.tokenizer()));
+        self.vocabulary.get_or_init(made).clone()
     }
 
     /// How a conversation becomes a prompt.

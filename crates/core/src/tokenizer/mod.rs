@@ -443,6 +443,14 @@ impl Tokenizer {
         self.tokens.get(id as usize).map(|t| t.kind)
     }
 
+    /// What a token adds to a decoded text: no bytes for special tokens.
+    pub fn bytes(&self, id: u32) -> Option<&[u8]> {
+        self.tokens.get(id as usize).map(|token| match token.kind {
+            Kind::Control | Kind::Unknown => &[],
+            _ => &token.bytes[..],
+        })
+    }
+
     /// The number of tokens. A model may have more rows than that; it never has fewer.
     pub fn vocab_len(&self) -> usize {
         self.tokens.len()

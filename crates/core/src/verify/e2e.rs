@@ -253,6 +253,7 @@ async fn check_case<B: Backend>(
         max_tokens,
         sampling: Sampling::greedy(),
         stop: vec![case.stop_str.clone()],
+        schema: None,
     };
     let mut go_on = async |_: &str| std::ops::ControlFlow::Continue(());
     let answer = session.generate(&places, &generate, &mut go_on).await?;

@@ -185,6 +185,7 @@ async fn ask<B: Backend>(
         max_tokens,
         sampling: Sampling::greedy(),
         stop: Vec::new(),
+        schema: None,
     };
     let mut go_on = async |_: &str| ControlFlow::Continue(());
     let answer = session.generate(&places, &generate, &mut go_on).await?;

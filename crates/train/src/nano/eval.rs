@@ -109,6 +109,7 @@ pub async fn evaluate<B: Backend>(
             ..Sampling::default()
         },
         stop: Vec::new(),
+        schema: None,
     };
     let mut expected: BTreeMap<Kind, BTreeMap<String, usize>> = BTreeMap::new();
     let mut right: BTreeMap<Kind, usize> = BTreeMap::new();
