@@ -42,6 +42,6 @@ test("a camera that is refused is told", async (t) => {
   const { page, close } = await openDemo();
   t.after(close);
   await page.getByRole("button", { name: "Camera", exact: true }).click();
-  await page.getByRole("alert").getByText(/refused|there is no camera/).waitFor();
+  await page.getByRole("alert").getByText(/was refused|There is no camera/).waitFor();
   assert.equal(await page.getByLabel("What the camera sees").isVisible(), false);
 });

@@ -58,7 +58,7 @@ test("clips come from the disk, upright and as wide as they are shown", async ()
   const source = fileURLToPath(clip("train-zebra.png"));
   const [lying, narrow] = [join(OUTPUT, "lying.mp4"), "scale=192:384,setsar=2,transpose=2"];
   await film("ffmpeg", ["-y", "-loglevel", "error", "-loop", "1", "-i", source, "-t", "3", "-r", "4", "-vf", narrow, "-pix_fmt", "yuv420p", lying]);
-  await film("ffmpeg", ["-y", "-loglevel", "error", "-display_rotation", "-90", "-i", lying, "-c", "copy", turned]);
+  await film("ffmpeg", ["-y", "-loglevel", "error", "-i", lying, "-c", "copy", "-metadata:s:v:0", "rotate=90", turned]);
   const answer = univi.ask([{ video: pathToFileURL(turned) }, "Can you see a zebra at any time?"], greedy);
   assert.equal(await answer.text(), "yes");
   const [frame] = answer.seen[0]?.frames ?? [];

@@ -43,9 +43,9 @@ test("a picture is answered as by the reference", async () => {
   assert.equal(await askThePage(page, picture.question, ...picture.files.map((file) => join(FIXTURES, file))), picture.answer);
   assert.match((await page.locator(".numbers").first().textContent()) ?? "", /112 visual/);
   assert.match((await page.locator("#device").textContent()) ?? "", /^WebGPU: ./);
-  await page.getByText("became 64 tokens").waitFor();
+  await page.getByText("256 patches became 64 tokens. The dimmed").waitFor();
   await page.getByLabel("Stage of merging").press("ArrowRight");
-  await page.getByText("became 32 tokens").waitFor();
+  await page.getByText("256 patches became 32 tokens. The dimmed").waitFor();
   await screenshot(page, "picture");
 });
 

@@ -39,6 +39,8 @@ export async function openDecoded(source: Blob | URL, name: string, signal: Abor
       return undefined;
     }
     const sink = new VideoSampleSink(track);
+    // Some decoders do not know of pixels that are no squares; the container does.
+    const display = { width: await track.getDisplayWidth(), height: await track.getDisplayHeight() };
     const beginSeconds = Math.max(await track.getFirstTimestamp(), 0); // What lies before 0 was cut away.
     const durationSeconds = (await track.computeDuration()) - beginSeconds;
     // A decoder may fail on what it has promised to decode.
@@ -52,7 +54,7 @@ export async function openDecoded(source: Blob | URL, name: string, signal: Abor
         try {
           const moments = timesSeconds.map((time) => beginSeconds + time + ROUNDING_SECONDS);
           for await (const sample of shown(sink, moments)) {
-            yield await picture(sample);
+            yield await picture(sample, display);
             index += 1;
           }
         } catch (cause) {
@@ -100,10 +102,16 @@ async function* shown(sink: VideoSampleSink, moments: readonly number[]): AsyncG
   }
 }
 
+/** Pixels of what is displayed. */
+interface Size {
+  readonly width: number;
+  readonly height: number;
+}
+
 /** A frame as it is displayed, upright; it is closed. */
-async function picture(sample: VideoSample): Promise<FramePicture> {
+async function picture(sample: VideoSample, display: Size): Promise<FramePicture> {
   try {
-    if (!("OffscreenCanvas" in globalThis)) return await displayed(sample);
+    if (!("OffscreenCanvas" in globalThis)) return await displayed(sample, display);
     const canvas = new OffscreenCanvas(sample.displayWidth, sample.displayHeight);
     sample.draw(canvas.getContext("2d")!, 0, 0);
     return { kind: "bitmap", bitmap: canvas.transferToImageBitmap() };
@@ -113,10 +121,11 @@ async function picture(sample: VideoSample): Promise<FramePicture> {
 }
 
 /** The same without a canvas: each pixel of the display is the nearest one of the frame. */
-async function displayed(sample: VideoSample): Promise<FramePicture> {
-  const { displayWidth: width, displayHeight: height, rotation, flip, visibleRect } = sample;
-  const coded = new Uint32Array(sample.allocationSize({ format: "RGBA" }) / 4);
-  await sample.copyTo(coded, { format: "RGBA" });
+async function displayed(sample: VideoSample, { width, height }: Size): Promise<FramePicture> {
+  const { rotation, flip, visibleRect } = sample;
+  const bytes = new Uint8Array(sample.allocationSize({ format: "RGBA" }));
+  await sample.copyTo(bytes, { format: "RGBA" });
+  const coded = new Uint32Array(bytes.buffer);
   const pixels = new Uint32Array(width * height);
   for (let y = 0; y < height; y++) {
     for (let x = 0; x < width; x++) {
