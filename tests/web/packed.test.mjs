@@ -73,7 +73,7 @@ async function said(path) {
   const page = await browser.newPage();
   page.on("console", (message) => message.type() === "error" && console.log(message.text()));
   await page.goto(`${server.url}${path}`);
-  await page.waitForFunction(() => document.title !== "", undefined, { timeout: 120_000 });
+  await page.waitForFunction(() => document.title !== "", undefined, { timeout: 240_000 });
   const title = await page.title();
   await page.close();
   return title;
@@ -145,7 +145,8 @@ for (const [name, [program = "", ...args]] of Object.entries(COMMANDS)) {
 for (const readme of ["README.md", "pkg/README.md"]) {
   test(`the examples of ${readme} run as they stand`, async () => {
     const text = await readFile(join(ROOT, readme), "utf8");
-    const examples = [...text.matchAll(/^```ts\n(.*?)^```/gms)].map(([, code]) => code);
+    // Whoever watches would go on doing so.
+    const examples = [...text.matchAll(/^```ts\n(.*?)^```/gms)].map(([, code = ""]) => (code.includes("const live") ? `${code}live.stop();` : code));
     assert.ok(examples.length > 0);
     const given = `
       const get = async (name, type) => new File([await (await fetch("/samples/" + name)).arrayBuffer()], name, { type });

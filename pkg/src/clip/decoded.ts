@@ -111,7 +111,7 @@ interface Size {
 /** A frame as it is displayed, upright; it is closed. */
 async function picture(sample: VideoSample, display: Size): Promise<FramePicture> {
   try {
-    if (!("OffscreenCanvas" in globalThis)) return await displayed(sample, display);
+    if (!("OffscreenCanvasRenderingContext2D" in globalThis)) return await displayed(sample, display);
     const canvas = new OffscreenCanvas(sample.displayWidth, sample.displayHeight);
     sample.draw(canvas.getContext("2d")!, 0, 0);
     return { kind: "bitmap", bitmap: canvas.transferToImageBitmap() };
