@@ -315,7 +315,7 @@ fn values_are_taken_as_a_model_would_say_them_and_others_are_not() {
             "{name}"
         );
         assert_eq!(
-            takes("{\n  \"name\": \"Zoë 🐧\",\n  \"age\": -30\n}"),
+            takes("{ \"name\": \"Zoë 🐧\", \"age\": -30 }"),
             whole,
             "{name}"
         );
@@ -329,7 +329,8 @@ fn values_are_taken_as_a_model_would_say_them_and_others_are_not() {
             r#"{"name":"Ann","age":3,"other":1}"#,
             "{\"name\":\"A\nnn\",\"age\":3}",
             "{\"name\":\n\n\"Ann\",\"age\":3}",
-            "{   \"name\":\"Ann\",\"age\":3}",
+            "{  \"name\":\"Ann\",\"age\":3}",
+            "{\n\"name\":\"Ann\",\"age\":3}",
             "{\"name\":\"Ann\",\"age\":3}\n",
             "Sure! {\"name\":\"Ann\",\"age\":3}",
             "```json",

@@ -81,8 +81,9 @@ test("availability is told before anything is fetched, and again afterwards", as
     };
   });
   const { before, bytes, after, local, missing, long, device } = said;
-  assert.deepEqual(before, { status: "downloadable", device: "cpu", bytes, keptBytes: 0 });
-  assert.deepEqual(after, { status: "available", device: "cpu", bytes, keptBytes: bytes });
+  const adapter = "WebAssembly, one thread";
+  assert.deepEqual(before, { status: "downloadable", device: "cpu", adapter, bytes, keptBytes: 0 });
+  assert.deepEqual(after, { status: "available", device: "cpu", adapter, bytes, keptBytes: bytes });
   assert.equal(local.status, "available");
   assert.deepEqual([missing.status, missing.code], ["unavailable", "io"]);
   assert.deepEqual([long.status, long.code], ["unavailable", "bad-request"]);

@@ -1,5 +1,5 @@
 /** The model: which one, whether it fits, how far it has come, and what is kept of others. */
-import { type Availability, type CachedModel, cachedModels, deleteCachedModel, type LoadProgress, persistCache, storageEstimate, Univi, UniviError } from "univi";
+import { type Availability, type CachedModel, cachedModels, deleteCachedModel, type Device, type KvCache, type LoadProgress, persistCache, storageEstimate, Univi, UniviError } from "univi";
 
 import { hideAlert, showAlert } from "./alert.js";
 import { announce, button, byId, make } from "./dom.js";
@@ -7,8 +7,8 @@ import { date, duration, size } from "./format.js";
 import { type Offer, offers } from "./models.js";
 import { words } from "./words/index.js";
 
-/** What computes is kept between visits. */
-const KEPT_DEVICE = "univi.device";
+/** What computes, and how it keeps a conversation, are kept between visits. */
+const KEPT = { device: "univi.device", kvCache: "univi.kv-cache" };
 const OTHER_URL = "url";
 const OWN_FILES = "files";
 const OWN_FOLDER = "folder";
@@ -23,6 +23,7 @@ const url = byId("model-url", HTMLInputElement);
 const files = byId("model-files", HTMLInputElement);
 const folder = byId("model-folder", HTMLInputElement);
 const device = byId("model-device", HTMLSelectElement);
+const kvCache = byId("model-kv-cache", HTMLSelectElement);
 const loadButton = byId("model-load", HTMLButtonElement);
 const pauseButton = byId("model-pause", HTMLButtonElement);
 const cancelButton = byId("model-cancel", HTMLButtonElement);
@@ -38,6 +39,14 @@ const preflightFacts = byId("preflight-facts", HTMLUListElement);
 const kept = byId("kept", HTMLDetailsElement);
 const keptModels = byId("kept-models", HTMLUListElement);
 const keptRoom = byId("kept-room", HTMLParagraphElement);
+
+/** What is loaded, and how. */
+interface LoadOptions {
+  readonly model: string | readonly File[];
+  readonly device: Device;
+  readonly kvCache: KvCache;
+  readonly signal: AbortSignal;
+}
 
 /** What the rest of the page does when models come and go. */
 export interface ModelListener {
@@ -71,9 +80,11 @@ export class ModelPanel {
     byId("preflight-go", HTMLButtonElement).addEventListener("click", () => this.#decide?.(true));
     byId("preflight-no", HTMLButtonElement).addEventListener("click", () => this.#decide?.(false));
     choice.addEventListener("change", () => this.#choose());
-    device.value = localStorage.getItem(KEPT_DEVICE) ?? "auto";
-    if (device.selectedIndex < 0) device.value = "auto";
-    device.addEventListener("change", () => localStorage.setItem(KEPT_DEVICE, device.value));
+    for (const [key, select] of [[KEPT.device, device], [KEPT.kvCache, kvCache]] as const) {
+      select.value = localStorage.getItem(key) ?? "";
+      if (select.selectedIndex < 0) select.selectedIndex = 0;
+      select.addEventListener("change", () => localStorage.setItem(key, select.value));
+    }
     kept.addEventListener("toggle", () => void this.showKept());
   }
 
@@ -154,7 +165,7 @@ export class ModelPanel {
     cancelButton.hidden = false;
     loadButton.disabled = true;
     const model = this.#chosen();
-    const options = { model, device: device.value as "auto" | "webgpu" | "cpu", signal };
+    const options: LoadOptions = { model, device: device.value as Device, kvCache: kvCache.value as KvCache, signal };
     try {
       if (!(await this.#mayDownload(options))) return;
       signal.throwIfAborted();
@@ -175,7 +186,7 @@ export class ModelPanel {
   }
 
   /** Before much is downloaded, says what it takes and what there is, and asks. */
-  async #mayDownload(options: { model: string | readonly File[]; device: "auto" | "webgpu" | "cpu"; signal: AbortSignal }): Promise<boolean> {
+  async #mayDownload(options: LoadOptions): Promise<boolean> {
     const offer = this.#offered[Number(choice.value)];
     this.#bytes = offer?.bytes ?? 0;
     if (typeof options.model !== "string" || (offer?.bytes ?? Infinity) <= ASK_FROM_BYTES) return true;

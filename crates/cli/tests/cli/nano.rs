@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf};
 
 use serde_json::Value;
 
-use crate::{path, scratch, univi};
+use crate::{path, refused, scratch, univi};
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -234,4 +234,40 @@ fn a_stage_trains_a_checkpoint_that_converts_and_answers() {
         "--out",
         path(&dir.join("seeing-model")),
     ]);
+}
+
+#[test]
+fn answers_are_held_to_a_json_schema() {
+    let dir = scratch("schema");
+    let (schema, wrong) = (dir.join("schema.json"), dir.join("wrong.json"));
+    let text = r#"{"type": "object", "properties": {"seen": {"type": "boolean"}, "count": {"type": "integer", "minimum": 0, "maximum": 9}}, "required": ["seen", "count"]}"#;
+    fs::write(&schema, text).unwrap();
+    fs::write(&wrong, r#"{"type": "objekt"}"#).unwrap();
+    let (model, picture) = (
+        root().join("models/univi-nano"),
+        root().join("www/public/samples/trophies-bee.png"),
+    );
+    let args = |schema| {
+        [
+            "ask",
+            "-m",
+            path(&model),
+            "--device",
+            "cpu",
+            "--greedy",
+            "--image",
+            path(&picture),
+            "--json-schema",
+            schema,
+            "How many trophies are there?",
+        ]
+    };
+    let said: Value = serde_json::from_str(&univi(&args(path(&schema)))).unwrap();
+    assert!(said["seen"].is_boolean(), "{said}");
+    assert!(said["count"].as_u64().unwrap() <= 9, "{said}");
+    assert_eq!(said.as_object().unwrap().len(), 2);
+    refused(
+        &args(path(&wrong)),
+        "wrong.json: the JSON schema can't be used: #/type is \"objekt\"",
+    );
 }

@@ -14,15 +14,12 @@ const MAX_DIGITS: [u8; 3] = [15, 15, 2];
 /// The integers that f64 has without gaps.
 pub(super) const MAX_INTEGER: i64 = 1 << 53;
 
-/// Spaces of an indentation. A model that can't decide what to say next would go on with white space for ever.
-const MAX_INDENTATION: u8 = 16;
-
 /// What the machine does at a place of its program. Places are indices into the program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Instruction {
     /// Reads this byte.
     Byte(u8),
-    /// Reads nothing, a space, or a line break and an indentation.
+    /// Reads nothing or a space. Where there may be more, a model that can't decide what to say next goes on with white space.
     Space,
     /// Reads a text in quotation marks of so many characters.
     Text { min: u32, max: u32 },
@@ -110,8 +107,6 @@ enum Part {
         magnitude: i64,
         digits: u8,
     },
-    /// A line break and so many spaces.
-    Break(u8),
 }
 
 /// Where in a character of a text.
@@ -153,10 +148,7 @@ impl Machine {
         for way in &self.ways {
             let (part, is_over) = match (&self.program[way.at], way.part) {
                 (I::Byte(wanted), _) if *wanted == byte => (Part::Nothing, true),
-                (I::Space, part) => match space(part, byte) {
-                    Some(read) => read,
-                    None => continue,
-                },
+                (I::Space, _) if byte == b' ' => (Part::Nothing, true),
                 (I::Text { min, max }, part) => match text(part, byte, *min, *max) {
                     Some(read) => read,
                     None => continue,
@@ -287,17 +279,6 @@ fn can_be_over(instruction: &Instruction, part: Part) -> bool {
 }
 
 /// What has been read then, and whether that is all.
-fn space(part: Part, byte: u8) -> Option<(Part, bool)> {
-    match (part, byte) {
-        (Part::Nothing, b' ') => Some((Part::Nothing, true)),
-        (Part::Nothing, b'\n') => Some((Part::Break(0), false)),
-        (Part::Break(spaces), b' ') if spaces < MAX_INDENTATION => {
-            Some((Part::Break(spaces + 1), false))
-        }
-        _ => None,
-    }
-}
-
 fn text(part: Part, byte: u8, min: u32, max: u32) -> Option<(Part, bool)> {
     let Part::Text { characters, within } = part else {
         let begun = Part::Text {
