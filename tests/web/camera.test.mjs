@@ -38,6 +38,30 @@ test("what the camera saw is answered right, and shown", async (t) => {
   await page.getByRole("button", { name: "Camera", exact: true }).waitFor();
 });
 
+test("another camera is chosen", async (t) => {
+  const flags = CAMERA.map((flag) => (flag === "--use-fake-device-for-media-stream" ? `${flag}=device-count=2` : flag));
+  const { page, close } = await openDemo({ flags });
+  t.after(close);
+  await page.getByRole("button", { name: "Camera", exact: true }).click();
+  const choice = page.getByLabel("Which camera");
+  await choice.waitFor();
+  const current = () => page.locator("#camera-view").evaluate((video) => {
+    const stream = /** @type {MediaStream} */ (/** @type {HTMLVideoElement} */ (video).srcObject);
+    return stream.getVideoTracks()[0]?.getSettings().deviceId;
+  });
+  const values = await choice.locator("option").evaluateAll((options) => options.map((option) => /** @type {HTMLOptionElement} */ (option).value));
+  assert.equal(values.length, 2);
+  const before = await current();
+  const other = values.find((value) => value !== before) ?? "";
+  await choice.selectOption(other);
+  await page.waitForFunction((other) => {
+    const video = /** @type {HTMLVideoElement | null} */ (document.querySelector("#camera-view"));
+    const stream = /** @type {MediaStream | null} */ (video?.srcObject ?? null);
+    return stream?.getVideoTracks()[0]?.getSettings().deviceId === other;
+  }, other);
+  assert.equal(await choice.inputValue(), other);
+});
+
 test("a camera that is refused is told", async (t) => {
   const { page, close } = await openDemo();
   t.after(close);

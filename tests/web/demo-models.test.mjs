@@ -1,6 +1,6 @@
 /** Models on the demo page: what is said before a large download, pausing it, what is kept, numbers, and a GPU that goes away. */
 import assert from "node:assert/strict";
-import { readFile } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { answerOf, ask, beGreedy, NANO, openDemo, SAMPLES, screenshot } from "./demo.mjs";
@@ -64,6 +64,39 @@ test("numbers are plotted, and a benchmark makes a report", async (t) => {
   assert.match(report, /\| Model \| univi-nano, 3\.\d MB \|/);
   assert.match(report, /\| Prompt \| \d+ tokens, 42 of them visual \|/);
   assert.match(report, /\| Answering \| \d+\.\d tokens\/s \|/);
+});
+
+test("models come from an address, from files and from a folder", async (t) => {
+  const { page, close } = await openDemo({ offers: [] });
+  t.after(close);
+  await beGreedy(page);
+  const choose = (/** @type {string} */ label) => page.locator("#model-choice").selectOption({ label });
+  const folder = join(MODELS, "univi-nano");
+  const files = (await readdir(folder)).filter((name) => /\.(gguf|json|model)$/.test(name)).map((name) => join(folder, name));
+  const ways = [
+    async () => {
+      await choose("Another on this site");
+      await page.getByLabel("Manifest or GGUF on this site").fill("nano/manifest.json");
+    },
+    async () => {
+      await choose("Files on this computer");
+      await page.getByLabel("Manifest and its files, or one GGUF").setInputFiles(files);
+    },
+    async () => {
+      await choose("A folder on this computer");
+      await page.getByLabel("Folder of a model").setInputFiles(folder);
+    },
+  ];
+  for (const [index, way] of ways.entries()) {
+    await way();
+    await page.getByRole("button", { name: "Load", exact: true }).click();
+    await page.locator("#announce").getByText("univi-nano is ready on CPU").waitFor();
+    // Each model takes the conversation over.
+    const said = index === 0 ? await ask(page, "Where is the zebra?", join(SAMPLES, "train-zebra.png")) : await ask(page, "Where is the zebra?");
+    assert.equal(said, "top right");
+    assert.match((await page.locator(".numbers").last().textContent()) ?? "", /42 visual/);
+    await page.locator("#announce").getByText("Answer: top right").waitFor();
+  }
 });
 
 test("without WebGPU the CPU is offered, and answers", async (t) => {

@@ -132,6 +132,7 @@ export const ja: Translation = {
     failed: "問題が起きました。",
   },
   page: {
+    title: "UniVi: 写真、動画、カメラについて質問する",
     skip: "質問欄へ移動",
     tagline: "写真、動画、カメラについて質問できます。すべてこのタブの中で動き、何も外に出ません。",
     model: "モデル",

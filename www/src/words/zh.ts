@@ -132,6 +132,7 @@ export const zh: Translation = {
     failed: "出了问题。",
   },
   page: {
+    title: "UniVi：就图片、视频或摄像头提问",
     skip: "跳到提问框",
     tagline: "就图片、视频或摄像头提问。一切都在这个标签页里运行，什么都不会离开它。",
     model: "模型",
