@@ -43,20 +43,8 @@ before(async () => {
   await opened.page.evaluate(async () => {
     const load = (/** @type {string} */ path) => import(`${location.origin}/pkg/dist/${path}`);
     const [univi, decoded, element] = [await load("index.js"), await load("clip/decoded.js"), await load("clip/element.js")];
-    const file = async (/** @type {string} */ path) => {
-      const response = await fetch(path);
-      if (!response.ok) throw new Error(`${path}: ${response.status}`);
-      return new File([await response.arrayBuffer()], path.split("/").at(-1) ?? path, { type: "video/any" });
-    };
-    const fails = async (/** @type {() => Promise<unknown>} */ work) => {
-      try {
-        await work();
-      } catch (error) {
-        const { name, code, message } = /** @type {{ name: string, code?: string, message: string }} */ (error);
-        return { name, code, message };
-      }
-      return { name: "nothing", code: "none", message: "" };
-    };
+    const { file: fetched, fails } = await import(`${location.origin}/in-page.mjs`);
+    const file = (/** @type {string} */ path) => fetched(path, "video/any");
 
     // Every frame that a decoder gives, or that is copied or made of one, is remembered.
     const frames = /** @type {Set<VideoFrame>} */ (new Set());

@@ -17,16 +17,8 @@ before(async () => {
   opened.page.setDefaultTimeout(0);
   await opened.page.evaluate(async () => {
     const univi = await import(`${location.origin}/pkg/dist/index.js`);
-    const file = async (/** @type {string} */ name, type = "") => new File([await (await fetch(`/samples/${name}`)).arrayBuffer()], name, { type });
-    const fails = async (/** @type {() => Promise<unknown>} */ work) => {
-      try {
-        await work();
-      } catch (error) {
-        const { name, code, message } = /** @type {{ name: string, code?: string, message: string }} */ (error);
-        return { name, code, message };
-      }
-      return { name: "nothing", code: "none", message: "" };
-    };
+    const { file: fetched, fails } = await import(`${location.origin}/in-page.mjs`);
+    const file = (/** @type {string} */ name, type = "") => fetched(`/samples/${name}`, type);
     /** @type {Record<string, Promise<import("univi").Univi>>} */
     const models = {};
     const load = (/** @type {"webgpu" | "cpu"} */ device) => (models[device] ??= univi.Univi.create({ model: "/models/univi-nano/manifest.json", device }));

@@ -14,21 +14,7 @@ before(async () => {
   opened = await openPage();
   await opened.page.evaluate(async () => {
     const univi = await import(`${location.origin}/pkg/dist/index.js`);
-    const file = async (/** @type {string} */ path, type = "") => {
-      const response = await fetch(path);
-      if (!response.ok) throw new Error(`${path}: ${response.status}`);
-      return new File([await response.arrayBuffer()], path.split("/").at(-1) ?? path, { type });
-    };
-    /** What is thrown, as data. */
-    const fails = async (/** @type {() => Promise<unknown>} */ work) => {
-      try {
-        await work();
-      } catch (error) {
-        const { name, code, message } = /** @type {{ name: string, code?: string, message: string }} */ (error);
-        return { name, code, message };
-      }
-      return { name: "nothing", code: "none", message: "" };
-    };
+    const { file, fails } = await import(`${location.origin}/in-page.mjs`);
     Object.assign(globalThis, { univi, file, fails });
   });
 });

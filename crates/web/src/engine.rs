@@ -36,6 +36,10 @@ pub struct Engine {
 /// Tokens that a picture, or an event of a clip, is merged to, where that is said.
 type Budget = Option<f64>;
 
+fn tokens_of(budget: Budget) -> univi::Result<Option<usize>> {
+    Ok(whole("visualTokens", budget)?.map(|n| n as usize))
+}
+
 impl Engine {
     /// A model that is called `name`.
     pub fn new(name: String, model: Model) -> Engine {
@@ -48,14 +52,14 @@ impl Engine {
     }
 
     async fn look(&self, picture: &Rgb8, budget: Budget) -> univi::Result<Visual> {
-        let tokens = whole("visualTokens", budget)?.map(|n| n as usize);
+        let tokens = tokens_of(budget)?;
         let visual =
             map!(&self.model, model => model.vision()?.merging_to(tokens)?.image(picture).await?);
         Ok(Visual::new(visual, vec![Frame::new(picture, 0.)]))
     }
 
     async fn watch(&self, clip: Clip, budget: Budget) -> univi::Result<Visual> {
-        let tokens = whole("visualTokens", budget)?.map(|n| n as usize);
+        let tokens = tokens_of(budget)?;
         let (frames, crops) = clip.into_parts();
         let visual = map!(&self.model, model => {
             model.vision()?.merging_to(tokens)?.video(crops.into_iter().map(Ok)).await?
@@ -64,14 +68,14 @@ impl Engine {
     }
 
     async fn look_at(&self, picture: &Rgb8, time_s: f64, budget: Budget) -> univi::Result<Glimpse> {
-        let tokens = whole("visualTokens", budget)?.map(|n| n as usize);
+        let tokens = tokens_of(budget)?;
         let glimpse =
             map!(&self.model, model => model.vision()?.merging_to(tokens)?.glimpse(picture).await?);
         Ok(Glimpse::new(glimpse, Frame::new(picture, time_s)))
     }
 
     async fn look_back(&self, memory: Memory, budget: Budget) -> univi::Result<Visual> {
-        let tokens = whole("visualTokens", budget)?.map(|n| n as usize);
+        let tokens = tokens_of(budget)?;
         let Memory { glimpses, frames } = memory;
         let visual = match &self.model {
             On::Cpu(model) => {
