@@ -118,6 +118,11 @@ test("the page speaks Japanese and Chinese, all of it, and keeps to it", async (
     const said = await page.locator(".numbers, .event h3, .event p, .saw-controls output, .turn-actions button, .suggestions button").allTextContents();
     for (const text of said) assert.doesNotMatch(text, /[A-Za-z]{3}/, text);
     await screenshot(page, `language-${language}`);
+    // What stands there is said in the other language as well.
+    await page.locator("#language").selectOption("en");
+    await page.getByRole("heading", { name: "Event 1" }).waitFor();
+    await page.locator("#language").selectOption(language);
+    await page.getByRole("heading", { name: "Event 1" }).waitFor({ state: "hidden" });
     await page.reload();
     await page.getByRole("button", { name: button, exact: true }).waitFor();
     await page.locator(".turn").waitFor();

@@ -3,12 +3,12 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { answerOf, ask, beGreedy, openDemo, SAMPLES, screenshot } from "./demo.mjs";
+import { answerOf, ask, beGreedy, NANO, openDemo, SAMPLES, screenshot } from "./demo.mjs";
 
 /** @type {Awaited<ReturnType<typeof openDemo>>} */
 let opened;
 before(async () => {
-  opened = await openDemo({ context: { permissions: ["clipboard-read", "clipboard-write"] } });
+  opened = await openDemo({ offers: [{ ...NANO, questions: ["Describe the picture."] }], context: { permissions: ["clipboard-read", "clipboard-write"] } });
   await beGreedy(opened.page);
 });
 after(() => opened.close());
@@ -17,6 +17,7 @@ const sample = (/** @type {string} */ name) => join(SAMPLES, name);
 
 test("a suggested question is asked about a sample, and its answer copied", async () => {
   const { page } = opened;
+  await page.getByRole("button", { name: "Describe the picture." }).waitFor(); // What the model is offered with.
   await page.getByRole("button", { name: "A penguin and a cookie" }).click();
   await page.getByRole("button", { name: "List everything from left to right." }).click();
   await page.getByRole("button", { name: "Ask", exact: true }).click();

@@ -6,6 +6,7 @@ import { ModelPanel } from "./model-panel.js";
 import { NumbersPanel } from "./numbers.js";
 import { keepAllOffline, keepOffline } from "./offline.js";
 import { sampleRow } from "./samples.js";
+import { redrawSeen } from "./saw.js";
 import { showSettings, wireSettings } from "./settings.js";
 import { Talk } from "./talk.js";
 import { type Language, preferredLanguage, speak, words } from "./words/index.js";
@@ -21,6 +22,7 @@ if (language.value !== "en") await speak(language.value as Language, false);
 
 const numbers = new NumbersPanel();
 const model: ModelPanel = new ModelPanel({
+  chosen: (offer) => talk.suggest(offer?.questions),
   loaded: (univi) => {
     talk.begin(univi);
     void keepAllOffline();
@@ -43,7 +45,7 @@ async function changeLanguage(chosen: Language): Promise<void> {
   talk.translate();
   numbers.draw();
   showSettings();
-  await drawSamples();
+  await Promise.all([drawSamples(), redrawSeen()]);
 }
 
 async function drawSamples(): Promise<void> {
@@ -98,4 +100,5 @@ talk.translate();
 keepOffline();
 await model.offer(new URLSearchParams(location.search).get("model"));
 await talk.restore();
+byId("main", HTMLElement).classList.remove("arriving");
 await drawSamples();

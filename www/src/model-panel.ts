@@ -50,6 +50,8 @@ interface LoadOptions {
 
 /** What the rest of the page does when models come and go. */
 export interface ModelListener {
+  /** A model is chosen, but not loaded; one of the site's offers, or another. */
+  readonly chosen: (offer: Offer | undefined) => void;
   /** A model can be asked. */
   readonly loaded: (univi: Univi) => void;
   /** The model is about to go. */
@@ -289,9 +291,10 @@ export class ModelPanel {
     byId("model-url-field", HTMLLabelElement).hidden = choice.value !== OTHER_URL;
     byId("model-files-field", HTMLLabelElement).hidden = choice.value !== OWN_FILES;
     byId("model-folder-field", HTMLLabelElement).hidden = choice.value !== OWN_FOLDER;
-    const text = this.#offered[Number(choice.value)]?.note;
-    note.hidden = text === undefined;
-    note.textContent = text ?? "";
+    const offer = this.#offered[Number(choice.value)];
+    note.hidden = offer?.note === undefined;
+    note.textContent = offer?.note ?? "";
+    this.#listener.chosen(offer);
   }
 }
 

@@ -9,6 +9,8 @@ export interface Offer {
   readonly note?: string;
   /** Bytes of all its files, where that is known. */
   readonly bytes?: number;
+  /** What may be asked of it to begin with, in a language that it reads. */
+  readonly questions?: readonly string[];
 }
 
 /** Reads `models/index.json`; a site without one offers nothing. */
@@ -21,7 +23,8 @@ export async function offers(): Promise<Offer[]> {
 
 function isOffer(value: unknown): value is Offer {
   if (typeof value !== "object" || value === null) return false;
-  const { name, url, note, bytes } = value as Record<string, unknown>;
+  const { name, url, note, bytes, questions = [] } = value as Record<string, unknown>;
   const strings = typeof name === "string" && typeof url === "string" && (note === undefined || typeof note === "string");
-  return strings && (bytes === undefined || typeof bytes === "number");
+  const list = Array.isArray(questions) && questions.every((question) => typeof question === "string");
+  return strings && list && (bytes === undefined || typeof bytes === "number");
 }

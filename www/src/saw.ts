@@ -17,6 +17,8 @@ const THUMB_PX = 112;
 const panel = byId("saw", HTMLDivElement);
 const empty = byId("saw-empty", HTMLDivElement);
 let drawing = new AbortController();
+/** Draws what is drawn once more. */
+let again: (() => Promise<void>) | undefined;
 
 type Picture = ImageBitmap | HTMLCanvasElement;
 
@@ -25,7 +27,7 @@ type Pictures = (timesSeconds: readonly number[]) => AsyncIterable<readonly [fra
 
 /** Draws what the model saw of `shown`, in place of what is drawn. */
 export async function drawSeen(shown: Shown, seen: Seen): Promise<void> {
-  const signal = begin();
+  const signal = begin(() => drawSeen(shown, seen));
   if (shown.kind === "live") {
     await drawClip(kept(shown.stills), seen, signal);
   } else if (seen.kind === "image") {
@@ -40,20 +42,27 @@ export async function drawSeen(shown: Shown, seen: Seen): Promise<void> {
 
 /** Draws what the camera saw in the window that goes on, with the stills that there are. */
 export async function drawLive(pictures: ReadonlyMap<number, HTMLCanvasElement>, seen: Seen): Promise<void> {
-  const signal = begin();
+  const signal = begin(() => drawLive(pictures, seen));
   await drawClip(kept(pictures), seen, signal, make("p", { className: "small muted" }, words.rolling));
+}
+
+/** Draws what is drawn in the language that is spoken now. */
+export async function redrawSeen(): Promise<void> {
+  await again?.();
 }
 
 /** Nothing is drawn. */
 export function clearSeen(): void {
   drawing.abort();
+  again = undefined;
   panel.replaceChildren();
   panel.hidden = true;
   empty.hidden = false;
 }
 
-function begin(): AbortSignal {
+function begin(redraw: () => Promise<void>): AbortSignal {
   drawing.abort();
+  again = redraw;
   drawing = new AbortController();
   empty.hidden = true;
   panel.hidden = false;

@@ -51,7 +51,8 @@ export class Talk {
   #attached: readonly Shown[] = [];
   #camera: Camera | undefined;
   #drawnLiveAt = 0;
-  #suggested: readonly string[] | undefined;
+  /** What may be asked of what is shown, and of the model. */
+  #suggested: { readonly shown?: readonly string[] | undefined; readonly model?: readonly string[] | undefined } = {};
 
   constructor(model: ModelPanel, numbers: NumbersPanel) {
     this.#model = model;
@@ -136,11 +137,17 @@ export class Talk {
   showSample(file: File, questions: readonly string[]): void {
     hideAlert(alert);
     this.#setAttached([shownFile(file)]);
-    this.#suggested = questions;
+    this.#suggested = { ...this.#suggested, shown: questions };
     this.#drawSuggestions();
     question.value = questions[0] ?? "";
     this.#update();
     question.focus();
+  }
+
+  /** Suggests what may be asked of the model, where nothing is known of what is shown. */
+  suggest(questions: readonly string[] | undefined): void {
+    this.#suggested = { ...this.#suggested, model: questions };
+    this.#drawSuggestions();
   }
 
   // Asking.
@@ -309,6 +316,8 @@ export class Talk {
     this.#session = undefined;
     this.#turns = [];
     turns.replaceChildren();
+    this.#suggested = { model: this.#suggested.model };
+    this.#drawSuggestions();
     this.#edit(undefined);
     hideAlert(alert);
     clearSeen();
@@ -358,7 +367,7 @@ export class Talk {
   }
 
   #drawSuggestions(): void {
-    const items = (this.#suggested ?? words.suggestions).map((text) => {
+    const items = (this.#suggested.shown ?? this.#suggested.model ?? words.suggestions).map((text) => {
       const choose = () => {
         question.value = text;
         this.#update();

@@ -14,7 +14,8 @@ const OFFERS: &str = r#"[
     "name": "UniVi nano",
     "url": "models/univi-nano/manifest.json",
     "note": "Trained from nothing on a small world of emoji: it tells what there is, how many, where, in which order and which way, in pictures and clips of that world. It knows nothing else.",
-    "bytes": 3461551
+    "bytes": 3461551,
+    "questions": ["Describe the picture.", "What is there from left to right?", "How many things are there?", "What happens in the clip?"]
   },
   {
     "name": "Chat-UniVi, tiny",
