@@ -67,6 +67,35 @@ test("the conversation is there again after a reload, and goes on", async () => 
   assert.match((await page.locator(".numbers").last().textContent()) ?? "", /42 visual/, "the picture is part of the conversation still");
 });
 
+test("a second tab has a conversation of its own, which leaves the first one's alone", async () => {
+  const { page, url } = opened;
+  const other = await page.context().newPage();
+  await other.goto(url);
+  await other.getByRole("button", { name: "A penguin and a cookie" }).waitFor();
+  assert.equal(await other.locator(".turn").count(), 0);
+  await ask(other, "Can you see a whale?", sample("train-zebra.png"));
+  await other.getByRole("button", { name: "Start over" }).click();
+  await other.close();
+  await page.reload();
+  await page.getByText("penguin and cookie", { exact: true }).waitFor();
+  assert.equal(await page.locator(".turn").count(), 3);
+});
+
+test("an answer that is on its way when all begins anew does not come back", async () => {
+  const { page, url } = opened;
+  const other = await page.context().newPage();
+  await other.goto(url);
+  await other.getByLabel("Your question").fill("Describe the picture.");
+  await other.setInputFiles("#attach", sample("unicorn-cake-owl.webm"));
+  await other.keyboard.press("Enter");
+  await other.locator(".turn").waitFor();
+  await other.getByRole("button", { name: "Start over" }).click();
+  await other.getByRole("button", { name: "A penguin and a cookie" }).waitFor();
+  assert.notEqual(await ask(other, "Can you see a whale?", sample("train-zebra.png")), "");
+  assert.equal(await other.locator(".turn").count(), 1);
+  await other.close();
+});
+
 test("it is taken away as JSON", async () => {
   const { page } = opened;
   const [download] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name: "Export" }).click()]);

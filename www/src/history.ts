@@ -22,8 +22,22 @@ export interface PastTurn {
 // Turns have numbers from 0 on. A store of another version would have another name.
 const store = createStore("univi-conversation", "turns-1");
 
+/** Another tab of this site, which has the page open already, lets go so soon when it closes. */
+const PATIENCE_MS = 500;
+/** Whether what is kept belongs to this tab: of several, the first one's conversation is kept. */
+const owned = new Promise<boolean>((resolve) => {
+  const hold = () => {
+    resolve(true);
+    return new Promise(() => {}); // Until the tab closes.
+  };
+  // Only a page that came safely has locks, and a database worth the name.
+  navigator.locks?.request("univi-conversation", { signal: AbortSignal.timeout(PATIENCE_MS) }, hold).catch(() => resolve(false));
+  if (!navigator.locks) resolve(false);
+});
+
 /** The turns of the last visit. What can't be read is no conversation. */
 export async function keptTurns(): Promise<PastTurn[]> {
+  if (!(await owned)) return [];
   const kept = await entries<number, unknown>(store).catch(() => []);
   const turns: PastTurn[] = [];
   for (const [, turn] of kept.sort(([a], [b]) => a - b)) {
@@ -33,8 +47,9 @@ export async function keptTurns(): Promise<PastTurn[]> {
   return turns;
 }
 
-/** Keeps turn `number` -> whether there was room. */
+/** Keeps turn `number` -> false where there was no room. */
 export async function keepTurn(number: number, turn: PastTurn): Promise<boolean> {
+  if (!(await owned)) return true;
   return set(number, turn, store).then(
     () => true,
     () => false,
@@ -43,6 +58,7 @@ export async function keepTurn(number: number, turn: PastTurn): Promise<boolean>
 
 /** Keeps no more than the first `turns`. */
 export async function keepOnly(turns: number): Promise<void> {
+  if (!(await owned)) return;
   const kept = await keys<number>(store).catch(() => []);
   await delMany(kept.filter((number) => number >= turns), store).catch(() => {}); // A browser that keeps nothing has nothing to forget.
 }

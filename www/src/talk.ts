@@ -48,6 +48,8 @@ export class Talk {
   /** The turn that is being answered. */
   #coming: TurnView | undefined;
   #editing: number | undefined;
+  /** Counts conversations: an answer belongs to the one that it was asked in. */
+  #number = 0;
   #attached: readonly Shown[] = [];
   #camera: Camera | undefined;
   #drawnLiveAt = 0;
@@ -164,8 +166,19 @@ export class Talk {
   /** Asks in place of the turns from `from` on. */
   async #ask(text: string, attached: readonly Shown[], from: number, seed: number | undefined): Promise<void> {
     const abort = (this.#answering = new AbortController());
-    const { signal } = abort;
     hideAlert(alert);
+    try {
+      await this.#turn(text, attached, from, seed, abort.signal);
+    } catch (error) {
+      showAlert(alert, error, this.#remedy(error));
+    } finally {
+      if (this.#answering === abort) this.#answering = undefined;
+      this.#update();
+    }
+  }
+
+  async #turn(text: string, attached: readonly Shown[], from: number, seed: number | undefined, signal: AbortSignal): Promise<void> {
+    const conversation = this.#number;
     const univi = this.#model.univi!;
     // What is attached comes before what goes on.
     const live = attached.length === 0 ? this.#camera?.watch(univi, (error) => this.#cameraFailed(error)) : undefined;
@@ -194,7 +207,7 @@ export class Talk {
       const usage = await this.#answer(view, past, signal, seed, live !== undefined);
       view.usage = usage;
       announce(words.answered(view.text));
-      await this.#add({ ...past, answer: view.text, usage, stopped: false }, view);
+      await this.#add({ ...past, answer: view.text, usage, stopped: false }, view, conversation);
       void this.#numbers.add(this.#model.univi!, usage, this.#session?.session.contextUsage);
     } catch (error) {
       if (!signal.aborted) {
@@ -205,13 +218,11 @@ export class Talk {
       } else {
         view.status = words.stopped;
         announce(words.stopped);
-        await this.#add({ ...past, answer: view.text, stopped: true }, view);
+        await this.#add({ ...past, answer: view.text, stopped: true }, view, conversation);
       }
     } finally {
       view.end();
       this.#coming = undefined;
-      if (this.#answering === abort) this.#answering = undefined;
-      this.#update();
     }
   }
 
@@ -276,12 +287,13 @@ export class Talk {
     const gone = this.#turns.splice(from);
     for (const { view } of gone) view.element.remove();
     await keepOnly(from);
-    await this.#session?.session.rewind(this.#turns.filter(({ past }) => inSession(past.shown)).length);
+    const kept = this.#turns.filter(({ past }) => inSession(past.shown)).length;
+    await this.#session?.session.rewind(kept).catch(() => (this.#session = undefined)); // Then a new one is told what was said.
   }
 
-  async #add(past: PastTurn, view: TurnView): Promise<void> {
+  async #add(past: PastTurn, view: TurnView, conversation: number): Promise<void> {
     // A turn that was stopped before anything was said is no part of the conversation.
-    if (past.answer === "" && past.stopped) return;
+    if ((past.answer === "" && past.stopped) || conversation !== this.#number) return;
     this.#turns.push({ past, view });
     if (!(await keepTurn(this.#turns.length - 1, past))) showWarning(alert, words.notKept);
   }
@@ -311,6 +323,7 @@ export class Talk {
   }
 
   async #startOver(): Promise<void> {
+    this.#number++;
     this.#answering?.abort();
     this.#session?.session.dispose();
     this.#session = undefined;
