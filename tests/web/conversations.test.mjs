@@ -432,10 +432,12 @@ for (const { device, few, many } of /** @type {const} */ ([{ device: "cpu", few:
       return { before, after };
     }, /** @type {{ device: "webgpu" | "cpu", few: number, many: number }} */ ({ device, few, many }));
     const { before, after } = said;
-    assert.equal(after.wasmBytes, before.wasmBytes, "WebAssembly's memory grew");
     // How many frames lie in the window depends on the machine's mood: each is three stages of at most 24 rows of 160 numbers.
     const perFrame = 4 * 160 * (1 + 24 + 12 + 6) * 2 + 4 * 4096;
     const more = Math.max(0, after.kept - before.kept) * perFrame;
+    // On the CPU they lie in WebAssembly's memory, between holes; what each frame left behind would be more.
+    const holes = device === "cpu" ? more + 512 * 1024 : 0;
+    assert.ok(after.wasmBytes <= before.wasmBytes + holes, `WebAssembly's memory grew from ${before.wasmBytes} to ${after.wasmBytes}, frames from ${before.kept} to ${after.kept}`);
     assert.ok(after.gpuBytes <= before.gpuBytes + more, `${before.gpuBytes} bytes of buffers for ${before.kept} frames, then ${after.gpuBytes} for ${after.kept}`);
     assert.ok(after.kept <= 61, `${after.kept} frames are kept`);
   });
