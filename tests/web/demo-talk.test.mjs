@@ -162,10 +162,14 @@ test("settings change what is read, and are kept", async () => {
 
 test("a number that means nothing is told where it stands", async () => {
   const { page } = opened;
+  const turns = await page.locator(".turn").count();
   await page.getByLabel("Temperature").fill("7");
   await page.getByText("Settings", { exact: true }).click();
   await page.getByLabel("Your question").fill("Where is the cookie?");
   await page.keyboard.press("Enter");
   await page.getByLabel("Temperature").waitFor();
   assert.equal(await page.getByLabel("Temperature").evaluate((field) => /** @type {HTMLInputElement} */ (field).validity.rangeOverflow), true);
+  assert.equal(await page.getByLabel("Temperature").evaluate((field) => document.activeElement === field), true);
+  assert.equal(await page.locator(".turn").count(), turns, "nothing was asked");
+  assert.equal(await page.getByLabel("Your question").inputValue(), "Where is the cookie?");
 });

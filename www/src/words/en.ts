@@ -87,7 +87,6 @@ export const en = {
   eventTokens: (frames: number, tokens: number) => `${frames} ${frames === 1 ? "frame" : "frames"} merged into ${tokens} tokens`,
   allPatches: "All patches",
   tokens: (count: string) => `${count} tokens`,
-  gone: "The picture is not kept.",
 
   // Merged tokens under the pointer.
   merged: (patches: number, tokens: number) => `${patches} patches became ${tokens} tokens.`,

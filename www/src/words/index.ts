@@ -26,7 +26,8 @@ export type Language = keyof typeof LANGUAGES;
 export let words: Words = en;
 
 const KEPT = "univi.language";
-const ATTRIBUTES = { wordLabel: "aria-label", wordPlaceholder: "placeholder" } as const;
+/** What is said in attributes, by the attribute that has its key. */
+const ATTRIBUTES = { "data-word-label": "aria-label", "data-word-placeholder": "placeholder" };
 /** English, as the page came. */
 const english = new Map<string, string>();
 
@@ -46,10 +47,9 @@ export async function speak(language: Language, keep: boolean): Promise<void> {
   for (const element of document.querySelectorAll<HTMLElement>("[data-word]")) {
     element.textContent = inPage(translation, element.dataset["word"]!, element.textContent);
   }
-  for (const [name, attribute] of Object.entries(ATTRIBUTES)) {
-    const selector = `[data-${name.replace("L", "-l").replace("P", "-p")}]`;
-    for (const element of document.querySelectorAll<HTMLElement>(selector)) {
-      element.setAttribute(attribute, inPage(translation, element.dataset[name]!, element.getAttribute(attribute) ?? ""));
+  for (const [key, attribute] of Object.entries(ATTRIBUTES)) {
+    for (const element of document.querySelectorAll(`[${key}]`)) {
+      element.setAttribute(attribute, inPage(translation, element.getAttribute(key)!, element.getAttribute(attribute) ?? ""));
     }
   }
 }

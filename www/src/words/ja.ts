@@ -103,7 +103,6 @@ export const ja: Translation = {
     eventTokens: (frames, tokens) => `${frames} フレームが ${tokens} トークンに`,
     allPatches: "全パッチ",
     tokens: (count) => `${count} トークン`,
-    gone: "画像は保存されていません。",
 
     merged: (patches, tokens) => `${patches} パッチが ${tokens} トークンになりました。`,
     cropped: "暗い縁は見ていません。",

@@ -103,7 +103,6 @@ export const zh: Translation = {
     eventTokens: (frames, tokens) => `${frames} 帧合并为 ${tokens} 个词元`,
     allPatches: "全部图块",
     tokens: (count) => `${count} 个词元`,
-    gone: "图片没有保留。",
 
     merged: (patches, tokens) => `${patches} 个图块变为 ${tokens} 个词元。`,
     cropped: "变暗的边缘不会被看到。",

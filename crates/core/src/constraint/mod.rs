@@ -20,7 +20,7 @@ pub use schema::Schema;
 /// Longer tokens are never said in a value: this bounds how deep the trie is.
 const MAX_SPELLING_BYTES: usize = 256;
 
-/// What finding the next tokens may take, in comparisons of ways to go on: half a second.
+/// What finding the next tokens may take, in comparisons of ways to go on: a schema that takes more would stall an answer.
 const MAX_WORK: usize = 200_000_000;
 
 fn refused(reason: impl std::fmt::Display) -> Error {
