@@ -695,6 +695,21 @@ mod tests {
     }
 
     #[test]
+    fn bind_groups_that_nothing_uses_any_more_are_dropped() {
+        let gpu = gpu();
+        let x = gpu.tensor(&[1.0; 64], 64);
+        let mut kept = Vec::new();
+        for _ in 0..200 {
+            // What is kept stays in a buffer of its own, so every sum has a bind group of its own.
+            kept.push(gpu.add(&x, &x));
+            block_on(gpu.finish()).expect("a healthy device");
+        }
+        let held = gpu.0.recorder.borrow().created();
+        assert!(held < 100, "{held} bind groups are held");
+        assert_eq!(block_on(gpu.read(&kept[0])), Ok(vec![2.0; 64]));
+    }
+
+    #[test]
     fn work_beyond_a_submit_is_split() {
         let gpu = gpu();
         let x = gpu.tensor(&[1.0; 64], 64);

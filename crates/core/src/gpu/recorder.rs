@@ -24,8 +24,9 @@ const MAX_BINDINGS: usize = 8;
 const MAX_IN_FLIGHT: usize = 4;
 /// Uploaded bytes that wait for a submit. Until then a native driver holds a copy of each.
 const MAX_UPLOAD_BYTES: u64 = 32 << 20;
-/// The cache of bind groups starts anew beyond this many.
-const MAX_BIND_GROUPS: usize = 8192;
+/// A bind group is dropped after this many submits without use. Results that are kept for a while, as a camera's frames
+/// are, make others out of the same buffers again and again.
+const IDLE_SUBMITS: u64 = 32;
 
 /// A part of a buffer that a kernel sees: from `offset` to the end.
 #[derive(Clone, Copy)]
@@ -51,7 +52,9 @@ pub(super) struct Recorder {
     max_work: u64,
     layouts: HashMap<Signature, Layout>,
     pipelines: HashMap<PipelineKey, wgpu::ComputePipeline>,
-    bind_groups: HashMap<BindGroupKey, wgpu::BindGroup>,
+    bind_groups: HashMap<BindGroupKey, Bound>,
+    /// The number of the submit that is being recorded.
+    submit: u64,
     in_flight: VecDeque<wgpu::SubmissionIndex>,
     /// Bytes uploaded since the last submit.
     uploaded: u64,
@@ -80,6 +83,12 @@ struct BindGroupKey {
     signature: Signature,
     /// Buffer and offset; 0 where there is none.
     buffers: [(u64, u64); MAX_BINDINGS],
+}
+
+struct Bound {
+    group: wgpu::BindGroup,
+    /// The last submit that used it.
+    used: u64,
 }
 
 impl Recorder {
@@ -112,6 +121,7 @@ impl Recorder {
             layouts: HashMap::new(),
             pipelines: HashMap::new(),
             bind_groups: HashMap::new(),
+            submit: 0,
             in_flight: VecDeque::new(),
             uploaded: 0,
         }
@@ -214,13 +224,14 @@ impl Recorder {
         wait(&self.device, &self.faults, None);
     }
 
-    /// Drops the bind groups of `dead` buffers, which would keep their memory alive.
+    /// Drops the bind groups of `dead` buffers, which would keep their memory alive, and those that are not used any more.
     fn forget(&mut self, dead: &[u64]) {
-        if self.bind_groups.len() > MAX_BIND_GROUPS {
-            self.bind_groups.clear();
-        } else if !dead.is_empty() {
-            self.bind_groups
-                .retain(|key, _| key.buffers.iter().all(|(id, _)| !dead.contains(id)));
+        self.submit += 1;
+        let oldest = self.submit.saturating_sub(IDLE_SUBMITS);
+        if !dead.is_empty() || self.submit.is_multiple_of(IDLE_SUBMITS) {
+            self.bind_groups.retain(|key, bound| {
+                bound.used >= oldest && key.buffers.iter().all(|(id, _)| !dead.contains(id))
+            });
         }
     }
 
@@ -283,8 +294,9 @@ impl Recorder {
             *entry = (binding.buffer.id(), binding.offset);
         }
         let key = BindGroupKey { signature, buffers };
-        if let Some(group) = self.bind_groups.get(&key) {
-            return group.clone();
+        if let Some(bound) = self.bind_groups.get_mut(&key) {
+            bound.used = self.submit;
+            return bound.group.clone();
         }
         let layout = self.layout(signature).bind_group.clone();
         let params = wgpu::BindGroupEntry {
@@ -312,7 +324,12 @@ impl Recorder {
             layout: &layout,
             entries: &entries,
         });
-        self.bind_groups.insert(key, group.clone());
+        let used = self.submit;
+        let bound = Bound {
+            group: group.clone(),
+            used,
+        };
+        self.bind_groups.insert(key, bound);
         group
     }
 
