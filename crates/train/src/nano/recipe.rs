@@ -77,10 +77,10 @@ impl Stage {
             Stage::Projector => (200, 8, None, 2e-3, Schedule::COSINE),
             Stage::Joint => {
                 let schedule = Schedule {
-                    warm_up: 160. / 28_000.,
+                    warm_up: 160. / 36_000.,
                     ..LONG
                 };
-                (28_000, 8, Some(1.5e-3), 1e-3, schedule)
+                (36_000, 8, Some(1.5e-3), 1e-3, schedule)
             }
         };
         Plan {
