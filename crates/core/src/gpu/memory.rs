@@ -215,9 +215,8 @@ impl Memory {
         self.0.borrow().next_id
     }
 
-    /// Submits so far.
-    #[cfg(test)]
-    pub fn submits(&self) -> u64 {
+    /// The number of the submit that is being recorded, from 0.
+    pub fn submit(&self) -> u64 {
         self.0.borrow().submit
     }
 

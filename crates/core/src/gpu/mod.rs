@@ -645,13 +645,13 @@ mod tests {
         let before = (
             gpu.0.memory.created(),
             gpu.0.recorder.borrow().created(),
-            gpu.0.memory.submits(),
+            gpu.0.memory.submit(),
         );
         token();
         let after = (
             gpu.0.memory.created(),
             gpu.0.recorder.borrow().created(),
-            gpu.0.memory.submits(),
+            gpu.0.memory.submit(),
         );
         assert_eq!(
             after,
@@ -713,12 +713,12 @@ mod tests {
     fn work_beyond_a_submit_is_split() {
         let gpu = gpu();
         let x = gpu.tensor(&[1.0; 64], 64);
-        let first = gpu.0.memory.submits();
+        let first = gpu.0.memory.submit();
         let mut y = x.clone();
         for _ in 0..3000 {
             y = gpu.add(&y, &x);
         }
         assert_eq!(block_on(gpu.read(&y)), Ok(vec![3001.0; 64]));
-        assert_eq!(gpu.0.memory.submits() - first, 3, "1024 dispatches each");
+        assert_eq!(gpu.0.memory.submit() - first, 3, "1024 dispatches each");
     }
 }

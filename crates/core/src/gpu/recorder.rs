@@ -26,7 +26,7 @@ const MAX_IN_FLIGHT: usize = 4;
 const MAX_UPLOAD_BYTES: u64 = 32 << 20;
 /// A bind group is dropped after this many submits without use. Results that are kept for a while, as a camera's frames
 /// are, make others out of the same buffers again and again.
-const IDLE_SUBMITS: u64 = 32;
+const IDLE_BIND_GROUP_SUBMITS: u64 = 32;
 
 /// A part of a buffer that a kernel sees: from `offset` to the end.
 #[derive(Clone, Copy)]
@@ -53,8 +53,6 @@ pub(super) struct Recorder {
     layouts: HashMap<Signature, Layout>,
     pipelines: HashMap<PipelineKey, wgpu::ComputePipeline>,
     bind_groups: HashMap<BindGroupKey, Bound>,
-    /// The number of the submit that is being recorded.
-    submit: u64,
     in_flight: VecDeque<wgpu::SubmissionIndex>,
     /// Bytes uploaded since the last submit.
     uploaded: u64,
@@ -121,7 +119,6 @@ impl Recorder {
             layouts: HashMap::new(),
             pipelines: HashMap::new(),
             bind_groups: HashMap::new(),
-            submit: 0,
             in_flight: VecDeque::new(),
             uploaded: 0,
         }
@@ -226,11 +223,11 @@ impl Recorder {
 
     /// Drops the bind groups of `dead` buffers, which would keep their memory alive, and those that are not used any more.
     fn forget(&mut self, dead: &[u64]) {
-        self.submit += 1;
-        let oldest = self.submit.saturating_sub(IDLE_SUBMITS);
-        if !dead.is_empty() || self.submit.is_multiple_of(IDLE_SUBMITS) {
+        let submit = self.memory.submit();
+        if !dead.is_empty() || submit.is_multiple_of(IDLE_BIND_GROUP_SUBMITS) {
             self.bind_groups.retain(|key, bound| {
-                bound.used >= oldest && key.buffers.iter().all(|(id, _)| !dead.contains(id))
+                bound.used + IDLE_BIND_GROUP_SUBMITS >= submit
+                    && key.buffers.iter().all(|(id, _)| !dead.contains(id))
             });
         }
     }
@@ -294,8 +291,9 @@ impl Recorder {
             *entry = (binding.buffer.id(), binding.offset);
         }
         let key = BindGroupKey { signature, buffers };
+        let used = self.memory.submit();
         if let Some(bound) = self.bind_groups.get_mut(&key) {
-            bound.used = self.submit;
+            bound.used = used;
             return bound.group.clone();
         }
         let layout = self.layout(signature).bind_group.clone();
@@ -324,7 +322,6 @@ impl Recorder {
             layout: &layout,
             entries: &entries,
         });
-        let used = self.submit;
         let bound = Bound {
             group: group.clone(),
             used,

@@ -89,7 +89,7 @@ impl World {
     }
 
     /// As [`World::layout`], to learn from: every other one with more things, and more of a kind, since those are what is
-    /// hard. Not all of them: a model that learns from full pictures alone counts too many in others.
+    /// hard. Not all of them: a model that had learned from full pictures alone counted too many in others.
     pub fn lesson_layout(rng: &mut ChaCha8Rng) -> Layout {
         if rng.random() {
             return World::layout(rng);
