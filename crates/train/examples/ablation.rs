@@ -143,6 +143,7 @@ impl Run {
             },
             device,
             learns,
+            eyes_learn_from_clips: true,
             reader: self.reader,
         };
         let mut trainer = Trainer::new(parameters.join(own), learns);
@@ -153,6 +154,7 @@ impl Run {
         let still = Conversations {
             examples: (),
             learns: |_| false,
+            eyes_learn_from_clips: true,
             device: Device::Cpu,
             shape: &shape,
             reader: self.reader,

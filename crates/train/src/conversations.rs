@@ -77,6 +77,9 @@ pub struct Conversations<'a, E> {
     pub device: Device,
     /// Which parameters remember what is computed with them.
     pub learns: fn(&str) -> bool,
+    /// Whether eyes that learn do so from clips, too. Their frames are most of what is looked at, and remembering all of
+    /// them costs twice as much again.
+    pub eyes_learn_from_clips: bool,
     /// How features become visual tokens: [`Reader::Model`] but for comparisons.
     pub reader: Reader,
 }
@@ -218,7 +221,7 @@ impl<E> Conversations<'_, E> {
         frames: &[Rgb8],
         is_image: bool,
     ) -> Result<Tensor> {
-        let vision = eyes.open(self, parameters, b)?;
+        let vision = eyes.open(self, parameters, b, is_image)?;
         let pictures = frames.iter().map(|frame| Ok(frame.clone()));
         if let Reader::Pooled { .. } | Reader::Queries { .. } = self.reader {
             let features = pollster::block_on(vision.features(pictures))?;
@@ -246,9 +249,9 @@ impl<E> Conversations<'_, E> {
     }
 }
 
-/// The vision side, made when something is to be looked at.
+/// The vision side for pictures, and for clips, each made when something is to be looked at.
 #[derive(Default)]
-struct Eyes(Option<Vision<Autograd>>);
+struct Eyes([Option<Vision<Autograd>>; 2]);
 
 impl Eyes {
     fn open<E>(
@@ -256,13 +259,19 @@ impl Eyes {
         task: &Conversations<E>,
         parameters: &Parameters,
         b: &Autograd,
+        is_image: bool,
     ) -> Result<&Vision<Autograd>> {
-        if self.0.is_none() {
+        let vision = &mut self.0[usize::from(!is_image)];
+        if vision.is_none() {
             let config = &task.shape.vision;
-            let mut weights = parameters.weights(b, vision_tensors(config), task.learns);
-            self.0 = Some(Vision::new(&mut weights, config)?);
+            let learns = |name: &str| {
+                let learns_here = is_image || task.eyes_learn_from_clips || !name.starts_with("v.");
+                learns_here && (task.learns)(name)
+            };
+            let mut weights = parameters.weights(b, vision_tensors(config), learns);
+            *vision = Some(Vision::new(&mut weights, config)?);
         }
-        Ok(self.0.as_ref().expect("it was just opened"))
+        Ok(vision.as_ref().expect("it was just opened"))
     }
 }
 

@@ -5,11 +5,16 @@ use std::{ops::ControlFlow, path::Path};
 use candle_core::Device;
 use univi_train::{
     nano::{
-        blueprint::Variant,
+        blueprint::{Blueprint, Variant},
         recipe::{Recipe, Stage},
     },
     world::World,
 };
+
+fn world() -> World {
+    let artwork = Path::new(env!("CARGO_MANIFEST_DIR")).join("artwork/node_modules");
+    World::open(&artwork).unwrap_or_else(|error| panic!("{error}"))
+}
 
 /// Runs a stage, or as many steps of it: (whether it is finished, the steps that were made).
 fn run(world: &World, scale: f64, state: &Path, most: u64) -> (bool, u64) {
@@ -35,8 +40,7 @@ fn run(world: &World, scale: f64, state: &Path, most: u64) -> (bool, u64) {
 
 #[test]
 fn a_stage_goes_on_where_it_was_and_does_nothing_once_it_is_finished() {
-    let artwork = Path::new(env!("CARGO_MANIFEST_DIR")).join("artwork/node_modules");
-    let world = World::open(&artwork).unwrap_or_else(|error| panic!("{error}"));
+    let world = world();
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("speech.safetensors");
     // Four steps in all.
@@ -46,4 +50,59 @@ fn a_stage_goes_on_where_it_was_and_does_nothing_once_it_is_finished() {
     assert_eq!(run(&world, scale, &state, u64::MAX), (true, 0));
     // A shorter plan than the state's is over, too.
     assert_eq!(run(&world, scale / 2., &state, u64::MAX), (true, 0));
+}
+
+#[test]
+fn each_stage_moves_what_learns_in_it_and_nothing_else() {
+    let world = world();
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = Recipe {
+        world: &world,
+        seed: 3,
+        threads: 2,
+        scale: 0., // One step.
+        variant: Variant::default(),
+        device: Device::Cpu,
+    };
+    let mut blueprint = recipe.begin().unwrap();
+    let mut before = parts(&blueprint);
+    let moved = Stage::ALL.map(|stage| {
+        let state = folder.path().join(stage.name());
+        let on_step = &mut |_| ControlFlow::Continue(());
+        assert!(
+            recipe
+                .stage(&mut blueprint, stage, &state, on_step)
+                .unwrap()
+        );
+        let after = parts(&blueprint);
+        let moved = [0, 1, 2].map(|part| after[part] != before[part]);
+        before = after;
+        (stage, moved)
+    });
+    assert_eq!(
+        moved,
+        [
+            (Stage::Sight, [true, false, false]),
+            (Stage::Speech, [false, false, true]),
+            (Stage::Projector, [false, true, false]),
+            (Stage::Joint, [false, true, true]),
+            (Stage::Whole, [true, true, true]),
+        ]
+    );
+}
+
+/// The numbers of eyes, projector and language model.
+fn parts(blueprint: &Blueprint) -> [Vec<Vec<f32>>; 3] {
+    let (_, parameters) = blueprint.open(&Device::Cpu).unwrap();
+    let part = |fits: fn(&str) -> bool| {
+        let names = parameters.iter().filter(|(name, _)| fits(name));
+        names
+            .map(|(name, _)| parameters.numbers(name).unwrap())
+            .collect()
+    };
+    [
+        part(|name| name.starts_with("v.")),
+        part(|name| name.starts_with("mm.")),
+        part(|name| !name.starts_with("v.") && !name.starts_with("mm.")),
+    ]
 }

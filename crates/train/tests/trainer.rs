@@ -126,6 +126,7 @@ fn a_toy_set_is_learned_by_heart_and_told_after_export() {
         examples: toy_set(),
         device: Device::Cpu,
         learns: LEARNS,
+        eyes_learn_from_clips: true,
         reader: Reader::Model,
     };
     let plan = plan(150);
@@ -178,6 +179,7 @@ fn after_a_break_the_losses_are_the_same_to_the_last_bit() {
             examples: toy_set(),
             device: Device::Cpu,
             learns: LEARNS,
+            eyes_learn_from_clips: true,
             reader: Reader::Model,
         };
         losses(trainer, &task, &plan, until)

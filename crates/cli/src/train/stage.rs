@@ -164,6 +164,7 @@ pub fn run(args: &StageArgs, stage: Stage) -> Result<()> {
         examples: dataset,
         device,
         learns,
+        eyes_learn_from_clips: true,
         reader: Reader::Model,
     };
     let listener = Listener::new();

@@ -7,6 +7,7 @@
 //! | speech | language model | scenes and stories told in symbols |
 //! | projector | projector | captions of pictures (stage 1 of the paper) |
 //! | joint | projector and language model | conversations about pictures and clips, mixed (stage 2) |
+//! | whole | everything | the same, a little longer |
 
 use std::{ops::ControlFlow, path::Path};
 
@@ -43,11 +44,19 @@ pub enum Stage {
     Projector,
     /// Projector and language model learn together.
     Joint,
+    /// The eyes learn with them what answers want of them.
+    Whole,
 }
 
 impl Stage {
     /// All of them.
-    pub const ALL: [Stage; 4] = [Stage::Sight, Stage::Speech, Stage::Projector, Stage::Joint];
+    pub const ALL: [Stage; 5] = [
+        Stage::Sight,
+        Stage::Speech,
+        Stage::Projector,
+        Stage::Joint,
+        Stage::Whole,
+    ];
 
     /// As files and progress name it.
     pub fn name(self) -> &'static str {
@@ -56,6 +65,7 @@ impl Stage {
             Stage::Speech => "speech",
             Stage::Projector => "projector",
             Stage::Joint => "joint",
+            Stage::Whole => "whole",
         }
     }
 
@@ -66,6 +76,7 @@ impl Stage {
             Stage::Speech => |name| !name.starts_with("v.") && !name.starts_with("mm."),
             Stage::Projector => |name| name.starts_with("mm."),
             Stage::Joint => |name| !name.starts_with("v."),
+            Stage::Whole => |_| true,
         }
     }
 
@@ -77,11 +88,13 @@ impl Stage {
             Stage::Projector => (200, 8, None, 2e-3, Schedule::COSINE),
             Stage::Joint => {
                 let schedule = Schedule {
-                    warm_up: 160. / 36_000.,
+                    warm_up: 160. / 24_000.,
                     ..LONG
                 };
-                (36_000, 8, Some(1.5e-3), 1e-3, schedule)
+                (24_000, 8, Some(1.5e-3), 1e-3, schedule)
             }
+            // Slower: what was learned is moved, not made.
+            Stage::Whole => (12_000, 8, Some(6e-4), 4e-4, LONG),
         };
         Plan {
             steps: ((steps as f64 * scale).round() as u64).max(1),
@@ -190,6 +203,7 @@ impl Recipe<'_> {
                 examples,
                 device,
                 learns,
+                eyes_learn_from_clips: false,
                 reader,
             };
             return self.run(blueprint, stage, &plan, parameters, &task, state, on_step);
@@ -201,10 +215,11 @@ impl Recipe<'_> {
             world,
             seed,
             mixture: Mixture {
-                clips: if stage == Stage::Projector {
-                    0.
-                } else {
-                    Mixture::JOINT.clips
+                clips: match stage {
+                    Stage::Projector => 0.,
+                    // The eyes learn from pictures.
+                    Stage::Whole => 0.2,
+                    _ => Mixture::JOINT.clips,
                 },
                 ..Mixture::JOINT
             },
@@ -216,6 +231,7 @@ impl Recipe<'_> {
             examples,
             device,
             learns,
+            eyes_learn_from_clips: false,
             reader,
         };
         self.run(blueprint, stage, &plan, parameters, &task, state, on_step)
