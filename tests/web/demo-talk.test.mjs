@@ -56,6 +56,22 @@ test("the last question is asked again", async () => {
   assert.equal(await answerOf(page, 1), "yes");
 });
 
+test("an answer without a word says so", async () => {
+  const { page } = opened;
+  /** @param {string} text */
+  const anew = async (text) => {
+    await page.getByRole("button", { name: "Edit this question" }).last().click();
+    await page.getByLabel("Your question").fill(text);
+    await page.getByRole("button", { name: "Ask", exact: true }).click();
+    await page.locator(".turn").nth(1).getByText(text).waitFor();
+    return answerOf(page, 1);
+  };
+  assert.equal(await anew("What did I just put on the table?"), "", "nano has no word for it");
+  const told = page.locator(".turn").last().locator(".numbers");
+  assert.match((await told.textContent()) ?? "", /^The model ended its answer before the first word\. \d+ tokens in/);
+  assert.equal(await anew("Can you see a penguin?"), "yes");
+});
+
 test("the conversation is there again after a reload, and goes on", async () => {
   const { page } = opened;
   await page.reload();

@@ -206,7 +206,7 @@ export class Talk {
     try {
       const usage = await this.#answer(view, past, signal, seed, live !== undefined);
       view.usage = usage;
-      announce(words.answered(view.text));
+      announce(view.text === "" ? words.saidNothing : words.answered(view.text));
       await this.#add({ ...past, answer: view.text, usage, stopped: false }, view, conversation);
       void this.#numbers.add(this.#model.univi!, usage, this.#session?.session.contextUsage);
     } catch (error) {

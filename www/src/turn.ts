@@ -57,10 +57,11 @@ export class TurnView {
     this.#numbers.textContent = text;
   }
 
-  /** Says what it took. */
+  /** Says what it took, and that nothing was said where that is so. */
   set usage({ promptTokens, visualTokens, completionTokens, timeToFirstTokenMs, tokensPerSecond }: Usage) {
     const took = words.usage(promptTokens, visualTokens, completionTokens, number(timeToFirstTokenMs / 1000, 2));
-    this.#numbers.textContent = completionTokens > 1 ? `${took}, ${words.tokensPerSecond(number(tokensPerSecond, 1))}` : took;
+    const spoken = completionTokens > 1 ? `${took}, ${words.tokensPerSecond(number(tokensPerSecond, 1))}` : took;
+    this.#numbers.textContent = this.text === "" ? `${words.saidNothing} ${took}` : spoken;
   }
 
   /** Marks which of its pictures is being looked at. */
