@@ -68,7 +68,7 @@ test("an answer without a word says so", async () => {
   };
   assert.equal(await anew("What did I just put on the table?"), "", "nano has no word for it");
   const told = page.locator(".turn").last().locator(".numbers");
-  assert.match((await told.textContent()) ?? "", /^The model ended its answer before the first word\. \d+ tokens in/);
+  assert.match((await told.textContent()) ?? "", /^The model said nothing: try other words\. \d+ tokens in/);
   assert.equal(await anew("Can you see a penguin?"), "yes");
 });
 

@@ -17,7 +17,7 @@ use univi::{
 };
 use univi_train::{
     autograd::{Autograd, Packing, Sequence, cross_entropy},
-    conversations::{Conversations, Example, Sight},
+    conversations::{Conversations, Example, Shape, Sight},
     nano::blueprint::{Blueprint, Variant},
     parameters::Parameters,
     reader::Reader,
@@ -329,18 +329,27 @@ fn loaded(blueprint: &Blueprint) -> Rc<ChatUniVi<Cpu>> {
     Rc::new(pollster::block_on(loader.finish(&LoadOptions::default())).unwrap())
 }
 
+/// What is learned of conversations that the tests bring themselves.
+fn task(
+    shape: &Shape,
+    learns: fn(&str) -> bool,
+    eyes_learn_from_clips: bool,
+) -> Conversations<'_, ()> {
+    Conversations {
+        shape,
+        examples: (),
+        device: Device::Cpu,
+        learns,
+        eyes_learn_from_clips,
+        reader: Reader::Model,
+    }
+}
+
 #[test]
 fn packed_conversations_get_the_logits_that_inference_gives() {
     let blueprint = Blueprint::new(words(), Variant::default(), 3).unwrap();
     let (shape, parameters) = blueprint.open(&Device::Cpu).unwrap();
-    let task = Conversations {
-        shape: &shape,
-        examples: (),
-        device: Device::Cpu,
-        learns: |_| true,
-        eyes_learn_from_clips: true,
-        reader: Reader::Model,
-    };
+    let task = task(&shape, |_| true, true);
     let (logits, targets) = task.logits(&parameters, &examples()).unwrap();
     let logits = logits.to_vec2::<f32>().unwrap();
 
@@ -396,14 +405,7 @@ fn packed_conversations_get_the_logits_that_inference_gives() {
 fn the_projectors_gradient_is_the_slope() {
     let blueprint = Blueprint::new(words(), Variant::default(), 4).unwrap();
     let (shape, parameters) = blueprint.open(&Device::Cpu).unwrap();
-    let task = Conversations {
-        shape: &shape,
-        examples: (),
-        device: Device::Cpu,
-        learns: |name| name.starts_with("mm."),
-        eyes_learn_from_clips: true,
-        reader: Reader::Model,
-    };
+    let task = task(&shape, |name| name.starts_with("mm."), true);
     let grads = slopes(&task, &parameters, &["mm.0.weight", "mm.0.bias"]);
     assert!(
         grads
@@ -417,14 +419,7 @@ fn the_projectors_gradient_is_the_slope() {
 fn the_eyes_gradient_is_the_slope_through_merging_too() {
     let blueprint = Blueprint::new(words(), Variant::default(), 4).unwrap();
     let (shape, parameters) = blueprint.open(&Device::Cpu).unwrap();
-    let task = Conversations {
-        shape: &shape,
-        examples: (),
-        device: Device::Cpu,
-        learns: |_| true,
-        eyes_learn_from_clips: true,
-        reader: Reader::Model,
-    };
+    let task = task(&shape, |_| true, true);
     let names = [
         "v.patch_embd.weight",
         "v.position_embd.weight",
@@ -439,14 +434,7 @@ fn eyes_learn_from_clips_only_where_that_is_wanted() {
     let (shape, parameters) = blueprint.open(&Device::Cpu).unwrap();
     let [of_picture, of_clip] = examples().try_into().unwrap_or_else(|_| unreachable!());
     let learned = |example: &Example, eyes_learn_from_clips| {
-        let task = Conversations {
-            shape: &shape,
-            examples: (),
-            device: Device::Cpu,
-            learns: |_| true,
-            eyes_learn_from_clips,
-            reader: Reader::Model,
-        };
+        let task = task(&shape, |_| true, eyes_learn_from_clips);
         let examples = std::slice::from_ref(example);
         let (logits, targets) = task.logits(&parameters, examples).unwrap();
         let weights = vec![1.; targets.len()];

@@ -51,7 +51,7 @@ export const en = {
   readingQuestion: "Reading the question",
   stopped: "Stopped.",
   answered: (text: string) => `Answer: ${text}`,
-  saidNothing: "The model ended its answer before the first word.",
+  saidNothing: "The model said nothing: try other words.",
   usage: (tokens: number, visual: number, out: number, seconds: string) =>
     `${tokens} tokens in${visual > 0 ? ` (${visual} visual)` : ""}, ${out} out, first after ${seconds} s`,
   tokensPerSecond: (speed: string) => `${speed} tokens/s`,

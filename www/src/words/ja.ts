@@ -70,7 +70,7 @@ export const ja: Translation = {
     readingQuestion: "質問を読んでいます",
     stopped: "停止しました。",
     answered: (text) => `回答: ${text}`,
-    saidNothing: "モデルは何も答えませんでした。",
+    saidNothing: "モデルは何も答えませんでした。別の言い方で尋ねてみてください。",
     usage: (tokens, visual, out, seconds) => `入力 ${tokens} トークン${visual > 0 ? `（画像 ${visual}）` : ""}、出力 ${out}、最初まで ${seconds} 秒`,
     tokensPerSecond: (speed) => `毎秒 ${speed} トークン`,
     copy: "コピー",

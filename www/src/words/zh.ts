@@ -70,7 +70,7 @@ export const zh: Translation = {
     readingQuestion: "正在读问题",
     stopped: "已停止。",
     answered: (text) => `回答：${text}`,
-    saidNothing: "模型没有说任何话。",
+    saidNothing: "模型没有回答，请换一种说法。",
     usage: (tokens, visual, out, seconds) => `输入 ${tokens} 个词元${visual > 0 ? `（视觉 ${visual}）` : ""}，输出 ${out} 个，首个用时 ${seconds} 秒`,
     tokensPerSecond: (speed) => `每秒 ${speed} 个词元`,
     copy: "复制",

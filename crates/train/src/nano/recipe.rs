@@ -7,7 +7,7 @@
 //! | speech | language model | scenes and stories told in symbols |
 //! | projector | projector | captions of pictures (stage 1 of the paper) |
 //! | joint | projector and language model | conversations about pictures and clips, mixed (stage 2) |
-//! | whole | everything | the same, a little longer |
+//! | whole | everything, the eyes from pictures alone | the same, fewer of them about clips |
 
 use std::{ops::ControlFlow, path::Path};
 
@@ -44,7 +44,7 @@ pub enum Stage {
     Projector,
     /// Projector and language model learn together.
     Joint,
-    /// The eyes learn with them what answers want of them.
+    /// Everything learns together, the eyes what answers want of them.
     Whole,
 }
 
