@@ -4,13 +4,16 @@ use std::{collections::BTreeMap, path::Path, sync::LazyLock};
 
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use univi_train::world::{
-    COLOURS, Kind, Layout, Plot, SIDE_PX, Story, Styles, THINGS, Thing, View, World,
+    Artwork, COLOURS, Kind, Layout, Plot, SIDE_PX, Sprite, Story, Style, Styles, THINGS, Thing,
+    View, World,
 };
 
-static WORLD: LazyLock<World> = LazyLock::new(|| {
+static ARTWORK: LazyLock<Artwork> = LazyLock::new(|| {
     let artwork = Path::new(env!("CARGO_MANIFEST_DIR")).join("artwork/node_modules");
-    World::open(&artwork).unwrap_or_else(|error| panic!("{error}"))
+    Artwork::open(&artwork).unwrap_or_else(|error| panic!("{error}"))
 });
+
+static WORLD: LazyLock<World> = LazyLock::new(|| World::new(ARTWORK.clone()));
 
 fn rng(seed: u64) -> ChaCha8Rng {
     ChaCha8Rng::seed_from_u64(seed)
@@ -348,4 +351,61 @@ fn views_are_what_kinds_are_about() {
             assert_eq!(scene.pixels.pixels.len(), 3 * SIDE_PX * SIDE_PX);
         }
     }
+}
+
+#[test]
+fn every_style_draws_things_its_own_way() {
+    // How many of the hundred each of them knows.
+    let all = [
+        (Style::Twitter, 100),
+        (Style::Google, 100),
+        (Style::EmojiOne, 95),
+        (Style::Noto2016, 95),
+        (Style::FirefoxOs, 78),
+        (Style::Fluent, 100),
+    ];
+    for (style, known) in all {
+        let draws = |class: &usize| !ARTWORK.of(*class, &[style]).is_empty();
+        let drawn = (0..THINGS.len()).filter(draws).count();
+        assert_eq!(drawn, known, "{style:?}");
+    }
+    for (class, thing) in THINGS.iter().enumerate() {
+        let drawings = ARTWORK.of(class, &all.map(|(style, _)| style));
+        for (i, drawing) in drawings.iter().enumerate() {
+            assert!(
+                drawings[..i].iter().all(|other| other != drawing),
+                "two styles share a {}",
+                thing.name
+            );
+            let sprite = &drawing.sprites[0];
+            assert_eq!(sprite.width.max(sprite.height), 64, "{}", thing.name);
+            // Colours are multiplied by alpha: none is above it.
+            let sound = |p: &[f32; 4]| p[..3].iter().all(|c| *c >= 0. && *c <= p[3] + 1e-3);
+            assert!(sprite.pixels.iter().all(sound), "{}", thing.name);
+        }
+    }
+}
+
+#[test]
+fn a_disc_falls_away_from_its_middle() {
+    let side = 41;
+    let from_middle = |i: usize| [i % side, i / side].map(|at| at as f32 - 20.);
+    let disc = |i: usize| {
+        let [x, y] = from_middle(i);
+        [f32::from(x.hypot(y) <= 20.5); 4]
+    };
+    let sprite = Sprite::new(side, side, (0..side * side).map(disc).collect());
+    let mut steepest: f32 = 0.;
+    for (i, slope) in sprite.slopes.iter().enumerate() {
+        let [x, y] = from_middle(i);
+        let outward = (slope[0] * x + slope[1] * y) / x.hypot(y).max(1.);
+        match x.hypot(y) {
+            far if far > 20.5 => continue,
+            far if far > 17. => assert!(outward > 0.5, "{outward} at {x}, {y}"),
+            far if far < 3. => assert!(outward.abs() < 0.1, "{outward} at {x}, {y}"),
+            _ => assert!(outward > -0.01, "{outward} at {x}, {y}"),
+        }
+        steepest = steepest.max(outward);
+    }
+    assert!((0.7..1.4).contains(&steepest), "{steepest}");
 }

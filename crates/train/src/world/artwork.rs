@@ -2,10 +2,13 @@
 
 use std::{fs, path::Path};
 
-use image::{ImageFormat, imageops::FilterType};
+use image::{ImageFormat, Rgba32FImage, imageops::FilterType};
 use univi::{Error, Result};
 
-use super::things::THINGS;
+use super::{
+    icons::{self, Icons},
+    things::{Class, THINGS},
+};
 
 /// Who drew it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,33 +19,58 @@ pub enum Style {
     Google,
     /// EmojiOne 2, CC-BY 4.0; without the newest things.
     EmojiOne,
+    /// Noto Emoji as it was in 2016, Apache-2.0; without the newest things.
+    Noto2016,
+    /// Firefox OS Emoji, Apache-2.0; without what came after 2014.
+    FirefoxOs,
     /// Fluent Emoji 3D, MIT: what training never sees.
     Fluent,
 }
 
 /// The styles that models learn with.
-pub const TRAINING: [Style; 3] = [Style::Twitter, Style::Google, Style::EmojiOne];
+pub const TRAINING: [Style; 5] = [
+    Style::Twitter,
+    Style::Google,
+    Style::EmojiOne,
+    Style::Noto2016,
+    Style::FirefoxOs,
+];
 /// The style that tells how well they learned what things are.
 pub const UNSEEN: [Style; 1] = [Style::Fluent];
 
 impl Style {
-    /// The file of a thing below a folder of npm packages.
-    fn file(self, code_points: &str) -> String {
-        let bare = code_points.trim_end_matches("-fe0f");
-        match self {
-            Style::Twitter => format!("emoji-datasource-twitter/img/twitter/64/{code_points}.png"),
-            Style::Google => format!("emoji-datasource-google/img/google/64/{code_points}.png"),
-            Style::EmojiOne => format!("emojione/assets/png_128x128/{bare}.png"),
-            Style::Fluent => format!("@lobehub/fluent-emoji-3d/assets/{code_points}.webp"),
-        }
-    }
-
     fn package(self) -> &'static str {
         match self {
             Style::Twitter => "emoji-datasource-twitter",
             Style::Google => "emoji-datasource-google",
             Style::EmojiOne => "emojione",
+            Style::Noto2016 => "@iconify-json/noto-v1",
+            Style::FirefoxOs => "@iconify-json/fxemoji",
             Style::Fluent => "@lobehub/fluent-emoji-3d",
+        }
+    }
+
+    /// All drawings of a style, in the order of [`THINGS`], from its package.
+    fn read(self, package: &Path) -> Result<Vec<Option<Drawing>>> {
+        let pictures = |file: fn(&Class) -> String| {
+            let read = |class| Drawing::read(&package.join(file(class)));
+            THINGS.iter().map(read).collect()
+        };
+        let icons = |name: fn(&'static str) -> Option<&'static str>| {
+            let icons = Icons::open(&package.join("icons.json"))?;
+            let draw = |class: &Class| name(class.name).map(|name| Drawing::of(icons.draw(name)?));
+            THINGS.iter().map(|class| draw(class).transpose()).collect()
+        };
+        match self {
+            Style::Twitter => pictures(|class| format!("img/twitter/64/{}.png", class.code_points)),
+            Style::Google => pictures(|class| format!("img/google/64/{}.png", class.code_points)),
+            Style::EmojiOne => pictures(|class| {
+                let bare = class.code_points.trim_end_matches("-fe0f");
+                format!("assets/png_128x128/{bare}.png")
+            }),
+            Style::Noto2016 => icons(icons::in_noto_2016),
+            Style::FirefoxOs => icons(icons::in_firefox_os),
+            Style::Fluent => pictures(|class| format!("assets/{}.webp", class.code_points)),
         }
     }
 }
@@ -56,6 +84,67 @@ pub struct Sprite {
     pub height: usize,
     /// `[height * width]`: red, green, blue, alpha.
     pub pixels: Vec<[f32; 4]>,
+    /// `[height * width]`: how steeply a cushion of this outline would fall to the right and down, about 1 at its edges.
+    pub slopes: Vec<[f32; 2]>,
+}
+
+impl Sprite {
+    /// A sprite of `[height * width]` pixels.
+    pub fn new(width: usize, height: usize, pixels: Vec<[f32; 4]>) -> Sprite {
+        let reach = (width.max(height) / 7).max(1);
+        let mut raised: Vec<f32> = pixels.iter().map(|pixel| pixel[3]).collect();
+        // Three averages one after the other are nearly a Gaussian.
+        for _ in 0..3 {
+            raised = averages(&raised, width, height, reach as isize);
+        }
+        // From one neighbour to the other; at a border there is one alone.
+        let fall = |at: usize, count: usize, raised: &dyn Fn(usize) -> f32| {
+            let (before, behind) = (at.saturating_sub(1), (at + 1).min(count - 1));
+            let apart = (behind - before).max(1) as f32;
+            (raised(before) - raised(behind)) / apart * reach as f32 * 2.5
+        };
+        let slope = |i: usize| {
+            let (x, y) = (i % width, i / width);
+            [
+                fall(x, width, &|x| raised[y * width + x]),
+                fall(y, height, &|y| raised[y * width + x]),
+            ]
+        };
+        let slopes = (0..pixels.len()).map(slope).collect();
+        Sprite {
+            width,
+            height,
+            pixels,
+            slopes,
+        }
+    }
+
+    /// The slope nearest to a place, in columns and rows.
+    pub(super) fn slope(&self, col: f32, row: f32) -> [f32; 2] {
+        let within = |at: f32, count: usize| (at.round().max(0.) as usize).min(count - 1);
+        self.slopes[within(row, self.height) * self.width + within(col, self.width)]
+    }
+}
+
+/// The mean around each pixel, of those up to `reach` away in rows and columns; nothing is outside.
+fn averages(pixels: &[f32], width: usize, height: usize, reach: isize) -> Vec<f32> {
+    let line = |pixels: &[f32], across: usize, step: usize, along: usize, next: usize| {
+        let mut means = vec![0.; pixels.len()];
+        for start in (0..across).map(|i| i * step) {
+            let at = |i: isize| match usize::try_from(i) {
+                Ok(i) if i < along => pixels[start + i * next],
+                _ => 0.,
+            };
+            let mut sum: f32 = (0..reach).map(at).sum();
+            for i in 0..along as isize {
+                sum += at(i + reach) - at(i - reach - 1);
+                means[start + i as usize * next] = sum / (2 * reach + 1) as f32;
+            }
+        }
+        means
+    };
+    let rows = line(pixels, height, width, width, 1);
+    line(&rows, width, 1, height, width)
 }
 
 /// A thing in one style, in several sizes, the largest first.
@@ -81,9 +170,10 @@ impl Artwork {
     /// # Errors
     /// `Io` where a package is not there; `BadImage` for a file that is no picture.
     pub fn open(node_modules: &Path) -> Result<Artwork> {
-        let styles = TRAINING.iter().chain(&UNSEEN);
-        for style in styles.clone() {
-            if !node_modules.join(style.package()).is_dir() {
+        let mut drawings = vec![Vec::new(); THINGS.len()];
+        for &style in TRAINING.iter().chain(&UNSEEN) {
+            let package = node_modules.join(style.package());
+            if !package.is_dir() {
                 let reason = format!(
                     "the artwork {} is not in {}: `cargo xtask artwork` brings it",
                     style.package(),
@@ -91,19 +181,9 @@ impl Artwork {
                 );
                 return Err(Error::Io { reason });
             }
-        }
-        let mut drawings = Vec::new();
-        for class in THINGS {
-            let mut of_class = Vec::new();
-            for &style in styles.clone() {
-                let path = node_modules.join(style.file(class.code_points));
-                if path.is_file() {
-                    let drawing =
-                        Drawing::read(&path).map_err(|e| e.in_file(path.display().to_string()))?;
-                    of_class.push((style, drawing));
-                }
+            for (of_class, drawing) in drawings.iter_mut().zip(style.read(&package)?) {
+                of_class.extend(drawing.map(|drawing| (style, drawing)));
             }
-            drawings.push(of_class);
         }
         Artwork::new(drawings)
     }
@@ -135,20 +215,32 @@ impl Artwork {
 }
 
 impl Drawing {
-    fn read(path: &Path) -> Result<Drawing> {
+    /// Reads a picture, if there is such a file.
+    fn read(path: &Path) -> Result<Option<Drawing>> {
+        if !path.is_file() {
+            return Ok(None);
+        }
+        let in_file = |e: Error| e.in_file(path.display().to_string());
         let bytes = fs::read(path).map_err(|e| Error::Io {
-            reason: e.to_string(),
+            reason: format!("{}: {e}", path.display()),
         })?;
         let format = match path.extension().and_then(|e| e.to_str()) {
             Some("webp") => ImageFormat::WebP,
             _ => ImageFormat::Png,
         };
-        let picture = image::load_from_memory_with_format(&bytes, format).map_err(bad)?;
+        let picture = image::load_from_memory_with_format(&bytes, format)
+            .map_err(bad)
+            .map_err(in_file)?;
         let mut picture = picture.into_rgba32f();
         for pixel in picture.pixels_mut() {
             let alpha = pixel.0[3];
             pixel.0[..3].iter_mut().for_each(|colour| *colour *= alpha);
         }
+        Drawing::of(picture).map(Some).map_err(in_file)
+    }
+
+    /// A picture, colours multiplied by alpha, in all sizes.
+    fn of(picture: Rgba32FImage) -> Result<Drawing> {
         // What is drawn, without the empty margin.
         let drawn = picture.enumerate_pixels().filter(|(_, _, p)| p.0[3] > 0.05);
         let bounds = drawn.fold(None, |bounds: Option<[u32; 4]>, (x, y, _)| {
@@ -163,11 +255,8 @@ impl Drawing {
             let size = |px: u32| ((px as f32 * scale).round() as u32).max(1);
             let small =
                 image::imageops::resize(&cut, size(width), size(height), FilterType::Triangle);
-            Sprite {
-                width: small.width() as usize,
-                height: small.height() as usize,
-                pixels: small.pixels().map(|pixel| pixel.0).collect(),
-            }
+            let pixels = small.pixels().map(|pixel| pixel.0).collect();
+            Sprite::new(small.width() as usize, small.height() as usize, pixels)
         });
         Ok(Drawing {
             sprites: sprites.into(),

@@ -5,6 +5,7 @@
 mod artwork;
 mod ask;
 mod clip;
+mod icons;
 mod scene;
 mod things;
 

@@ -106,6 +106,8 @@ pub(super) struct Look<'a> {
     colour: [[f32; 4]; 3],
     /// Fewer pixels than there are, for a blur.
     sharpness: f32,
+    /// Where light falls on what is drawn flat as if it were round, and how much of it.
+    light: [f32; 2],
 }
 
 impl<'a> Look<'a> {
@@ -125,6 +127,7 @@ impl<'a> Look<'a> {
         let brightness = 0.95 + within(0.25);
         let (mut shear, mut aspect, mut saturation, mut hue, mut contrast) = (0., 1., 1., 0., 1.);
         let mut sharpness = 1.;
+        let mut light = [0.; 2];
         if augmented {
             shear = within(0.16);
             aspect = within(0.16).exp();
@@ -136,6 +139,12 @@ impl<'a> Look<'a> {
             } else {
                 1.
             };
+            // Most light comes from above.
+            if rng.random_bool(0.5) {
+                let (across, above) = rng.random_range(-1.2..1.2f32).sin_cos();
+                let strength = rng.random_range(0.1..0.5);
+                light = [across * strength, -above * strength];
+            }
         }
         let flipped = if augmented && rng.random_bool(0.3) {
             -1.
@@ -152,6 +161,7 @@ impl<'a> Look<'a> {
             ],
             colour: recolour(brightness, contrast, saturation, hue),
             sharpness,
+            light,
         }
     }
 }
@@ -283,8 +293,12 @@ impl Canvas {
                     continue;
                 };
                 let at = y * SIDE_PX + x;
+                let [right, down] = sprite.slope(u, v);
+                let lit = 1. + look.light[0] * right + look.light[1] * down;
                 for (channel, row) in self.pixels[at].iter_mut().zip(look.colour) {
                     let colour = row[0] * r + row[1] * g + row[2] * b + row[3] * alpha;
+                    // What is dark is lit, too, if less.
+                    let colour = colour * lit + (lit - 1.) * 0.15 * alpha;
                     *channel = *channel * (1. - alpha) + colour.clamp(0., alpha);
                 }
                 if alpha > 0.5 {
