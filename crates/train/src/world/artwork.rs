@@ -97,7 +97,7 @@ impl Sprite {
         for _ in 0..3 {
             raised = averages(&raised, width, height, reach as isize);
         }
-        // From one neighbour to the other; at a border there is one alone.
+        // From one neighbour to the other (at a border there is one alone), so that a straight edge falls by about 1.
         let fall = |at: usize, count: usize, raised: &dyn Fn(usize) -> f32| {
             let (before, behind) = (at.saturating_sub(1), (at + 1).min(count - 1));
             let apart = (behind - before).max(1) as f32;
