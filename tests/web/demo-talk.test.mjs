@@ -66,7 +66,13 @@ test("an answer without a word says so", async () => {
     await page.locator(".turn").nth(1).getByText(text).waitFor();
     return answerOf(page, 1);
   };
-  assert.equal(await anew("What did I just put on the table?"), "", "nano has no word for it");
+  // Which of these leaves it without a word depends on its weights.
+  let said = "";
+  for (const text of ["What did you just say?", "What did I just say?", "What did I just put there?", "Explain."]) {
+    said = await anew(text);
+    if (said === "") break;
+  }
+  assert.equal(said, "", "nano has a word for each of them");
   const told = page.locator(".turn").last().locator(".numbers");
   assert.match((await told.textContent()) ?? "", /^The model said nothing: try other words\. \d+ tokens in/);
   assert.equal(await anew("Can you see a penguin?"), "yes");
