@@ -360,7 +360,7 @@ fn every_style_draws_things_its_own_way() {
         (Style::Twitter, 100),
         (Style::Google, 100),
         (Style::EmojiOne, 95),
-        (Style::Noto2016, 95),
+        (Style::NotoV1, 95),
         (Style::FirefoxOs, 78),
         (Style::Fluent, 100),
     ];

@@ -19,9 +19,9 @@ pub enum Style {
     Google,
     /// EmojiOne 2, CC-BY 4.0; without the newest things.
     EmojiOne,
-    /// Noto Emoji as it was in 2016, Apache-2.0; without the newest things.
-    Noto2016,
-    /// Firefox OS Emoji, Apache-2.0; without what came after 2014.
+    /// Noto Emoji, version 1, Apache-2.0; without the newest things.
+    NotoV1,
+    /// Firefox OS Emoji, Apache-2.0; without the newer things.
     FirefoxOs,
     /// Fluent Emoji 3D, MIT: what training never sees.
     Fluent,
@@ -32,7 +32,7 @@ pub const TRAINING: [Style; 5] = [
     Style::Twitter,
     Style::Google,
     Style::EmojiOne,
-    Style::Noto2016,
+    Style::NotoV1,
     Style::FirefoxOs,
 ];
 /// The style that tells how well they learned what things are.
@@ -44,7 +44,7 @@ impl Style {
             Style::Twitter => "emoji-datasource-twitter",
             Style::Google => "emoji-datasource-google",
             Style::EmojiOne => "emojione",
-            Style::Noto2016 => "@iconify-json/noto-v1",
+            Style::NotoV1 => "@iconify-json/noto-v1",
             Style::FirefoxOs => "@iconify-json/fxemoji",
             Style::Fluent => "@lobehub/fluent-emoji-3d",
         }
@@ -68,7 +68,7 @@ impl Style {
                 let bare = class.code_points.trim_end_matches("-fe0f");
                 format!("assets/png_128x128/{bare}.png")
             }),
-            Style::Noto2016 => icons(icons::in_noto_2016),
+            Style::NotoV1 => icons(icons::in_noto_v1),
             Style::FirefoxOs => icons(icons::in_firefox_os),
             Style::Fluent => pictures(|class| format!("assets/{}.webp", class.code_points)),
         }

@@ -94,7 +94,7 @@ fn bad(what: &str, reason: impl ToString) -> Error {
     }
 }
 
-/// What the icon of a thing is called in Noto Emoji of 2016 and in Firefox OS Emoji; nothing where there is none that
+/// What the icon of a thing is called in Noto Emoji v1 and in Firefox OS Emoji; nothing where there is none that
 /// looks like it. All other things go by their own names.
 const CALLED: [(&str, &str, &str); 59] = [
     ("dog", "dog-face", "dog"),
@@ -162,8 +162,8 @@ const CALLED: [(&str, &str, &str); 59] = [
     ("snowman", "snowman-without-snow", "snowmanwithoutsnow"),
 ];
 
-/// The name of a thing's icon in Noto Emoji of 2016.
-pub(super) fn in_noto_2016(thing: &'static str) -> Option<&'static str> {
+/// The name of a thing's icon in Noto Emoji v1.
+pub(super) fn in_noto_v1(thing: &'static str) -> Option<&'static str> {
     called(thing, |&(_, noto, _)| noto)
 }
 
