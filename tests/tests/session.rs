@@ -124,7 +124,21 @@ fn keeps_what_prompts_share<B: Backend>(backend: B) {
 
     // The same again: only the last place is computed.
     let same = generate(&mut kept, &branch, &greedy(12)).unwrap();
-    assert_eq!((same.usage.reused, same.ids), (branch.len() - 1, found.ids));
+    assert_eq!(
+        (same.usage.reused, &same.ids),
+        (branch.len() - 1, &found.ids)
+    );
+
+    // What comes next was asked for before: the prompt is not read again either.
+    let mut asked = session(&model);
+    let logits = block_on(asked.logits(&places(&branch))).unwrap();
+    let likeliest = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]));
+    assert_eq!(likeliest, Some(found.ids[0] as usize));
+    let after = generate(&mut asked, &branch, &greedy(12)).unwrap();
+    assert_eq!(
+        (after.usage.reused, after.ids),
+        (branch.len() - 1, found.ids)
+    );
 }
 
 fn survives_what_goes_wrong<B: Backend>(backend: B) {
@@ -643,12 +657,8 @@ fn bytes_are_kept_like_numbers<B: Backend>(backend: B) {
 
 /// Logits of the last of `t` ids.
 fn last_logits<B: Backend>(b: &B, kv_cache: KvType, t: usize) -> Vec<f32> {
-    let model = model_with(b, t, kv_cache);
-    let llama = model.llama();
-    let mut caches = llama.caches();
-    block_on(llama.reserve(&mut caches, t)).unwrap();
-    let hidden = llama.prefill(&llama.embed(&b.ids(&ids(t, 9))), &mut caches, 0);
-    block_on(b.read(&llama.logits(&hidden))).unwrap()
+    let model = model_with(b, t + 1, kv_cache);
+    block_on(session(&model).logits(&places(&ids(t, 9)))).unwrap()
 }
 
 #[test]

@@ -456,7 +456,7 @@ pub struct NanoArgs {
     pub out: PathBuf,
     #[command(flatten)]
     pub world: WorldArgs,
-    /// Makes all stages shorter or longer; 1 is what the model that ships was trained with.
+    /// Makes all stages shorter or longer; 1 is the recipe of the model card.
     #[arg(long, value_name = "X", default_value_t = 1., value_parser = positive)]
     pub scale: f64,
     /// Where chance starts.

@@ -461,6 +461,19 @@ impl<B: Backend> Session<B> {
         Ok(answer)
     }
 
+    /// The logits `[vocabulary]` of what comes after `prompt`. What it reads stays in the KV cache: of
+    /// [`Session::generate`] after the same prompt, the last place is left.
+    ///
+    /// # Errors
+    /// As [`Session::generate`].
+    pub async fn logits(&mut self, prompt: &[Place<B>]) -> Result<Vec<f32>> {
+        let mut go_on = async |_: &str| ControlFlow::Continue(());
+        let read = self.read(prompt, &mut Usage::default(), &mut go_on).await?;
+        let hidden = read.expect("nothing broke off");
+        let logits = self.model.llama().logits(&hidden);
+        self.model.backend().read(&logits).await
+    }
+
     /// That a prompt has room, and one token of an answer.
     fn check_room(&self, prompt: &[Place<B>]) -> Result<()> {
         let (needed, capacity) = (prompt.len() + 1, self.model.llama().context());

@@ -8,6 +8,8 @@
 //! `image` is a path or a list of paths, `video` a path; each `<image>` in what a human says stands for the next of them.
 //! Samples without either are text alone.
 
+use std::sync::{Mutex, PoisonError};
+
 use rand::seq::SliceRandom;
 use serde::Deserialize;
 use univi::{
@@ -58,6 +60,25 @@ pub struct Dataset<M> {
     pub batch: usize,
     /// The order of samples follows from it, another one in each epoch.
     pub seed: u64,
+    /// Kept, not made for each sample.
+    pub order: Order,
+}
+
+/// The samples' numbers in the order of the epoch that was last asked for.
+#[derive(Debug, Default)]
+pub struct Order(Mutex<Option<(usize, Vec<usize>)>>);
+
+impl Order {
+    /// The number of the sample at a place of an epoch.
+    fn at(&self, epoch: usize, place: usize, seed: u64, samples: usize) -> usize {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.as_ref().is_none_or(|(of, _)| *of != epoch) {
+            let mut order: Vec<usize> = (0..samples).collect();
+            order.shuffle(&mut rng(seed, epoch as u64, 0));
+            *kept = Some((epoch, order));
+        }
+        kept.as_ref().expect("it was just made").1[place]
+    }
 }
 
 #[derive(Deserialize)]
@@ -166,10 +187,10 @@ impl<M> Dataset<M> {
     /// The sample that is this number of a step's.
     fn sample(&self, step: u64, item: usize) -> &Sample {
         let place = step as usize * self.batch + item;
-        let (epoch, place) = (place / self.samples.len(), place % self.samples.len());
-        let mut order: Vec<usize> = (0..self.samples.len()).collect();
-        order.shuffle(&mut rng(self.seed, epoch as u64, 0));
-        &self.samples[order[place]]
+        let count = self.samples.len();
+        &self.samples[self
+            .order
+            .at(place / count, place % count, self.seed, count)]
     }
 }
 
@@ -230,6 +251,40 @@ impl<M: Media> Examples for Dataset<M> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Also where steps are asked for backwards, and across epochs, as threads do.
+    #[test]
+    fn every_epoch_has_every_sample_once_and_a_number_is_always_the_same() {
+        let sample = Sample {
+            images: Vec::new(),
+            video: None,
+            turns: Vec::new(),
+        };
+        let samples = (0..10).map(|i| Sample {
+            video: Some(i.to_string()),
+            ..sample.clone()
+        });
+        let dataset = Dataset {
+            samples: samples.collect(),
+            media: (),
+            template: Template::Bare,
+            wraps_visuals: false,
+            batch: 4,
+            seed: 3,
+            order: Order::default(),
+        };
+        let name = |i: usize| dataset.sample(i as u64 / 4, i % 4).video.clone().unwrap();
+        let there: Vec<String> = (0..40).map(name).collect();
+        let mut back: Vec<String> = (0..40).rev().map(name).collect();
+        back.reverse();
+        assert_eq!(there, back);
+        for epoch in there.chunks(10) {
+            let mut names = epoch.to_vec();
+            names.sort();
+            assert_eq!(names, (0..10).map(|i| i.to_string()).collect::<Vec<_>>());
+        }
+        assert_ne!(there[..10], there[10..20]);
+    }
 
     #[test]
     fn samples_are_read_and_what_is_wrong_is_named() {

@@ -78,6 +78,7 @@ fn toy_set() -> Dataset<Paint> {
         wraps_visuals: false,
         batch: 10,
         seed: 1,
+        order: Default::default(),
     }
 }
 

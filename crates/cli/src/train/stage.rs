@@ -18,7 +18,7 @@ use univi::{
 };
 use univi_train::{
     conversations::{Conversations, Shape},
-    dataset::{self, Dataset, Media},
+    dataset::{self, Dataset, Media, Order},
     export::{self, Folder as Files, Tensors},
     optimizer::Rates,
     parameters::Parameters,
@@ -120,6 +120,7 @@ pub fn run(args: &StageArgs, stage: Stage) -> Result<()> {
         wraps_visuals: llm.metadata.opt_bool(WRAPS_VISUALS_KEY)?.unwrap_or(false),
         batch: args.batch as usize,
         seed: args.seed,
+        order: Order::default(),
     };
     let (rate, epochs) = stage.defaults();
     let rate = args.rate.unwrap_or(rate);

@@ -158,11 +158,7 @@ async fn ask<B: Backend>(
     let ids: Vec<u32> = places.iter().filter_map(token).collect();
     report.equal(case("prompt ids"), &ids, &asked.prompt_ids);
 
-    let (b, llama) = (model.backend(), model.llama());
-    let mut caches = llama.caches();
-    llama.reserve(&mut caches, places.len()).await?;
-    let hidden = llama.prefill(&model.embed(&places), &mut caches, 0);
-    let found = b.read(&llama.logits(&hidden)).await?;
+    let found = session.logits(&places).await?;
     if let Some(exact) = logits {
         let mut errors = Errors::default();
         errors.rows(&found, exact);

@@ -86,15 +86,9 @@ impl Stage {
             Stage::Sight => (9_000, 16, Some(2e-3), 1e-3, LONG),
             Stage::Speech => (4_000, 8, Some(2e-3), 1e-3, LONG),
             Stage::Projector => (200, 8, None, 2e-3, Schedule::COSINE),
-            Stage::Joint => {
-                let schedule = Schedule {
-                    warm_up: 160. / 24_000.,
-                    ..LONG
-                };
-                (24_000, 8, Some(1.5e-3), 1e-3, schedule)
-            }
+            Stage::Joint => (6_000, 8, Some(1.5e-3), 1e-3, LONG),
             // Slower: what was learned is moved, not made.
-            Stage::Whole => (12_000, 8, Some(6e-4), 4e-4, LONG),
+            Stage::Whole => (23_000, 8, Some(1e-3), 6e-4, LONG),
         };
         Plan {
             steps: ((steps as f64 * scale).round() as u64).max(1),
@@ -114,7 +108,7 @@ impl Stage {
 
 /// High for long, and then down.
 const LONG: Schedule = Schedule {
-    warm_up: 0.01,
+    warm_up: 0.02,
     hold: 0.45,
     floor: 0.01,
 };
@@ -171,7 +165,6 @@ impl Recipe<'_> {
         state: &Path,
         on_step: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<bool> {
-        let plan = stage.plan(self.threads, self.scale);
         let seed = self.seed ^ (stage as u64 + 2) << 32;
         let world = self.world;
         if stage == Stage::Sight {
@@ -185,7 +178,7 @@ impl Recipe<'_> {
                 device: self.device.clone(),
             };
             let parameters = parameters.join(task.heads()?);
-            return self.run(blueprint, stage, &plan, parameters, &task, state, on_step);
+            return self.run(blueprint, stage, parameters, &task, state, on_step);
         }
         let (shape, parameters) = blueprint.open(&self.device)?;
         let (shape, learns) = (&shape, stage.learns());
@@ -206,7 +199,7 @@ impl Recipe<'_> {
                 eyes_learn_from_clips: false,
                 reader,
             };
-            return self.run(blueprint, stage, &plan, parameters, &task, state, on_step);
+            return self.run(blueprint, stage, parameters, &task, state, on_step);
         }
         if stage == Stage::Projector {
             self.fit_projector(shape, &parameters)?;
@@ -234,26 +227,25 @@ impl Recipe<'_> {
             eyes_learn_from_clips: false,
             reader,
         };
-        self.run(blueprint, stage, &plan, parameters, &task, state, on_step)
+        self.run(blueprint, stage, parameters, &task, state, on_step)
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn run(
         &self,
         blueprint: &mut Blueprint,
         stage: Stage,
-        plan: &Plan,
         parameters: Parameters,
         task: &impl Task,
         state: &Path,
         on_step: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<bool> {
+        let plan = stage.plan(self.threads, self.scale);
         let mut trainer = Trainer::new(parameters, stage.learns());
         if state.exists() {
             trainer.resume(state)?;
         }
         let mut stopped = false;
-        trainer.run(task, plan, |trainer, report| {
+        trainer.run(task, &plan, |trainer, report| {
             let progress = Progress {
                 stage,
                 report,

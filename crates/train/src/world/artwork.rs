@@ -3,6 +3,7 @@
 use std::{fs, path::Path};
 
 use image::{ImageFormat, Rgba32FImage, imageops::FilterType};
+use rayon::prelude::*;
 use univi::{Error, Result};
 
 use super::{
@@ -54,12 +55,13 @@ impl Style {
     fn read(self, package: &Path) -> Result<Vec<Option<Drawing>>> {
         let pictures = |file: fn(&Class) -> String| {
             let read = |class| Drawing::read(&package.join(file(class)));
-            THINGS.iter().map(read).collect()
+            THINGS.par_iter().map(read).collect()
         };
         let icons = |name: fn(&'static str) -> Option<&'static str>| {
             let icons = Icons::open(&package.join("icons.json"))?;
             let draw = |class: &Class| name(class.name).map(|name| Drawing::of(icons.draw(name)?));
-            THINGS.iter().map(|class| draw(class).transpose()).collect()
+            let drawn = THINGS.par_iter().map(|class| draw(class).transpose());
+            drawn.collect()
         };
         match self {
             Style::Twitter => pictures(|class| format!("img/twitter/64/{}.png", class.code_points)),
