@@ -188,9 +188,8 @@ impl<M> Dataset<M> {
     fn sample(&self, step: u64, item: usize) -> &Sample {
         let place = step as usize * self.batch + item;
         let count = self.samples.len();
-        &self.samples[self
-            .order
-            .at(place / count, place % count, self.seed, count)]
+        let (epoch, place) = (place / count, place % count);
+        &self.samples[self.order.at(epoch, place, self.seed, count)]
     }
 }
 
