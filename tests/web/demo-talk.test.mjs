@@ -4,6 +4,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { answerOf, ask, beGreedy, NANO, openDemo, SAMPLES, screenshot } from "./demo.mjs";
+import { nanoThatEndsAt, OUTPUT } from "./fixtures.mjs";
 
 /** @type {Awaited<ReturnType<typeof openDemo>>} */
 let opened;
@@ -56,26 +57,19 @@ test("the last question is asked again", async () => {
   assert.equal(await answerOf(page, 1), "yes");
 });
 
-test("an answer without a word says so", async () => {
-  const { page } = opened;
-  /** @param {string} text */
-  const anew = async (text) => {
-    await page.getByRole("button", { name: "Edit this question" }).last().click();
-    await page.getByLabel("Your question").fill(text);
-    await page.getByRole("button", { name: "Ask", exact: true }).click();
-    await page.locator(".turn").nth(1).getByText(text).waitFor();
-    return answerOf(page, 1);
-  };
-  // Which of these leaves it without a word depends on its weights.
-  let said = "";
-  for (const text of ["What did you just say?", "What did I just say?", "What did I just put there?", "Explain."]) {
-    said = await anew(text);
-    if (said === "") break;
+test("an answer without a word says so, and the conversation goes on", async () => {
+  const name = await nanoThatEndsAt("yes");
+  const offers = [{ name: "It never says yes", url: `/${name}/manifest.json`, bytes: 4_000_000 }];
+  const { page, close } = await openDemo({ offers, folders: { [`/${name}/`]: join(OUTPUT, name, "/") } });
+  try {
+    await beGreedy(page);
+    assert.equal(await ask(page, "Can you see a penguin?", sample("penguin-cookie.png")), "");
+    const told = page.locator(".turn").last().locator(".numbers");
+    assert.match((await told.textContent()) ?? "", /^The model said nothing: try other words\. \d+ tokens in/);
+    assert.match(await ask(page, "Can you see an elephant?"), /^no/); // Its own end of answers is none any more.
+  } finally {
+    await close();
   }
-  assert.equal(said, "", "nano has a word for each of them");
-  const told = page.locator(".turn").last().locator(".numbers");
-  assert.match((await told.textContent()) ?? "", /^The model said nothing: try other words\. \d+ tokens in/);
-  assert.equal(await anew("Can you see a penguin?"), "yes");
 });
 
 test("the conversation is there again after a reload, and goes on", async () => {

@@ -1,7 +1,7 @@
 /** The fixtures and models that tests read, from Node's side. */
 import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
-import { mkdir, readdir, readFile, rm, stat } from "node:fs/promises";
+import { cp, mkdir, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
@@ -65,6 +65,38 @@ export async function tinyModel() {
   await rm(out, { recursive: true, force: true });
   // Nearly as stored: the reference's answers are those of unquantized weights.
   await run(UNIVI, ["convert", join(E2E, "checkpoint"), "--quant", "f16", "--shard-size", "256KiB", "--out", out]);
+  return name;
+}
+
+/**
+ * The model that ships, but the token of a word is its end of answers -> the name of its folder below `OUTPUT`. Where it
+ * would begin with that word, it says nothing.
+ *
+ * @param {string} word
+ */
+export async function nanoThatEndsAt(word) {
+  const name = `nano-ends-at-${word}`;
+  const out = join(OUTPUT, name);
+  await cp(join(MODELS, "univi-nano"), out, { recursive: true });
+  const manifest = JSON.parse(await readFile(join(out, "manifest.json"), "utf8"));
+  const llm = manifest.files.find((/** @type {{ role: string }} */ file) => file.role === "llm");
+  const gguf = await readFile(join(out, llm.path));
+  const behind = (/** @type {string} */ key) => gguf.indexOf(key) + key.length;
+  // An array: its type, that of its strings, their number; each string behind its length.
+  let at = behind("tokenizer.ggml.tokens") + 8;
+  const tokens = Number(gguf.readBigUInt64LE(at));
+  at += 8;
+  let id = 0;
+  for (; id < tokens; id++) {
+    const start = at + 8;
+    at = start + Number(gguf.readBigUInt64LE(at));
+    if (gguf.toString("utf8", start, at) === `\u2581${word}`) break;
+  }
+  if (id === tokens) throw new Error(`no token of its own for ${word}`);
+  gguf.writeUInt32LE(id, behind("tokenizer.ggml.eos_token_id") + 4);
+  llm.sha256 = createHash("sha256").update(gguf).digest("hex");
+  await writeFile(join(out, llm.path), gguf);
+  await writeFile(join(out, "manifest.json"), JSON.stringify(manifest));
   return name;
 }
 

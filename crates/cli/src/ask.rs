@@ -69,7 +69,9 @@ pub async fn run<B: Backend>(backend: &B, device: &str, args: &AskArgs) -> Resul
         return Err(Error::Aborted);
     }
     if !args.json {
-        return out::line("");
+        out::line("")?;
+        note_end(&answer);
+        return Ok(());
     }
     let seconds = |from: Instant, to: Instant| to.duration_since(from).as_secs_f64();
     out::json(&serde_json::json!({
@@ -115,8 +117,20 @@ fn question(argument: &str) -> Result<String> {
     }
 }
 
+/// Tells a person of an end that the answer does not show.
+pub fn note_end(answer: &Answer) {
+    match answer.finish {
+        Finish::Stop if answer.text.is_empty() => {
+            out::note("(the model said nothing: try other words)");
+        }
+        Finish::Stop => {}
+        Finish::Length => out::note("(cut off: --max-tokens or the context is used up)"),
+        Finish::Aborted => out::note("(stopped)"),
+    }
+}
+
 /// Why there is no more.
-pub fn finish(answer: &Answer) -> &'static str {
+fn finish(answer: &Answer) -> &'static str {
     match answer.finish {
         Finish::Stop => "stop",
         Finish::Length => "length",

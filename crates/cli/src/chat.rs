@@ -197,11 +197,7 @@ impl<B: Backend> Chat<'_, B> {
         }
         let answer = answer?;
         out::line("")?;
-        match answer.finish {
-            Finish::Stop => {}
-            Finish::Length => out::note("(cut off: --max-tokens or the context is used up)"),
-            Finish::Aborted => out::note("(stopped)"),
-        }
+        ask::note_end(&answer);
         if answer.finish == Finish::Aborted && answer.text.is_empty() {
             // The turn left no trace; what it showed goes with the next one.
             return Ok(());

@@ -362,6 +362,7 @@ fn every_style_draws_things_its_own_way() {
         (Style::EmojiOne, 95),
         (Style::NotoV1, 95),
         (Style::FirefoxOs, 78),
+        (Style::Streamline, 66),
         (Style::Fluent, 100),
     ];
     for (style, known) in all {
@@ -374,7 +375,7 @@ fn every_style_draws_things_its_own_way() {
         for (i, drawing) in drawings.iter().enumerate() {
             assert!(
                 drawings[..i].iter().all(|other| other != drawing),
-                "two styles share a {}",
+                "a {} is drawn twice",
                 thing.name
             );
             let sprite = &drawing.sprites[0];

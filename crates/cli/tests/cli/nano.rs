@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf};
 
 use serde_json::Value;
 
-use crate::{path, refused, scratch, univi};
+use crate::{path, refused, run, said, scratch, univi};
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -78,6 +78,31 @@ fn it_knows_many_things_in_a_style_that_it_has_not_seen() {
         sum(&scores, |s| s.2) / sum(&scores, |s| s.1) > 0.7,
         "{scores:?}"
     );
+}
+
+#[test]
+fn an_end_that_the_answer_does_not_show_is_told() {
+    let (model, picture) = (
+        root().join("models/univi-nano"),
+        root().join("www/public/samples/penguin-cookie.png"),
+    );
+    let ask = |answer: &str, max_tokens: &str| {
+        let prompt = format!("USER: <image>\nCan you see a penguin? ASSISTANT:{answer}");
+        let mut args = vec!["ask", "--model", path(&model), "--image", path(&picture)];
+        args.extend(["--device", "cpu", "--greedy", "--max-tokens", max_tokens]);
+        args.extend(["--raw-prompt", &prompt]);
+        let output = run(&args, "");
+        let told = String::from_utf8(output.stderr.clone()).unwrap();
+        (said(&args, output), told)
+    };
+    assert_eq!(ask("", "9"), ("yes\n".into(), String::new()));
+    // There is nothing to add to a whole answer.
+    let (answer, told) = ask(" yes", "9");
+    assert_eq!(answer, "\n");
+    assert!(told.contains("said nothing"), "{told}");
+    let (answer, told) = ask("", "1");
+    assert_eq!(answer, "yes\n");
+    assert!(told.contains("--max-tokens"), "{told}");
 }
 
 #[test]

@@ -24,17 +24,20 @@ pub enum Style {
     NotoV1,
     /// Firefox OS Emoji, Apache-2.0; without the newer things.
     FirefoxOs,
+    /// Streamline Emojis, CC-BY 4.0; without a third of the things.
+    Streamline,
     /// Fluent Emoji 3D, MIT: what training never sees.
     Fluent,
 }
 
 /// The styles that models learn with.
-pub const TRAINING: [Style; 5] = [
+pub const TRAINING: [Style; 6] = [
     Style::Twitter,
     Style::Google,
     Style::EmojiOne,
     Style::NotoV1,
     Style::FirefoxOs,
+    Style::Streamline,
 ];
 /// The style that tells how well they learned what things are.
 pub const UNSEEN: [Style; 1] = [Style::Fluent];
@@ -47,21 +50,28 @@ impl Style {
             Style::EmojiOne => "emojione",
             Style::NotoV1 => "@iconify-json/noto-v1",
             Style::FirefoxOs => "@iconify-json/fxemoji",
+            Style::Streamline => "@iconify-json/streamline-emojis",
             Style::Fluent => "@lobehub/fluent-emoji-3d",
         }
     }
 
     /// All drawings of a style, in the order of [`THINGS`], from its package.
-    fn read(self, package: &Path) -> Result<Vec<Option<Drawing>>> {
+    fn read(self, package: &Path) -> Result<Vec<Vec<Drawing>>> {
         let pictures = |file: fn(&Class) -> String| {
-            let read = |class| Drawing::read(&package.join(file(class)));
+            let read = |class| {
+                Ok(Drawing::read(&package.join(file(class)))?
+                    .into_iter()
+                    .collect())
+            };
             THINGS.par_iter().map(read).collect()
         };
-        let icons = |name: fn(&'static str) -> Option<&'static str>| {
+        let icons = |names: fn(&'static str) -> Vec<&'static str>| {
             let icons = Icons::open(&package.join("icons.json"))?;
-            let draw = |class: &Class| name(class.name).map(|name| Drawing::of(icons.draw(name)?));
-            let drawn = THINGS.par_iter().map(|class| draw(class).transpose());
-            drawn.collect()
+            let draw = |class: &Class| {
+                let names = names(class.name).into_iter();
+                names.map(|name| Drawing::of(icons.draw(name)?)).collect()
+            };
+            THINGS.par_iter().map(draw).collect()
         };
         match self {
             Style::Twitter => pictures(|class| format!("img/twitter/64/{}.png", class.code_points)),
@@ -72,6 +82,7 @@ impl Style {
             }),
             Style::NotoV1 => icons(icons::in_noto_v1),
             Style::FirefoxOs => icons(icons::in_firefox_os),
+            Style::Streamline => icons(icons::in_streamline),
             Style::Fluent => pictures(|class| format!("assets/{}.webp", class.code_points)),
         }
     }
@@ -172,7 +183,7 @@ impl Artwork {
     /// # Errors
     /// `Io` where a package is not there; `BadImage` for a file that is no picture.
     pub fn open(node_modules: &Path) -> Result<Artwork> {
-        let mut drawings = vec![Vec::new(); THINGS.len()];
+        let mut all = vec![Vec::new(); THINGS.len()];
         for &style in TRAINING.iter().chain(&UNSEEN) {
             let package = node_modules.join(style.package());
             if !package.is_dir() {
@@ -183,11 +194,11 @@ impl Artwork {
                 );
                 return Err(Error::Io { reason });
             }
-            for (of_class, drawing) in drawings.iter_mut().zip(style.read(&package)?) {
-                of_class.extend(drawing.map(|drawing| (style, drawing)));
+            for (of_class, drawings) in all.iter_mut().zip(style.read(&package)?) {
+                of_class.extend(drawings.into_iter().map(|drawing| (style, drawing)));
             }
         }
-        Artwork::new(drawings)
+        Artwork::new(all)
     }
 
     /// Artwork of drawings: for each of [`THINGS`] at least one of a training style and one of an unseen one.

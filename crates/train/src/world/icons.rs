@@ -162,20 +162,97 @@ const CALLED: [(&str, &str, &str); 59] = [
     ("snowman", "snowman-without-snow", "snowmanwithoutsnow"),
 ];
 
+/// The icons of a thing in Streamline Emojis, of those things that look alike there: some are drawn twice.
+const IN_STREAMLINE: [(&str, &[&str]); 66] = [
+    ("dog", &["dog-face"]),
+    ("cat", &["cat-face"]),
+    ("lion", &["lion-face"]),
+    ("cow", &["cow-face"]),
+    ("pig", &["pig-face"]),
+    ("rabbit", &["rabbit-face"]),
+    ("bear", &["bear-face"]),
+    ("panda", &["panda-face"]),
+    ("koala", &["koala"]),
+    ("monkey", &["monkey-face"]),
+    ("chicken", &["chicken"]),
+    ("penguin", &["penguin-1", "penguin-2"]),
+    ("frog", &["frog-face"]),
+    ("fox", &["fox-face-1", "fox-face-2"]),
+    ("elephant", &["elephant"]),
+    ("snake", &["snake"]),
+    ("turtle", &["turtle"]),
+    ("octopus", &["octopus"]),
+    ("whale", &["spouting-whale"]),
+    ("dolphin", &["dolphin"]),
+    ("snail", &["snail"]),
+    ("bee", &["honeybee"]),
+    ("ladybug", &["lady-beetle"]),
+    ("unicorn", &["unicorn-face"]),
+    ("apple", &["red-apple"]),
+    ("grapes", &["grapes"]),
+    ("watermelon", &["watermelon-1", "watermelon-2"]),
+    ("lemon", &["lemon"]),
+    ("strawberry", &["strawberry-1", "strawberry-2"]),
+    ("cherries", &["cherries"]),
+    ("mushroom", &["mushroom"]),
+    ("pizza", &["pizza-1", "pizza-2"]),
+    ("burger", &["hamburger-2", "hamburger-3"]),
+    ("fries", &["french-fries"]),
+    ("cake", &["birthday-cake-1", "birthday-cake-2"]),
+    ("donut", &["doughnut-1", "doughnut-2"]),
+    ("cookie", &["cookie"]),
+    ("car", &["automobile"]),
+    ("bus", &["bus"]),
+    ("train", &["locomotive"]),
+    ("bicycle", &["bicycle"]),
+    ("airplane", &["airplane"]),
+    ("rocket", &["rocket"]),
+    ("helicopter", &["helicopter"]),
+    ("sailboat", &["sailboat"]),
+    ("tractor", &["tractor"]),
+    ("truck", &["delivery-truck"]),
+    ("umbrella", &["umbrella", "umbrella-with-rain-drops"]),
+    ("guitar", &["guitar"]),
+    ("basketball", &["basketball"]),
+    ("football", &["american-football"]),
+    ("balloon", &["balloon"]),
+    ("gift", &["wrapped-gift-1"]),
+    ("crown", &["crown"]),
+    ("bell", &["bell"]),
+    ("ghost", &["ghost"]),
+    ("skull", &["skull"]),
+    ("cactus", &["cactus-1", "cactus-2"]),
+    ("sunflower", &["sunflower-1", "sunflower-2"]),
+    ("rose", &["rose"]),
+    ("moon", &["crescent-moon"]),
+    ("heart", &["heart-suit"]),
+    ("fire", &["fire"]),
+    ("snowman", &["snowman"]),
+    ("anchor", &["anchor"]),
+    ("bomb", &["bomb"]),
+];
+
 /// The name of a thing's icon in Noto Emoji v1.
-pub(super) fn in_noto_v1(thing: &'static str) -> Option<&'static str> {
+pub(super) fn in_noto_v1(thing: &'static str) -> Vec<&'static str> {
     called(thing, |&(_, noto, _)| noto)
 }
 
 /// The name of a thing's icon in Firefox OS Emoji.
-pub(super) fn in_firefox_os(thing: &'static str) -> Option<&'static str> {
+pub(super) fn in_firefox_os(thing: &'static str) -> Vec<&'static str> {
     called(thing, |&(_, _, firefox)| firefox)
 }
 
 fn called(
     thing: &'static str,
     column: fn(&(&str, &'static str, &'static str)) -> &'static str,
-) -> Option<&'static str> {
+) -> Vec<&'static str> {
     let row = CALLED.iter().find(|row| row.0 == thing);
-    Some(row.map_or(thing, column)).filter(|name| !name.is_empty())
+    let name = row.map_or(thing, column);
+    [name].into_iter().filter(|name| !name.is_empty()).collect()
+}
+
+/// The names of a thing's icons in Streamline Emojis.
+pub(super) fn in_streamline(thing: &'static str) -> Vec<&'static str> {
+    let row = IN_STREAMLINE.iter().find(|row| row.0 == thing);
+    row.map_or(Vec::new(), |(_, names)| names.to_vec())
 }
