@@ -57,7 +57,7 @@ test("the last question is asked again", async () => {
   assert.equal(await answerOf(page, 1), "yes");
 });
 
-test("an answer without a word says so, and the conversation goes on", async () => {
+test("an answer without a word says so, and its question is put in other words", async () => {
   const name = await nanoThatEndsAt("yes");
   const offers = [{ name: "It never says yes", url: `/${name}/manifest.json`, bytes: 4_000_000 }];
   const { page, close } = await openDemo({ offers, folders: { [`/${name}/`]: join(OUTPUT, name, "/") } });
@@ -66,7 +66,12 @@ test("an answer without a word says so, and the conversation goes on", async () 
     assert.equal(await ask(page, "Can you see a penguin?", sample("penguin-cookie.png")), "");
     const told = page.locator(".turn").last().locator(".numbers");
     assert.match((await told.textContent()) ?? "", /^The model said nothing: try other words\. \d+ tokens in/);
-    assert.match(await ask(page, "Can you see an elephant?"), /^no/); // Its own end of answers is none any more.
+    await page.getByRole("button", { name: "Edit this question" }).last().click();
+    await page.getByLabel("Your question").fill("Can you see an elephant?");
+    await page.getByRole("button", { name: "Ask", exact: true }).click();
+    await page.locator(".turn").last().getByText("Can you see an elephant?").waitFor();
+    assert.match(await answerOf(page, 0), /^no\b/); // And on: its own end of answers is none any more.
+    assert.equal(await page.locator(".turn").count(), 1);
   } finally {
     await close();
   }

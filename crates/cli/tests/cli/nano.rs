@@ -96,7 +96,7 @@ fn an_end_that_the_answer_does_not_show_is_told() {
         (said(&args, output), told)
     };
     assert_eq!(ask("", "9"), ("yes\n".into(), String::new()));
-    // There is nothing to add to a whole answer.
+    // The prompt has the whole answer: nothing is left to say.
     let (answer, told) = ask(" yes", "9");
     assert_eq!(answer, "\n");
     assert!(told.contains("said nothing"), "{told}");

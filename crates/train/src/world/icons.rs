@@ -162,7 +162,7 @@ const CALLED: [(&str, &str, &str); 59] = [
     ("snowman", "snowman-without-snow", "snowmanwithoutsnow"),
 ];
 
-/// The icons of a thing in Streamline Emojis, of those things that look alike there: some are drawn twice.
+/// The icons in Streamline Emojis of those things that it draws: of some there are two.
 const IN_STREAMLINE: [(&str, &[&str]); 66] = [
     ("dog", &["dog-face"]),
     ("cat", &["cat-face"]),
@@ -232,12 +232,12 @@ const IN_STREAMLINE: [(&str, &[&str]); 66] = [
     ("bomb", &["bomb"]),
 ];
 
-/// The name of a thing's icon in Noto Emoji v1.
+/// The name of a thing's icon in Noto Emoji v1, if it has one.
 pub(super) fn in_noto_v1(thing: &'static str) -> Vec<&'static str> {
     called(thing, |&(_, noto, _)| noto)
 }
 
-/// The name of a thing's icon in Firefox OS Emoji.
+/// The name of a thing's icon in Firefox OS Emoji, if it has one.
 pub(super) fn in_firefox_os(thing: &'static str) -> Vec<&'static str> {
     called(thing, |&(_, _, firefox)| firefox)
 }
@@ -251,7 +251,7 @@ fn called(
     [name].into_iter().filter(|name| !name.is_empty()).collect()
 }
 
-/// The names of a thing's icons in Streamline Emojis.
+/// The names of a thing's icons in Streamline Emojis, if it has any.
 pub(super) fn in_streamline(thing: &'static str) -> Vec<&'static str> {
     let row = IN_STREAMLINE.iter().find(|row| row.0 == thing);
     row.map_or(Vec::new(), |(_, names)| names.to_vec())
