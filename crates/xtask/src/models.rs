@@ -56,10 +56,14 @@ pub fn convert_tiny(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Builds the command line, as `cargo test` does, so that either finds the other's work done.
+/// What is built together, but for this program.
+pub const ALL_BUT_XTASK: &str = "--workspace --exclude xtask";
+
+/// Builds the command line, as the native tests are built, so that either finds the other's work done.
 pub fn build_univi(root: &Path) -> Result<()> {
     cmd("cargo")
-        .args(["build", "--workspace", "--bin", "univi"])
+        .args(["build", "--bin", "univi"])
+        .args(ALL_BUT_XTASK.split(' '))
         .dir(root)
         .echo()
         .run()?;

@@ -96,7 +96,7 @@ impl World {
             return World::layout(rng);
         }
         let count = [1, 1, 2, 2, 3, 3, 4, 4, 5, 5][rng.random_range(0..10)];
-        let classes = scene::classes(rng, count, 0.4);
+        let classes = scene::classes(rng, count, 0.5);
         Layout::random(rng, &classes, sizes(count))
     }
 

@@ -108,7 +108,13 @@ pub(super) struct Look<'a> {
     sharpness: f32,
     /// Where light falls on what is drawn flat as if it were round, and how much of it.
     light: [f32; 2],
+    /// A wave along either side of the drawing, as sides: how far it bends what is drawn, and where it begins.
+    bends: [[f32; 2]; 2],
 }
+
+/// How many drawings of those that models learn with are altered beyond what any style does. Some can't be made out: so a
+/// model learns what to answer about what it doesn't know.
+const STRANGE: f64 = 0.2;
 
 impl<'a> Look<'a> {
     pub(super) fn random(
@@ -128,17 +134,30 @@ impl<'a> Look<'a> {
         let (mut shear, mut aspect, mut saturation, mut hue, mut contrast) = (0., 1., 1., 0., 1.);
         let mut sharpness = 1.;
         let mut light = [0.; 2];
+        let mut bends = [[0.; 2]; 2];
         if augmented {
             shear = within(0.16);
             aspect = within(0.16).exp();
             saturation = 1. + within(0.35);
             hue = within(14.).to_radians();
             contrast = 1. + within(0.2);
-            sharpness = if rng.random_bool(0.25) {
-                rng.random_range(0.4..0.9)
-            } else {
-                1.
-            };
+            let strange = rng.random_bool(STRANGE);
+            if rng.random_bool(if strange { 0.5 } else { 0.25 }) {
+                sharpness = rng.random_range(0.4..0.9);
+            }
+            if strange {
+                let far = rng.random_range(0.5..4f32);
+                shear *= far.min(2.);
+                aspect = aspect.powf(far.min(2.));
+                saturation = 1. + (saturation - 1.) * far;
+                hue *= far;
+                contrast = 1. + (contrast - 1.) * far;
+                sharpness /= far.max(1.);
+                bends = [0; 2].map(|_| {
+                    let depth = rng.random_range(0.0..0.03) * far;
+                    [depth, rng.random_range(0.0..std::f32::consts::TAU)]
+                });
+            }
             // Most light comes from above.
             if rng.random_bool(0.5) {
                 let (across, above) = rng.random_range(-1.2..1.2f32).sin_cos();
@@ -162,6 +181,7 @@ impl<'a> Look<'a> {
             colour: recolour(brightness, contrast, saturation, hue),
             sharpness,
             light,
+            bends,
         }
     }
 }
@@ -289,6 +309,7 @@ impl Canvas {
                 let dy = y as f32 + 0.5 - thing.centre[1] * side;
                 let u = back[0][0] * dx + back[0][1] * dy + sprite.width as f32 / 2. - 0.5;
                 let v = back[1][0] * dx + back[1][1] * dy + sprite.height as f32 / 2. - 0.5;
+                let [u, v] = bend(look.bends, sprite, u, v);
                 let Some([r, g, b, alpha]) = bilinear(sprite, u, v) else {
                     continue;
                 };
@@ -331,6 +352,21 @@ fn shade(pixel: &mut [f32; 3], factor: f32) {
 fn smooth(x: f32) -> f32 {
     x * x * (3. - 2. * x)
 }
+
+/// From where a pixel of a bent drawing is to where it was.
+fn bend(bends: [[f32; 2]; 2], sprite: &Sprite, u: f32, v: f32) -> [f32; 2] {
+    let (wide, high) = (sprite.width as f32, sprite.height as f32);
+    let wave = |[depth, phase]: [f32; 2], along: f32| {
+        depth * (along * WAVES * std::f32::consts::TAU + phase).sin()
+    };
+    [
+        u + wide * wave(bends[0], v / high),
+        v + high * wave(bends[1], u / wide),
+    ]
+}
+
+/// Waves along a side of what is bent.
+const WAVES: f32 = 1.5;
 
 fn bilinear(sprite: &Sprite, u: f32, v: f32) -> Option<[f32; 4]> {
     let (col, row) = (u.floor(), v.floor());
