@@ -108,12 +108,13 @@ pub(super) struct Look<'a> {
     sharpness: f32,
     /// Where light falls on what is drawn flat as if it were round, and how much of it.
     light: [f32; 2],
-    /// A wave along either side of the drawing, as sides: how far it bends what is drawn, and where it begins.
+    /// A wave down the drawing that bends it sideways, and one across that bends it up and down: how far, in sides, and
+    /// its phase, in radians.
     bends: [[f32; 2]; 2],
 }
 
-/// How many drawings of those that models learn with are altered beyond what any style does. Some can't be made out: so a
-/// model learns what to answer about what it doesn't know.
+/// How many of the drawings that models learn with are altered up to four times as much as the others, and bent. Some of them can't
+/// be made out: so a model learns what to answer about what it doesn't know.
 const STRANGE: f64 = 0.2;
 
 impl<'a> Look<'a> {
