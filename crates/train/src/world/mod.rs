@@ -24,7 +24,7 @@ pub use things::{Class, Number, THINGS};
 /// Whose artwork is shown, and how much it is altered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Styles {
-    /// The styles that models learn with, sheared, recoloured and blurred.
+    /// The styles that models learn with, sheared, bent, recoloured and blurred.
     Training,
     /// The same styles, as they are.
     Seen,

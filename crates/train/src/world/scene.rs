@@ -113,8 +113,8 @@ pub(super) struct Look<'a> {
     bends: [[f32; 2]; 2],
 }
 
-/// How many of the drawings that models learn with are altered up to four times as much as the others, and bent. Some of them can't
-/// be made out: so a model learns what to answer about what it doesn't know.
+/// How many of the drawings that models learn with are altered up to four times as much as the others, and bent. Some are
+/// hard to make out, and what to answer about those is to be learned, too.
 const STRANGE: f64 = 0.2;
 
 impl<'a> Look<'a> {
