@@ -3,7 +3,7 @@
 //! Pictures, frames, prompts and tokens go through the code that answers with them; what is said about one visual is
 //! packed behind it, so that it is looked at once.
 
-use std::ops::Range;
+use std::borrow::Borrow;
 
 use candle_core::{Device, Tensor};
 use univi::{
@@ -12,7 +12,7 @@ use univi::{
     config::{LlamaConfig, VisionConfig},
     image::Rgb8,
     model::{Llama, Vision, llama_tensors, vision_tensors},
-    prompt::Conversation,
+    prompt::{Conversation, Part},
     tokenizer::Tokenizer,
 };
 
@@ -85,10 +85,50 @@ pub struct Conversations<'a, E> {
 }
 
 impl<E: Examples> Task for Conversations<'_, E> {
-    fn loss(&self, parameters: &Parameters, step: u64, items: Range<usize>) -> Result<Share> {
-        let examples = items.map(|item| self.examples.example(step, item));
-        let examples = examples.collect::<Result<Vec<_>>>()?;
-        let (logits, targets) = self.logits(parameters, &examples)?;
+    type Item = Example;
+
+    fn item(&self, step: u64, number: usize) -> Result<Example> {
+        self.examples.example(step, number)
+    }
+
+    /// Multiplications by weights, about: four letters are a token.
+    fn cost(&self, example: &Example) -> f64 {
+        let Shape { vision, llama, .. } = self.shape;
+        let clip = &vision.clip;
+        let frame = clip.patches() * clip.blocks * clip.width * (4 * clip.width + 2 * clip.ffn);
+        let token = llama.layers * llama.width * (4 * llama.width + 3 * llama.ffn);
+        // What is remembered is computed with twice again.
+        let remembered = |learns: bool| if learns { 3. } else { 1. };
+        let eyes_learn = (self.learns)("v.patch_embd.weight");
+        let (mut looks, mut tokens) = (0., 0);
+        for sight in &example.sights {
+            match sight {
+                Sight::Image(_) => {
+                    looks += remembered(eyes_learn);
+                    tokens += vision.image_tokens();
+                }
+                Sight::Video(frames) => {
+                    let learns = eyes_learn && self.eyes_learn_from_clips;
+                    looks += frames.len() as f64 * remembered(learns);
+                    let (events, _) = vision.merge.temporal.clusters_and_k(frames.len());
+                    tokens += events * vision.image_tokens();
+                }
+                Sight::Symbols { tokens: all, .. } => tokens += all.len(),
+            }
+        }
+        for turn in example.conversations.iter().flat_map(|talk| &talk.turns) {
+            let parts = turn.parts.iter().map(|part| match part {
+                Part::Text(text) => text.len(),
+                Part::Visual(_) => 0,
+            });
+            let letters = parts.sum::<usize>() + turn.answer.as_ref().map_or(0, String::len);
+            tokens += letters / 4;
+        }
+        looks * frame as f64 + tokens as f64 * remembered(true) * token as f64
+    }
+
+    fn loss(&self, parameters: &Parameters, examples: &[&Example]) -> Result<Share> {
+        let (logits, targets) = self.logits(parameters, examples)?;
         let weights = vec![1.; targets.len()];
         Ok(Share {
             loss: cross_entropy(&logits, &targets, &weights).map_err(candle)?,
@@ -105,7 +145,7 @@ impl<E> Conversations<'_, E> {
     pub fn logits(
         &self,
         parameters: &Parameters,
-        examples: &[Example],
+        examples: &[impl Borrow<Example>],
     ) -> Result<(Tensor, Vec<u32>)> {
         let Shape {
             llama: config,
@@ -115,7 +155,7 @@ impl<E> Conversations<'_, E> {
         let mut eyes = Eyes::default();
         let mut batch = Batch::default();
         let mut seen: Vec<Tensor> = Vec::new();
-        for example in examples {
+        for example in examples.iter().map(Borrow::borrow) {
             let first = seen.len();
             for sight in &example.sights {
                 seen.push(self.embeds(parameters, &mut eyes, sight)?);

@@ -1,8 +1,9 @@
 //! The loop that all stages share: batches over threads, accumulation, clipping, a schedule, states that resume.
 
-use std::{collections::BTreeMap, ops::ControlFlow, ops::Range, path::Path, thread};
+use std::{collections::BTreeMap, ops::ControlFlow, path::Path, thread};
 
 use candle_core::Tensor;
+use rayon::prelude::*;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use univi::{Error, Result};
 
@@ -13,12 +14,24 @@ use crate::{
 
 /// What is learned in a stage: how wrong the parameters are about an item.
 pub trait Task: Sync {
-    /// The loss over items `items` of the batch of `step`. The same step and items are always the same: what is random
-    /// about them follows from these numbers, so that training goes on after a break as if there had been none.
+    /// What is learned from.
+    type Item: Send + Sync;
+
+    /// The item of this number in the batch of this step: always the same. What is random about it follows from these
+    /// numbers, so that training goes on after a break as if there had been none.
     ///
     /// # Errors
     /// Whatever an item can't be made of.
-    fn loss(&self, parameters: &Parameters, step: u64, items: Range<usize>) -> Result<Share>;
+    fn item(&self, step: u64, number: usize) -> Result<Self::Item>;
+
+    /// How long an item takes, about, beside others: what a batch is shared out by.
+    fn cost(&self, item: &Self::Item) -> f64;
+
+    /// The loss over items.
+    ///
+    /// # Errors
+    /// Whatever can't be computed.
+    fn loss(&self, parameters: &Parameters, items: &[&Self::Item]) -> Result<Share>;
 }
 
 /// A part of a batch's loss.
@@ -36,7 +49,7 @@ pub struct Plan {
     pub steps: u64,
     /// Items in a step.
     pub batch: usize,
-    /// Of these, how many a thread computes at a time: what bounds memory.
+    /// Of these, how many a thread computes at a time at most: what bounds memory.
     pub micro_batch: usize,
     /// Threads that share a batch. The sums, and so the last bits of the losses, depend on it.
     pub threads: usize,
@@ -57,6 +70,18 @@ pub struct Schedule {
     pub hold: f32,
     /// What is left of them at the end of the half cosine that follows.
     pub floor: f32,
+    /// Whether they rise and fall once more.
+    pub restart: Option<Restart>,
+}
+
+/// A second fall of the rates (after arXiv 1608.03983). What was learned is the mean of the weights at the ends of both:
+/// it answers better than either, above all about what looks unlike anything seen (as in arXiv 1803.05407).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Restart {
+    /// The share of steps after which it begins; the first fall ends there.
+    pub at: f32,
+    /// How high rates are then, beside their highest.
+    pub height: f32,
 }
 
 impl Schedule {
@@ -65,16 +90,31 @@ impl Schedule {
         warm_up: 0.03,
         hold: 0.03,
         floor: 0.,
+        restart: None,
     };
 
     /// What the rates are multiplied by in a step of a stage.
     pub fn factor(&self, step: u64, steps: u64) -> f32 {
-        let at = (step as f32 + 1.) / steps as f32;
+        let half_cosine = |from: f32, fallen: f32| {
+            let fallen = fallen.clamp(0., 1.);
+            self.floor + (from - self.floor) * 0.5 * (1. + (std::f32::consts::PI * fallen).cos())
+        };
+        let first = self.restart_step(steps).unwrap_or(steps);
+        if let Some(restart) = self.restart.filter(|_| step >= first) {
+            let fallen = (step + 1 - first) as f32 / (steps - first) as f32;
+            return half_cosine(restart.height, fallen);
+        }
+        let at = (step as f32 + 1.) / first as f32;
         if at < self.warm_up {
             return at / self.warm_up;
         }
-        let fallen = ((at - self.hold) / (1. - self.hold)).clamp(0., 1.);
-        self.floor + (1. - self.floor) * 0.5 * (1. + (std::f32::consts::PI * fallen).cos())
+        half_cosine(1., (at - self.hold) / (1. - self.hold))
+    }
+
+    /// The first step of the second fall, where there is room for both.
+    fn restart_step(&self, steps: u64) -> Option<u64> {
+        let first = (steps as f64 * self.restart?.at as f64).round() as u64;
+        (1..steps).contains(&first).then_some(first)
     }
 }
 
@@ -96,6 +136,8 @@ pub struct Trainer {
     /// What learns.
     pub learning: Parameters,
     optimizer: Optimizer,
+    /// What had been learned when rates rose again.
+    before_restart: Option<BTreeMap<String, Vec<f32>>>,
     /// The next step.
     pub step: u64,
 }
@@ -107,6 +149,7 @@ impl Trainer {
             learning: parameters.only(learns),
             parameters,
             optimizer: Optimizer::default(),
+            before_restart: None,
             step: 0,
         }
     }
@@ -114,13 +157,23 @@ impl Trainer {
     /// Runs the plan from where it stands to its end, or until `on_step` breaks off.
     ///
     /// # Errors
-    /// As [`Task::loss`]; `BadRequest` where the loss is no number any more.
+    /// As [`Task::item`] and [`Task::loss`]; `BadRequest` where the loss is no number any more, or for a state that a plan
+    /// without this restart made.
     pub fn run(
         &mut self,
         task: &impl Task,
         plan: &Plan,
         mut on_step: impl FnMut(&Trainer, Report) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
+        let restart = plan.schedule.restart_step(plan.steps);
+        let fell = restart.is_some_and(|first| (first..plan.steps).contains(&self.step));
+        if fell && self.before_restart.is_none() {
+            let reason = format!(
+                "the state of step {} is of a plan whose rates did not rise again: begin this stage anew",
+                self.step
+            );
+            return Err(Error::BadRequest { reason });
+        }
         while self.step < plan.steps {
             let report = self.advance(task, plan)?;
             if on_step(self, report)?.is_break() {
@@ -159,6 +212,14 @@ impl Trainer {
         self.optimizer
             .step(&self.learning, &gradients, rates, self.step)?;
         self.step += 1;
+        if plan.schedule.restart_step(plan.steps) == Some(self.step) {
+            let now = self.learning.iter();
+            let now = now.map(|(name, var)| Ok((name.to_string(), numbers(var)?)));
+            self.before_restart = Some(now.collect::<Result<_>>()?);
+        }
+        if self.step == plan.steps {
+            self.average()?;
+        }
         Ok(Report {
             step: self.step - 1,
             loss,
@@ -166,30 +227,53 @@ impl Trainer {
         })
     }
 
+    /// What was learned: the mean of the weights at the ends of both falls, where there were two.
+    fn average(&mut self) -> Result<()> {
+        for (name, before) in self.before_restart.take().into_iter().flatten() {
+            let var = self.learning.var(&name);
+            let mut mean = numbers(var)?;
+            for (x, before) in mean.iter_mut().zip(before) {
+                *x = 0.5 * (*x + before);
+            }
+            let mean = Tensor::from_vec(mean, var.shape(), var.device());
+            mean.and_then(|mean| var.set(&mean)).map_err(candle)?;
+        }
+        Ok(())
+    }
+
     /// The mean loss of a batch and its gradient.
-    fn gradients(&self, task: &impl Task, plan: &Plan) -> Result<(f32, Gradients)> {
-        let share = |thread: usize| {
-            let items = |i: usize| i * plan.batch / plan.threads;
-            self.share(task, items(thread)..items(thread + 1), plan.micro_batch)
-        };
-        let shares: Vec<Result<(f32, f32, Gradients)>> = thread::scope(|scope| {
-            let others: Vec<_> = (1..plan.threads)
-                .map(|thread| scope.spawn(move || share(thread)))
-                .collect();
-            let mut shares = vec![share(0)];
-            shares.extend(others.into_iter().map(|other| match other.join() {
-                Ok(share) => share,
-                Err(panic) => std::panic::resume_unwind(panic),
-            }));
-            shares
-        });
+    fn gradients<T: Task>(&self, task: &T, plan: &Plan) -> Result<(f32, Gradients)> {
         let (mut loss, mut weight, mut sum) = (0., 0., Gradients::new());
-        // In the order of the threads, so that sums are always the same.
-        for share in shares {
-            let share = share?;
-            loss += share.0;
-            weight += share.1;
-            add(&mut sum, share.2);
+        let at_a_time = plan.threads * plan.micro_batch;
+        for start in (0..plan.batch).step_by(at_a_time) {
+            let numbers = (start..plan.batch.min(start + at_a_time)).into_par_iter();
+            let items = numbers.map(|number| task.item(self.step, number));
+            let items: Vec<T::Item> = items.collect::<Result<_>>()?;
+            let costs: Vec<f64> = items.iter().map(|item| task.cost(item)).collect();
+            let shares = share_out(&costs, plan.threads, plan.micro_batch);
+            let shares: Vec<Result<(f32, f32, Gradients)>> = thread::scope(|scope| {
+                let share = |numbers: &Vec<usize>| {
+                    let items: Vec<&T::Item> = numbers.iter().map(|&i| &items[i]).collect();
+                    self.share(task, &items)
+                };
+                let others: Vec<_> = shares[1..]
+                    .iter()
+                    .map(|numbers| scope.spawn(move || share(numbers)))
+                    .collect();
+                let mut done = vec![share(&shares[0])];
+                done.extend(others.into_iter().map(|other| match other.join() {
+                    Ok(share) => share,
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }));
+                done
+            });
+            // In the order of the threads, so that sums are always the same.
+            for share in shares {
+                let share = share?;
+                loss += share.0;
+                weight += share.1;
+                add(&mut sum, share.2);
+            }
         }
         let scale = 1. / f32::max(weight, f32::MIN_POSITIVE);
         sum.values_mut().flatten().for_each(|x| *x *= scale);
@@ -197,30 +281,19 @@ impl Trainer {
     }
 
     /// What one thread does of a batch: summed loss, weight, summed gradient.
-    fn share(
-        &self,
-        task: &impl Task,
-        items: Range<usize>,
-        micro_batch: usize,
-    ) -> Result<(f32, f32, Gradients)> {
-        let (mut loss, mut weight, mut sum) = (0., 0., Gradients::new());
-        let mut start = items.start;
-        while start < items.end {
-            let end = (start + micro_batch).min(items.end);
-            let share = task.loss(&self.parameters, self.step, start..end)?;
-            let mut grads = share.loss.backward().map_err(candle)?;
-            let mut found = Gradients::new();
-            for (name, var) in self.learning.iter() {
-                if let Some(grad) = grads.remove(var.as_tensor()) {
-                    found.insert(name.to_string(), numbers(&grad)?);
-                }
-            }
-            add(&mut sum, found);
-            loss += numbers(&share.loss)?[0];
-            weight += share.weight;
-            start = end;
+    fn share<T: Task>(&self, task: &T, items: &[&T::Item]) -> Result<(f32, f32, Gradients)> {
+        if items.is_empty() {
+            return Ok((0., 0., Gradients::new()));
         }
-        Ok((loss, weight, sum))
+        let share = task.loss(&self.parameters, items)?;
+        let mut grads = share.loss.backward().map_err(candle)?;
+        let mut found = Gradients::new();
+        for (name, var) in self.learning.iter() {
+            if let Some(grad) = grads.remove(var.as_tensor()) {
+                found.insert(name.to_string(), numbers(&grad)?);
+            }
+        }
+        Ok((numbers(&share.loss)?[0], share.weight, found))
     }
 
     /// Writes everything that a stage needs to go on, in one piece: a break leaves the state before it.
@@ -236,6 +309,9 @@ impl Trainer {
             for (i, moment) in moments.iter().enumerate() {
                 tensors.push((format!("moment{i}/{name}"), moment.clone()));
             }
+        }
+        for (name, numbers) in self.before_restart.iter().flatten() {
+            tensors.push((format!("before_restart/{name}"), numbers.clone()));
         }
         let views = tensors.iter().map(|(name, numbers)| {
             let bytes = bytemuck::cast_slice(numbers);
@@ -279,7 +355,7 @@ impl Trainer {
             }
             Ok(Some(bytemuck::pod_collect_to_vec(view.data())))
         };
-        let mut moments = BTreeMap::new();
+        let (mut moments, mut before_restart) = (BTreeMap::new(), BTreeMap::new());
         for (name, var) in self.parameters.iter() {
             let numbers = read(&format!("parameter/{name}"))?
                 .filter(|numbers| numbers.len() == var.elem_count())
@@ -291,11 +367,33 @@ impl Trainer {
                 let second = read(&format!("moment1/{name}"))?.filter(fits);
                 moments.insert(name.to_string(), [first, second.unwrap_or_default()]);
             }
+            let before = read(&format!("before_restart/{name}"))?;
+            if let Some(before) = before.filter(|m| m.len() == var.elem_count()) {
+                before_restart.insert(name.to_string(), before);
+            }
         }
         self.optimizer.moments = moments;
+        self.before_restart = (!before_restart.is_empty()).then_some(before_restart);
         self.step = step;
         Ok(())
     }
+}
+
+/// Shares items out over threads, at most `most` to one, so that all are done at about the same time: the numbers of
+/// each thread's items. The costliest comes first, and each goes to whom least is left to do.
+fn share_out(costs: &[f64], threads: usize, most: usize) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..costs.len()).collect();
+    order.sort_by(|&a, &b| costs[b].total_cmp(&costs[a]));
+    let mut shares = vec![(0_f64, Vec::new()); threads];
+    for number in order {
+        let free = shares.iter_mut().filter(|(_, items)| items.len() < most);
+        let (sum, items) = free
+            .min_by(|(a, _), (b, _)| a.total_cmp(b))
+            .expect("no more items than there is room for");
+        *sum += costs[number];
+        items.push(number);
+    }
+    shares.into_iter().map(|(_, items)| items).collect()
 }
 
 fn add(sum: &mut Gradients, more: Gradients) {
@@ -320,5 +418,48 @@ fn not_ours(reason: impl Into<String>) -> Error {
     Error::BadFile {
         format: "training state",
         reason: reason.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_rise_and_fall_and_once_more_where_they_are_to() {
+        let schedule = Schedule {
+            warm_up: 0.1,
+            hold: 0.5,
+            floor: 0.01,
+            restart: Some(Restart {
+                at: 0.75,
+                height: 0.7,
+            }),
+        };
+        let factors: Vec<f32> = (0..400).map(|step| schedule.factor(step, 400)).collect();
+        assert!(factors[0] < 0.05 && factors[28] < 1., "{:?}", &factors[..3]);
+        assert!(factors[30..149].iter().all(|&x| x == 1.), "{factors:?}");
+        for falls in [149..300, 300..400] {
+            assert!(factors[falls].is_sorted_by(|a, b| a > b), "{factors:?}");
+        }
+        assert!((factors[299] - 0.01).abs() < 1e-6 && (factors[399] - 0.01).abs() < 1e-6);
+        assert!(factors[300] > 0.69 && factors[300] < 0.7);
+        // Up to there they are those of a stage that ends there.
+        let short = Schedule {
+            restart: None,
+            ..schedule
+        };
+        assert!((0..300).all(|step| short.factor(step, 300) == factors[step as usize]));
+        // One step has no room for two falls.
+        assert_eq!(schedule.factor(0, 1), short.factor(0, 1));
+    }
+
+    #[test]
+    fn items_are_shared_out_by_what_they_cost() {
+        let costs = [1., 9., 1., 1., 4., 1., 1.];
+        assert_eq!(share_out(&costs, 2, 7), [vec![1], vec![4, 0, 2, 3, 5, 6]]);
+        // No thread takes more than fit.
+        assert_eq!(share_out(&costs, 2, 4), [vec![1, 5, 6], vec![4, 0, 2, 3]]);
+        assert_eq!(share_out(&[1.], 2, 1), [vec![0], vec![]]);
     }
 }

@@ -1,6 +1,6 @@
 //! Stages learn, stop and go on.
 
-use std::ops::{ControlFlow, Range};
+use std::ops::ControlFlow;
 
 use candle_core::Device;
 use univi::{Result, image::Rgb8};
@@ -11,7 +11,7 @@ use univi_train::{
     optimizer::Rates,
     parameters::Parameters,
     reader::Reader,
-    trainer::{Plan, Schedule, Share, Task, Trainer},
+    trainer::{Plan, Restart, Schedule, Share, Task, Trainer},
     vocabulary,
 };
 
@@ -97,6 +97,7 @@ fn plan(steps: u64) -> Plan {
             warm_up: 0.05,
             hold: 0.5,
             floor: 0.05,
+            restart: None,
         },
         clip_norm: 1.,
     }
@@ -173,7 +174,12 @@ fn after_a_break_the_losses_are_the_same_to_the_last_bit() {
         let (shape, parameters) = blueprint.open(&Device::Cpu).unwrap();
         (shape, Trainer::new(parameters, LEARNS))
     };
-    let plan = plan(8);
+    // Rates rise again after step 6, and the last of three pieces begins behind that.
+    let mut plan = plan(8);
+    plan.schedule.restart = Some(Restart {
+        at: 0.75,
+        height: 0.7,
+    });
     let run = |shape, trainer: &mut Trainer, until| {
         let task = Conversations {
             shape: &shape,
@@ -188,16 +194,78 @@ fn after_a_break_the_losses_are_the_same_to_the_last_bit() {
     let (shape, mut trainer) = begin();
     let whole = run(shape, &mut trainer, 8);
 
-    let (shape, mut trainer) = begin();
-    let mut parts = run(shape, &mut trainer, 3);
-    trainer.save(&state).unwrap();
-    let (shape, mut trainer) = begin();
-    trainer.resume(&state).unwrap();
-    parts.extend(run(shape, &mut trainer, 8));
+    let mut parts = Vec::new();
+    let mut in_parts = begin().1;
+    for until in [3, 7, 8] {
+        let (shape, trainer) = begin();
+        in_parts = trainer;
+        if until > 3 {
+            in_parts.resume(&state).unwrap();
+        }
+        parts.extend(run(shape, &mut in_parts, until));
+        in_parts.save(&state).unwrap();
+    }
+    let bits = |losses: Vec<f32>| losses.into_iter().map(f32::to_bits).collect::<Vec<_>>();
+    assert_eq!(bits(parts), bits(whole));
+    for (name, _) in trainer.parameters.iter() {
+        let numbers = |trainer: &Trainer| bits(trainer.parameters.numbers(name).unwrap());
+        assert_eq!(numbers(&in_parts), numbers(&trainer), "{name}");
+    }
+}
+
+#[test]
+fn after_a_restart_what_was_learned_is_the_mean_of_both_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state.safetensors");
+    let blueprint = blueprint();
+    let (shape, parameters) = blueprint.open(&Device::Cpu).unwrap();
+    let task = Conversations {
+        shape: &shape,
+        examples: toy_set(),
+        device: Device::Cpu,
+        learns: LEARNS,
+        eyes_learn_from_clips: true,
+        reader: Reader::Model,
+    };
+    let mut plan = plan(4);
+    // The rates stay where they were, so that one trainer goes through all steps and another stops at the first end.
+    plan.schedule = Schedule {
+        warm_up: 0.,
+        hold: 0.,
+        floor: 1.,
+        restart: None,
+    };
+    let name = "mm.0.weight";
+    let numbers = |trainer: &Trainer| trainer.parameters.numbers(name).unwrap();
+    let mut straight = Trainer::new(parameters, LEARNS);
+    losses(&mut straight, &task, &plan, 2);
+    let first = numbers(&straight);
+    straight.save(&state).unwrap();
+    losses(&mut straight, &task, &plan, 4);
+    let second = numbers(&straight);
+
+    plan.schedule.restart = Some(Restart {
+        at: 0.5,
+        height: 1.,
+    });
+    let mut again = Trainer::new(blueprint.open(&Device::Cpu).unwrap().1, LEARNS);
+    losses(&mut again, &task, &plan, 4);
+    assert_ne!(first, second);
+    let mean = first.iter().zip(&second).map(|(a, b)| 0.5 * (a + b));
+    assert_eq!(numbers(&again), mean.collect::<Vec<_>>());
+    let before = blueprint.open(&Device::Cpu).unwrap().1;
+    let eyes = "v.patch_embd.weight";
     assert_eq!(
-        parts.iter().map(|x| x.to_bits()).collect::<Vec<_>>(),
-        whole.iter().map(|x| x.to_bits()).collect::<Vec<_>>()
+        again.parameters.numbers(eyes).unwrap(),
+        before.numbers(eyes).unwrap()
     );
+
+    // A state without the first end can't become a mean.
+    let mut other = Trainer::new(blueprint.open(&Device::Cpu).unwrap().1, LEARNS);
+    other.resume(&state).unwrap();
+    let error = other.run(&task, &plan, |_, _| Ok(ControlFlow::Continue(())));
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("begin this stage anew"), "{error}");
 }
 
 #[test]
@@ -220,7 +288,17 @@ fn a_damaged_state_is_refused() {
 struct Broken;
 
 impl Task for Broken {
-    fn loss(&self, parameters: &Parameters, _: u64, _: Range<usize>) -> Result<Share> {
+    type Item = ();
+
+    fn item(&self, _: u64, _: usize) -> Result<()> {
+        Ok(())
+    }
+
+    fn cost(&self, (): &()) -> f64 {
+        1.
+    }
+
+    fn loss(&self, parameters: &Parameters, _: &[&()]) -> Result<Share> {
         let loss = parameters.var("mm.0.bias").sum_all().unwrap();
         let loss = (loss * f64::NAN).unwrap().reshape(1).unwrap();
         Ok(Share { loss, weight: 1. })

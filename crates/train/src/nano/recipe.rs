@@ -28,7 +28,7 @@ use crate::{
     optimizer::Rates,
     parameters::{Parameters, candle, numbers},
     reader::Reader,
-    trainer::{Plan, Report, Schedule, Task, Trainer},
+    trainer::{Plan, Report, Restart, Schedule, Task, Trainer},
     vocabulary,
     world::{COLOURS, Styles, THINGS, World},
 };
@@ -88,7 +88,7 @@ impl Stage {
             Stage::Projector => (200, 8, None, 2e-3, Schedule::COSINE),
             Stage::Joint => (6_000, 8, Some(1.5e-3), 1e-3, LONG),
             // Slower: what was learned is moved, not made.
-            Stage::Whole => (23_000, 8, Some(1e-3), 6e-4, LONG),
+            Stage::Whole => (24_000, 8, Some(1e-3), 6e-4, TWICE),
         };
         Plan {
             steps: ((steps as f64 * scale).round() as u64).max(1),
@@ -111,6 +111,16 @@ const LONG: Schedule = Schedule {
     warm_up: 0.02,
     hold: 0.45,
     floor: 0.01,
+    restart: None,
+};
+
+/// So, and once more for a quarter of the steps.
+const TWICE: Schedule = Schedule {
+    restart: Some(Restart {
+        at: 0.75,
+        height: 0.7,
+    }),
+    ..LONG
 };
 
 /// How the model is made.
@@ -326,7 +336,8 @@ pub fn sight_accuracy(
             let mut rng = data::rng(HELD_OUT, step, item);
             Labelled::of(world.scene(&mut rng, styles), grid)
         });
-        let found = task.right(&trainer.parameters, &scenes.collect::<Vec<_>>())?;
+        let scenes: Vec<Labelled> = scenes.collect();
+        let found = task.right(&trainer.parameters, &scenes.iter().collect::<Vec<_>>())?;
         right = [right[0] + found[0], right[1] + found[1]];
     }
     Ok(right[0] as f32 / right[1].max(1) as f32)

@@ -3,8 +3,6 @@
 //! Each patch learns, at the output that later become the features, which thing it shows and where that thing's centre
 //! is; the class token behind the last block learns which things a picture shows, and on what.
 
-use std::ops::Range;
-
 use candle_core::{Device, Tensor};
 use univi::{
     Backend, Result,
@@ -101,7 +99,7 @@ impl<P> Seeing<P> {
         Ok(parameters)
     }
 
-    fn look(&self, parameters: &Parameters, pictures: &[Labelled], learns: bool) -> Result<Said> {
+    fn look(&self, parameters: &Parameters, pictures: &[&Labelled], learns: bool) -> Result<Said> {
         let b = Autograd::new(&self.device, Packing::default());
         let wanted = clip::tensors(&self.clip);
         let mut weights = parameters.weights(&b, wanted, |_| learns);
@@ -151,7 +149,7 @@ impl<P> Seeing<P> {
     ///
     /// # Errors
     /// `Gpu` where the device fails.
-    pub fn right(&self, parameters: &Parameters, pictures: &[Labelled]) -> Result<[usize; 2]> {
+    pub fn right(&self, parameters: &Parameters, pictures: &[&Labelled]) -> Result<[usize; 2]> {
         let said = self.look(parameters, pictures, false)?;
         let told: Vec<u32> = said
             .patch
@@ -171,11 +169,19 @@ impl<P> Seeing<P> {
 }
 
 impl<P: Pictures> Task for Seeing<P> {
-    fn loss(&self, parameters: &Parameters, step: u64, items: Range<usize>) -> Result<Share> {
-        let pictures: Vec<Labelled> = items
-            .map(|item| self.pictures.picture(step, item))
-            .collect();
-        let said = self.look(parameters, &pictures, true)?;
+    type Item = Labelled;
+
+    fn item(&self, step: u64, number: usize) -> Result<Labelled> {
+        Ok(self.pictures.picture(step, number))
+    }
+
+    /// Each the same.
+    fn cost(&self, _: &Labelled) -> f64 {
+        1.
+    }
+
+    fn loss(&self, parameters: &Parameters, pictures: &[&Labelled]) -> Result<Share> {
+        let said = self.look(parameters, pictures, true)?;
         let count = self.clip.patches() as f32;
         let labels = || pictures.iter().flat_map(|picture| &picture.patches);
         let targets: Vec<u32> = labels()
