@@ -415,7 +415,7 @@ test("elements show what the model saw, by pointer and by keyboard", async () =>
 });
 
 // On the software GPU a frame takes its time.
-for (const { device, few, many } of /** @type {const} */ ([{ device: "cpu", few: 100, many: 1000 }, { device: "webgpu", few: 40, many: 160 }])) {
+for (const { device, few, many } of /** @type {const} */ ([{ device: "cpu", few: 100, many: 1000 }, { device: "webgpu", few: 20, many: 80 }])) {
   test(`${many} frames take no more memory than ${few}, ${device}`, async () => {
     const said = await inPage(async ({ load, drawn }, { device, few, many }) => {
       const univi = await load(device);

@@ -110,7 +110,7 @@ pub(super) struct Look<'a> {
     light: [f32; 2],
     /// A wave down the drawing that bends it sideways, and one across that bends it up and down: how far, in sides, and
     /// its phase, in radians.
-    bends: [[f32; 2]; 2],
+    bends: Option<[[f32; 2]; 2]>,
 }
 
 /// How many of the drawings that models learn with are altered up to four times as much as the others, and bent. Some are
@@ -135,7 +135,7 @@ impl<'a> Look<'a> {
         let (mut shear, mut aspect, mut saturation, mut hue, mut contrast) = (0., 1., 1., 0., 1.);
         let mut sharpness = 1.;
         let mut light = [0.; 2];
-        let mut bends = [[0.; 2]; 2];
+        let mut bends = None;
         if augmented {
             shear = within(0.16);
             aspect = within(0.16).exp();
@@ -154,10 +154,10 @@ impl<'a> Look<'a> {
                 hue *= far;
                 contrast = 1. + (contrast - 1.) * far;
                 sharpness /= far.max(1.);
-                bends = [0; 2].map(|_| {
+                bends = Some([0; 2].map(|_| {
                     let depth = rng.random_range(0.0..0.03) * far;
                     [depth, rng.random_range(0.0..std::f32::consts::TAU)]
-                });
+                }));
             }
             // Most light comes from above.
             if rng.random_bool(0.5) {
@@ -308,9 +308,11 @@ impl Canvas {
             for x in range(thing.centre[0]) {
                 let dx = x as f32 + 0.5 - thing.centre[0] * side;
                 let dy = y as f32 + 0.5 - thing.centre[1] * side;
-                let u = back[0][0] * dx + back[0][1] * dy + sprite.width as f32 / 2. - 0.5;
-                let v = back[1][0] * dx + back[1][1] * dy + sprite.height as f32 / 2. - 0.5;
-                let [u, v] = bend(look.bends, sprite, u, v);
+                let mut u = back[0][0] * dx + back[0][1] * dy + sprite.width as f32 / 2. - 0.5;
+                let mut v = back[1][0] * dx + back[1][1] * dy + sprite.height as f32 / 2. - 0.5;
+                if let Some(bends) = look.bends {
+                    [u, v] = bend(bends, [sprite.width, sprite.height], [u, v]);
+                }
                 let Some([r, g, b, alpha]) = bilinear(sprite, u, v) else {
                     continue;
                 };
@@ -355,8 +357,8 @@ fn smooth(x: f32) -> f32 {
 }
 
 /// From where a pixel of a bent drawing is to where it was.
-fn bend(bends: [[f32; 2]; 2], sprite: &Sprite, u: f32, v: f32) -> [f32; 2] {
-    let (wide, high) = (sprite.width as f32, sprite.height as f32);
+fn bend(bends: [[f32; 2]; 2], size: [usize; 2], [u, v]: [f32; 2]) -> [f32; 2] {
+    let [wide, high] = size.map(|side| side as f32);
     let wave = |[depth, phase]: [f32; 2], along: f32| {
         depth * (along * WAVES * std::f32::consts::TAU + phase).sin()
     };
@@ -439,4 +441,33 @@ pub(super) fn classes(rng: &mut ChaCha8Rng, count: usize, again: f64) -> Vec<usi
         });
     }
     classes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waves_bend_a_drawing_by_as_much_as_they_are_deep() {
+        // One and a half waves on 120 pixels: their height is at 20 pixels, their depth at 60.
+        let sideways = [[0.1, 0.], [0., 0.]];
+        let bent = |at| bend(sideways, [200, 120], at);
+        for (at, expected) in [
+            ([50., 0.], [50., 0.]),
+            ([50., 20.], [70., 20.]),
+            ([50., 60.], [30., 60.]),
+        ] {
+            let found = bent(at);
+            assert!((found[0] - expected[0]).abs() < 1e-3, "{at:?}: {found:?}");
+            assert_eq!(found[1], expected[1]);
+        }
+        // Half a wave later they go the other way; the other wave moves up and down.
+        let other = bend(
+            [[0., 0.], [0.1, std::f32::consts::PI]],
+            [120, 200],
+            [20., 50.],
+        );
+        assert_eq!(other[0], 20.);
+        assert!((other[1] - 30.).abs() < 1e-3, "{other:?}");
+    }
 }
