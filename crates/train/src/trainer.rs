@@ -169,7 +169,7 @@ impl Trainer {
         let fell = restart.is_some_and(|first| (first..plan.steps).contains(&self.step));
         if fell && self.before_restart.is_none() {
             let reason = format!(
-                "the state of step {} is of a plan whose rates did not rise again: begin this stage anew",
+                "the state of step {} is of a plan whose rates did not rise again: remove its file to begin this stage anew",
                 self.step
             );
             return Err(Error::BadRequest { reason });

@@ -265,7 +265,7 @@ fn after_a_restart_what_was_learned_is_the_mean_of_both_ends() {
     other.resume(&state).unwrap();
     let error = other.run(&task, &plan, |_, _| Ok(ControlFlow::Continue(())));
     let error = error.unwrap_err().to_string();
-    assert!(error.contains("begin this stage anew"), "{error}");
+    assert!(error.contains("remove its file to begin"), "{error}");
 }
 
 #[test]
