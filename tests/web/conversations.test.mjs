@@ -415,16 +415,23 @@ test("elements show what the model saw, by pointer and by keyboard", async () =>
 });
 
 // On the software GPU a frame takes its time.
-for (const { device, few, many } of /** @type {const} */ ([{ device: "cpu", few: 100, many: 1000 }, { device: "webgpu", few: 20, many: 80 }])) {
+for (const { device, few, many } of /** @type {const} */ ([{ device: "cpu", few: 100, many: 1000 }, { device: "webgpu", few: 40, many: 80 }])) {
   test(`${many} frames take no more memory than ${few}, ${device}`, async () => {
     const said = await inPage(async ({ load, drawn }, { device, few, many }) => {
       const univi = await load(device);
       const canvas = await drawn("penguin-cookie.png");
       const live = univi.watch(canvas.captureStream(60), { framesPerSecond: 60, windowSeconds: 1 });
       const repaint = setInterval(() => canvas.getContext("2d")?.fillRect(0, 0, 1, 1), 10);
+      // The least of what is taken while three frames pass: one that is being looked at takes buffers, too.
       const until = async (/** @type {number} */ count) => {
-        while (live.stats.seen < count) await new Promise((resolve) => setTimeout(resolve, 50));
-        return { kept: live.stats.timesSeconds.length, ...(await univi.memory()) };
+        let least;
+        do {
+          await new Promise((resolve) => setTimeout(resolve, 50));
+          if (live.stats.seen < count) continue;
+          const now = { kept: live.stats.timesSeconds.length, ...(await univi.memory()) };
+          if (least === undefined || now.gpuBytes <= least.gpuBytes) least = now;
+        } while (least === undefined || live.stats.seen < count + 3);
+        return least;
       };
       const [before, after] = [await until(few), await until(many)];
       live.stop();
