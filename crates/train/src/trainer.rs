@@ -367,10 +367,20 @@ impl Trainer {
                 let second = read(&format!("moment1/{name}"))?.filter(fits);
                 moments.insert(name.to_string(), [first, second.unwrap_or_default()]);
             }
-            let before = read(&format!("before_restart/{name}"))?;
-            if let Some(before) = before.filter(|m| m.len() == var.elem_count()) {
+        }
+        for (name, var) in self.learning.iter() {
+            if let Some(before) = read(&format!("before_restart/{name}"))?
+                && before.len() == var.elem_count()
+            {
                 before_restart.insert(name.to_string(), before);
             }
+        }
+        let all = self.learning.iter().len();
+        if !before_restart.is_empty() && before_restart.len() != all {
+            return Err(not_ours(format!(
+                "of the weights before the restart {} of {all} are there and of their size",
+                before_restart.len()
+            )));
         }
         self.optimizer.moments = moments;
         self.before_restart = (!before_restart.is_empty()).then_some(before_restart);

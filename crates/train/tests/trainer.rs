@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use candle_core::Device;
 use univi::{Result, image::Rgb8};
 use univi_train::{
-    conversations::{Conversations, Examples},
+    conversations::{Conversations, Examples, Shape},
     dataset::{self, Dataset, Media},
     nano::blueprint::{Blueprint, Variant},
     optimizer::Rates,
@@ -119,18 +119,23 @@ fn losses(trainer: &mut Trainer, task: &impl Task, plan: &Plan, until: u64) -> V
 
 const LEARNS: fn(&str) -> bool = |name| !name.starts_with("v.");
 
-#[test]
-fn a_toy_set_is_learned_by_heart_and_told_after_export() {
-    let mut blueprint = blueprint();
-    let (shape, parameters) = blueprint.open(&Device::Cpu).unwrap();
-    let task = Conversations {
-        shape: &shape,
+/// The toy set as what a model of this shape learns.
+fn toy_task(shape: &Shape) -> Conversations<'_, Dataset<Paint>> {
+    Conversations {
+        shape,
         examples: toy_set(),
         device: Device::Cpu,
         learns: LEARNS,
         eyes_learn_from_clips: true,
         reader: Reader::Model,
-    };
+    }
+}
+
+#[test]
+fn a_toy_set_is_learned_by_heart_and_told_after_export() {
+    let mut blueprint = blueprint();
+    let (shape, parameters) = blueprint.open(&Device::Cpu).unwrap();
+    let task = toy_task(&shape);
     let plan = plan(80);
     let mut trainer = Trainer::new(parameters, LEARNS);
     let losses = losses(&mut trainer, &task, &plan, plan.steps);
@@ -180,17 +185,8 @@ fn after_a_break_the_losses_are_the_same_to_the_last_bit() {
         at: 0.75,
         height: 0.7,
     });
-    let run = |shape, trainer: &mut Trainer, until| {
-        let task = Conversations {
-            shape: &shape,
-            examples: toy_set(),
-            device: Device::Cpu,
-            learns: LEARNS,
-            eyes_learn_from_clips: true,
-            reader: Reader::Model,
-        };
-        losses(trainer, &task, &plan, until)
-    };
+    let run =
+        |shape, trainer: &mut Trainer, until| losses(trainer, &toy_task(&shape), &plan, until);
     let (shape, mut trainer) = begin();
     let whole = run(shape, &mut trainer, 8);
 
@@ -219,14 +215,7 @@ fn after_a_restart_what_was_learned_is_the_mean_of_both_ends() {
     let state = folder.path().join("state.safetensors");
     let blueprint = blueprint();
     let (shape, parameters) = blueprint.open(&Device::Cpu).unwrap();
-    let task = Conversations {
-        shape: &shape,
-        examples: toy_set(),
-        device: Device::Cpu,
-        learns: LEARNS,
-        eyes_learn_from_clips: true,
-        reader: Reader::Model,
-    };
+    let task = toy_task(&shape);
     let mut plan = plan(4);
     // The rates stay where they were, so that one trainer goes through all steps and another stops at the first end.
     plan.schedule = Schedule {
@@ -266,6 +255,36 @@ fn after_a_restart_what_was_learned_is_the_mean_of_both_ends() {
     let error = other.run(&task, &plan, |_, _| Ok(ControlFlow::Continue(())));
     let error = error.unwrap_err().to_string();
     assert!(error.contains("remove its file to begin"), "{error}");
+}
+
+#[test]
+fn a_batch_in_several_pieces_is_the_same_batch() {
+    let blueprint = blueprint();
+    let step = |micro_batch| {
+        let (shape, parameters) = blueprint.open(&Device::Cpu).unwrap();
+        let mut trainer = Trainer::new(parameters, LEARNS);
+        let plan = Plan {
+            micro_batch,
+            ..plan(1)
+        };
+        let mut reports = Vec::new();
+        let run = trainer.run(&toy_task(&shape), &plan, |_, report| {
+            reports.push(report);
+            Ok(ControlFlow::Continue(()))
+        });
+        run.unwrap();
+        reports[0]
+    };
+    // Ten at once; four, four and two.
+    let (whole, pieces) = (step(5), step(2));
+    assert!(
+        (whole.loss / pieces.loss - 1.).abs() < 1e-4,
+        "{whole:?} {pieces:?}"
+    );
+    assert!(
+        (whole.norm / pieces.norm - 1.).abs() < 1e-3,
+        "{whole:?} {pieces:?}"
+    );
 }
 
 #[test]
