@@ -101,6 +101,33 @@ impl Parameters {
         self.vars.values().map(|var| var.elem_count()).sum()
     }
 
+    /// The numbers of all tensors, by their names.
+    ///
+    /// # Errors
+    /// `Gpu` where the device fails.
+    pub(crate) fn snapshot(&self) -> Result<BTreeMap<String, Vec<f32>>> {
+        let all = self.iter();
+        all.map(|(name, var)| Ok((name.to_string(), numbers(var)?)))
+            .collect()
+    }
+
+    /// Becomes the mean of what it is and what it was, tensor by tensor of `before`.
+    ///
+    /// # Errors
+    /// `Gpu` where the device fails.
+    pub(crate) fn average(&self, before: BTreeMap<String, Vec<f32>>) -> Result<()> {
+        for (name, before) in before {
+            let var = self.var(&name);
+            let mut mean = numbers(var)?;
+            for (x, before) in mean.iter_mut().zip(before) {
+                *x = 0.5 * (*x + before);
+            }
+            let mean = Tensor::from_vec(mean, var.shape(), var.device());
+            mean.and_then(|mean| var.set(&mean)).map_err(candle)?;
+        }
+        Ok(())
+    }
+
     /// The tensors that a model wants, those for which `learns` remember what is computed with them.
     pub fn weights(
         &self,

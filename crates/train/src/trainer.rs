@@ -213,32 +213,18 @@ impl Trainer {
             .step(&self.learning, &gradients, rates, self.step)?;
         self.step += 1;
         if plan.schedule.restart_step(plan.steps) == Some(self.step) {
-            let now = self.learning.iter();
-            let now = now.map(|(name, var)| Ok((name.to_string(), numbers(var)?)));
-            self.before_restart = Some(now.collect::<Result<_>>()?);
+            self.before_restart = Some(self.learning.snapshot()?);
         }
         if self.step == plan.steps {
-            self.average()?;
+            // What was learned is the mean of both ends.
+            self.learning
+                .average(self.before_restart.take().unwrap_or_default())?;
         }
         Ok(Report {
             step: self.step - 1,
             loss,
             norm,
         })
-    }
-
-    /// What was learned: the mean of the weights at the ends of both falls, where there were two.
-    fn average(&mut self) -> Result<()> {
-        for (name, before) in self.before_restart.take().into_iter().flatten() {
-            let var = self.learning.var(&name);
-            let mut mean = numbers(var)?;
-            for (x, before) in mean.iter_mut().zip(before) {
-                *x = 0.5 * (*x + before);
-            }
-            let mean = Tensor::from_vec(mean, var.shape(), var.device());
-            mean.and_then(|mean| var.set(&mean)).map_err(candle)?;
-        }
-        Ok(())
     }
 
     /// The mean loss of a batch and its gradient.

@@ -8,6 +8,8 @@ use univi_train::{
         blueprint::{Blueprint, Variant},
         recipe::{Recipe, Stage},
     },
+    parameters::Parameters,
+    trainer::Trainer,
     world::World,
 };
 
@@ -87,8 +89,45 @@ fn each_stage_moves_what_learns_in_it_and_nothing_else() {
             (Stage::Projector, [false, true, false]),
             (Stage::Joint, [false, true, true]),
             (Stage::Whole, [true, true, true]),
+            (Stage::Clips, [true, true, true]),
         ]
     );
+}
+
+#[test]
+fn what_comes_out_of_clips_is_the_mean_of_what_was_and_what_it_made() {
+    let world = world();
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("clips.safetensors");
+    let recipe = Recipe {
+        world: &world,
+        seed: 3,
+        threads: 2,
+        scale: 0., // One step.
+        variant: Variant::default(),
+        device: Device::Cpu,
+    };
+    let projector =
+        |parameters: Parameters| -> Vec<f32> { parameters.numbers("mm.0.weight").unwrap() };
+    let open = |blueprint: &Blueprint| blueprint.open(&Device::Cpu).unwrap().1;
+    let run = || {
+        let mut blueprint = recipe.begin().unwrap();
+        let on_step = &mut |_| ControlFlow::Continue(());
+        let finished = recipe.stage(&mut blueprint, Stage::Clips, &state, on_step);
+        assert!(finished.unwrap());
+        projector(open(&blueprint))
+    };
+    let begun = recipe.begin().unwrap();
+    let before = projector(open(&begun));
+    let after = run();
+    let mut trainer = Trainer::new(open(&begun), |_| true);
+    trainer.resume(&state).unwrap();
+    let made = projector(trainer.parameters);
+    assert_ne!(before, made);
+    let mean = made.iter().zip(&before).map(|(a, b)| 0.5 * (a + b));
+    assert_eq!(after, mean.collect::<Vec<_>>());
+    // Once it is finished, too.
+    assert_eq!(run(), after);
 }
 
 /// The numbers of eyes, projector and language model.

@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use candle_core::Device;
+use safetensors::SafeTensors;
 use univi::{Result, image::Rgb8};
 use univi_train::{
     conversations::{Conversations, Examples, Shape},
@@ -301,6 +302,39 @@ fn a_damaged_state_is_refused() {
         assert_eq!(error.code(), "bad-file", "{error}");
         assert!(error.to_string().contains("state.safetensors"), "{error}");
     }
+}
+
+#[test]
+fn a_state_with_a_part_of_its_first_end_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state.safetensors");
+    let blueprint = blueprint();
+    let (shape, parameters) = blueprint.open(&Device::Cpu).unwrap();
+    let mut plan = plan(2);
+    plan.schedule.restart = Some(Restart {
+        at: 0.5,
+        height: 1.,
+    });
+    let mut trainer = Trainer::new(parameters, LEARNS);
+    losses(&mut trainer, &toy_task(&shape), &plan, 1);
+    trainer.save(&state).unwrap();
+    trainer.resume(&state).unwrap();
+
+    let bytes = std::fs::read(&state).unwrap();
+    let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let left_out = "before_restart/mm.0.weight";
+    let rest = file.tensors();
+    let rest: Vec<_> = rest.into_iter().filter(|(n, _)| n != left_out).collect();
+    assert_eq!(rest.len() + 1, file.len());
+    std::fs::write(
+        &state,
+        safetensors::serialize(rest, header.metadata().clone()).unwrap(),
+    )
+    .unwrap();
+    let error = trainer.resume(&state).unwrap_err();
+    assert_eq!(error.code(), "bad-file", "{error}");
+    assert!(error.to_string().contains("before the restart"), "{error}");
 }
 
 /// A loss that is no number.

@@ -8,8 +8,9 @@
 //! | projector | projector | captions of pictures (stage 1 of the paper) |
 //! | joint | projector and language model | conversations about pictures and clips, mixed (stage 2) |
 //! | whole | everything, the eyes from pictures alone | the same, fewer of them about clips; the mean of two falls of the rates |
+//! | clips | as before | the same, half of them about clips; the mean of two falls, and of that and what `whole` made |
 
-use std::{ops::ControlFlow, path::Path};
+use std::{collections::BTreeMap, ops::ControlFlow, path::Path};
 
 use candle_core::Device;
 use univi::{
@@ -46,16 +47,20 @@ pub enum Stage {
     Joint,
     /// Everything learns together, the eyes what answers want of them.
     Whole,
+    /// So it goes on, with more about clips. What comes out is the mean of what was and what it made: either alone is right
+    /// about fewer questions.
+    Clips,
 }
 
 impl Stage {
     /// All of them.
-    pub const ALL: [Stage; 5] = [
+    pub const ALL: [Stage; 6] = [
         Stage::Sight,
         Stage::Speech,
         Stage::Projector,
         Stage::Joint,
         Stage::Whole,
+        Stage::Clips,
     ];
 
     /// As files and progress name it.
@@ -66,6 +71,7 @@ impl Stage {
             Stage::Projector => "projector",
             Stage::Joint => "joint",
             Stage::Whole => "whole",
+            Stage::Clips => "clips",
         }
     }
 
@@ -76,7 +82,7 @@ impl Stage {
             Stage::Speech => |name| !name.starts_with("v.") && !name.starts_with("mm."),
             Stage::Projector => |name| name.starts_with("mm."),
             Stage::Joint => |name| !name.starts_with("v."),
-            Stage::Whole => |_| true,
+            Stage::Whole | Stage::Clips => |_| true,
         }
     }
 
@@ -89,6 +95,7 @@ impl Stage {
             Stage::Joint => (6_000, 8, Some(1.5e-3), 1e-3, LONG),
             // Slower: what was learned is moved, not made.
             Stage::Whole => (24_000, 8, Some(1e-3), 6e-4, TWICE),
+            Stage::Clips => (6_000, 8, Some(7e-4), 4e-4, EVENLY_TWICE),
         };
         Plan {
             steps: ((steps as f64 * scale).round() as u64).max(1),
@@ -119,6 +126,15 @@ const TWICE: Schedule = Schedule {
     restart: Some(Restart {
         at: 0.75,
         height: 0.7,
+    }),
+    ..LONG
+};
+
+/// Two falls of the same length from the same height.
+const EVENLY_TWICE: Schedule = Schedule {
+    restart: Some(Restart {
+        at: 0.5,
+        height: 1.,
     }),
     ..LONG
 };
@@ -222,6 +238,7 @@ impl Recipe<'_> {
                     Stage::Projector => 0.,
                     // The eyes learn from pictures.
                     Stage::Whole => 0.2,
+                    Stage::Clips => 0.5,
                     _ => Mixture::JOINT.clips,
                 },
                 ..Mixture::JOINT
@@ -251,6 +268,10 @@ impl Recipe<'_> {
     ) -> Result<bool> {
         let plan = stage.plan(self.threads, self.scale);
         let mut trainer = Trainer::new(parameters, stage.learns());
+        let before = match stage {
+            Stage::Clips => trainer.learning.snapshot()?,
+            _ => BTreeMap::new(),
+        };
         if state.exists() {
             trainer.resume(state)?;
         }
@@ -272,9 +293,13 @@ impl Recipe<'_> {
                 ControlFlow::Continue(())
             })
         })?;
-        blueprint.put(&trainer.parameters)?;
         // The state of a longer plan is finished, too.
-        Ok(trainer.step >= plan.steps)
+        let finished = trainer.step >= plan.steps;
+        if finished {
+            trainer.learning.average(before)?;
+        }
+        blueprint.put(&trainer.parameters)?;
+        Ok(finished)
     }
 
     /// Scales the random projector so that visual embeddings begin as large as words.
