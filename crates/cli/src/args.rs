@@ -441,6 +441,7 @@ pub enum Training {
 ///
 /// What was learned is written to the folder as it goes; the same command goes on after a break. At the end the folder
 /// holds a checkpoint in Hugging Face's layout, `checkpoint`, with its `checkpoint/vision-tower`, for `univi convert`.
+/// It takes hours; models/univi-nano/README.md says how many, and on what.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

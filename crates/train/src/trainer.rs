@@ -74,8 +74,8 @@ pub struct Schedule {
     pub restart: Option<Restart>,
 }
 
-/// A second fall of the rates (after arXiv 1608.03983). What was learned is the mean of the weights at the ends of both:
-/// it answers better than either, above all about what looks unlike anything seen (as in arXiv 1803.05407).
+/// A second fall of the rates (after arXiv 1608.03983). What was learned is the mean of the weights at the ends of both,
+/// since such means are known to answer better about what is unlike anything seen (arXiv 1803.05407).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Restart {
     /// The share of steps after which it begins; the first fall ends there.

@@ -18,16 +18,23 @@ fn world() -> World {
     World::open(&artwork).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Runs a stage, or as many steps of it: (whether it is finished, the steps that were made).
-fn run(world: &World, scale: f64, state: &Path, most: u64) -> (bool, u64) {
-    let recipe = Recipe {
+/// A scale at which each stage is one step.
+const ONE_STEP: f64 = 0.;
+
+fn recipe(world: &World, scale: f64) -> Recipe<'_> {
+    Recipe {
         world,
         seed: 3,
         threads: 2,
         scale,
         variant: Variant::default(),
         device: Device::Cpu,
-    };
+    }
+}
+
+/// Runs a stage, or as many steps of it: (whether it is finished, the steps that were made).
+fn run(world: &World, scale: f64, state: &Path, most: u64) -> (bool, u64) {
+    let recipe = recipe(world, scale);
     let mut blueprint = recipe.begin().unwrap();
     let mut made = 0;
     let finished = recipe.stage(&mut blueprint, Stage::Speech, state, &mut |_| {
@@ -58,14 +65,7 @@ fn a_stage_goes_on_where_it_was_and_does_nothing_once_it_is_finished() {
 fn each_stage_moves_what_learns_in_it_and_nothing_else() {
     let world = world();
     let folder = tempfile::tempdir().unwrap();
-    let recipe = Recipe {
-        world: &world,
-        seed: 3,
-        threads: 2,
-        scale: 0., // One step.
-        variant: Variant::default(),
-        device: Device::Cpu,
-    };
+    let recipe = recipe(&world, ONE_STEP);
     let mut blueprint = recipe.begin().unwrap();
     let mut before = parts(&blueprint);
     let moved = Stage::ALL.map(|stage| {
@@ -99,14 +99,7 @@ fn what_comes_out_of_clips_is_the_mean_of_what_was_and_what_it_made() {
     let world = world();
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("clips.safetensors");
-    let recipe = Recipe {
-        world: &world,
-        seed: 3,
-        threads: 2,
-        scale: 0., // One step.
-        variant: Variant::default(),
-        device: Device::Cpu,
-    };
+    let recipe = recipe(&world, ONE_STEP);
     let projector =
         |parameters: Parameters| -> Vec<f32> { parameters.numbers("mm.0.weight").unwrap() };
     let open = |blueprint: &Blueprint| blueprint.open(&Device::Cpu).unwrap().1;

@@ -238,6 +238,7 @@ impl Recipe<'_> {
                     Stage::Projector => 0.,
                     // The eyes learn from pictures.
                     Stage::Whole => 0.2,
+                    // What so few of them left to learn.
                     Stage::Clips => 0.5,
                     _ => Mixture::JOINT.clips,
                 },
