@@ -3,9 +3,6 @@ import { openPage } from "./chromium.mjs";
 import { fixturePaths, realModel } from "./fixtures.mjs";
 import { judge, KINDS } from "./verify.mjs";
 
-/** What SwiftShader and one thread of WebAssembly would take a quarter of an hour for: one conversation of it is held in `package.test.mjs`. */
-const TOO_SLOW = ["smollm2"];
-
 /** @type {Awaited<ReturnType<typeof openPage>>} */
 let opened;
 before(async () => {
@@ -33,7 +30,7 @@ after(() => opened.close());
 test("every shader compiles", () => opened.page.evaluate(() => Reflect.get(globalThis, "webgpu").compileAll()));
 
 for (const device of ["webgpu", "cpu"]) {
-  for (const kind of Object.keys(KINDS).filter((kind) => !TOO_SLOW.includes(kind))) {
+  for (const kind of Object.keys(KINDS)) {
     test(`${kind} in Chromium, ${device}`, async () => {
       const check = (/** @type {string[]} */ [device, kind]) => Reflect.get(globalThis, device ?? "").check(kind);
       judge(kind, await opened.page.evaluate(check, [device, kind]));

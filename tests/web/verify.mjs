@@ -16,8 +16,13 @@ export const KINDS = {
   e2e: 60,
   shards: 2,
   models: 8,
-  smollm2: 40,
 };
+
+/**
+ * What would take software GPUs as long as all else together: a real language model. Natively it is held to all of its answers, on the
+ * same shaders; in Chromium to one on each backend, in `package.test.mjs`.
+ */
+export const ELSEWHERE = ["smollm2"];
 
 /**
  * A self-test with all fixtures in it.
