@@ -19,8 +19,8 @@ export const KINDS = {
 };
 
 /**
- * What would take software GPUs as long as all else together: a real language model. Natively it is held to all of its answers, on the
- * same shaders; in Chromium to one on each backend, in `package.test.mjs`.
+ * A real language model, which would take software GPUs several times as long as all else. Natively it is held to all of its answers, by
+ * `tests/tests/parity.rs`; in Chromium, whose WebGPU is Dawn, to one on each backend, by `package.test.mjs`.
  */
 export const ELSEWHERE = ["smollm2"];
 

@@ -43,7 +43,7 @@ pub fn build(root: &Path) -> Result<()> {
     fs::rename(&optimized, &bound)
         .with_context(|| format!("cannot rename {}", optimized.display()))?;
     npm::bin(root, "wasm-opt")
-        .arg("-O1") // What rustc has optimized gains nothing from more, and takes twice as long.
+        .arg("-O1") // More takes twice as long, and what visitors download gets larger (LOG.md).
         .args([
             "--strip-debug",
             "--strip-producers",
