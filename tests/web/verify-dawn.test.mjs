@@ -27,3 +27,18 @@ test("every shader compiles", () => onDawn.compileAll());
 for (const kind of Object.keys(KINDS)) {
   test(`${kind} on Dawn`, async () => judge(kind, await onDawn.check(kind)));
 }
+
+// Two short conversations of the nine: all of them are held natively, and here would take five times as long as all else.
+test("smollm2 on Dawn, in part", async () => {
+  const [folder, model] = ["gguf/smollm2/", await realModel("gguf/smollm2/expected.json")];
+  const { info, prompts: { france, system } } = JSON.parse(await readFile(join(FIXTURES, folder, "expected.json"), "utf8"));
+  const part = Buffer.from(JSON.stringify({ info, prompts: { france, system } }));
+  const inPart = await verifier(univi, "webgpu", {
+    paths: [`${folder}expected.json`, `${folder}first_step_logits.safetensors`],
+    read: async (path) => (path.endsWith(".json") ? part : readFile(join(FIXTURES, path))),
+    model: () => readFile(join(MODELS, model)),
+  });
+  const report = await inPart.check("smollm2");
+  if (report.cases.length < 12) throw new Error(`${report.cases.length} comparisons, at least 12 were expected`);
+  judge("smollm2", report);
+});

@@ -20,7 +20,7 @@ export const KINDS = {
 
 /**
  * A real language model, which would take software GPUs several times as long as all else. Natively it is held to all of its answers, by
- * `tests/tests/parity.rs`; in Chromium, whose WebGPU is Dawn, to one on each backend, by `package.test.mjs`.
+ * `tests/tests/parity.rs`; on Dawn to two; in Chromium to one on each backend, by `package.test.mjs`.
  */
 export const ELSEWHERE = ["smollm2"];
 
