@@ -15,7 +15,10 @@ export default defineConfig({
     rollupOptions: {
       input: { index: "index.html", [SERVICE_WORKER]: "service-worker/service-worker.ts" },
       // A service worker serves what lies beside and below it, and is known by its name.
-      output: { entryFileNames: ({ name }) => (name === SERVICE_WORKER ? "[name].js" : "assets/[name]-[hash].js") },
+      output: {
+        entryFileNames: ({ name }) =>
+          name === SERVICE_WORKER ? "[name].js" : "assets/[name]-[hash].js",
+      },
     },
   },
   plugins: [listFiles()],
@@ -28,15 +31,25 @@ function listFiles(): Plugin {
     apply: "build",
     async writeBundle() {
       const entries = await readdir(DIST, { recursive: true, withFileTypes: true });
-      const paths = entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
-      const files = paths.map((path) => relative(fileURLToPath(DIST), path).replaceAll("\\", "/")).sort();
+      const paths = entries
+        .filter((entry) => entry.isFile())
+        .map((entry) => join(entry.parentPath, entry.name));
+      const files = paths
+        .map((path) => relative(fileURLToPath(DIST), path).replaceAll("\\", "/"))
+        .sort();
       const page = await readFile(new URL("index.html", DIST), "utf8");
       const script = new URL(`${SERVICE_WORKER}.js`, DIST);
       // Each of those has its own way, see there.
-      const served = files.filter((file) => !["index.html", "samples/index.json", `${SERVICE_WORKER}.js`].includes(file));
+      const served = files.filter(
+        (file) => !["index.html", "samples/index.json", `${SERVICE_WORKER}.js`].includes(file),
+      );
       const first = ["./", ...served.filter((file) => page.includes(`./${file}`))];
       const later = served.filter((file) => !first.includes(file));
-      const version = createHash("sha256").update(page).update(files.join("\n")).digest("hex").slice(0, 16);
+      const version = createHash("sha256")
+        .update(page)
+        .update(files.join("\n"))
+        .digest("hex")
+        .slice(0, 16);
       const list = `const FILES = ${JSON.stringify({ version, first, later })};\n`;
       await writeFile(script, list + (await readFile(script, "utf8")));
     },

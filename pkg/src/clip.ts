@@ -14,7 +14,10 @@ export type FrameProgress = (loaded: number, total: number) => void;
 /** A clip that is being read. */
 export interface OpenClip {
   readonly durationSeconds: number;
-  /** The frames that are shown at these times, which rise. Whoever asks for one closes it or hands it on. */
+  /**
+   * The frames that are shown at these times, which rise. Whoever asks for one closes it or hands
+   * it on.
+   */
   frames(timesSeconds: readonly number[]): AsyncIterable<FramePicture>;
   /** Lets go of the source and the decoder. */
   close(): void;
@@ -41,11 +44,19 @@ export async function pushFrames(
   }
   const clip = await openClip(source, name, signal);
   try {
-    const times = await client.call("frameTimes", { durationSeconds: clip.durationSeconds, choice }, { signal });
+    const times = await client.call(
+      "frameTimes",
+      { durationSeconds: clip.durationSeconds, choice },
+      { signal },
+    );
     let loaded = 0;
     for await (const frame of clip.frames(times)) {
       const timeSeconds = times[loaded]!;
-      await client.call("pushFrame", { visual, timeSeconds, frame }, { signal, transfer: [frame.kind === "bitmap" ? frame.bitmap : frame.rgba.buffer] });
+      await client.call(
+        "pushFrame",
+        { visual, timeSeconds, frame },
+        { signal, transfer: [frame.kind === "bitmap" ? frame.bitmap : frame.rgba.buffer] },
+      );
       loaded += 1;
       onFrame(loaded, times.length);
     }
@@ -54,12 +65,25 @@ export async function pushFrames(
   }
 }
 
-/** Opens a clip, frame by frame where that can be, else as the browser plays it, which has the last word on what is a video. */
-async function openClip(source: ClipSource, name: string, signal: AbortSignal | undefined): Promise<OpenClip> {
-  const bytes = isA("HTMLVideoElement", source) ? await elementSource(source as HTMLVideoElement, name) : (source as Blob | URL);
+/**
+ * Opens a clip, frame by frame where that can be, else as the browser plays it, which has the last
+ * word on what is a video.
+ */
+async function openClip(
+  source: ClipSource,
+  name: string,
+  signal: AbortSignal | undefined,
+): Promise<OpenClip> {
+  const bytes = isA("HTMLVideoElement", source)
+    ? await elementSource(source as HTMLVideoElement, name)
+    : (source as Blob | URL);
   const decoded = await openDecoded(bytes, name, signal);
   if (decoded) return decoded;
-  if (!globalThis.document) throw new UniviError("bad-video", `${name}: it is neither an animated GIF nor WebP, nor a video that WebCodecs decodes here; in Node, Deno and Bun, the npm package @napi-rs/webcodecs brings that`);
+  if (!globalThis.document)
+    throw new UniviError(
+      "bad-video",
+      `${name}: it is neither an animated GIF nor WebP, nor a video that WebCodecs decodes here; in Node, Deno and Bun, the npm package @napi-rs/webcodecs brings that`,
+    );
   return openElement(bytes, name, signal);
 }
 

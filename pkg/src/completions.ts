@@ -1,15 +1,31 @@
-/** Chat completions in OpenAI's shapes, so that code that is written for a server runs on what is in the page. */
+/**
+ * Chat completions in OpenAI's shapes, so that code that is written for a server runs on what is in
+ * the page.
+ */
 import type { ClipSource } from "./clip.js";
 import { UniviError } from "./error.js";
 import { encode, type Part } from "./parts.js";
-import type { Client, FrameChoice, Handle, ModelInfo, PastTurn, SamplingOptions, SentPart, SentSampling, Usage } from "./protocol.js";
+import type {
+  Client,
+  FrameChoice,
+  Handle,
+  ModelInfo,
+  PastTurn,
+  SamplingOptions,
+  SentPart,
+  SentSampling,
+  Usage,
+} from "./protocol.js";
 import { Answer, answerTo, free, samplingOf } from "./session.js";
 
 /** A part of a message: OpenAI's `text` and `image_url`, and ours for what has no URL. */
 export type ChatContentPart =
   | { readonly type: "text"; readonly text: string }
   | { readonly type: "image_url"; readonly image_url: { readonly url: string } }
-  | { readonly type: "image"; readonly image: Exclude<Part, string | { readonly video: ClipSource }> }
+  | {
+      readonly type: "image";
+      readonly image: Exclude<Part, string | { readonly video: ClipSource }>;
+    }
   | ({ readonly type: "video"; readonly video: ClipSource } & FrameChoice);
 
 /** A message of a conversation. */
@@ -18,13 +34,27 @@ export interface ChatMessage {
   readonly content: string | readonly ChatContentPart[];
 }
 
-/** What an answer may be: any text, any JSON object, or JSON that is valid for a schema, whether `strict` or not. */
+/**
+ * What an answer may be: any text, any JSON object, or JSON that is valid for a schema, whether
+ * `strict` or not.
+ */
 export type ChatResponseFormat =
   | { readonly type: "text" }
   | { readonly type: "json_object" }
-  | { readonly type: "json_schema"; readonly json_schema: { readonly name: string; readonly description?: string; readonly schema: object; readonly strict?: boolean | null } };
+  | {
+      readonly type: "json_schema";
+      readonly json_schema: {
+        readonly name: string;
+        readonly description?: string;
+        readonly schema: object;
+        readonly strict?: boolean | null;
+      };
+    };
 
-/** What is asked for. Other fields of OpenAI's are refused where leaving them out would change the answer. */
+/**
+ * What is asked for. Other fields of OpenAI's are refused where leaving them out would change the
+ * answer.
+ */
 export interface ChatCompletionRequest {
   readonly messages: readonly ChatMessage[];
   /** Not needed: there is one model. */
@@ -48,7 +78,10 @@ export interface ChatUsage {
   readonly prompt_tokens: number;
   readonly completion_tokens: number;
   readonly total_tokens: number;
-  readonly prompt_tokens_details: { readonly cached_tokens: number; readonly visual_tokens: number };
+  readonly prompt_tokens_details: {
+    readonly cached_tokens: number;
+    readonly visual_tokens: number;
+  };
   readonly time_to_first_token_ms: number;
   readonly prefill_tokens_per_second: number;
   readonly decode_tokens_per_second: number;
@@ -68,7 +101,12 @@ interface Head {
 export interface ChatCompletion extends Head {
   readonly object: "chat.completion";
   readonly choices: readonly [
-    { readonly index: 0; readonly message: { readonly role: "assistant"; readonly content: string }; readonly finish_reason: ChatFinishReason; readonly logprobs: null },
+    {
+      readonly index: 0;
+      readonly message: { readonly role: "assistant"; readonly content: string };
+      readonly finish_reason: ChatFinishReason;
+      readonly logprobs: null;
+    },
   ];
   readonly usage: ChatUsage;
 }
@@ -99,8 +137,9 @@ interface Told {
 /**
  * `univi.chat.completions`. Requests are answered one after the other.
  *
- * Each brings its whole conversation along. What it has in common with the one before, message by message, is neither encoded nor
- * read again: keep appending to one list of messages, and a further question costs its own words.
+ * Each brings its whole conversation along. What it has in common with the one before, message by
+ * message, is neither encoded nor read again: keep appending to one list of messages, and a further
+ * question costs its own words.
  */
 export class Completions {
   readonly #client: Client;
@@ -118,23 +157,51 @@ export class Completions {
   }
 
   /** Answers the last message, at once or piece by piece. */
-  create(request: ChatCompletionRequest & { readonly stream: true }, options?: ChatRequestOptions): Promise<AsyncIterable<ChatCompletionChunk>>;
-  create(request: ChatCompletionRequest & { readonly stream?: false }, options?: ChatRequestOptions): Promise<ChatCompletion>;
-  create(request: ChatCompletionRequest, options?: ChatRequestOptions): Promise<ChatCompletion | AsyncIterable<ChatCompletionChunk>>;
-  async create(request: ChatCompletionRequest, options: ChatRequestOptions = {}): Promise<ChatCompletion | AsyncIterable<ChatCompletionChunk>> {
+  create(
+    request: ChatCompletionRequest & { readonly stream: true },
+    options?: ChatRequestOptions,
+  ): Promise<AsyncIterable<ChatCompletionChunk>>;
+  create(
+    request: ChatCompletionRequest & { readonly stream?: false },
+    options?: ChatRequestOptions,
+  ): Promise<ChatCompletion>;
+  create(
+    request: ChatCompletionRequest,
+    options?: ChatRequestOptions,
+  ): Promise<ChatCompletion | AsyncIterable<ChatCompletionChunk>>;
+  async create(
+    request: ChatCompletionRequest,
+    options: ChatRequestOptions = {},
+  ): Promise<ChatCompletion | AsyncIterable<ChatCompletionChunk>> {
     refuseUnknown(request);
     const sampling = samplingOf(optionsOf(request));
-    const head: Head = { id: `chatcmpl-${this.#count++}`, created: Math.floor(Date.now() / 1000), model: this.#info.name };
-    const answer = new Answer((answer) => this.#answer(answer, request.messages, sampling, options));
+    const head: Head = {
+      id: `chatcmpl-${this.#count++}`,
+      created: Math.floor(Date.now() / 1000),
+      model: this.#info.name,
+    };
+    const answer = new Answer((answer) =>
+      this.#answer(answer, request.messages, sampling, options),
+    );
     if (request.stream) return chunks(head, answer, request.stream_options?.include_usage ?? false);
     const content = await answer.text();
     const usage = answer.usage!;
     const message = { role: "assistant", content } as const;
-    const choice = { index: 0, message, finish_reason: usage.finishReason, logprobs: null } as const;
+    const choice = {
+      index: 0,
+      message,
+      finish_reason: usage.finishReason,
+      logprobs: null,
+    } as const;
     return { ...head, object: "chat.completion", choices: [choice], usage: usageOf(usage) };
   }
 
-  async *#answer(answer: Answer, messages: readonly ChatMessage[], sampling: SentSampling, { signal }: ChatRequestOptions): AsyncGenerator<string, void> {
+  async *#answer(
+    answer: Answer,
+    messages: readonly ChatMessage[],
+    sampling: SentSampling,
+    { signal }: ChatRequestOptions,
+  ): AsyncGenerator<string, void> {
     const before = this.#before;
     let done = () => {};
     this.#before = new Promise<void>((resolve) => (done = resolve));
@@ -142,23 +209,60 @@ export class Completions {
       await before;
       signal?.throwIfAborted();
       const { system, turns, question } = conversationOf(messages);
-      const told = await this.#tell([...turns.flatMap(({ user, assistant }) => [user, assistant]), question], answer, signal);
-      const past = turns.map((_, i): PastTurn => ({ parts: told[2 * i]!.parts, answer: textOf(told[2 * i + 1]!.message) }));
+      const told = await this.#tell(
+        [...turns.flatMap(({ user, assistant }) => [user, assistant]), question],
+        answer,
+        signal,
+      );
+      const past = turns.map(
+        (_, i): PastTurn => ({
+          parts: told[2 * i]!.parts,
+          answer: textOf(told[2 * i + 1]!.message),
+        }),
+      );
       const session = this.#session;
-      await this.#client.call("restart", { session, options: system === undefined ? {} : { system }, turns: past }, { signal });
-      yield* answerTo(this.#client, answer, told.at(-1)!.parts, signal ? { signal } : {}, async (sent, signal, onPiece) => {
-        return (await this.#client.call("answer", { session, parts: sent, options: sampling }, { signal, onEvent: onPiece })).usage;
-      });
+      await this.#client.call(
+        "restart",
+        { session, options: system === undefined ? {} : { system }, turns: past },
+        { signal },
+      );
+      yield* answerTo(
+        this.#client,
+        answer,
+        told.at(-1)!.parts,
+        signal ? { signal } : {},
+        async (sent, signal, onPiece) => {
+          return (
+            await this.#client.call(
+              "answer",
+              { session, parts: sent, options: sampling },
+              { signal, onEvent: onPiece },
+            )
+          ).usage;
+        },
+      );
     } finally {
       done();
     }
   }
 
   /** Encodes what is visual in messages that differ from those of the last request. */
-  async #tell(messages: readonly ChatMessage[], answer: Answer, signal: AbortSignal | undefined): Promise<Told[]> {
+  async #tell(
+    messages: readonly ChatMessage[],
+    answer: Answer,
+    signal: AbortSignal | undefined,
+  ): Promise<Told[]> {
     let same = 0;
-    while (same < messages.length && same < this.#told.length && equal(messages[same]!, this.#told[same]!.message)) same++;
-    free(this.#client, this.#told.splice(same).flatMap((told) => told.visuals));
+    while (
+      same < messages.length &&
+      same < this.#told.length &&
+      equal(messages[same]!, this.#told[same]!.message)
+    )
+      same++;
+    free(
+      this.#client,
+      this.#told.splice(same).flatMap((told) => told.visuals),
+    );
     for (const message of messages.slice(same)) {
       const [parts, visuals]: [SentPart[], Handle[]] = [[], []];
       try {
@@ -169,7 +273,16 @@ export class Completions {
           }
           const visual = this.#client.newHandle();
           visuals.push(visual);
-          answer.seen.push(await encode(this.#client, visual, part, { signal }, () => {}, () => {}));
+          answer.seen.push(
+            await encode(
+              this.#client,
+              visual,
+              part,
+              { signal },
+              () => {},
+              () => {},
+            ),
+          );
           parts.push({ visual });
         }
       } catch (error) {
@@ -182,16 +295,29 @@ export class Completions {
   }
 }
 
-async function* chunks(head: Head, answer: Answer, includeUsage: boolean): AsyncGenerator<ChatCompletionChunk, void> {
+async function* chunks(
+  head: Head,
+  answer: Answer,
+  includeUsage: boolean,
+): AsyncGenerator<ChatCompletionChunk, void> {
   const nothing = includeUsage ? { usage: null } : {};
-  const chunk = (delta: { role?: "assistant"; content?: string }, finish_reason: ChatFinishReason | null): ChatCompletionChunk => {
-    return { ...head, object: "chat.completion.chunk", choices: [{ index: 0, delta, finish_reason }], ...nothing };
+  const chunk = (
+    delta: { role?: "assistant"; content?: string },
+    finish_reason: ChatFinishReason | null,
+  ): ChatCompletionChunk => {
+    return {
+      ...head,
+      object: "chat.completion.chunk",
+      choices: [{ index: 0, delta, finish_reason }],
+      ...nothing,
+    };
   };
   yield chunk({ role: "assistant", content: "" }, null);
   for await (const content of answer) yield chunk({ content }, null);
   const usage = answer.usage!;
   yield chunk({}, usage.finishReason);
-  if (includeUsage) yield { ...head, object: "chat.completion.chunk", choices: [], usage: usageOf(usage) };
+  if (includeUsage)
+    yield { ...head, object: "chat.completion.chunk", choices: [], usage: usageOf(usage) };
 }
 
 interface Conversation {
@@ -200,25 +326,42 @@ interface Conversation {
   readonly question: ChatMessage;
 }
 
-/** Messages as turns: first what the system says, then user and assistant in turn, the user last. */
+/**
+ * Messages as turns: first what the system says, then user and assistant in turn, the user last.
+ */
 function conversationOf(messages: readonly ChatMessage[]): Conversation {
   const isSystem = ({ role }: ChatMessage) => role === "system" || role === "developer";
   const systems = messages.filter(isSystem);
   const rest = messages.slice(systems.length);
   const wrong = rest.findIndex(({ role }, i) => role !== (i % 2 === 0 ? "user" : "assistant"));
   if (wrong >= 0 || rest.length % 2 === 0) {
-    const where = wrong >= 0 ? `messages[${systems.length + wrong}] is of role "${rest[wrong]!.role}"` : "the last message is not the user's";
-    throw new UniviError("bad-request", `${where}; messages are those of the system first, then of user and assistant in turn, with the user's last`);
+    const where =
+      wrong >= 0
+        ? `messages[${systems.length + wrong}] is of role "${rest[wrong]!.role}"`
+        : "the last message is not the user's";
+    throw new UniviError(
+      "bad-request",
+      `${where}; messages are those of the system first, then of user and assistant in turn, with the user's last`,
+    );
   }
   const turns = [];
-  for (let i = 0; i + 1 < rest.length; i += 2) turns.push({ user: rest[i]!, assistant: rest[i + 1]! });
-  return { system: systems.length > 0 ? systems.map(textOf).join("\n") : undefined, turns, question: rest.at(-1)! };
+  for (let i = 0; i + 1 < rest.length; i += 2)
+    turns.push({ user: rest[i]!, assistant: rest[i + 1]! });
+  return {
+    system: systems.length > 0 ? systems.map(textOf).join("\n") : undefined,
+    turns,
+    question: rest.at(-1)!,
+  };
 }
 
 function partsOf({ role, content }: ChatMessage): Part[] {
   if (typeof content === "string") return [content];
   return content.map((part): Part => {
-    if (role !== "user" && part.type !== "text") throw new UniviError("bad-request", `a message of role "${role}" has a part of type "${part.type}"; only the user shows something`);
+    if (role !== "user" && part.type !== "text")
+      throw new UniviError(
+        "bad-request",
+        `a message of role "${role}" has a part of type "${part.type}"; only the user shows something`,
+      );
     switch (part.type) {
       case "text":
         return part.text;
@@ -231,7 +374,10 @@ function partsOf({ role, content }: ChatMessage): Part[] {
         return clip;
       }
       default:
-        throw new UniviError("bad-request", `there are no parts of type "${(part as { type: string }).type}"; there are text, image_url, image and video`);
+        throw new UniviError(
+          "bad-request",
+          `there are no parts of type "${(part as { type: string }).type}"; there are text, image_url, image and video`,
+        );
     }
   });
 }
@@ -245,27 +391,37 @@ function urlOf(url: string): URL {
 }
 
 function textOf(message: ChatMessage): string {
-  return partsOf(message).filter((part) => typeof part === "string").join("\n");
+  return partsOf(message)
+    .filter((part) => typeof part === "string")
+    .join("\n");
 }
 
 /** As it is now: callers may go on writing into their own. */
 function copyOf({ role, content }: ChatMessage): ChatMessage {
-  const copy = (part: ChatContentPart): ChatContentPart => (part.type === "image_url" ? { ...part, image_url: { ...part.image_url } } : { ...part });
+  const copy = (part: ChatContentPart): ChatContentPart =>
+    part.type === "image_url" ? { ...part, image_url: { ...part.image_url } } : { ...part };
   return { role, content: typeof content === "string" ? content : content.map(copy) };
 }
 
 /** Whether two messages say and show the same. */
 function equal(a: ChatMessage, b: ChatMessage): boolean {
   if (a.role !== b.role) return false;
-  if (typeof a.content === "string" || typeof b.content === "string") return a.content === b.content;
+  if (typeof a.content === "string" || typeof b.content === "string")
+    return a.content === b.content;
   const other = b.content;
-  return a.content.length === other.length && a.content.every((part, i) => equalParts(part, other[i]!));
+  return (
+    a.content.length === other.length && a.content.every((part, i) => equalParts(part, other[i]!))
+  );
 }
 
 function equalParts(a: ChatContentPart, b: ChatContentPart): boolean {
-  const plain = (part: ChatContentPart): Record<string, unknown> => (part.type === "image_url" ? { type: part.type, url: part.image_url.url } : { ...part });
+  const plain = (part: ChatContentPart): Record<string, unknown> =>
+    part.type === "image_url" ? { type: part.type, url: part.image_url.url } : { ...part };
   const [x, y] = [plain(a), plain(b)];
-  return Object.keys(x).length === Object.keys(y).length && Object.keys(x).every((key) => x[key] === y[key]);
+  return (
+    Object.keys(x).length === Object.keys(y).length &&
+    Object.keys(x).every((key) => x[key] === y[key])
+  );
 }
 
 function optionsOf(request: ChatCompletionRequest): SamplingOptions {
@@ -290,11 +446,18 @@ function schemaOf(format: ChatResponseFormat = { type: "text" }): object | undef
       return { type: "object" };
     case "json_schema": {
       const { schema } = format.json_schema ?? {};
-      if (typeof schema !== "object" || schema === null) throw new UniviError("bad-request", "response_format: json_schema.schema is no object; put the JSON schema there");
+      if (typeof schema !== "object" || schema === null)
+        throw new UniviError(
+          "bad-request",
+          "response_format: json_schema.schema is no object; put the JSON schema there",
+        );
       return schema;
     }
     default:
-      throw new UniviError("bad-request", `response_format of type "${(format as { type: string }).type}" is not supported; there are text, json_object and json_schema`);
+      throw new UniviError(
+        "bad-request",
+        `response_format of type "${(format as { type: string }).type}" is not supported; there are text, json_object and json_schema`,
+      );
   }
 }
 

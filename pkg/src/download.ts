@@ -1,12 +1,20 @@
-/** The bytes of a file that a server has, through all that servers and networks do. What to do when is decided by `Transfer`. */
+/**
+ * The bytes of a file that a server has, through all that servers and networks do. What to do when
+ * is decided by `Transfer`.
+ */
 import { Transfer } from "../wasm/univi_web.js";
 import { UniviError } from "./error.js";
 
 /** A server that sends nothing for so long is taken for one that has gone. */
 const STALL_MS = 20_000;
 
-/** What comes of a file: bytes that go on where the last ended, or word that the file begins anew, in another version. */
-export type Piece = { readonly kind: "bytes"; readonly bytes: Uint8Array } | { readonly kind: "begins"; readonly validator: string | undefined };
+/**
+ * What comes of a file: bytes that go on where the last ended, or word that the file begins anew,
+ * in another version.
+ */
+export type Piece =
+  | { readonly kind: "bytes"; readonly bytes: Uint8Array }
+  | { readonly kind: "begins"; readonly validator: string | undefined };
 
 /** Why a request led nowhere, if it is worth another try. */
 class Broken extends Error {}
@@ -16,7 +24,11 @@ class Broken extends Error {}
  *
  * Throws what `transfer` makes of failures that don't pass, or the reason of an aborted `signal`.
  */
-export async function* download(url: URL, transfer: Transfer, signal: AbortSignal): AsyncGenerator<Piece, void> {
+export async function* download(
+  url: URL,
+  transfer: Transfer,
+  signal: AbortSignal,
+): AsyncGenerator<Piece, void> {
   for (;;) {
     const attempt = new AbortController();
     let pause: number | undefined;
@@ -28,7 +40,8 @@ export async function* download(url: URL, transfer: Transfer, signal: AbortSigna
       if (answer.kind === "pause") {
         pause = answer.ms;
       } else {
-        if (begins || answer.kind === "restart") yield { kind: "begins", validator: transfer.validator };
+        if (begins || answer.kind === "restart")
+          yield { kind: "begins", validator: transfer.validator };
         let skip = answer.kind === "skip" ? answer.bytes : 0;
         for await (const bytes of chunks(response, attempt)) {
           const fresh = bytes.subarray(Math.min(skip, bytes.length));
@@ -50,7 +63,12 @@ export async function* download(url: URL, transfer: Transfer, signal: AbortSigna
   }
 }
 
-async function ask(url: URL, { from, ifRange }: Transfer, signal: AbortSignal, attempt: AbortController): Promise<Response> {
+async function ask(
+  url: URL,
+  { from, ifRange }: Transfer,
+  signal: AbortSignal,
+  attempt: AbortController,
+): Promise<Response> {
   const headers = new Headers();
   if (from > 0) {
     headers.set("Range", `bytes=${from}-`);
@@ -60,11 +78,16 @@ async function ask(url: URL, { from, ifRange }: Transfer, signal: AbortSignal, a
     // The store keeps the file; the browser's own cache would keep it a second time.
     return await inTime(fetch(url, { headers, signal, cache: "no-store" }), attempt);
   } catch (error) {
-    throw error instanceof Broken ? error : new Broken(`the server can't be reached: ${(error as Error).message}`);
+    throw error instanceof Broken
+      ? error
+      : new Broken(`the server can't be reached: ${(error as Error).message}`);
   }
 }
 
-async function* chunks(response: Response, attempt: AbortController): AsyncGenerator<Uint8Array, void> {
+async function* chunks(
+  response: Response,
+  attempt: AbortController,
+): AsyncGenerator<Uint8Array, void> {
   const reader = response.body?.getReader();
   if (!reader) return;
   for (;;) {
@@ -72,7 +95,9 @@ async function* chunks(response: Response, attempt: AbortController): AsyncGener
     try {
       read = await inTime(reader.read(), attempt);
     } catch (error) {
-      throw error instanceof Broken ? error : new Broken(`the transfer broke off: ${(error as Error).message}`);
+      throw error instanceof Broken
+        ? error
+        : new Broken(`the transfer broke off: ${(error as Error).message}`);
     }
     if (read.done) return;
     yield read.value;
@@ -96,13 +121,21 @@ async function inTime<T>(work: Promise<T>, attempt: AbortController): Promise<T>
 
 function head({ status, headers }: Response) {
   const text = (name: string) => headers.get(name) ?? undefined;
-  const number = (value: string | undefined) => (value !== undefined && /^\d+$/.test(value) ? Number(value) : undefined);
+  const number = (value: string | undefined) =>
+    value !== undefined && /^\d+$/.test(value) ? Number(value) : undefined;
   const etag = text("ETag");
   const retry = text("Retry-After");
   const seconds = number(retry);
-  const retryAfterMs = seconds !== undefined ? seconds * 1000 : retry === undefined ? NaN : Date.parse(retry) - Date.now();
+  const retryAfterMs =
+    seconds !== undefined
+      ? seconds * 1000
+      : retry === undefined
+        ? NaN
+        : Date.parse(retry) - Date.now();
   // Of a compressed body the length is not that of the file.
-  const contentLength = headers.has("Content-Encoding") ? undefined : number(text("Content-Length"));
+  const contentLength = headers.has("Content-Encoding")
+    ? undefined
+    : number(text("Content-Length"));
   return {
     status,
     contentType: text("Content-Type"),
@@ -128,7 +161,10 @@ function sleep(ms: number, signal: AbortSignal): Promise<void> {
   });
 }
 
-/** Reads ahead of whoever asks, by at most `limit` bytes and what one piece is longer: the network does not wait for the device. */
+/**
+ * Reads ahead of whoever asks, by at most `limit` bytes and what one piece is longer: the network
+ * does not wait for the device.
+ */
 export class ReadAhead implements AsyncIterable<Piece> {
   readonly #ready: Piece[] = [];
   #readyBytes = 0;
@@ -147,7 +183,8 @@ export class ReadAhead implements AsyncIterable<Piece> {
         this.#ready.push(piece);
         this.#readyBytes += length(piece);
         this.#wakeReader();
-        while (this.#readyBytes >= limit) await new Promise<void>((resolve) => (this.#wakeSource = resolve));
+        while (this.#readyBytes >= limit)
+          await new Promise<void>((resolve) => (this.#wakeSource = resolve));
       }
     } catch (error) {
       this.#failed = { error };
@@ -178,7 +215,11 @@ function length(piece: Piece): number {
 }
 
 /** A whole small file of a server. */
-export async function fetchAll(url: URL, maxBytes: number, signal: AbortSignal): Promise<Uint8Array> {
+export async function fetchAll(
+  url: URL,
+  maxBytes: number,
+  signal: AbortSignal,
+): Promise<Uint8Array> {
   const transfer = new Transfer(url.href, undefined, 0, undefined, Math.random());
   try {
     return await collect(download(url, transfer, signal), url.href, maxBytes);
@@ -188,7 +229,11 @@ export async function fetchAll(url: URL, maxBytes: number, signal: AbortSignal):
 }
 
 /** All of a small file, which errors call `name`. */
-export async function collect(pieces: AsyncIterable<Piece>, name: string, maxBytes: number): Promise<Uint8Array> {
+export async function collect(
+  pieces: AsyncIterable<Piece>,
+  name: string,
+  maxBytes: number,
+): Promise<Uint8Array> {
   let chunks: Uint8Array[] = [];
   let bytes = 0;
   for await (const piece of pieces) {
@@ -197,7 +242,11 @@ export async function collect(pieces: AsyncIterable<Piece>, name: string, maxByt
       continue;
     }
     bytes += piece.bytes.length;
-    if (bytes > maxBytes) throw new UniviError("bad-file", `${name}: longer than ${maxBytes} bytes, which nothing of its kind is`);
+    if (bytes > maxBytes)
+      throw new UniviError(
+        "bad-file",
+        `${name}: longer than ${maxBytes} bytes, which nothing of its kind is`,
+      );
     chunks.push(piece.bytes);
   }
   const all = new Uint8Array(bytes);

@@ -1,6 +1,6 @@
 /**
- * Two elements that show what the model saw: `<univi-tokens>`, merged tokens over a picture, and `<univi-events>`, a clip's timeline.
- * Importing this defines them.
+ * Two elements that show what the model saw: `<univi-tokens>`, merged tokens over a picture, and
+ * `<univi-events>`, a clip's timeline. Importing this defines them.
  *
  * @packageDocumentation
  */

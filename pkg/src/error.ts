@@ -23,7 +23,9 @@ const CODES = [
  *
  * | code | what it means |
  * |---|---|
- * | `bad-file`, `bad-metadata`, `missing-tensor`, `wrong-shape`, `unsupported-type`, `bad-tokenizer` | the model's files are not what they claim to be, or not a model that UniVi runs |
+ * | `bad-file`, `bad-metadata`, `missing-tensor`, `wrong-shape`, `unsupported-type`,
+ * `bad-tokenizer` | the model's files are not what they claim to be, or not a model that UniVi runs
+ * |
  * | `wrong-hash` | a file is not the one that the manifest promises |
  * | `bad-image`, `bad-video` | a picture or clip can't be decoded or used |
  * | `bad-request` | the request can't be carried out as it was put |

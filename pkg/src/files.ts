@@ -8,7 +8,10 @@ import type { Entry, FileKey, ModelAbout, Store } from "./store.js";
 /** The largest manifest that is read; real ones have a few kilobytes. */
 const MAX_MANIFEST_BYTES = 4 << 20;
 
-/** Of the files that are fetched at the same time, each may be so far ahead of what the device has taken. */
+/**
+ * Of the files that are fetched at the same time, each may be so far ahead of what the device has
+ * taken.
+ */
 const AHEAD_BYTES = 12 << 20;
 
 /** A file that the loader wants. */
@@ -45,7 +48,9 @@ export interface ModelFiles {
 
 /** Finds the files of `source`; nothing is read yet. */
 export function modelFiles(source: ModelSource, store: Store): ModelFiles {
-  return source.kind === "url" ? new RemoteFiles(new URL(source.url), store) : localFiles(source.files);
+  return source.kind === "url"
+    ? new RemoteFiles(new URL(source.url), store)
+    : localFiles(source.files);
 }
 
 /** Files on a server, and what the store keeps of them. */
@@ -95,7 +100,9 @@ class RemoteFiles implements ModelFiles {
   }
 }
 
-/** Where a file of the model at `url` lies; a manifest's paths were checked to stay in its folder. */
+/**
+ * Where a file of the model at `url` lies; a manifest's paths were checked to stay in its folder.
+ */
 export function fileUrl(url: string, path: string): string {
   const { pathname } = new URL(url);
   if (path === nameOf(pathname)) return url;
@@ -120,7 +127,13 @@ class RemoteFile implements OpenFile {
       this.pieces = this.#kept();
       return;
     }
-    this.#transfer = new Transfer(file.name, file.bytes, entry.size, entry.validator, Math.random());
+    this.#transfer = new Transfer(
+      file.name,
+      file.bytes,
+      entry.size,
+      entry.validator,
+      Math.random(),
+    );
     const rest = download(url, this.#transfer, AbortSignal.any([signal, this.#stop.signal]));
     this.pieces = this.#all(new ReadAhead(rest, AHEAD_BYTES));
   }
@@ -129,7 +142,9 @@ class RemoteFile implements OpenFile {
     for await (const bytes of this.#entry.read()) yield { kind: "bytes", bytes, kept: true };
   }
 
-  async *#all(rest: AsyncIterable<Piece>): AsyncGenerator<Piece & { readonly kept?: boolean }, void> {
+  async *#all(
+    rest: AsyncIterable<Piece>,
+  ): AsyncGenerator<Piece & { readonly kept?: boolean }, void> {
     const complete = this.#entry.complete;
     if (this.#entry.size > 0) yield* this.#kept();
     try {
@@ -159,24 +174,34 @@ class RemoteFile implements OpenFile {
 }
 
 function localFiles(files: readonly File[]): ModelFiles {
-  const paths = files.map((file) => file.webkitRelativePath || file.name).sort((a, b) => a.length - b.length || (a < b ? -1 : 1));
+  const paths = files
+    .map((file) => file.webkitRelativePath || file.name)
+    .sort((a, b) => a.length - b.length || (a < b ? -1 : 1));
   const byPath = new Map(files.map((file) => [file.webkitRelativePath || file.name, file]));
   const manifest = paths.find((path) => /(^|\/)manifest\.json$/.test(path));
   const first = manifest ?? paths.find(isGguf);
   if (first === undefined) {
-    const found = files.length === 0 ? "no file was chosen" : `there is no manifest.json among the ${files.length} files`;
+    const found =
+      files.length === 0
+        ? "no file was chosen"
+        : `there is no manifest.json among the ${files.length} files`;
     throw new UniviError("bad-request", `${found}; choose a model's whole folder, or GGUF files`);
   }
   const name = first.split("/").at(-1)!;
   const folder = first.slice(0, first.length - name.length);
   const find = (path: string): File => {
     const file = byPath.get(folder + path);
-    if (!file) throw new UniviError("io", `${path}: ${name} asks for it, but it is not among the chosen files`);
+    if (!file)
+      throw new UniviError(
+        "io",
+        `${path}: ${name} asks for it, but it is not among the chosen files`,
+      );
     return file;
   };
   return {
     name,
-    manifest: async () => (manifest === undefined ? undefined : collect(piecesOf(find(name)), name, MAX_MANIFEST_BYTES)),
+    manifest: async () =>
+      manifest === undefined ? undefined : collect(piecesOf(find(name)), name, MAX_MANIFEST_BYTES),
     open: async (file) => {
       const nothing = async () => {};
       return { pieces: piecesOf(find(file.name)), right: nothing, wrong: nothing, close: nothing };
@@ -194,7 +219,11 @@ async function* piecesOf(file: File): AsyncGenerator<Piece, void> {
   try {
     for (;;) {
       const { done, value } = await reader.read().catch((cause: Error) => {
-        throw new UniviError("io", `${file.name}: can't be read: ${cause.message}; was it moved or changed?`, { cause });
+        throw new UniviError(
+          "io",
+          `${file.name}: can't be read: ${cause.message}; was it moved or changed?`,
+          { cause },
+        );
       });
       if (done) return;
       yield { kind: "bytes", bytes: value };

@@ -1,5 +1,14 @@
 /** Carries out the page's calls: the end of the protocol that holds the model. */
-import { Clip, type Engine, type Glimpse, Memory, Past, type Session, Turn, type Visual } from "../wasm/univi_web.js";
+import {
+  Clip,
+  type Engine,
+  type Glimpse,
+  Memory,
+  Past,
+  type Session,
+  Turn,
+  type Visual,
+} from "../wasm/univi_web.js";
 import { UniviError } from "./error.js";
 import { availability, load } from "./load.js";
 import { fetchAll } from "./download.js";
@@ -32,7 +41,8 @@ export function host(): Handlers {
   };
   const conversation = (handle: Handle): Session => {
     const session = sessions.get(handle);
-    if (!session) throw new UniviError("bad-request", "this conversation has ended; begin a new one");
+    if (!session)
+      throw new UniviError("bad-request", "this conversation has ended; begin a new one");
     return session;
   };
   const turnOf = (parts: readonly SentPart[]): Turn => {
@@ -147,7 +157,10 @@ export function host(): Handlers {
         ...usage,
         timeToFirstTokenMs,
         prefillTokensPerSecond: (1000 * (promptTokens - reusedTokens)) / timeToFirstTokenMs,
-        tokensPerSecond: first === undefined || completionTokens < 2 ? 0 : (1000 * (completionTokens - 1)) / (ended - first),
+        tokensPerSecond:
+          first === undefined || completionTokens < 2
+            ? 0
+            : (1000 * (completionTokens - 1)) / (ended - first),
       };
       return { usage: told, context: session.contextUsage() };
     },
@@ -180,12 +193,21 @@ export function host(): Handlers {
   };
 }
 
-async function encodeImage(engine: Engine, image: ImageSource, visualTokens: number | undefined, signal: AbortSignal): Promise<Visual> {
+async function encodeImage(
+  engine: Engine,
+  image: ImageSource,
+  visualTokens: number | undefined,
+  signal: AbortSignal,
+): Promise<Visual> {
   switch (image.kind) {
     case "blob":
       return engine.image(await bytesOf(image.blob), image.name, visualTokens);
     case "url":
-      return engine.image(await fetchAll(new URL(image.url), MAX_IMAGE_BYTES, signal), image.url, visualTokens);
+      return engine.image(
+        await fetchAll(new URL(image.url), MAX_IMAGE_BYTES, signal),
+        image.url,
+        visualTokens,
+      );
     case "pixels":
       return engine.pixels(image.width, image.height, image.rgba, visualTokens);
     case "bitmap": {
@@ -202,7 +224,9 @@ async function bytesOf(blob: Blob): Promise<Uint8Array> {
 /** The pixels of a bitmap, which is spent. */
 function pixels(bitmap: ImageBitmap): { width: number; height: number; rgba: Uint8ClampedArray } {
   const { width, height } = bitmap;
-  const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true })!;
+  const context = new OffscreenCanvas(width, height).getContext("2d", {
+    willReadFrequently: true,
+  })!;
   context.drawImage(bitmap, 0, 0);
   bitmap.close();
   return { width, height, rgba: context.getImageData(0, 0, width, height).data };

@@ -5,7 +5,14 @@
  */
 export { UniviError, type UniviErrorCode } from "./error.js";
 export { Univi, type UniviOptions } from "./univi.js";
-export { Answer, type AskOptions, type ConversationOptions, type LookingOptions, type PastQuestion, Session } from "./session.js";
+export {
+  Answer,
+  type AskOptions,
+  type ConversationOptions,
+  type LookingOptions,
+  type PastQuestion,
+  Session,
+} from "./session.js";
 export { Live, type LiveStats, type WatchOptions } from "./live.js";
 export type {
   ChatCompletion,
@@ -19,7 +26,13 @@ export type {
   ChatUsage,
   Completions,
 } from "./completions.js";
-export { type CachedModel, cachedModels, clearCache, deleteCachedModel, persistCache } from "./store/cached.js";
+export {
+  type CachedModel,
+  cachedModels,
+  clearCache,
+  deleteCachedModel,
+  persistCache,
+} from "./store/cached.js";
 export { type StorageEstimate, storageEstimate } from "./store/cached.js";
 export type { AskProgress, ClipPart, LookOptions, Part } from "./parts.js";
 export type { ClipSource } from "./clip.js";

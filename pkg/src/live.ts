@@ -1,4 +1,7 @@
-/** What goes on: a camera or a playing video, looked at again and again, of which the last seconds can be asked about. */
+/**
+ * What goes on: a camera or a playing video, looked at again and again, of which the last seconds
+ * can be asked about.
+ */
 import { UniviError } from "./error.js";
 import type { LookOptions, Part } from "./parts.js";
 import type { Client, Handle, Seen, SessionOptions } from "./protocol.js";
@@ -6,7 +9,9 @@ import { isA } from "./runtime.js";
 import { Answer, answerTo, type AskOptions, free, samplingOf } from "./session.js";
 
 /** How something is watched. */
-export interface WatchOptions extends Pick<SessionOptions, "system" | "template">, Pick<LookOptions, "visualTokens"> {
+export interface WatchOptions
+  extends Pick<SessionOptions, "system" | "template">,
+    Pick<LookOptions, "visualTokens"> {
   /** So many frames are looked at in a second, at most; 1 by default. */
   readonly framesPerSecond?: number;
   /** For so long a frame can be asked about; 60 seconds by default. */
@@ -23,7 +28,10 @@ export interface WatchOptions extends Pick<SessionOptions, "system" | "template"
 export interface LiveStats {
   /** Frames that were looked at. */
   readonly seen: number;
-  /** Frames whose time came while the one before was still being looked at: they were left out, not queued. */
+  /**
+   * Frames whose time came while the one before was still being looked at: they were left out, not
+   * queued.
+   */
   readonly dropped: number;
   /** When the frames that can be asked about were shown, in seconds since watching began. */
   readonly timesSeconds: readonly number[];
@@ -34,7 +42,8 @@ export interface LiveStats {
 /**
  * Something that is being watched. Made by {@link Univi.watch}.
  *
- * Each frame is encoded once; a few tokens of it stay on the device for as long as the window reaches back.
+ * Each frame is encoded once; a few tokens of it stay on the device for as long as the window
+ * reaches back.
  */
 export class Live {
   readonly #client: Client;
@@ -52,10 +61,19 @@ export class Live {
   /** @internal */
   constructor(client: Client, source: MediaStream | HTMLVideoElement, options: WatchOptions) {
     const { framesPerSecond = 1, windowSeconds = 60, signal } = options;
-    if (!(framesPerSecond > 0 && framesPerSecond <= 60)) throw new UniviError("bad-request", `framesPerSecond is ${framesPerSecond}, expected a number up to 60`);
-    if (!(windowSeconds > 0 && windowSeconds <= 3600)) throw new UniviError("bad-request", `windowSeconds is ${windowSeconds}, expected a number up to 3600`);
+    if (!(framesPerSecond > 0 && framesPerSecond <= 60))
+      throw new UniviError(
+        "bad-request",
+        `framesPerSecond is ${framesPerSecond}, expected a number up to 60`,
+      );
+    if (!(windowSeconds > 0 && windowSeconds <= 3600))
+      throw new UniviError(
+        "bad-request",
+        `windowSeconds is ${windowSeconds}, expected a number up to 3600`,
+      );
     signal?.throwIfAborted();
-    if (!globalThis.document) throw new UniviError("bad-request", "only a page can watch something");
+    if (!globalThis.document)
+      throw new UniviError("bad-request", "only a page can watch something");
     this.#client = client;
     this.#options = options;
     this.#live = client.newHandle();
@@ -77,28 +95,44 @@ export class Live {
   }
 
   /**
-   * Asks about what was seen in the window, in a conversation of its own. `seen[0]` of the answer tells which seconds it looked at
-   * and which of its frames were told as one event. Before the first frame has come, it is waited for.
+   * Asks about what was seen in the window, in a conversation of its own. `seen[0]` of the answer
+   * tells which seconds it looked at and which of its frames were told as one event. Before the
+   * first frame has come, it is waited for.
    */
   ask(parts: string | readonly Part[], options: Omit<AskOptions, "visualTokens"> = {}): Answer {
-    return new Answer(async function* (this: Live, answer: Answer) {
-      await this.#firstFrame(options.signal);
-      const client = this.#client;
-      const [visual, session] = [client.newHandle(), client.newHandle()];
-      try {
-        answer.seen.push(await client.call("recall", { live: this.#live, visual, ...this.#budget }, { signal: options.signal }));
-        const { system, template } = this.#options;
-        const conversation: SessionOptions = { ...(system === undefined ? {} : { system }), ...(template === undefined ? {} : { template }) };
-        await client.call("openSession", { session, options: conversation }, { signal: options.signal });
-        const all = [{ visual }, ...(typeof parts === "string" ? [parts] : parts)];
-        yield* answerTo(client, answer, all, options, async (sent, signal, onPiece) => {
-          const params = { session, parts: sent, options: samplingOf(options) };
-          return (await client.call("answer", params, { signal, onEvent: onPiece })).usage;
-        });
-      } finally {
-        free(client, [visual, session]);
-      }
-    }.bind(this));
+    return new Answer(
+      async function* (this: Live, answer: Answer) {
+        await this.#firstFrame(options.signal);
+        const client = this.#client;
+        const [visual, session] = [client.newHandle(), client.newHandle()];
+        try {
+          answer.seen.push(
+            await client.call(
+              "recall",
+              { live: this.#live, visual, ...this.#budget },
+              { signal: options.signal },
+            ),
+          );
+          const { system, template } = this.#options;
+          const conversation: SessionOptions = {
+            ...(system === undefined ? {} : { system }),
+            ...(template === undefined ? {} : { template }),
+          };
+          await client.call(
+            "openSession",
+            { session, options: conversation },
+            { signal: options.signal },
+          );
+          const all = [{ visual }, ...(typeof parts === "string" ? [parts] : parts)];
+          yield* answerTo(client, answer, all, options, async (sent, signal, onPiece) => {
+            const params = { session, parts: sent, options: samplingOf(options) };
+            return (await client.call("answer", params, { signal, onEvent: onPiece })).usage;
+          });
+        } finally {
+          free(client, [visual, session]);
+        }
+      }.bind(this),
+    );
   }
 
   /** Resolves once the first frame has been looked at; rejects where watching is stopped before. */
@@ -111,13 +145,20 @@ export class Live {
     await this.#firstFrame(options.signal);
     const visual = this.#client.newHandle();
     try {
-      return await this.#client.call("recall", { live: this.#live, visual, ...this.#budget }, { signal: options.signal });
+      return await this.#client.call(
+        "recall",
+        { live: this.#live, visual, ...this.#budget },
+        { signal: options.signal },
+      );
     } finally {
       free(this.#client, [visual]);
     }
   }
 
-  /** Stops looking; what was seen is forgotten. The stream itself belongs to whoever opened it. May be called again. */
+  /**
+   * Stops looking; what was seen is forgotten. The stream itself belongs to whoever opened it. May
+   * be called again.
+   */
   stop(): void {
     if (this.#timer === undefined) return;
     clearInterval(this.#timer);
@@ -148,10 +189,21 @@ export class Live {
     try {
       const frame = await createImageBitmap(this.#video);
       const { windowSeconds = 60 } = this.#options;
-      const params = { live: this.#live, timeSeconds: (started - this.#began) / 1000, windowSeconds, frame, ...this.#budget };
+      const params = {
+        live: this.#live,
+        timeSeconds: (started - this.#began) / 1000,
+        windowSeconds,
+        frame,
+        ...this.#budget,
+      };
       const timesSeconds = await this.#client.call("pushLive", params, { transfer: [frame] });
       if (this.#timer === undefined) return free(this.#client, [this.#live]); // It was stopped meanwhile.
-      this.#stats = { ...this.#stats, seen: this.#stats.seen + 1, timesSeconds, lookMs: performance.now() - started };
+      this.#stats = {
+        ...this.#stats,
+        seen: this.#stats.seen + 1,
+        timesSeconds,
+        lookMs: performance.now() - started,
+      };
       for (const { resolve } of this.#waiting.splice(0)) resolve();
       this.#options.onFrame?.(this.#stats);
     } catch (error) {

@@ -1,4 +1,7 @@
-/** From a model's files to an engine: several at once on their way, one after the other into the loader. */
+/**
+ * From a model's files to an engine: several at once on their way, one after the other into the
+ * loader.
+ */
 import init, { type Engine, Loader } from "../wasm/univi_web.js";
 import { codeOf, UniviError } from "./error.js";
 import { fileUrl, modelFiles, type ModelFiles, type OpenFile, type WantedFile } from "./files.js";
@@ -13,7 +16,10 @@ const VERIFY_EVERY = 7;
 const PARALLEL = 4;
 /** Before more than this is on its way to the device, it is waited for. */
 const IN_FLIGHT_BYTES = 16 << 20;
-/** Longer files are hashed as they come: the browser's own SHA-256, which is faster and leaves this thread alone, takes all of a file at once. */
+/**
+ * Longer files are hashed as they come: the browser's own SHA-256, which is faster and leaves this
+ * thread alone, takes all of a file at once.
+ */
 const MAX_HASHED_WHOLE_BYTES = 64 << 20;
 /** Progress is told at most so often. */
 const PROGRESS_INTERVAL_MS = 60;
@@ -27,8 +33,14 @@ export interface Loaded {
   readonly info: Pick<ModelInfo, "device" | "adapter" | "bytes" | "keptBytes" | "cache">;
 }
 
-/** Loads a model. Of one that fails or is aborted nothing stays on the device; what came of its files stays in the store. */
-export async function load(params: Calls["load"]["params"], { signal, emit }: Context<"load">): Promise<Loaded> {
+/**
+ * Loads a model. Of one that fails or is aborted nothing stays on the device; what came of its
+ * files stays in the store.
+ */
+export async function load(
+  params: Calls["load"]["params"],
+  { signal, emit }: Context<"load">,
+): Promise<Loaded> {
   const memory = await ready(params.device);
   const store = await openStore(params.source.kind === "url" ? params.cache : "none");
   const files = modelFiles(params.source, store);
@@ -56,7 +68,10 @@ export async function load(params: Calls["load"]["params"], { signal, emit }: Co
     drop = () => engine.dispose();
     signal.throwIfAborted();
     emit({ phase: "ready", ...told });
-    const cache = { kind: store.kind, ...(store.reason === undefined ? {} : { reason: store.reason }) };
+    const cache = {
+      kind: store.kind,
+      ...(store.reason === undefined ? {} : { reason: store.reason }),
+    };
     return { engine, memory, info: { device, adapter, bytes, keptBytes: stream.keptBytes, cache } };
   } catch (error) {
     drop();
@@ -65,7 +80,10 @@ export async function load(params: Calls["load"]["params"], { signal, emit }: Co
 }
 
 /** Whether a model would load. Rejects with the reason of an aborted `signal` alone. */
-export async function availability(params: Calls["availability"]["params"], signal: AbortSignal): Promise<Availability> {
+export async function availability(
+  params: Calls["availability"]["params"],
+  signal: AbortSignal,
+): Promise<Availability> {
   let loader: Loader | undefined;
   try {
     await ready(params.device);
@@ -75,10 +93,23 @@ export async function availability(params: Calls["availability"]["params"], sign
     if (manifest) loader.manifest(files.name, manifest);
     else loader.gguf(files.name);
     await loader.checkRoom();
-    const about = { device: loader.device(), adapter: await adapterOf(loader), ...(loader.totalBytes === undefined ? {} : { bytes: loader.totalBytes }) };
-    if (params.source.kind === "files") return { status: "available", ...about, ...(about.bytes === undefined ? {} : { keptBytes: about.bytes }) };
+    const about = {
+      device: loader.device(),
+      adapter: await adapterOf(loader),
+      ...(loader.totalBytes === undefined ? {} : { bytes: loader.totalBytes }),
+    };
+    if (params.source.kind === "files")
+      return {
+        status: "available",
+        ...about,
+        ...(about.bytes === undefined ? {} : { keptBytes: about.bytes }),
+      };
     const { source } = params;
-    const kept = await keptOf(loader.files().map(({ name, sha256, bytes }) => ({ url: fileUrl(source.url, name), sha256, bytes })));
+    const kept = await keptOf(
+      loader
+        .files()
+        .map(({ name, sha256, bytes }) => ({ url: fileUrl(source.url, name), sha256, bytes })),
+    );
     const status = kept.complete ? "available" : kept.busy ? "downloading" : "downloadable";
     return { status, ...about, keptBytes: kept.bytes };
   } catch (error) {
@@ -112,7 +143,12 @@ class Stream {
   #inFlightBytes = 0;
   #whole = new Uint8Array();
 
-  constructor(loader: Loader, files: ModelFiles, signal: AbortSignal, emit: (progress: LoadProgress) => void) {
+  constructor(
+    loader: Loader,
+    files: ModelFiles,
+    signal: AbortSignal,
+    emit: (progress: LoadProgress) => void,
+  ) {
     this.#loader = loader;
     this.#files = files;
     this.#signal = signal;
@@ -123,12 +159,20 @@ class Stream {
   async run(): Promise<void> {
     try {
       for (const index of this.#wanted.keys()) {
-        for (let ahead = index; ahead < Math.min(index + PARALLEL, this.#wanted.length); ahead++) this.#open(ahead);
+        for (let ahead = index; ahead < Math.min(index + PARALLEL, this.#wanted.length); ahead++)
+          this.#open(ahead);
         await this.#file(index);
       }
     } finally {
       // Where one failed, others may be on their way.
-      await Promise.all(this.#opened.map((opened) => opened?.then((file) => file.close(), () => {})));
+      await Promise.all(
+        this.#opened.map((opened) =>
+          opened?.then(
+            (file) => file.close(),
+            () => {},
+          ),
+        ),
+      );
     }
   }
 
@@ -161,7 +205,13 @@ class Stream {
   async #take(file: OpenFile, index: number): Promise<void> {
     const { name, bytes, sha256 } = this.#wanted[index]!;
     // Only a page that came safely has it.
-    const whole = sha256 !== undefined && bytes !== undefined && bytes <= MAX_HASHED_WHOLE_BYTES && globalThis.crypto?.subtle ? this.#room(bytes) : undefined;
+    const whole =
+      sha256 !== undefined &&
+      bytes !== undefined &&
+      bytes <= MAX_HASHED_WHOLE_BYTES &&
+      globalThis.crypto?.subtle
+        ? this.#room(bytes)
+        : undefined;
     let [kept, came] = [0, 0];
     if (whole) this.#loader.hashElsewhere();
     for await (const piece of file.pieces) {
@@ -174,7 +224,10 @@ class Stream {
       }
       this.#loader.push(piece.bytes);
       if (whole && came + piece.bytes.length > whole.length) {
-        throw new UniviError("bad-file", `${name}: it goes on behind the ${whole.length} bytes that the manifest promises`);
+        throw new UniviError(
+          "bad-file",
+          `${name}: it goes on behind the ${whole.length} bytes that the manifest promises`,
+        );
       }
       whole?.set(piece.bytes, came);
       came += piece.bytes.length;
@@ -208,14 +261,23 @@ class Stream {
 /** Whether other bytes might do: a network or device that fails says nothing about them. */
 function mayBeWrongBytes(error: unknown): boolean {
   const code = codeOf(error);
-  return code !== undefined && !["io", "no-gpu", "device-lost", "out-of-memory", "gpu", "bad-request", "internal"].includes(code);
+  return (
+    code !== undefined &&
+    !["io", "no-gpu", "device-lost", "out-of-memory", "gpu", "bad-request", "internal"].includes(
+      code,
+    )
+  );
 }
 
 /** What computes, as the browser tells of its GPU, such as "apple metal-3"; some tell nothing. */
 async function adapterOf(loader: Loader): Promise<string> {
   if (loader.device() === "cpu") return loader.adapter;
   const info = (await navigator.gpu?.requestAdapter())?.info;
-  return info?.description || [info?.vendor, info?.architecture].filter(Boolean).join(" ") || loader.adapter;
+  return (
+    info?.description ||
+    [info?.vendor, info?.architecture].filter(Boolean).join(" ") ||
+    loader.adapter
+  );
 }
 
 /** Tells progress now and then, never going back, with the speed of the last seconds. */
@@ -234,12 +296,21 @@ class Meter {
     if (last && at - last.at < PROGRESS_INTERVAL_MS) return;
     this.#most = Math.max(this.#most, progress.loaded);
     const loaded = this.#most;
-    this.#samples = [...this.#samples.filter((sample) => at - sample.at < SPEED_WINDOW_MS), { at, loaded }];
+    this.#samples = [
+      ...this.#samples.filter((sample) => at - sample.at < SPEED_WINDOW_MS),
+      { at, loaded },
+    ];
     const oldest = this.#samples[0]!;
     const seconds = (at - oldest.at) / 1000;
     const bytesPerSecond = (loaded - oldest.loaded) / seconds;
     if (seconds < 0.5 || bytesPerSecond === 0) this.#emit({ ...progress, loaded });
     else if (progress.total === 0) this.#emit({ ...progress, loaded, bytesPerSecond });
-    else this.#emit({ ...progress, loaded, bytesPerSecond, etaSeconds: (progress.total - loaded) / bytesPerSecond });
+    else
+      this.#emit({
+        ...progress,
+        loaded,
+        bytesPerSecond,
+        etaSeconds: (progress.total - loaded) / bytesPerSecond,
+      });
   }
 }

@@ -19,8 +19,9 @@ export interface ClipPart extends FrameChoice {
  * - anything that can be drawn is an image, a `<video>` its current frame;
  * - `{ video, startSeconds, .. }` is a clip.
  *
- * Prefer encoded images (`File`, `Blob`, `URL`): UniVi decodes PNG, JPEG, WebP, GIF and BMP itself, exactly and with the
- * orientation that a camera noted; what the browser has decoded has passed through its colour management.
+ * Prefer encoded images (`File`, `Blob`, `URL`): UniVi decodes PNG, JPEG, WebP, GIF and BMP itself,
+ * exactly and with the orientation that a camera noted; what the browser has decoded has passed
+ * through its colour management.
  */
 export type Part =
   | string
@@ -49,8 +50,8 @@ export interface AskProgress {
 export interface LookOptions {
   readonly signal?: AbortSignal | undefined;
   /**
-   * Tokens that a picture, or an event of a clip, is merged to, about: fewer read faster, more keep more detail. As many as the model was
-   * trained with by default.
+   * Tokens that a picture, or an event of a clip, is merged to, about: fewer read faster, more keep
+   * more detail. As many as the model was trained with by default.
    */
   readonly visualTokens?: number | undefined;
 }
@@ -74,7 +75,11 @@ export async function encode(
   }
   onEncode();
   const image = await asImage(part as Exclude<Part, string | ClipPart>);
-  return client.call("encodeImage", { visual, image, ...budget }, { signal, transfer: image.kind === "bitmap" ? [image.bitmap] : [] });
+  return client.call(
+    "encodeImage",
+    { visual, image, ...budget },
+    { signal, transfer: image.kind === "bitmap" ? [image.bitmap] : [] },
+  );
 }
 
 function asClip(part: Exclude<Part, string>): ClipPart | undefined {
@@ -83,8 +88,10 @@ function asClip(part: Exclude<Part, string>): ClipPart | undefined {
 }
 
 async function asImage(part: Exclude<Part, string | ClipPart>): Promise<ImageSource> {
-  if (part instanceof Blob) return { kind: "blob", blob: part, name: part instanceof File ? part.name : "image" };
-  if (part instanceof Uint8Array) return { kind: "blob", blob: new Blob([part as Uint8Array<ArrayBuffer>]), name: "image" };
+  if (part instanceof Blob)
+    return { kind: "blob", blob: part, name: part instanceof File ? part.name : "image" };
+  if (part instanceof Uint8Array)
+    return { kind: "blob", blob: new Blob([part as Uint8Array<ArrayBuffer>]), name: "image" };
   if (part instanceof URL) {
     const blob = await runtime.file(part);
     return blob ? { kind: "blob", blob, name: part.pathname } : { kind: "url", url: part.href };
@@ -96,6 +103,10 @@ async function asImage(part: Exclude<Part, string | ClipPart>): Promise<ImageSou
   try {
     return { kind: "bitmap", bitmap: await createImageBitmap(part as ImageBitmapSource) };
   } catch (cause) {
-    throw new UniviError("bad-image", `image: the browser can't read its pixels: ${(cause as Error).message}`, { cause });
+    throw new UniviError(
+      "bad-image",
+      `image: the browser can't read its pixels: ${(cause as Error).message}`,
+      { cause },
+    );
   }
 }

@@ -1,8 +1,9 @@
 /**
  * What the page and its worker say to each other: the one place where it is written down.
  *
- * The page calls a {@link Calls | method}, the worker answers with any number of events and then one result or one error;
- * a call can be cancelled at any time. Neither side knows whether a worker or only a `MessageChannel` lies between them.
+ * The page calls a {@link Calls | method}, the worker answers with any number of events and then
+ * one result or one error; a call can be cancelled at any time. Neither side knows whether a worker
+ * or only a `MessageChannel` lies between them.
  */
 import { codeOf, UniviError, type UniviErrorCode } from "./error.js";
 
@@ -14,7 +15,10 @@ export type ModelSource =
 /** What computes: `"auto"` is WebGPU where there is a usable one, else the CPU. */
 export type Device = "auto" | "webgpu" | "cpu";
 
-/** How a conversation keeps keys and values: f32 as they are computed, or bytes with a scale for every 32. */
+/**
+ * How a conversation keeps keys and values: f32 as they are computed, or bytes with a scale for
+ * every 32.
+ */
 export type KvCache = "f32" | "q8";
 
 /** How far loading has come. */
@@ -40,7 +44,10 @@ export interface LoadProgress {
   readonly etaSeconds?: number;
 }
 
-/** Where files of models are kept between visits; `"auto"` takes the first of the others that works here. */
+/**
+ * Where files of models are kept between visits; `"auto"` takes the first of the others that works
+ * here.
+ */
 export type CacheChoice = "auto" | "opfs" | "cache-api" | "none";
 
 /** Whether a model can be had here. */
@@ -86,11 +93,19 @@ export interface ModelInfo {
   readonly cache: { readonly kind: Exclude<CacheChoice, "auto">; readonly reason?: string };
 }
 
-/** An image on its way to the model. Encoded bytes are decoded by UniVi itself, so that colour and alpha are exact. */
+/**
+ * An image on its way to the model. Encoded bytes are decoded by UniVi itself, so that colour and
+ * alpha are exact.
+ */
 export type ImageSource =
   | { readonly kind: "blob"; readonly blob: Blob; readonly name: string }
   | { readonly kind: "url"; readonly url: string }
-  | { readonly kind: "pixels"; readonly width: number; readonly height: number; readonly rgba: Uint8ClampedArray<ArrayBuffer> }
+  | {
+      readonly kind: "pixels";
+      readonly width: number;
+      readonly height: number;
+      readonly rgba: Uint8ClampedArray<ArrayBuffer>;
+    }
   | { readonly kind: "bitmap"; readonly bitmap: ImageBitmap };
 
 /** A frame of a clip on its way to the model. */
@@ -98,7 +113,9 @@ export type FramePicture = Extract<ImageSource, { kind: "bitmap" | "pixels" }>;
 
 /** Memory that a model takes. */
 export interface MemoryUsage {
-  /** Bytes of GPU memory that are taken: weights, conversations, and room for results; 0 on the CPU. */
+  /**
+   * Bytes of GPU memory that are taken: weights, conversations, and room for results; 0 on the CPU.
+   */
   readonly gpuBytes: number;
   /** Bytes of the WebAssembly module's memory, which never shrinks: the most that it has needed. */
   readonly wasmBytes: number;
@@ -119,7 +136,10 @@ export interface SeenFrame {
 export interface SeenStage {
   /** Merged tokens of this stage. */
   readonly tokens: number;
-  /** The token of each patch: frame after frame of the event, in a frame row by row from the top left. */
+  /**
+   * The token of each patch: frame after frame of the event, in a frame row by row from the top
+   * left.
+   */
   readonly groups: Uint32Array;
 }
 
@@ -164,8 +184,9 @@ export interface SessionOptions {
   /** The prompt template; the checkpoint's own by default. */
   readonly template?: string;
   /**
-   * What happens where the conversation gets too long for the context: the question is refused with `context-overflow`, which
-   * is the default, or the oldest turns are forgotten until there is room for it and an answer.
+   * What happens where the conversation gets too long for the context: the question is refused with
+   * `context-overflow`, which is the default, or the oldest turns are forgotten until there is room
+   * for it and an answer.
    */
   readonly overflow?: "refuse" | "drop-oldest";
 }
@@ -206,8 +227,9 @@ export interface SamplingOptions {
   /** Ends the answer where one of these appears; it is cut off. */
   readonly stop?: readonly string[];
   /**
-   * The answer is a JSON value that is valid for this JSON schema. It has its properties in the order in which the schema names
-   * them. What is not supported of the schema is refused with `bad-request`; the README lists what is.
+   * The answer is a JSON value that is valid for this JSON schema. It has its properties in the
+   * order in which the schema names them. What is not supported of the schema is refused with
+   * `bad-request`; the README lists what is.
    */
   readonly jsonSchema?: object;
 }
@@ -240,45 +262,93 @@ export interface Usage {
 }
 
 /**
- * A number that the page gives to something that lives in the worker. The page chooses it, so that it can free what it
- * asked for even if it never heard back.
+ * A number that the page gives to something that lives in the worker. The page chooses it, so that
+ * it can free what it asked for even if it never heard back.
  */
 export type Handle = number;
 
 /**
- * Every method that the worker serves, by name. Calls that have a handle in common are carried out one after the other, in the
- * order they came; others side by side.
+ * Every method that the worker serves, by name. Calls that have a handle in common are carried out
+ * one after the other, in the order they came; others side by side.
  */
 export interface Calls {
   load: {
-    params: { source: ModelSource; device: Device; cache: CacheChoice; contextLength?: number; kvCache?: KvCache; verifyUpload?: boolean };
+    params: {
+      source: ModelSource;
+      device: Device;
+      cache: CacheChoice;
+      contextLength?: number;
+      kvCache?: KvCache;
+      verifyUpload?: boolean;
+    };
     event: LoadProgress;
     result: ModelInfo;
   };
   /** Whether {@link Calls.load} would have a chance; nothing but the manifest is fetched. */
-  availability: { params: { source: ModelSource; device: Device; contextLength?: number; kvCache?: KvCache }; event: never; result: Availability };
-  encodeImage: { params: { visual: Handle; image: ImageSource; visualTokens?: number }; event: never; result: Seen };
+  availability: {
+    params: { source: ModelSource; device: Device; contextLength?: number; kvCache?: KvCache };
+    event: never;
+    result: Availability;
+  };
+  encodeImage: {
+    params: { visual: Handle; image: ImageSource; visualTokens?: number };
+    event: never;
+    result: Seen;
+  };
   /** The times, in seconds, at which a clip of this length is to be looked at. */
-  frameTimes: { params: { durationSeconds: number; choice: FrameChoice }; event: never; result: number[] };
+  frameTimes: {
+    params: { durationSeconds: number; choice: FrameChoice };
+    event: never;
+    result: number[];
+  };
   /** An animated GIF or WebP is decoded by UniVi itself. */
-  pushAnimation: { params: { visual: Handle; blob: Blob; name: string; choice: FrameChoice }; event: never; result: void };
+  pushAnimation: {
+    params: { visual: Handle; blob: Blob; name: string; choice: FrameChoice };
+    event: never;
+    result: void;
+  };
   /** One frame of a clip, in order; the first one opens it. */
-  pushFrame: { params: { visual: Handle; timeSeconds: number; frame: FramePicture }; event: never; result: void };
+  pushFrame: {
+    params: { visual: Handle; timeSeconds: number; frame: FramePicture };
+    event: never;
+    result: void;
+  };
   encodeClip: { params: { visual: Handle; visualTokens?: number }; event: never; result: Seen };
-  /** A frame of what goes on joins those of the last `windowSeconds`; the first one opens `live`. The times of those that are kept. */
+  /**
+   * A frame of what goes on joins those of the last `windowSeconds`; the first one opens `live`.
+   * The times of those that are kept.
+   */
   pushLive: {
-    params: { live: Handle; timeSeconds: number; windowSeconds: number; frame: ImageBitmap; visualTokens?: number };
+    params: {
+      live: Handle;
+      timeSeconds: number;
+      windowSeconds: number;
+      frame: ImageBitmap;
+      visualTokens?: number;
+    };
     event: never;
     result: number[];
   };
   /** The frames that are kept, as one clip. */
-  recall: { params: { live: Handle; visual: Handle; visualTokens?: number }; event: never; result: Seen };
+  recall: {
+    params: { live: Handle; visual: Handle; visualTokens?: number };
+    event: never;
+    result: Seen;
+  };
   openSession: { params: { session: Handle; options: SessionOptions }; event: never; result: void };
   /** The same conversation once more. */
   fork: { params: { session: Handle; from: Handle }; event: never; result: void };
   /** Another conversation instead of this one, with a past; the first one opens it. */
-  restart: { params: { session: Handle; options: SessionOptions; turns: readonly PastTurn[] }; event: never; result: void };
-  append: { params: { session: Handle; parts: readonly SentPart[] }; event: never; result: ContextUsage };
+  restart: {
+    params: { session: Handle; options: SessionOptions; turns: readonly PastTurn[] };
+    event: never;
+    result: void;
+  };
+  append: {
+    params: { session: Handle; parts: readonly SentPart[] };
+    event: never;
+    result: ContextUsage;
+  };
   /** Forgets all turns but the first so many. */
   rewind: { params: { session: Handle; keep: number }; event: never; result: ContextUsage };
   answer: {
@@ -298,7 +368,10 @@ export type Method = keyof Calls;
 
 type Call = { id: number; method: Method; params: unknown };
 type Request = Call | { id: number; cancel: true };
-type Reply = { id: number; event: unknown } | { id: number; result: unknown } | { id: number; error: Failure };
+type Reply =
+  | { id: number; event: unknown }
+  | { id: number; result: unknown }
+  | { id: number; error: Failure };
 type Failure = { code: UniviErrorCode; message: string };
 
 /** One end of a channel: a `Worker`, a worker's own scope, or a `MessagePort`. */
@@ -328,10 +401,14 @@ export class Client {
   }
 
   /**
-   * Calls `method`. An aborted `signal` rejects at once with the signal's reason and cancels the call at the other end,
-   * where the next call waits until it has come to rest.
+   * Calls `method`. An aborted `signal` rejects at once with the signal's reason and cancels the
+   * call at the other end, where the next call waits until it has come to rest.
    */
-  call<M extends Method>(method: M, params: Calls[M]["params"], options: CallOptions<M> = {}): Promise<Calls[M]["result"]> {
+  call<M extends Method>(
+    method: M,
+    params: Calls[M]["params"],
+    options: CallOptions<M> = {},
+  ): Promise<Calls[M]["result"]> {
     const { signal, onEvent, transfer = [] } = options;
     if (this.#broken) return Promise.reject(this.#broken);
     if (signal?.aborted) return Promise.reject(signal.reason);
@@ -400,8 +477,14 @@ export function serve(port: Port, handlers: Handlers): void {
   const carryOut = async ({ id, method, params }: Call, signal: AbortSignal) => {
     try {
       signal.throwIfAborted();
-      const handler = handlers[method] as (params: unknown, context: Context<Method>) => Promise<unknown>;
-      const result = await handler(params, { signal, emit: (event: unknown) => reply({ id, event }) });
+      const handler = handlers[method] as (
+        params: unknown,
+        context: Context<Method>,
+      ) => Promise<unknown>;
+      const result = await handler(params, {
+        signal,
+        emit: (event: unknown) => reply({ id, event }),
+      });
       reply({ id, result });
     } catch (error) {
       reply({ id, error: failure(error) });
@@ -418,7 +501,8 @@ export function serve(port: Port, handlers: Handlers): void {
     const controller = new AbortController();
     known.set(data.id, controller);
     const handles = handlesOf(data.params);
-    const before = data.method === "dispose" ? [...running] : handles.map((handle) => last.get(handle));
+    const before =
+      data.method === "dispose" ? [...running] : handles.map((handle) => last.get(handle));
     const call = Promise.all(before).then(() => carryOut(data, controller.signal));
     running.add(call);
     for (const handle of handles) last.set(handle, call);
@@ -437,13 +521,22 @@ function handlesOf(params: unknown): Handle[] {
     readonly turns?: readonly PastTurn[];
   };
   const { visual, session, from, live, handles = [], parts = [], turns = [] } = params as Named;
-  const visuals = [...parts, ...turns.flatMap((turn) => turn.parts)].map((part) => (typeof part === "string" ? undefined : part.visual));
-  return [visual, session, from, live, ...handles, ...visuals].filter((handle) => handle !== undefined);
+  const visuals = [...parts, ...turns.flatMap((turn) => turn.parts)].map((part) =>
+    typeof part === "string" ? undefined : part.visual,
+  );
+  return [visual, session, from, live, ...handles, ...visuals].filter(
+    (handle) => handle !== undefined,
+  );
 }
 
-/** What crosses the channel of an error: classes don't. The page ignores what it has aborted itself. */
+/**
+ * What crosses the channel of an error: classes don't. The page ignores what it has aborted itself.
+ */
 function failure(error: unknown): Failure {
   const code = codeOf(error);
   if (code) return { code, message: (error as Error).message };
-  return { code: "internal", message: error instanceof Error ? `${error.name}: ${error.message}` : String(error) };
+  return {
+    code: "internal",
+    message: error instanceof Error ? `${error.name}: ${error.message}` : String(error),
+  };
 }

@@ -1,4 +1,7 @@
-/** What differs between a browser and a server's JavaScript: where files lie, and who brings WebGPU and WebCodecs. */
+/**
+ * What differs between a browser and a server's JavaScript: where files lie, and who brings WebGPU
+ * and WebCodecs.
+ */
 import type { Device, ModelSource } from "./protocol.js";
 
 /** Where this code runs. */
@@ -25,7 +28,10 @@ const browser: Runtime = {
   prepare: async () => {},
   prepareClips: async () => {},
   // In a worker, a relative URL is meant from its script.
-  model: async (name) => ({ kind: "url", url: new URL(name, globalThis.document?.baseURI ?? globalThis.location?.href).href }),
+  model: async (name) => ({
+    kind: "url",
+    url: new URL(name, globalThis.document?.baseURI ?? globalThis.location?.href).href,
+  }),
   file: async () => undefined,
 };
 
@@ -37,7 +43,9 @@ export function runOn(other: Runtime): void {
   runtime = other;
 }
 
-/** Whether `value` is of a class that may not exist here, such as `HTMLVideoElement` in a worker. */
+/**
+ * Whether `value` is of a class that may not exist here, such as `HTMLVideoElement` in a worker.
+ */
 export function isA<N extends keyof typeof globalThis>(name: N, value: unknown): boolean {
   const type: unknown = globalThis[name];
   return typeof type === "function" && value instanceof type;

@@ -1,7 +1,18 @@
 /** Conversations and their answers. */
 import { UniviError } from "./error.js";
 import { type AskProgress, encode, type LookOptions, type Part } from "./parts.js";
-import type { Client, ContextUsage, Handle, PastTurn, SamplingOptions, Seen, SentPart, SentSampling, SessionOptions, Usage } from "./protocol.js";
+import type {
+  Client,
+  ContextUsage,
+  Handle,
+  PastTurn,
+  SamplingOptions,
+  Seen,
+  SentPart,
+  SentSampling,
+  SessionOptions,
+  Usage,
+} from "./protocol.js";
 
 /** How one question is answered. */
 export interface AskOptions extends SamplingOptions, Pick<LookOptions, "visualTokens"> {
@@ -23,13 +34,16 @@ export interface PastQuestion {
 /** How a conversation begins. */
 export interface ConversationOptions extends SessionOptions {
   /**
-   * What was said before, such as a conversation that was kept when the page was closed. Its pictures and clips are looked at with the
-   * first question.
+   * What was said before, such as a conversation that was kept when the page was closed. Its
+   * pictures and clips are looked at with the first question.
    */
   readonly history?: readonly PastQuestion[];
 }
 
-/** A conversation: several turns, with images and clips at any of them. Made by {@link Univi.session}. */
+/**
+ * A conversation: several turns, with images and clips at any of them. Made by {@link
+ * Univi.session}.
+ */
 export class Session {
   readonly #client: Client;
   #options: ConversationOptions;
@@ -37,14 +51,22 @@ export class Session {
   #usage: ContextUsage;
 
   /** @internal `opened` where it is there at the other end already. */
-  constructor(client: Client, options: ConversationOptions, usage: ContextUsage, opened?: Promise<Handle>) {
+  constructor(
+    client: Client,
+    options: ConversationOptions,
+    usage: ContextUsage,
+    opened?: Promise<Handle>,
+  ) {
     this.#client = client;
     this.#options = options;
     this.#usage = usage;
     this.#opened = opened;
   }
 
-  /** How much of the context the conversation takes, as of its last turn: what comes next has to find room in the rest. */
+  /**
+   * How much of the context the conversation takes, as of its last turn: what comes next has to
+   * find room in the rest.
+   */
   get contextUsage(): ContextUsage {
     return this.#usage;
   }
@@ -55,19 +77,27 @@ export class Session {
   }
 
   /** @internal */
-  answerTo(answer: Answer, parts: string | readonly Part[], options: AskOptions): AsyncGenerator<string, void> {
+  answerTo(
+    answer: Answer,
+    parts: string | readonly Part[],
+    options: AskOptions,
+  ): AsyncGenerator<string, void> {
     return answerTo(this.#client, answer, parts, options, async (sent, signal, onPiece) => {
       const session = await this.#open({ ...options, signal });
       const params = { session, parts: sent, options: samplingOf(options) };
-      const { usage, context } = await this.#client.call("answer", params, { signal, onEvent: onPiece });
+      const { usage, context } = await this.#client.call("answer", params, {
+        signal,
+        onEvent: onPiece,
+      });
       this.#usage = context;
       return usage;
     });
   }
 
   /**
-   * Begins the next question with pictures, clips and words, which are encoded and read now, so that {@link Session.ask} answers
-   * the sooner. Resolves with what the model saw of each visual part. Where it is aborted while it is being read, nothing was appended.
+   * Begins the next question with pictures, clips and words, which are encoded and read now, so
+   * that {@link Session.ask} answers the sooner. Resolves with what the model saw of each visual
+   * part. Where it is aborted while it is being read, nothing was appended.
    */
   async append(parts: readonly Part[], options: LookingOptions = {}): Promise<Seen[]> {
     const seen: Seen[] = [];
@@ -75,7 +105,11 @@ export class Session {
     try {
       const sent = await sending.send(parts, seen);
       const session = await this.#open(options);
-      this.#usage = await this.#client.call("append", { session, parts: sent }, { signal: options.signal });
+      this.#usage = await this.#client.call(
+        "append",
+        { session, parts: sent },
+        { signal: options.signal },
+      );
       return seen;
     } finally {
       sending.free();
@@ -91,11 +125,12 @@ export class Session {
   }
 
   /**
-   * Forgets everything but the first `turns` questions and their answers, to put the next one anew: what is kept is not read again.
-   * Turns that were dropped to make room no longer count.
+   * Forgets everything but the first `turns` questions and their answers, to put the next one anew:
+   * what is kept is not read again. Turns that were dropped to make room no longer count.
    */
   async rewind(turns: number): Promise<void> {
-    if (!(Number.isInteger(turns) && turns >= 0)) throw new UniviError("bad-request", `turns is ${turns}, expected a whole number from 0 on`);
+    if (!(Number.isInteger(turns) && turns >= 0))
+      throw new UniviError("bad-request", `turns is ${turns}, expected a whole number from 0 on`);
     if (!this.#opened) {
       this.#options = { ...this.#options, history: (this.#options.history ?? []).slice(0, turns) };
       return;
@@ -106,7 +141,9 @@ export class Session {
   /** Frees what the conversation holds on the device. May be called again. */
   dispose(): void {
     this.#opened?.then((session) => free(this.#client, [session])).catch(() => {}); // An unopened one holds nothing.
-    this.#opened = Promise.reject(new UniviError("bad-request", "this conversation was disposed of; begin a new one"));
+    this.#opened = Promise.reject(
+      new UniviError("bad-request", "this conversation was disposed of; begin a new one"),
+    );
     this.#opened.catch(() => {});
   }
 
@@ -131,7 +168,11 @@ export class Session {
     const sending = new Sending(this.#client, asking);
     try {
       const turns: PastTurn[] = [];
-      for (const { parts, answer } of history) turns.push({ parts: await sending.send(typeof parts === "string" ? [parts] : parts, []), answer });
+      for (const { parts, answer } of history)
+        turns.push({
+          parts: await sending.send(typeof parts === "string" ? [parts] : parts, []),
+          answer,
+        });
       await this.#client.call("restart", { session, options, turns });
       return session;
     } finally {
@@ -143,10 +184,14 @@ export class Session {
 /**
  * An answer, piece by piece, for one reader.
  *
- * Leaving the loop early stops the model; so does the question's `signal`, whose reason is then thrown.
+ * Leaving the loop early stops the model; so does the question's `signal`, whose reason is then
+ * thrown.
  */
 export class Answer implements AsyncIterable<string> {
-  /** What the model saw of each visual part, in order; filled as they are encoded, complete before the first piece. */
+  /**
+   * What the model saw of each visual part, in order; filled as they are encoded, complete before
+   * the first piece.
+   */
   readonly seen: Seen[] = [];
   /** What the answer cost, once it has ended. */
   usage: Usage | undefined;
@@ -175,7 +220,11 @@ export async function* answerTo(
   answer: Answer,
   parts: string | readonly (Part | { readonly visual: Handle })[],
   options: AskOptions,
-  ask: (sent: readonly SentPart[], signal: AbortSignal, onPiece: (piece: string) => void) => Promise<Usage>,
+  ask: (
+    sent: readonly SentPart[],
+    signal: AbortSignal,
+    onPiece: (piece: string) => void,
+  ) => Promise<Usage>,
 ): AsyncGenerator<string, void> {
   const left = new AbortController(); // The reader has left, or something failed.
   const signal = options.signal ? AbortSignal.any([options.signal, left.signal]) : left.signal;
@@ -219,8 +268,14 @@ export class Sending {
     this.#options = options;
   }
 
-  /** Encodes what is visual, in order; `seen` gets what the model saw. What is encoded already only takes its place. */
-  async send(parts: readonly (Part | { readonly visual: Handle })[], seen: Seen[]): Promise<SentPart[]> {
+  /**
+   * Encodes what is visual, in order; `seen` gets what the model saw. What is encoded already only
+   * takes its place.
+   */
+  async send(
+    parts: readonly (Part | { readonly visual: Handle })[],
+    seen: Seen[],
+  ): Promise<SentPart[]> {
     const { onProgress } = this.#options;
     const total = parts.filter((part) => typeof part !== "string").length;
     const sent: SentPart[] = [];
@@ -231,7 +286,8 @@ export class Sending {
       }
       const visual = this.#client.newHandle();
       this.#visuals.push(visual);
-      const onFrame = (loaded: number, frames: number) => onProgress?.({ phase: "frames", loaded, total: frames });
+      const onFrame = (loaded: number, frames: number) =>
+        onProgress?.({ phase: "frames", loaded, total: frames });
       const onEncode = () => onProgress?.({ phase: "encode", loaded: seen.length, total });
       seen.push(await encode(this.#client, visual, part, this.#options, onFrame, onEncode));
       sent.push({ visual });
@@ -247,12 +303,22 @@ export class Sending {
 
 /** What of `options` is about choosing words. */
 export function samplingOf(options: AskOptions): SentSampling {
-  const { signal: _signal, onProgress: _onProgress, visualTokens: _visualTokens, jsonSchema, ...sampling } = options;
+  const {
+    signal: _signal,
+    onProgress: _onProgress,
+    visualTokens: _visualTokens,
+    jsonSchema,
+    ...sampling
+  } = options;
   if (jsonSchema === undefined) return sampling;
   try {
     return { ...sampling, jsonSchema: String(JSON.stringify(jsonSchema)) };
   } catch (cause) {
-    throw new UniviError("bad-request", "jsonSchema can't be written as JSON; it must be plain data, without cycles and not too deep", { cause });
+    throw new UniviError(
+      "bad-request",
+      "jsonSchema can't be written as JSON; it must be plain data, without cycles and not too deep",
+      { cause },
+    );
   }
 }
 

@@ -1,8 +1,9 @@
 /**
  * What the browser keeps of models, so that the next visit loads them without the network.
  *
- * Keeping is a courtesy: nothing here rejects because the browser fails, forbids, or is full. Keeping then stops, {@link Store.reason}
- * says why, and loading goes on. Nor is anything that was kept believed: whoever reads it hashes it again, and evicts what is wrong.
+ * Keeping is a courtesy: nothing here rejects because the browser fails, forbids, or is full.
+ * Keeping then stops, {@link Store.reason} says why, and loading goes on. Nor is anything that was
+ * kept believed: whoever reads it hashes it again, and evicts what is wrong.
  */
 import {
   anyLocked,
@@ -33,21 +34,27 @@ export interface ModelAbout {
   readonly files: readonly FileKey[];
 }
 
-/** What the browser keeps of models. Made by {@link openStore}; in a dedicated worker, the one place that can write to OPFS. */
+/**
+ * What the browser keeps of models. Made by {@link openStore}; in a dedicated worker, the one place
+ * that can write to OPFS.
+ */
 export interface Store {
   readonly kind: ShelfKind | "none";
   /** Why it is not the best kind, or why keeping has stopped since, for people. */
   readonly reason: string | undefined;
   /**
-   * What is kept of a file. Whoever opens it second, in whichever tab, waits until the first one has finished it, or closes it.
+   * What is kept of a file. Whoever opens it second, in whichever tab, waits until the first one
+   * has finished it, or closes it.
    *
-   * Rejects with the reason of an aborted `signal`, which also ends a later wait: for a complete file to begin anew. Who waits for one
-   * file must go on meanwhile with the others that it has open, or two tabs may wait for each other.
+   * Rejects with the reason of an aborted `signal`, which also ends a later wait: for a complete
+   * file to begin anew. Who waits for one file must go on meanwhile with the others that it has
+   * open, or two tabs may wait for each other.
    */
   open(file: FileKey, signal: AbortSignal): Promise<Entry>;
   /**
-   * Keeps a model's manifest by its URL, for when there is no network; a model without one has no bytes here. Call it before its files
-   * are opened: they belong to a model from then on, and those of a former manifest that no model needs any more are removed.
+   * Keeps a model's manifest by its URL, for when there is no network; a model without one has no
+   * bytes here. Call it before its files are opened: they belong to a model from then on, and those
+   * of a former manifest that no model needs any more are removed.
    */
   putDocument(url: string, bytes: Uint8Array, about: ModelAbout): Promise<void>;
   /** The manifest that was kept for a URL. Asking counts as using the model. */
@@ -58,18 +65,26 @@ export interface Store {
 export interface Entry {
   /** Bytes kept, from the start of the file. */
   readonly size: number;
-  /** They are the whole file, and were verified when they came. Without SHA-256, the server may have another one by now. */
+  /**
+   * They are the whole file, and were verified when they came. Without SHA-256, the server may have
+   * another one by now.
+   */
   readonly complete: boolean;
-  /** The `ETag` or `Last-Modified` of their response, where it was told. With neither it nor a SHA-256, half a file is of no use. */
+  /**
+   * The `ETag` or `Last-Modified` of their response, where it was told. With neither it nor a
+   * SHA-256, half a file is of no use.
+   */
   readonly validator: string | undefined;
   /**
-   * What is kept, in pieces of at most some MiB. Where the browser can't read on, this ends early; `size` then says how much has come,
-   * and appending goes on from there.
+   * What is kept, in pieces of at most some MiB. Where the browser can't read on, this ends early;
+   * `size` then says how much has come, and appending goes on from there.
    */
   read(): AsyncIterable<Uint8Array>;
   /** A new response begins at byte 0: what was kept is dropped. */
   begin(validator: string | undefined): Promise<void>;
-  /** The next bytes, after the `size` that are kept. The caller may reuse their memory afterwards. */
+  /**
+   * The next bytes, after the `size` that are kept. The caller may reuse their memory afterwards.
+   */
   append(bytes: Uint8Array): Promise<void>;
   /** All bytes came and were verified. */
   finish(): Promise<void>;
@@ -79,11 +94,19 @@ export interface Entry {
   close(): Promise<void>;
 }
 
-/** Opens the best store that works here: OPFS, else the Cache API, else none; or the one that was chosen, else none. */
+/**
+ * Opens the best store that works here: OPFS, else the Cache API, else none; or the one that was
+ * chosen, else none.
+ */
 export async function openStore(choice: ShelfKind | "auto" | "none"): Promise<Store> {
   if (choice === "none") return new BrowserStore(undefined, "it was asked that nothing be kept");
-  if (typeof navigator === "undefined" || !("storage" in navigator)) return new BrowserStore(undefined, "there is no browser that would keep them");
-  if (!isSecureContext) return new BrowserStore(undefined, "browsers keep nothing for a page that does not come over https");
+  if (typeof navigator === "undefined" || !("storage" in navigator))
+    return new BrowserStore(undefined, "there is no browser that would keep them");
+  if (!isSecureContext)
+    return new BrowserStore(
+      undefined,
+      "browsers keep nothing for a page that does not come over https",
+    );
   const reasons: string[] = [];
   for (const kind of choice === "auto" ? (Object.keys(SHELVES) as ShelfKind[]) : [choice]) {
     try {
@@ -93,22 +116,37 @@ export async function openStore(choice: ShelfKind | "auto" | "none"): Promise<St
       await shelf.remove(probe);
       return new BrowserStore(shelf, reasons.join("; ") || undefined);
     } catch (error) {
-      reasons.push(`${kind === "opfs" ? "OPFS" : "the Cache API"} can't be used: ${describe(error)}`);
+      reasons.push(
+        `${kind === "opfs" ? "OPFS" : "the Cache API"} can't be used: ${describe(error)}`,
+      );
     }
   }
   return new BrowserStore(undefined, reasons.join("; "));
 }
 
 /** What is kept of these files, on any shelf, and whether somebody is busy with one of them. */
-export async function keptOf(files: readonly FileKey[]): Promise<{ bytes: number; complete: boolean; busy: boolean }> {
+export async function keptOf(
+  files: readonly FileKey[],
+): Promise<{ bytes: number; complete: boolean; busy: boolean }> {
   const names = await Promise.all(files.map(fileName));
   let [bytes, complete] = [0, false];
   for (const open of Object.values(SHELVES)) {
     const shelf = await open().catch(() => undefined);
     if (!shelf) continue;
-    const found = await Promise.all(names.map(async (name) => ({ size: await shelf.size(name), record: await fileRecord(shelf, name) })));
-    bytes = Math.max(bytes, found.reduce((sum, { size }) => sum + size, 0));
-    complete ||= found.every(({ size, record }, i) => size > 0 && record?.bytes === size && (files[i]!.bytes ?? size) === size);
+    const found = await Promise.all(
+      names.map(async (name) => ({
+        size: await shelf.size(name),
+        record: await fileRecord(shelf, name),
+      })),
+    );
+    bytes = Math.max(
+      bytes,
+      found.reduce((sum, { size }) => sum + size, 0),
+    );
+    complete ||= found.every(
+      ({ size, record }, i) =>
+        size > 0 && record?.bytes === size && (files[i]!.bytes ?? size) === size,
+    );
   }
   return { bytes, complete, busy: await anyLocked(names) };
 }
@@ -135,7 +173,11 @@ class BrowserStore implements Store {
     return entry;
   }
 
-  async putDocument(url: string, bytes: Uint8Array, { name: called, files }: ModelAbout): Promise<void> {
+  async putDocument(
+    url: string,
+    bytes: Uint8Array,
+    { name: called, files }: ModelAbout,
+  ): Promise<void> {
     const shelf = this.#shelf;
     if (!shelf || !this.keeping) return;
     const name = await modelName(url);
@@ -144,7 +186,13 @@ class BrowserStore implements Store {
       locked(name, async () => {
         const before = await modelRecord(shelf, name);
         await writeDocument(shelf, name, bytes);
-        await writeRecord(shelf, name, { url, name: called, usedAt: Date.now(), bytes: bytes.length, files: names });
+        await writeRecord(shelf, name, {
+          url,
+          name: called,
+          usedAt: Date.now(),
+          bytes: bytes.length,
+          files: names,
+        });
         if (before) await removeUnneeded(shelf, before.files);
       }),
     );
@@ -202,7 +250,10 @@ class ShelfEntry implements Entry {
   readonly #file: FileKey;
   readonly #name: string;
   readonly #signal: AbortSignal;
-  /** Lets the next one in, while this one holds the file: always, but for a complete file, which is only read. */
+  /**
+   * Lets the next one in, while this one holds the file: always, but for a complete file, which is
+   * only read.
+   */
   #release: (() => void) | undefined;
   #writer: ShelfWriter | undefined;
 
@@ -301,7 +352,11 @@ class ShelfEntry implements Entry {
   }
 
   async #record(bytes: number | undefined): Promise<void> {
-    await writeRecord(this.#shelf, this.#name, { url: this.#file.url, validator: this.validator, bytes });
+    await writeRecord(this.#shelf, this.#name, {
+      url: this.#file.url,
+      validator: this.validator,
+      bytes,
+    });
   }
 
   async #end(): Promise<void> {

@@ -3,7 +3,17 @@ import { UniviError } from "./error.js";
 import { Completions } from "./completions.js";
 import { Live, type WatchOptions } from "./live.js";
 import type { Part } from "./parts.js";
-import { type CacheChoice, Client, type Device, type KvCache, type LoadProgress, type MemoryUsage, type ModelInfo, type Port, serve } from "./protocol.js";
+import {
+  type CacheChoice,
+  Client,
+  type Device,
+  type KvCache,
+  type LoadProgress,
+  type MemoryUsage,
+  type ModelInfo,
+  type Port,
+  serve,
+} from "./protocol.js";
 import type { Availability, ModelSource } from "./protocol.js";
 import { runtime } from "./runtime.js";
 import { Answer, type AskOptions, type ConversationOptions, Session } from "./session.js";
@@ -11,30 +21,39 @@ import { Answer, type AskOptions, type ConversationOptions, Session } from "./se
 /** What {@link Univi.create} needs to know. */
 export interface UniviOptions {
   /**
-   * The model: the URL of its `manifest.json` or of one `.gguf` file, or the files themselves as a file or folder
-   * picker gives them. A relative URL is meant from the page. In Node, Deno and Bun also a path, or the URL of a file.
+   * The model: the URL of its `manifest.json` or of one `.gguf` file, or the files themselves as a
+   * file or folder picker gives them. A relative URL is meant from the page. In Node, Deno and Bun
+   * also a path, or the URL of a file.
    */
   readonly model: string | URL | readonly File[] | FileSystemDirectoryHandle;
   /** What computes; `"auto"` by default. */
   readonly device?: Device;
-  /** Where the model's files are kept for the next visit; `"auto"` by default, `"none"` keeps nothing. */
+  /**
+   * Where the model's files are kept for the next visit; `"auto"` by default, `"none"` keeps
+   * nothing.
+   */
   readonly cache?: CacheChoice;
   /**
-   * Tokens that a conversation may hold; by default the checkpoint's own length, up to 4,096. A conversation takes memory as it
-   * grows, for a 7B model 1 MiB a token; before loading, the device is asked for the room that one of full length needs.
+   * Tokens that a conversation may hold; by default the checkpoint's own length, up to 4,096. A
+   * conversation takes memory as it grows, for a 7B model 1 MiB a token; before loading, the device
+   * is asked for the room that one of full length needs.
    */
   readonly contextLength?: number;
   /**
-   * How conversations keep keys and values: `"f32"`, the default, as they are computed; `"q8"` in bytes, which takes 9/32 of
-   * the memory and may now and then choose another word.
+   * How conversations keep keys and values: `"f32"`, the default, as they are computed; `"q8"` in
+   * bytes, which takes 9/32 of the memory and may now and then choose another word.
    */
   readonly kvCache?: KvCache;
   /**
-   * Whether the model runs in a worker of its own, which keeps the page responsive: the default where there are workers. Without
-   * it, it runs where it is created, such as in a worker that you have already.
+   * Whether the model runs in a worker of its own, which keeps the page responsive: the default
+   * where there are workers. Without it, it runs where it is created, such as in a worker that you
+   * have already.
    */
   readonly worker?: boolean;
-  /** Reads a sample of the weights back from the device and compares it: for a GPU or driver that nobody has tried yet. */
+  /**
+   * Reads a sample of the weights back from the device and compares it: for a GPU or driver that
+   * nobody has tried yet.
+   */
   readonly verifyUpload?: boolean;
   /** Hears how far loading has come, a few times per second. */
   readonly onProgress?: (progress: LoadProgress) => void;
@@ -43,7 +62,8 @@ export interface UniviOptions {
 }
 
 /**
- * A model that is loaded and can be asked. It runs in a worker of its own, so the page stays responsive.
+ * A model that is loaded and can be asked. It runs in a worker of its own, so the page stays
+ * responsive.
  *
  * @example
  * ```ts
@@ -68,10 +88,15 @@ export class Univi {
   }
 
   /**
-   * Whether a model can be had here, before anything but its manifest is fetched: the adapter, and the memory that weights and
-   * conversation need, are asked for.
+   * Whether a model can be had here, before anything but its manifest is fetched: the adapter, and
+   * the memory that weights and conversation need, are asked for.
    */
-  static async availability(options: Pick<UniviOptions, "model" | "device" | "contextLength" | "kvCache" | "worker" | "signal">): Promise<Availability> {
+  static async availability(
+    options: Pick<
+      UniviOptions,
+      "model" | "device" | "contextLength" | "kvCache" | "worker" | "signal"
+    >,
+  ): Promise<Availability> {
     const { device = "auto", contextLength, kvCache, signal } = options;
     signal?.throwIfAborted();
     const { client, end } = (options.worker ?? runtime.worker) ? inWorker() : await inThisThread();
@@ -91,8 +116,8 @@ export class Univi {
   /**
    * Loads a model.
    *
-   * Rejects with a {@link UniviError}, or with the reason of an aborted `signal`; the device and all memory are then free
-   * again.
+   * Rejects with a {@link UniviError}, or with the reason of an aborted `signal`; the device and
+   * all memory are then free again.
    */
   static async create(options: UniviOptions): Promise<Univi> {
     const { device = "auto", cache = "auto", contextLength, kvCache, onProgress, signal } = options;
@@ -153,7 +178,9 @@ export class Univi {
 
   /** Frees the model, the device and the worker. Answers under way reject. May be called again. */
   dispose(): void {
-    this.#client.break(new UniviError("bad-request", "this model was disposed of; create it again"));
+    this.#client.break(
+      new UniviError("bad-request", "this model was disposed of; create it again"),
+    );
     this.#end();
   }
 }
@@ -168,7 +195,12 @@ function inWorker(): OtherEnd {
   const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
   const client = new Client(worker);
   worker.onerror = (event) => {
-    client.break(new UniviError("internal", `the worker failed: ${event.message || "it could not be started"}`));
+    client.break(
+      new UniviError(
+        "internal",
+        `the worker failed: ${event.message || "it could not be started"}`,
+      ),
+    );
   };
   return { client, end: () => worker.terminate() };
 }
@@ -177,15 +209,24 @@ async function inThisThread(): Promise<OtherEnd> {
   const { host } = await import("./host.js");
   const [here, there] = ports();
   serve(there, host());
-  return { client: new Client(here), end: () => here.postMessage({ id: -1, method: "dispose", params: {} }, []) };
+  return {
+    client: new Client(here),
+    end: () => here.postMessage({ id: -1, method: "dispose", params: {} }, []),
+  };
 }
 
-/** Two ends of a channel that copies nothing: some runtimes forget a file's name when it crosses a `MessageChannel`. */
+/**
+ * Two ends of a channel that copies nothing: some runtimes forget a file's name when it crosses a
+ * `MessageChannel`.
+ */
 function ports(): [Port, Port] {
-  const ends = [0, 1].map((self): Port => ({
-    onmessage: null,
-    postMessage: (data) => queueMicrotask(() => ends[1 - self]!.onmessage?.({ data } as MessageEvent)),
-  }));
+  const ends = [0, 1].map(
+    (self): Port => ({
+      onmessage: null,
+      postMessage: (data) =>
+        queueMicrotask(() => ends[1 - self]!.onmessage?.({ data } as MessageEvent)),
+    }),
+  );
   return ends as [Port, Port];
 }
 
@@ -203,7 +244,11 @@ async function filesOf(folder: FileSystemDirectoryHandle): Promise<File[]> {
       if (entry.kind === "file") files.push(await (entry as FileSystemFileHandle).getFile());
     }
   } catch (cause) {
-    throw new UniviError("io", `${folder.name}: the folder can't be read: ${(cause as Error).message}`, { cause });
+    throw new UniviError(
+      "io",
+      `${folder.name}: the folder can't be read: ${(cause as Error).message}`,
+      { cause },
+    );
   }
   return files;
 }

@@ -1,4 +1,5 @@
-//! Answers that are held to a JSON schema: whatever a model would like to say, it says a value of the schema.
+//! Answers that are held to a JSON schema: whatever a model would like to say, it says a value of
+//! the schema.
 
 use std::{rc::Rc, time::Instant};
 
@@ -18,7 +19,8 @@ use univi_tests::{folder, folder_with_vocabulary};
 /// A model that may say anything in so few tokens is likely to come to an end.
 const MAX_TOKENS: usize = 400;
 
-/// One tokenizer of each kind: SentencePiece's 32,000 and 512 tokens, those of the small model that ships, and byte-level BPE.
+/// One tokenizer of each kind: SentencePiece's 32,000 and 512 tokens, those of the small model that
+/// ships, and byte-level BPE.
 fn tokenizers() -> Vec<(&'static str, Tokenizer)> {
     let config = TokenizerConfig::default();
     let file = |path: &str| folder_with_vocabulary().read(path).unwrap();
@@ -202,8 +204,8 @@ fn is_valid(value: &Value, schema: &Value, root: &Value) -> bool {
         })
 }
 
-/// The answer of a model that likes tokens at random, those that end something a little more; `None` where it has not come
-/// to an end.
+/// The answer of a model that likes tokens at random, those that end something a little more;
+/// `None` where it has not come to an end.
 fn sampled(
     vocabulary: &Rc<Vocabulary>,
     tokenizer: &Tokenizer,
@@ -263,7 +265,8 @@ fn whatever_is_sampled_is_a_value_of_the_schema() {
     }
 }
 
-/// Whether all tokens of `text`, as the tokenizer cuts it, may come one after the other; and whether it is a value then.
+/// Whether all tokens of `text`, as the tokenizer cuts it, may come one after the other; and
+/// whether it is a value then.
 fn takes(
     vocabulary: &Rc<Vocabulary>,
     tokenizer: &Tokenizer,

@@ -1,4 +1,5 @@
-//! What people are told about merging: which patch became part of which token, which frames are one event.
+//! What people are told about merging: which patch became part of which token, which frames are one
+//! event.
 
 use pollster::block_on;
 use univi::{

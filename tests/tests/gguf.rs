@@ -214,7 +214,8 @@ fn chunk_boundaries_change_nothing() {
                 path.display()
             );
         }
-        // One byte at a time through the header of small files; lengths around the word size; odd large ones.
+        // One byte at a time through the header of small files; lengths around the word size; odd
+        // large ones.
         let mut i = 0;
         let mut mixed = || {
             i += 1;
@@ -283,7 +284,8 @@ fn tensor_types_are_what_llama_cpp_says() {
     assert!(checked >= 4);
 }
 
-/// The mix of types depends on names, shapes and head counts alone, so any file of a model will do for its shapes.
+/// The mix of types depends on names, shapes and head counts alone, so any file of a model will do
+/// for its shapes.
 #[test]
 fn recipes_know_their_types() {
     use GgmlType::{F16, Q3K, Q4_0, Q4K, Q5K, Q6K};

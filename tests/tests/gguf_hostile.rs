@@ -17,7 +17,8 @@ thread_local! {
     static PEAK: Cell<isize> = const { Cell::new(0) };
 }
 
-// SAFETY: every call is passed on to the system's allocator; counting touches thread-local cells alone.
+// SAFETY: every call is passed on to the system's allocator; counting touches thread-local cells
+// alone.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let _ = HELD.try_with(|held| {

@@ -23,7 +23,8 @@ const HIDDEN_TOLERANCE: f32 = 1e-4;
 /// What keys and values in bytes change of logits, relative to their size; 0.0019 was measured.
 const Q8_LOGITS: f32 = 4e-3;
 
-/// What another device changes of them: sums in another order, and here and there a number that rounds the other way.
+/// What another device changes of them: sums in another order, and here and there a number that
+/// rounds the other way.
 const DEVICE_LOGITS: f32 = 1e-4;
 
 fn model<B: Backend>(backend: &B, context: usize) -> Rc<ChatUniVi<B>> {

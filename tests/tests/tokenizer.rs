@@ -1,4 +1,5 @@
-//! Texts and their ids, in every form in which a vocabulary comes, and files that are no vocabulary.
+//! Texts and their ids, in every form in which a vocabulary comes, and files that are no
+//! vocabulary.
 
 use univi::{
     Error,

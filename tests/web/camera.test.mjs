@@ -12,8 +12,27 @@ test("what the camera saw is answered right, and shown", async (t) => {
   // The camera is pointed at a sample.
   const film = join(OUTPUT, "camera.y4m");
   const scale = "scale=320:320,pad=428:320:54:0:red";
-  await promisify(execFile)("ffmpeg", ["-y", "-loglevel", "error", "-loop", "1", "-i", join(SAMPLES, "penguin-cookie.png"), "-t", "2", "-r", "10", "-vf", scale, "-pix_fmt", "yuv420p", film]);
-  const { page, close } = await openDemo({ flags: [...CAMERA, `--use-file-for-fake-video-capture=${film}`] });
+  await promisify(execFile)("ffmpeg", [
+    "-y",
+    "-loglevel",
+    "error",
+    "-loop",
+    "1",
+    "-i",
+    join(SAMPLES, "penguin-cookie.png"),
+    "-t",
+    "2",
+    "-r",
+    "10",
+    "-vf",
+    scale,
+    "-pix_fmt",
+    "yuv420p",
+    film,
+  ]);
+  const { page, close } = await openDemo({
+    flags: [...CAMERA, `--use-file-for-fake-video-capture=${film}`],
+  });
   t.after(close);
   await beGreedy(page);
   await page.getByRole("button", { name: "Camera", exact: true }).click();
@@ -30,7 +49,12 @@ test("what the camera saw is answered right, and shown", async (t) => {
   await page.getByText("The last minute, as the model would be told of it now").waitFor();
   const frames = page.locator("univi-events button");
   const before = await frames.count();
-  await page.waitForFunction((before) => (document.querySelector("univi-events")?.shadowRoot?.querySelectorAll("button").length ?? 0) > before, before);
+  await page.waitForFunction(
+    (before) =>
+      (document.querySelector("univi-events")?.shadowRoot?.querySelectorAll("button").length ?? 0) >
+      before,
+    before,
+  );
   await screenshot(page, "camera-rolling");
 
   await page.getByRole("button", { name: "Turn off" }).click();
@@ -39,17 +63,24 @@ test("what the camera saw is answered right, and shown", async (t) => {
 });
 
 test("another camera is chosen", async (t) => {
-  const flags = CAMERA.map((flag) => (flag === "--use-fake-device-for-media-stream" ? `${flag}=device-count=2` : flag));
+  const flags = CAMERA.map((flag) =>
+    flag === "--use-fake-device-for-media-stream" ? `${flag}=device-count=2` : flag,
+  );
   const { page, close } = await openDemo({ flags });
   t.after(close);
   await page.getByRole("button", { name: "Camera", exact: true }).click();
   const choice = page.getByLabel("Which camera");
   await choice.waitFor();
-  const current = () => page.locator("#camera-view").evaluate((video) => {
-    const stream = /** @type {MediaStream} */ (/** @type {HTMLVideoElement} */ (video).srcObject);
-    return stream.getVideoTracks()[0]?.getSettings().deviceId;
-  });
-  const values = await choice.locator("option").evaluateAll((options) => options.map((option) => /** @type {HTMLOptionElement} */ (option).value));
+  const current = () =>
+    page.locator("#camera-view").evaluate((video) => {
+      const stream = /** @type {MediaStream} */ (/** @type {HTMLVideoElement} */ (video).srcObject);
+      return stream.getVideoTracks()[0]?.getSettings().deviceId;
+    });
+  const values = await choice
+    .locator("option")
+    .evaluateAll((options) =>
+      options.map((option) => /** @type {HTMLOptionElement} */ (option).value),
+    );
   assert.equal(values.length, 2);
   const before = await current();
   const other = values.find((value) => value !== before) ?? "";
@@ -66,6 +97,9 @@ test("a camera that is refused is told", async (t) => {
   const { page, close } = await openDemo();
   t.after(close);
   await page.getByRole("button", { name: "Camera", exact: true }).click();
-  await page.getByRole("alert").getByText(/was refused|There is no camera/).waitFor();
+  await page
+    .getByRole("alert")
+    .getByText(/was refused|There is no camera/)
+    .waitFor();
   assert.equal(await page.getByLabel("What the camera sees").isVisible(), false);
 });

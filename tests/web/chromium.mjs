@@ -24,10 +24,16 @@ export const CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-
  *
  * @param {string[]} flags Further ones.
  */
-export const launchOptions = (flags) => ({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: [...FLAGS, ...WEBGPU, ...flags] });
+export const launchOptions = (flags) => ({
+  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+  args: [...FLAGS, ...WEBGPU, ...flags],
+});
 
 /** The same for a browser that has no WebGPU, as it is where nobody enables it on Linux. */
-const launchOptionsWithoutGpu = (/** @type {string[]} */ flags) => ({ ...launchOptions([]), args: [...FLAGS, ...flags] });
+const launchOptionsWithoutGpu = (/** @type {string[]} */ flags) => ({
+  ...launchOptions([]),
+  args: [...FLAGS, ...flags],
+});
 
 /** @param {string} path From the repository's root. */
 const folder = (path) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
@@ -42,23 +48,35 @@ const FOLDERS = {
 };
 
 /**
- * Opens a page -> it, the server's address and the requests that it answered, and what closes everything. An error that the page throws and nobody catches fails the test
- * that closes it.
+ * Opens a page -> it, the server's address and the requests that it answered, and what closes
+ * everything. An error that the page throws and nobody catches fails the test that closes it.
  *
  * @param {object} [options]
- * @param {Record<string, string>} [options.folders] What the server serves; by default what tests of the package need.
+ * @param {Record<string, string>} [options.folders] What the server serves; by default what tests
+ * of the package need.
  * @param {string} [options.path] The page's; by default an empty one.
  * @param {string[]} [options.flags] Further ones for Chromium.
  * @param {boolean} [options.webgpu] Whether there is a GPU.
  * @param {string[]} [options.serveFlags] Further ones for the server.
  * @param {import("playwright-core").BrowserContextOptions} [options.context]
- * @param {string} [options.profile] A folder for what the browser keeps; by default a private window keeps it in memory, slowly, and little.
+ * @param {string} [options.profile] A folder for what the browser keeps; by default a private
+ * window keeps it in memory, slowly, and little.
  */
-export async function openPage({ folders = FOLDERS, path = "empty.html", flags = [], webgpu = true, serveFlags = [], context = {}, profile } = {}) {
+export async function openPage({
+  folders = FOLDERS,
+  path = "empty.html",
+  flags = [],
+  webgpu = true,
+  serveFlags = [],
+  context = {},
+  profile,
+} = {}) {
   const server = await serve(folders, serveFlags);
   const launch = webgpu ? launchOptions(flags) : launchOptionsWithoutGpu(flags);
   const browser = profile === undefined ? await chromium.launch(launch) : undefined;
-  const opened = browser ? await browser.newContext(context) : await chromium.launchPersistentContext(profile ?? "", { ...launch, ...context });
+  const opened = browser
+    ? await browser.newContext(context)
+    : await chromium.launchPersistentContext(profile ?? "", { ...launch, ...context });
   const page = await opened.newPage();
   /** @type {Error[]} */
   const uncaught = [];

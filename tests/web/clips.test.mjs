@@ -1,4 +1,7 @@
-/** Clips of all kinds in Chromium: that every frame is the right one, that none is left behind, and what is said of bad ones. */
+/**
+ * Clips of all kinds in Chromium: that every frame is the right one, that none is left behind, and
+ * what is said of bad ones.
+ */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { readFile, writeFile } from "node:fs/promises";
@@ -15,7 +18,10 @@ const MODEL = `/output/${await tinyModel()}/manifest.json`;
 /** Pixels of the test clips. */
 const [WIDTH, HEIGHT] = [128, 96];
 
-/** Every frame carries its number: the left half's lightness is its low four bits, the right half's the high ones. */
+/**
+ * Every frame carries its number: the left half's lightness is its low four bits, the right half's
+ * the high ones.
+ */
 const NUMBERS = `geq=lum='16+13*if(lt(X,W/2),mod(N,16),floor(N/16))':cb=128:cr=128`;
 
 /**
@@ -28,12 +34,33 @@ const NUMBERS = `geq=lum='16+13*if(lt(X,W/2),mod(N,16),floor(N/16))':cb=128:cr=1
  */
 async function numbered(name, seconds, encode, filters = "null") {
   const source = `color=black:s=${WIDTH}x${HEIGHT}:r=30:d=${seconds},format=yuv420p,${NUMBERS},${filters}`;
-  await run("ffmpeg", ["-y", "-loglevel", "error", "-f", "lavfi", "-i", source, ...encode, join(OUTPUT, name)]);
+  await run("ffmpeg", [
+    "-y",
+    "-loglevel",
+    "error",
+    "-f",
+    "lavfi",
+    "-i",
+    source,
+    ...encode,
+    join(OUTPUT, name),
+  ]);
   return name;
 }
 
 const H264 = ["-c:v", "libx264", "-bf", "2", "-crf", "12"];
-const VP9 = ["-c:v", "libvpx-vp9", "-crf", "12", "-b:v", "0", "-cpu-used", "8", "-deadline", "realtime"];
+const VP9 = [
+  "-c:v",
+  "libvpx-vp9",
+  "-crf",
+  "12",
+  "-b:v",
+  "0",
+  "-cpu-used",
+  "8",
+  "-deadline",
+  "realtime",
+];
 const AV1 = ["-c:v", "libsvtav1", "-preset", "12", "-crf", "12"];
 
 /** @type {Awaited<ReturnType<typeof openPage>>} */
@@ -42,7 +69,11 @@ before(async () => {
   opened = await openPage();
   await opened.page.evaluate(async () => {
     const load = (/** @type {string} */ path) => import(`${location.origin}/pkg/dist/${path}`);
-    const [univi, decoded, element] = [await load("index.js"), await load("clip/decoded.js"), await load("clip/element.js")];
+    const [univi, decoded, element] = [
+      await load("index.js"),
+      await load("clip/decoded.js"),
+      await load("clip/element.js"),
+    ];
     const { file: fetched, fails } = await import(`${location.origin}/in-page.mjs`);
     const file = (/** @type {string} */ path) => fetched(path, "video/any");
 
@@ -84,11 +115,15 @@ before(async () => {
     /** Pixels of a picture at the middles of its four quarters, row by row: red, green, blue. */
     const quarters = (/** @type {ImageBitmap} */ picture) => {
       const { width, height } = picture;
-      const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
+      const context = new OffscreenCanvas(width, height).getContext("2d", {
+        willReadFrequently: true,
+      });
       if (!context) throw new Error("no canvas");
       context.drawImage(picture, 0, 0);
       picture.close();
-      const at = (/** @type {number} */ x, /** @type {number} */ y) => [...context.getImageData(width * x, height * y, 1, 1).data.slice(0, 3)];
+      const at = (/** @type {number} */ x, /** @type {number} */ y) => [
+        ...context.getImageData(width * x, height * y, 1, 1).data.slice(0, 3),
+      ];
       return [at(0.25, 0.25), at(0.75, 0.25), at(0.25, 0.75), at(0.75, 0.75)];
     };
     /** The pictures of a clip at some times. */
@@ -96,12 +131,17 @@ before(async () => {
       const pictures = [];
       for await (const frame of clip.frames(times)) {
         if (frame.kind !== "bitmap") throw new Error("a page has canvases");
-        pictures.push({ size: [frame.bitmap.width, frame.bitmap.height], picture: quarters(frame.bitmap) });
+        pictures.push({
+          size: [frame.bitmap.width, frame.bitmap.height],
+          picture: quarters(frame.bitmap),
+        });
       }
       clip.close();
       return { seconds: clip.durationSeconds, pictures };
     };
-    Object.assign(globalThis, { page: { ...univi, ...decoded, ...element, file, fails, counts, forget, look } });
+    Object.assign(globalThis, {
+      page: { ...univi, ...decoded, ...element, file, fails, counts, forget, look },
+    });
   });
 });
 after(() => opened.close());
@@ -118,11 +158,15 @@ after(() => opened.close());
  *
  * @typedef {object} Page
  * @property {typeof import("univi").Univi} Univi
- * @property {(source: Blob | URL, name: string, signal?: AbortSignal) => Promise<OpenClip | undefined>} openDecoded
- * @property {(source: Blob | URL, name: string, signal?: AbortSignal) => Promise<OpenClip>} openElement
+ * @property {(source: Blob | URL, name: string, signal?: AbortSignal) => Promise<OpenClip |
+ * undefined>} openDecoded
+ * @property {(source: Blob | URL, name: string, signal?: AbortSignal) => Promise<OpenClip>}
+ * openElement
  * @property {(path: string) => Promise<File>} file
- * @property {(work: () => Promise<unknown>) => Promise<{ name: string, code?: string, message: string }>} fails
- * @property {() => Counts} counts Of decoded frames since `forget`, those of them that are not closed, and `<video>` elements.
+ * @property {(work: () => Promise<unknown>) => Promise<{ name: string, code?: string, message:
+ * string }>} fails
+ * @property {() => Counts} counts Of decoded frames since `forget`, those of them that are not
+ * closed, and `<video>` elements.
  * @property {() => void} forget
  * @property {(clip: OpenClip, times: number[]) => Promise<Looked>} look
  */
@@ -146,7 +190,8 @@ function inPage(work, argument) {
  * @param {number[][]} picture
  */
 function numberOf([left, right]) {
-  const bits = (/** @type {number[] | undefined} */ [red = NaN] = []) => Math.round((red * 219) / 255 / 13);
+  const bits = (/** @type {number[] | undefined} */ [red = NaN] = []) =>
+    Math.round((red * 219) / 255 / 13);
   return bits(left) + 16 * bits(right);
 }
 
@@ -158,12 +203,15 @@ function numberOf([left, right]) {
  * @returns {Promise<Looked & Counts>}
  */
 function decode(name, times) {
-  return inPage(async ({ openDecoded, file, look, counts, forget }, { path, times }) => {
-    forget();
-    const clip = await openDecoded(await file(path), "clip");
-    if (!clip) throw new Error(`${path}: not opened`);
-    return { ...(await look(clip, times)), ...counts() };
-  }, { path: `/output/${name}`, times });
+  return inPage(
+    async ({ openDecoded, file, look, counts, forget }, { path, times }) => {
+      forget();
+      const clip = await openDecoded(await file(path), "clip");
+      if (!clip) throw new Error(`${path}: not opened`);
+      return { ...(await look(clip, times)), ...counts() };
+    },
+    { path: `/output/${name}`, times },
+  );
 }
 
 const SPARSE = Array.from({ length: 8 }, (_, index) => index / 2);
@@ -182,8 +230,13 @@ for (const [name, encode] of /** @type {const} */ ([
     for (const times of [SPARSE, DENSE]) {
       const { seconds, pictures, decoded, open, mostOpen, elements } = await decode(name, times);
       assert.ok(Math.abs(seconds - 4) < 0.01, `${seconds} s`);
-      assert.deepEqual(pictures.map(({ picture }) => numberOf(picture)), times.map((time) => Math.floor(time * 30 + 1e-6)));
-      assert.ok(pictures.every(({ size: [width, height] }) => width === WIDTH && height === HEIGHT));
+      assert.deepEqual(
+        pictures.map(({ picture }) => numberOf(picture)),
+        times.map((time) => Math.floor(time * 30 + 1e-6)),
+      );
+      assert.ok(
+        pictures.every(({ size: [width, height] }) => width === WIDTH && height === HEIGHT),
+      );
       assert.equal(elements, 0);
       assert.equal(open, 0, `${open} of ${decoded} frames were left open`);
       assert.ok(mostOpen <= 12, `${mostOpen} frames were open at the same time`);
@@ -193,26 +246,45 @@ for (const [name, encode] of /** @type {const} */ ([
 
 test("frames of different lengths: what is shown at a time is seen", async () => {
   // Frames 0 to 7, then nothing new until 50.
-  const name = await numbered("variable.mp4", 3, [...H264, "-fps_mode", "vfr"], "select='lt(n,8)+gte(n,50)'");
+  const name = await numbered(
+    "variable.mp4",
+    3,
+    [...H264, "-fps_mode", "vfr"],
+    "select='lt(n,8)+gte(n,50)'",
+  );
   const { pictures } = await decode(name, [0, 0.1, 1, 1.6, 1.7, 2]);
-  assert.deepEqual(pictures.map(({ picture }) => numberOf(picture)), [0, 3, 7, 7, 51, 60]);
+  assert.deepEqual(
+    pictures.map(({ picture }) => numberOf(picture)),
+    [0, 3, 7, 7, 51, 60],
+  );
 });
 
 test("a clip whose time does not begin at 0 is seen from its first frame on", async () => {
   const name = await numbered("late.mkv", 2, [...VP9, "-output_ts_offset", "100"]);
   const { seconds, pictures } = await decode(name, [0, 1]);
   assert.ok(Math.abs(seconds - 2) < 0.05, `${seconds} s`);
-  assert.deepEqual(pictures.map(({ picture }) => numberOf(picture)), [0, 30]);
+  assert.deepEqual(
+    pictures.map(({ picture }) => numberOf(picture)),
+    [0, 30],
+  );
 });
 
 test("a clip that was held upright is seen upright", async () => {
   // A quarter turn, as a phone notes it: in the header of the track.
   const bytes = await readFile(join(OUTPUT, await numbered("flat.mp4", 1, H264)));
   const matrix = bytes.indexOf("tkhd") + 44;
-  [0, 1 << 16, 0, -1 << 16, 0, 0, HEIGHT << 16, 0, 1 << 30].forEach((value, index) => bytes.writeInt32BE(value, matrix + 4 * index));
+  [0, 1 << 16, 0, -1 << 16, 0, 0, HEIGHT << 16, 0, 1 << 30].forEach((value, index) => {
+    bytes.writeInt32BE(value, matrix + 4 * index);
+  });
   await writeFile(join(OUTPUT, "upright.mp4"), bytes);
-  const { pictures: [shown] } = await decode("upright.mp4", [0.5]);
-  const played = await inPage(async ({ openElement, file, look }) => look(await openElement(await file("/output/upright.mp4"), "clip"), [0.5]), null);
+  const {
+    pictures: [shown],
+  } = await decode("upright.mp4", [0.5]);
+  const played = await inPage(
+    async ({ openElement, file, look }) =>
+      look(await openElement(await file("/output/upright.mp4"), "clip"), [0.5]),
+    null,
+  );
   assert.deepEqual(shown?.size, [HEIGHT, WIDTH]);
   const [topLeft, topRight, bottomLeft] = shown?.picture ?? [];
   assert.equal(topLeft?.[0], topRight?.[0]);
@@ -228,24 +300,33 @@ test("only the chosen frames are looked at", async () => {
     [{ startSeconds: 1, endSeconds: 3, frameRate: 2, maxFrames: 3 }, [1, 2, 3]],
     [{ startSeconds: 2 }, [2, 3]],
   ];
-  const said = await inPage(async ({ Univi, file, fails, counts, forget }, { model, choices }) => {
-    const univi = await Univi.create({ model, device: "cpu" });
-    const video = await file("/output/chosen.mp4");
-    forget();
-    const seen = [];
-    /** @type {string[]} */
-    const heard = [];
-    for (const choice of choices) {
-      const onProgress = (/** @type {import("univi").AskProgress} */ { phase, loaded, total }) => phase === "frames" && heard.push(`${loaded}/${total}`);
-      const answer = univi.ask([{ video, ...choice }, "What?"], { maxTokens: 1, onProgress });
-      await answer.text();
-      seen.push(answer.seen[0]?.frames.map((frame) => frame.timeSeconds));
-    }
-    const outside = await fails(() => univi.ask([{ video, startSeconds: 60 }, "What?"], { maxTokens: 1 }).text());
-    univi.dispose();
-    return { seen, heard, outside, ...counts() };
-  }, { model: MODEL, choices: choices.map(([choice]) => choice) });
-  assert.deepEqual(said.seen, choices.map(([, times]) => times));
+  const said = await inPage(
+    async ({ Univi, file, fails, counts, forget }, { model, choices }) => {
+      const univi = await Univi.create({ model, device: "cpu" });
+      const video = await file("/output/chosen.mp4");
+      forget();
+      const seen = [];
+      /** @type {string[]} */
+      const heard = [];
+      for (const choice of choices) {
+        const onProgress = (/** @type {import("univi").AskProgress} */ { phase, loaded, total }) =>
+          phase === "frames" && heard.push(`${loaded}/${total}`);
+        const answer = univi.ask([{ video, ...choice }, "What?"], { maxTokens: 1, onProgress });
+        await answer.text();
+        seen.push(answer.seen[0]?.frames.map((frame) => frame.timeSeconds));
+      }
+      const outside = await fails(() =>
+        univi.ask([{ video, startSeconds: 60 }, "What?"], { maxTokens: 1 }).text(),
+      );
+      univi.dispose();
+      return { seen, heard, outside, ...counts() };
+    },
+    { model: MODEL, choices: choices.map(([choice]) => choice) },
+  );
+  assert.deepEqual(
+    said.seen,
+    choices.map(([, times]) => times),
+  );
   assert.deepEqual(said.heard.slice(0, 4), ["1/4", "2/4", "3/4", "4/4"]);
   assert.equal(said.heard.length, 4 + 5 + 3 + 2);
   assert.equal(said.outside.code, "bad-video");
@@ -256,7 +337,8 @@ test("a clip can come from an address or an element, and nothing else is fetched
   await numbered("chosen.mp4", 4, H264);
   /** @type {string[]} */
   const requests = [];
-  const note = (/** @type {import("playwright-core").Request} */ request) => requests.push(request.url());
+  const note = (/** @type {import("playwright-core").Request} */ request) =>
+    requests.push(request.url());
   const said = await inPage(async ({ Univi }, model) => {
     const univi = await Univi.create({ model, device: "cpu" });
     Object.assign(globalThis, { univi });
@@ -265,7 +347,9 @@ test("a clip can come from an address or an element, and nothing else is fetched
   assert.ok(said);
   opened.page.on("request", note);
   const seen = await inPage(async ({ file }) => {
-    const { univi } = /** @type {{ univi: import("univi").Univi }} */ (/** @type {unknown} */ (globalThis));
+    const { univi } = /** @type {{ univi: import("univi").Univi }} */ (
+      /** @type {unknown} */ (globalThis)
+    );
     const seen = [];
     const url = new URL("/output/chosen.mp4", location.href);
     const blob = URL.createObjectURL(await file(url.href));
@@ -285,7 +369,11 @@ test("a clip can come from an address or an element, and nothing else is fetched
     return seen;
   }, null);
   opened.page.off("request", note);
-  assert.deepEqual(seen, [[0, 1, 2, 3], [0, 1, 2, 3], [0, 1, 2, 3]]);
+  assert.deepEqual(seen, [
+    [0, 1, 2, 3],
+    [0, 1, 2, 3],
+    [0, 1, 2, 3],
+  ]);
   const own = /^blob:|\/output\/chosen\.mp4$|\/pkg\/dist\/clip\/demuxer\.js$/;
   const elsewhere = requests.filter((url) => !own.test(url));
   assert.deepEqual(elsewhere, []);
@@ -302,7 +390,10 @@ for (const fault of ["drop=2000", "ignore-range", "no-length"]) {
         if (!clip) throw new Error("not opened");
         return look(clip, [0, 1, 2, 3]);
       }, `${server.url}chosen.mp4`);
-      assert.deepEqual(pictures.map((/** @type {Picture} */ { picture }) => numberOf(picture)), [0, 30, 60, 90]);
+      assert.deepEqual(
+        pictures.map((/** @type {Picture} */ { picture }) => numberOf(picture)),
+        [0, 30, 60, 90],
+      );
     } finally {
       await server.close();
     }
@@ -315,7 +406,7 @@ test("the demuxer comes with the first clip, not before", async () => {
   /** @type {string[]} */
   const requests = [];
   page.on("request", (request) => requests.push(request.url()));
-  await page.goto(opened.url + "empty.html");
+  await page.goto(`${opened.url}empty.html`);
   const ask = async (/** @type {string} */ model) => {
     const { Univi } = await import(`${location.origin}/pkg/dist/index.js`);
     const univi = await Univi.create({ model, device: "cpu" });
@@ -323,8 +414,12 @@ test("the demuxer comes with the first clip, not before", async () => {
     Object.assign(globalThis, { univi });
   };
   const askOfClip = async () => {
-    const { univi } = /** @type {{ univi: import("univi").Univi }} */ (/** @type {unknown} */ (globalThis));
-    await univi.ask([{ video: new URL("/output/chosen.mp4", location.href) }, "What?"], { maxTokens: 1 }).text();
+    const { univi } = /** @type {{ univi: import("univi").Univi }} */ (
+      /** @type {unknown} */ (globalThis)
+    );
+    await univi
+      .ask([{ video: new URL("/output/chosen.mp4", location.href) }, "What?"], { maxTokens: 1 })
+      .text();
     univi.dispose();
   };
   const fetched = () => requests.filter((url) => url.endsWith("/demuxer.js")).length;
@@ -366,10 +461,20 @@ test("what was recorded in the page can be asked about at once", async () => {
     const answer = univi.ask([recording, "What?"], { maxTokens: 1 });
     await answer.text();
     univi.dispose();
-    return { known: Number.isFinite(element.duration), looked, times: answer.seen[0]?.frames.map((frame) => frame.timeSeconds) };
+    return {
+      known: Number.isFinite(element.duration),
+      looked,
+      times: answer.seen[0]?.frames.map((frame) => frame.timeSeconds),
+    };
   }, MODEL);
-  assert.equal(said.known, false, "Chromium tells a recording's length: this test no longer tests anything");
-  const [first, last] = said.looked.pictures.map((/** @type {Picture} */ { picture }) => picture[0] ?? []);
+  assert.equal(
+    said.known,
+    false,
+    "Chromium tells a recording's length: this test no longer tests anything",
+  );
+  const [first, last] = said.looked.pictures.map(
+    (/** @type {Picture} */ { picture }) => picture[0] ?? [],
+  );
   assert.ok((first?.[0] ?? 0) > 200 && (first?.[2] ?? 255) < 60, `${first}`);
   assert.ok((last?.[2] ?? 0) > 200 && (last?.[0] ?? 255) < 60, `${last}`);
   assert.deepEqual(said.times?.slice(0, 2), [0, 1]);
@@ -388,13 +493,20 @@ test("a page without WebCodecs has the clip played", async () => {
       await answer.text();
       univi.dispose();
       const played = await look(await openElement(video, "clip"), [0, 1, 2.5]);
-      return { played, times: answer.seen[0]?.frames.map((frame) => frame.timeSeconds), ...counts() };
+      return {
+        played,
+        times: answer.seen[0]?.frames.map((frame) => frame.timeSeconds),
+        ...counts(),
+      };
     } finally {
       globalThis.VideoDecoder = VideoDecoder;
     }
   }, MODEL);
   assert.deepEqual(said.times, SPARSE);
-  assert.deepEqual(said.played.pictures.map((/** @type {Picture} */ { picture }) => numberOf(picture)), [0, 30, 75]);
+  assert.deepEqual(
+    said.played.pictures.map((/** @type {Picture} */ { picture }) => numberOf(picture)),
+    [0, 30, 75],
+  );
   assert.deepEqual([said.decoded, said.elements], [0, 2]);
 });
 
@@ -407,11 +519,26 @@ test("a clip can be given up at any frame, and the next question is answered", a
     const thrown = [];
     for (const last of [1, 3, 8]) {
       const stop = new AbortController();
-      const onProgress = (/** @type {import("univi").AskProgress} */ { phase, loaded }) => phase === "frames" && loaded === last && stop.abort();
-      thrown.push((await fails(() => univi.ask([{ video, frameRate: 4 }, "What?"], { signal: stop.signal, onProgress }).text())).name);
+      const onProgress = (/** @type {import("univi").AskProgress} */ { phase, loaded }) =>
+        phase === "frames" && loaded === last && stop.abort();
+      thrown.push(
+        (
+          await fails(() =>
+            univi
+              .ask([{ video, frameRate: 4 }, "What?"], { signal: stop.signal, onProgress })
+              .text(),
+          )
+        ).name,
+      );
     }
     const stop = new AbortController();
-    const early = fails(() => univi.ask([{ video: new URL("/output/chosen.mp4", location.href) }, "What?"], { signal: stop.signal }).text());
+    const early = fails(() =>
+      univi
+        .ask([{ video: new URL("/output/chosen.mp4", location.href) }, "What?"], {
+          signal: stop.signal,
+        })
+        .text(),
+    );
     await new Promise((resolve) => setTimeout(resolve, 5));
     stop.abort();
     thrown.push((await early).name);
@@ -419,7 +546,8 @@ test("a clip can be given up at any frame, and the next question is answered", a
     await answer.text();
     univi.dispose();
     // Decoders come to rest a moment later.
-    for (let tries = 0; counts().open > 0 && tries < 100; tries++) await new Promise((resolve) => setTimeout(resolve, 20));
+    for (let tries = 0; counts().open > 0 && tries < 100; tries++)
+      await new Promise((resolve) => setTimeout(resolve, 20));
     return { thrown, tokens: answer.usage?.completionTokens, ...counts() };
   }, MODEL);
   assert.deepEqual(said.thrown, Array(4).fill("AbortError"));
@@ -436,27 +564,42 @@ test("a clip that can't be used says why", async () => {
   // The first has its index at its end, the second at its start, the third none.
   await numbered("whole.mp4", 4, H264);
   await numbered("fast.mp4", 4, [...H264, "-movflags", "+faststart"]);
-  for (const [whole, cut] of [["whole.mp4", "cut.mp4"], ["fast.mp4", "cut-fast.mp4"]]) {
+  for (const [whole, cut] of [
+    ["whole.mp4", "cut.mp4"],
+    ["fast.mp4", "cut-fast.mp4"],
+  ]) {
     const bytes = await readFile(join(OUTPUT, whole ?? ""));
     await writeFile(join(OUTPUT, cut ?? ""), bytes.subarray(0, bytes.length * 0.6));
   }
-  await writeFile(join(OUTPUT, "zeros.mp4"), Buffer.concat([(await readFile(join(OUTPUT, "fast.mp4"))).subarray(0, 64), Buffer.alloc(9000)]));
+  await writeFile(
+    join(OUTPUT, "zeros.mp4"),
+    Buffer.concat([(await readFile(join(OUTPUT, "fast.mp4"))).subarray(0, 64), Buffer.alloc(9000)]),
+  );
   const files = ["sound.webm", "sound.mp4", "old.avi", "cut.mp4", "cut-fast.mp4", "zeros.mp4"];
-  const said = await inPage(async ({ Univi, file, fails, counts, forget }, { model, files }) => {
-    const univi = await Univi.create({ model, device: "cpu" });
-    forget();
-    /** @type {Record<string, { name: string, code?: string, message: string }>} */
-    const thrown = {};
-    for (const name of files) {
-      const video = await file(`/output/${name}`);
-      thrown[name] = await fails(() => univi.ask([{ video }, "What?"], { maxTokens: 1 }).text());
-    }
-    const absent = await fails(() => univi.ask([{ video: new URL("/output/absent.mp4", location.href) }, "What?"]).text());
-    const nobody = await fails(() => univi.ask([{ video: new URL("http://localhost:9/clip.mp4") }, "What?"]).text());
-    const empty = await fails(() => univi.ask([{ video: document.createElement("video") }, "What?"]).text());
-    univi.dispose();
-    return { thrown, absent, nobody, empty, ...counts() };
-  }, { model: MODEL, files });
+  const said = await inPage(
+    async ({ Univi, file, fails, counts, forget }, { model, files }) => {
+      const univi = await Univi.create({ model, device: "cpu" });
+      forget();
+      /** @type {Record<string, { name: string, code?: string, message: string }>} */
+      const thrown = {};
+      for (const name of files) {
+        const video = await file(`/output/${name}`);
+        thrown[name] = await fails(() => univi.ask([{ video }, "What?"], { maxTokens: 1 }).text());
+      }
+      const absent = await fails(() =>
+        univi.ask([{ video: new URL("/output/absent.mp4", location.href) }, "What?"]).text(),
+      );
+      const nobody = await fails(() =>
+        univi.ask([{ video: new URL("http://localhost:9/clip.mp4") }, "What?"]).text(),
+      );
+      const empty = await fails(() =>
+        univi.ask([{ video: document.createElement("video") }, "What?"]).text(),
+      );
+      univi.dispose();
+      return { thrown, absent, nobody, empty, ...counts() };
+    },
+    { model: MODEL, files },
+  );
   for (const [name, { code, message }] of Object.entries(said.thrown)) {
     assert.equal(code, "bad-video", `${name}: ${message}`);
     assert.ok(message.includes(name), message);
@@ -469,12 +612,17 @@ test("a clip that can't be used says why", async () => {
 });
 
 test("a recording that broke off is seen as far as it goes", async () => {
-  const bytes = await readFile(join(OUTPUT, await numbered("pieces.webm", 4, [...VP9, "-cluster_time_limit", "400"])));
+  const bytes = await readFile(
+    join(OUTPUT, await numbered("pieces.webm", 4, [...VP9, "-cluster_time_limit", "400"])),
+  );
   await writeFile(join(OUTPUT, "cut.webm"), bytes.subarray(0, bytes.length / 2));
   const { seconds } = await decode("cut.webm", [0]);
   assert.ok(seconds > 1 && seconds < 3, `${seconds} s`);
   const times = [0, 0.5, 0.5, 1, Math.floor(seconds * 10) / 10];
   const { pictures, open } = await decode("cut.webm", times);
-  assert.deepEqual(pictures.map(({ picture }) => numberOf(picture)), times.map((time) => Math.floor(time * 30 + 1e-6)));
+  assert.deepEqual(
+    pictures.map(({ picture }) => numberOf(picture)),
+    times.map((time) => Math.floor(time * 30 + 1e-6)),
+  );
   assert.equal(open, 0);
 });

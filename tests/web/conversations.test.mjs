@@ -1,5 +1,11 @@
-/** Conversations, chat completions and what is watched, in Chromium, with the model that ships: answers are right, not only there. */
-/** @typedef {import("univi/elements").UniviTokensElement} Tokens Brings the elements to the compiler. */
+/**
+ * Conversations, chat completions and what is watched, in Chromium, with the model that ships:
+ * answers are right, not only there.
+ */
+/**
+ * @typedef {import("univi/elements").UniviTokensElement} Tokens Brings the elements to the
+ * compiler.
+ */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -8,7 +14,12 @@ import { MODELS } from "./fixtures.mjs";
 
 /** @param {string} path From the repository's root. */
 const folder = (path) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
-const FOLDERS = { "/": folder("tests/web/"), "/models/": `${MODELS}/`, "/pkg/": folder("pkg/"), "/samples/": folder("www/public/samples/") };
+const FOLDERS = {
+  "/": folder("tests/web/"),
+  "/models/": `${MODELS}/`,
+  "/pkg/": folder("pkg/"),
+  "/samples/": folder("www/public/samples/"),
+};
 
 /** @type {Awaited<ReturnType<typeof openPage>>} */
 let opened;
@@ -21,11 +32,18 @@ before(async () => {
     const file = (/** @type {string} */ name, type = "") => fetched(`/samples/${name}`, type);
     /** @type {Record<string, Promise<import("univi").Univi>>} */
     const models = {};
-    const load = (/** @type {"webgpu" | "cpu"} */ device) => (models[device] ??= univi.Univi.create({ model: "/models/univi-nano/manifest.json", device }));
+    const load = (/** @type {"webgpu" | "cpu"} */ device) =>
+      (models[device] ??= univi.Univi.create({
+        model: "/models/univi-nano/manifest.json",
+        device,
+      }));
     /** A canvas on which a sample stands. */
     const drawn = async (/** @type {string} */ name) => {
       const bitmap = await createImageBitmap(await file(name));
-      const canvas = Object.assign(document.createElement("canvas"), { width: bitmap.width, height: bitmap.height });
+      const canvas = Object.assign(document.createElement("canvas"), {
+        width: bitmap.width,
+        height: bitmap.height,
+      });
       /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d")).drawImage(bitmap, 0, 0);
       return canvas;
     };
@@ -40,7 +58,8 @@ after(() => opened.close());
  * @property {(device: "webgpu" | "cpu") => Promise<import("univi").Univi>} load One for all tests.
  * @property {(name: string, type?: string) => Promise<File>} file
  * @property {(name: string) => Promise<HTMLCanvasElement>} drawn
- * @property {(work: () => Promise<unknown>) => Promise<{ name: string, code?: string, message: string }>} fails
+ * @property {(work: () => Promise<unknown>) => Promise<{ name: string, code?: string, message:
+ * string }>} fails
  */
 
 /**
@@ -52,11 +71,13 @@ after(() => opened.close());
  * @param {A} [argument]
  * @returns {Promise<R>}
  */
-const inPage = (work, argument) => opened.page.evaluate(`(${work})(univi, ${JSON.stringify(argument)})`);
+const inPage = (work, argument) =>
+  opened.page.evaluate(`(${work})(univi, ${JSON.stringify(argument)})`);
 
 test("availability is told before anything is fetched, and again afterwards", async () => {
   const said = await inPage(async ({ Univi }) => {
-    const ask = (/** @type {object} */ more) => Univi.availability({ model: "/models/univi-nano/manifest.json", device: "cpu", ...more });
+    const ask = (/** @type {object} */ more) =>
+      Univi.availability({ model: "/models/univi-nano/manifest.json", device: "cpu", ...more });
     const before = await ask({});
     const univi = await Univi.create({ model: "/models/univi-nano/manifest.json", device: "cpu" });
     univi.dispose();
@@ -88,7 +109,10 @@ test("a follow-up reads its own words alone, and the context is told", async () 
     const univi = await load("webgpu");
     const session = univi.session();
     const [greedy, before] = [{ temperature: 0 }, session.contextUsage];
-    const first = session.ask([await file("penguin-cookie.png"), "What is there from left to right?"], greedy);
+    const first = session.ask(
+      [await file("penguin-cookie.png"), "What is there from left to right?"],
+      greedy,
+    );
     const list = await first.text();
     const after = session.contextUsage;
     const second = session.ask("What colour is the background?", greedy);
@@ -99,7 +123,10 @@ test("a follow-up reads its own words alone, and the context is told", async () 
   assert.equal(said.list, "penguin and cookie");
   assert.equal(said.colour, "red");
   assert.deepEqual(said.before, { used: 0, capacity: 1024 });
-  assert.ok(said.first && said.second && said.after.used >= said.first.promptTokens, JSON.stringify(said));
+  assert.ok(
+    said.first && said.second && said.after.used >= said.first.promptTokens,
+    JSON.stringify(said),
+  );
   // What is new are the question and how roles are written down, not the picture.
   const read = said.second.promptTokens - said.second.reusedTokens;
   assert.ok(read < 30 && said.first.visualTokens === 42, `${read} tokens were read again`);
@@ -114,17 +141,27 @@ test("what is appended is read before the question, and a clone goes its own way
     const [seen] = await session.append([await file("trophies-bee.png")]);
     const appended = session.contextUsage.used;
     const clone = await session.clone();
-    const [count, where] = [session.ask("How many trophies are there?", greedy), clone.ask("Where is the bee?", greedy)];
+    const [count, where] = [
+      session.ask("How many trophies are there?", greedy),
+      clone.ask("Where is the bee?", greedy),
+    ];
     // Both at once: neither gets in the other's way.
     const texts = await Promise.all([count.text(), where.text()]);
     const used = [session.contextUsage.used, clone.contextUsage.used];
     session.dispose();
     clone.dispose();
-    return { texts, tokens: seen?.tokens, appended, reused: [count.usage?.reusedTokens, where.usage?.reusedTokens], used };
+    return {
+      texts,
+      tokens: seen?.tokens,
+      appended,
+      reused: [count.usage?.reusedTokens, where.usage?.reusedTokens],
+      used,
+    };
   });
   assert.deepEqual(said.texts, ["2", "bottom right"]);
   assert.equal(said.tokens, 42);
-  for (const reused of said.reused) assert.ok(reused !== undefined && reused >= 42, `${reused} tokens had been read`);
+  for (const reused of said.reused)
+    assert.ok(reused !== undefined && reused >= 42, `${reused} tokens had been read`);
   for (const used of said.used) assert.ok(used > said.appended);
 });
 
@@ -133,7 +170,10 @@ test("a conversation is taken back, and begun with a past", async () => {
     const told = await inPage(async ({ load, file, fails }, device) => {
       const univi = await load(device);
       const photo = await file("train-zebra.png");
-      const ask = async (/** @type {import("univi").Session} */ session, /** @type {import("univi").Part[]} */ ...parts) => {
+      const ask = async (
+        /** @type {import("univi").Session} */ session,
+        /** @type {import("univi").Part[]} */ ...parts
+      ) => {
         const answer = session.ask(parts, { temperature: 0, maxTokens: 12 });
         return { text: await answer.text(), usage: answer.usage };
       };
@@ -142,13 +182,19 @@ test("a conversation is taken back, and begun with a past", async () => {
       const once = await ask(lived, "Can you see a whale?");
       await lived.rewind(1);
       const again = await ask(lived, "Can you see a zebra?");
-      const history = [{ parts: [photo, "What is there from left to right?"], answer: "train and zebra" }];
+      const history = [
+        { parts: [photo, "What is there from left to right?"], answer: "train and zebra" },
+      ];
       const told = univi.session({ history });
       const stopped = new AbortController();
       stopped.abort();
-      const aborted = await fails(() => told.ask("Can you see a zebra?", { signal: stopped.signal }).text());
+      const aborted = await fails(() =>
+        told.ask("Can you see a zebra?", { signal: stopped.signal }).text(),
+      );
       const first = await ask(told, "Can you see a zebra?");
-      const unread = univi.session({ history: [...history, { parts: "Can you see a whale?", answer: "no" }] });
+      const unread = univi.session({
+        history: [...history, { parts: "Can you see a whale?", answer: "no" }],
+      });
       await unread.rewind(1);
       const shorter = await ask(unread, "Can you see a zebra?");
       const wrong = await fails(() => lived.rewind(-1));
@@ -172,10 +218,16 @@ test("a picture becomes as many tokens as it may", async () => {
     const univi = await load("cpu");
     const photo = await file("train-zebra.png");
     const clip = await file("unicorn-cake-owl.webm", "video/webm");
-    const ask = async (/** @type {import("univi").Part} */ part, /** @type {number} */ visualTokens) => {
+    const ask = async (
+      /** @type {import("univi").Part} */ part,
+      /** @type {number} */ visualTokens,
+    ) => {
       const answer = univi.ask([part, "Where is the zebra?"], { temperature: 0, visualTokens });
       await answer.text();
-      return { stages: answer.seen[0]?.events[0]?.stages.map(({ tokens }) => tokens), read: answer.usage?.visualTokens };
+      return {
+        stages: answer.seen[0]?.events[0]?.stages.map(({ tokens }) => tokens),
+        read: answer.usage?.visualTokens,
+      };
     };
     return {
       few: await ask(photo, 14),
@@ -189,16 +241,22 @@ test("a picture becomes as many tokens as it may", async () => {
   assert.deepEqual(told.many, { stages: [48, 24, 12], read: 84 });
   assert.deepEqual(told.clip.stages, [8, 4, 2]);
   assert.equal((told.clip.read ?? 1) % 14, 0, `${told.clip.read} tokens for whole events`);
-  for (const { code, message } of [told.none, told.half]) assert.equal(code, "bad-request", message);
+  for (const { code, message } of [told.none, told.half])
+    assert.equal(code, "bad-request", message);
   assert.match(told.none.message, /1 visual tokens a picture, expected 3 to 112/);
 });
 
 test("a conversation takes the memory that it uses, and less of it in bytes", async () => {
   const said = await inPage(async ({ Univi, file }) => {
     const taken = async (/** @type {import("univi").KvCache} */ kvCache) => {
-      const univi = await Univi.create({ model: "/models/univi-nano/manifest.json", device: "webgpu", kvCache });
+      const univi = await Univi.create({
+        model: "/models/univi-nano/manifest.json",
+        device: "webgpu",
+        kvCache,
+      });
       const picture = await file("trophies-bee.png");
-      const ask = async (/** @type {import("univi").Session} */ session) => session.ask([picture, "How many trophies are there?"], { temperature: 0 }).text();
+      const ask = async (/** @type {import("univi").Session} */ session) =>
+        session.ask([picture, "How many trophies are there?"], { temperature: 0 }).text();
       // What pictures and answers need besides is there from now on.
       const [session, other] = [univi.session(), univi.session()];
       const texts = [await ask(session)];
@@ -212,38 +270,61 @@ test("a conversation takes the memory that it uses, and less of it in bytes", as
       await measure();
       for (const each of [session, other, clone]) each.dispose();
       // Nobody waits for that.
-      for (let tries = 0; tries < 100 && (await univi.memory()).gpuBytes >= (bytes[0] ?? 0); tries++) await new Promise((resolve) => setTimeout(resolve, 20));
+      for (
+        let tries = 0;
+        tries < 100 && (await univi.memory()).gpuBytes >= (bytes[0] ?? 0);
+        tries++
+      )
+        await new Promise((resolve) => setTimeout(resolve, 20));
       await measure();
       univi.dispose();
       return { texts, bytes };
     };
     return { f32: await taken("f32"), q8: await taken("q8") };
   });
-  for (const [type, numberBytes] of /** @type {const} */ ([["f32", 4], ["q8", 36 / 32]])) {
+  for (const [type, numberBytes] of /** @type {const} */ ([
+    ["f32", 4],
+    ["q8", 36 / 32],
+  ])) {
     const { texts, bytes } = said[type];
     // Shown the same picture again and again, a model may count otherwise.
     assert.deepEqual(texts.slice(0, 2), ["2", "2"], type);
-    // Room for 256 tokens of 1,280 numbers each, give or take a few buffers that are kept for results.
+    // Room for 256 tokens of 1,280 numbers each, give or take a few buffers that are kept for
+    // results.
     const short = 256 * 1280 * numberBytes;
     const [one, two, three, long, none] = bytes.map((now) => now - (bytes[0] ?? 0));
     const near = (/** @type {number | undefined} */ found, /** @type {number} */ expected) =>
-      assert.ok(found !== undefined && Math.abs(found - expected) < 64 * 1024, `${type}: ${found}, expected ${expected}: ${bytes}`);
+      assert.ok(
+        found !== undefined && Math.abs(found - expected) < 64 * 1024,
+        `${type}: ${found}, expected ${expected}: ${bytes}`,
+      );
     near(one, 0);
     near(two, short);
     near(three, 2 * short);
-    assert.ok(long !== undefined && long > 2.2 * short && long < 5 * short, `${type}: five turns took ${long}: ${bytes}`);
-    assert.ok(none !== undefined && none < 0, `${type}: three conversations less leave ${none}: ${bytes}`);
+    assert.ok(
+      long !== undefined && long > 2.2 * short && long < 5 * short,
+      `${type}: five turns took ${long}: ${bytes}`,
+    );
+    assert.ok(
+      none !== undefined && none < 0,
+      `${type}: three conversations less leave ${none}: ${bytes}`,
+    );
   }
 });
 
 test("the oldest turns make room where that is asked for, else the question is refused", async () => {
   const said = await inPage(async ({ Univi, file, fails }) => {
-    const univi = await Univi.create({ model: "/models/univi-nano/manifest.json", device: "cpu", contextLength: 160 });
+    const univi = await Univi.create({
+      model: "/models/univi-nano/manifest.json",
+      device: "cpu",
+      contextLength: 160,
+    });
     const greedy = { temperature: 0, maxTokens: 12 };
     const picture = await file("penguin-cookie.png");
     const [refusing, forgetting] = [univi.session(), univi.session({ overflow: "drop-oldest" })];
     const refused = await fails(async () => {
-      for (let turn = 0; turn < 4; turn++) await refusing.ask([picture, "What colour is the background?"], greedy).text();
+      for (let turn = 0; turn < 4; turn++)
+        await refusing.ask([picture, "What colour is the background?"], greedy).text();
     });
     let dropped = 0;
     const texts = [];
@@ -252,7 +333,12 @@ test("the oldest turns make room where that is asked for, else the question is r
       texts.push(await answer.text());
       dropped += answer.usage?.droppedTurns ?? 0;
     }
-    const wrong = await fails(() => univi.session(/** @type {any} */ ({ overflow: "explode" })).ask("Hello?").text());
+    const wrong = await fails(() =>
+      univi
+        .session(/** @type {any} */ ({ overflow: "explode" }))
+        .ask("Hello?")
+        .text(),
+    );
     univi.dispose();
     return { refused, dropped, texts, wrong };
   });
@@ -268,16 +354,53 @@ test("chat completions have OpenAI's shapes, and keep what requests have in comm
     const bytes = new Uint8Array(await (await file("penguin-cookie.png")).arrayBuffer());
     const url = `data:image/png;base64,${btoa(String.fromCharCode(...bytes))}`;
     /** @type {import("univi").ChatMessage[]} */
-    const messages = [{ role: "user", content: [{ type: "image_url", image_url: { url } }, { type: "text", text: "Where is the cookie?" }] }];
+    const messages = [
+      {
+        role: "user",
+        content: [
+          { type: "image_url", image_url: { url } },
+          { type: "text", text: "Where is the cookie?" },
+        ],
+      },
+    ];
     const whole = await completions.create({ messages, temperature: 0, max_tokens: 20 });
-    messages.push(whole.choices[0].message, { role: "user", content: "What colour is the background?" });
+    messages.push(whole.choices[0].message, {
+      role: "user",
+      content: "What colour is the background?",
+    });
     const chunks = [];
-    for await (const chunk of await completions.create({ messages, temperature: 0, stream: true, stream_options: { include_usage: true } })) chunks.push(chunk);
+    for await (const chunk of await completions.create({
+      messages,
+      temperature: 0,
+      stream: true,
+      stream_options: { include_usage: true },
+    }))
+      chunks.push(chunk);
     const clip = await completions.create({
-      messages: [{ role: "user", content: [{ type: "video", video: await file("unicorn-cake-owl.webm", "video/webm") }, { type: "text", text: "What appears first?" }] }],
+      messages: [
+        {
+          role: "user",
+          content: [
+            { type: "video", video: await file("unicorn-cake-owl.webm", "video/webm") },
+            { type: "text", text: "What appears first?" },
+          ],
+        },
+      ],
       temperature: 0,
     });
-    const cut = await completions.create({ messages: [{ role: "user", content: [{ type: "image", image: await file("penguin-cookie.png") }, { type: "text", text: "Describe the picture." }] }], temperature: 0, max_tokens: 2 });
+    const cut = await completions.create({
+      messages: [
+        {
+          role: "user",
+          content: [
+            { type: "image", image: await file("penguin-cookie.png") },
+            { type: "text", text: "Describe the picture." },
+          ],
+        },
+      ],
+      temperature: 0,
+      max_tokens: 2,
+    });
     return { whole, chunks, clip, cut };
   });
   const { whole, chunks, clip, cut } = said;
@@ -290,7 +413,10 @@ test("chat completions have OpenAI's shapes, and keep what requests have in comm
   assert.deepEqual(chunks[0]?.choices[0]?.delta, { role: "assistant", content: "" });
   assert.equal(chunks.at(-2)?.choices[0]?.finish_reason, "stop");
   const usage = chunks.at(-1)?.usage;
-  assert.ok(usage && usage.prompt_tokens_details.cached_tokens >= whole.usage.prompt_tokens - 1, JSON.stringify(usage));
+  assert.ok(
+    usage && usage.prompt_tokens_details.cached_tokens >= whole.usage.prompt_tokens - 1,
+    JSON.stringify(usage),
+  );
   assert.equal(clip.choices[0].message.content, "unicorn");
   assert.equal(cut.choices[0].finish_reason, "length");
 });
@@ -302,22 +428,46 @@ test("what completions can't do is refused in a sentence", async () => {
     const requests = [
       { messages: [] },
       { messages: [{ role: "assistant", content: "I begin" }] },
-      { messages: [{ role: "user", content: "a" }, { role: "user", content: "b" }] },
-      { messages: [{ role: "user", content: [{ type: "image_url", image_url: { url: "http://" } }] }] },
+      {
+        messages: [
+          { role: "user", content: "a" },
+          { role: "user", content: "b" },
+        ],
+      },
+      {
+        messages: [
+          { role: "user", content: [{ type: "image_url", image_url: { url: "http://" } }] },
+        ],
+      },
       { messages: [{ role: "user", content: [{ type: "audio" }] }] },
       { messages: [{ role: "user", content: "a" }], n: 2 },
       { messages: [{ role: "user", content: "a" }], tools: [{}] },
       { messages: [{ role: "user", content: "a" }], response_format: { type: "xml" } },
-      { messages: [{ role: "user", content: "a" }], response_format: { type: "json_schema", json_schema: { name: "a" } } },
-      { messages: [{ role: "user", content: "a" }], response_format: { type: "json_schema", json_schema: { name: "a", schema: { not: {} } } } },
+      {
+        messages: [{ role: "user", content: "a" }],
+        response_format: { type: "json_schema", json_schema: { name: "a" } },
+      },
+      {
+        messages: [{ role: "user", content: "a" }],
+        response_format: { type: "json_schema", json_schema: { name: "a", schema: { not: {} } } },
+      },
     ];
     const failures = [];
     for (const request of requests) failures.push(await fails(() => completions.create(request)));
-    const stopped = await fails(() => completions.create({ messages: [{ role: "user", content: "a" }] }, { signal: AbortSignal.abort() }));
-    const after = await completions.create({ messages: [{ role: "user", content: "What is this?" }], max_tokens: 1 });
+    const stopped = await fails(() =>
+      completions.create(
+        { messages: [{ role: "user", content: "a" }] },
+        { signal: AbortSignal.abort() },
+      ),
+    );
+    const after = await completions.create({
+      messages: [{ role: "user", content: "What is this?" }],
+      max_tokens: 1,
+    });
     return { failures, stopped, after: after.object };
   });
-  for (const { code, message } of codes.failures) assert.ok(code === "bad-request" && message.length > 20, `${code}: ${message}`);
+  for (const { code, message } of codes.failures)
+    assert.ok(code === "bad-request" && message.length > 20, `${code}: ${message}`);
   assert.equal(codes.stopped.name, "AbortError");
   assert.equal(codes.after, "chat.completion");
 });
@@ -325,8 +475,14 @@ test("what completions can't do is refused in a sentence", async () => {
 test("a stream is watched: its last seconds can be asked about, each frame looked at once", async () => {
   const said = await inPage(async ({ load, drawn, fails }) => {
     const univi = await load("webgpu");
-    const [penguin, trophies] = [await drawn("penguin-cookie.png"), await drawn("trophies-bee.png")];
-    const canvas = Object.assign(document.createElement("canvas"), { width: penguin.width, height: penguin.height });
+    const [penguin, trophies] = [
+      await drawn("penguin-cookie.png"),
+      await drawn("trophies-bee.png"),
+    ];
+    const canvas = Object.assign(document.createElement("canvas"), {
+      width: penguin.width,
+      height: penguin.height,
+    });
     const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
     let scene = penguin;
     const painting = setInterval(() => context.drawImage(scene, 0, 0), 50);
@@ -358,9 +514,16 @@ test("a stream is watched: its last seconds can be asked about, each frame looke
   assert.deepEqual([said.bee, said.whale], ["yes", "no"]);
   assert.equal(said.seen?.kind, "clip");
   const times = said.seen?.frames.map((frame) => frame.timeSeconds) ?? [];
-  assert.ok(times.length >= 12 && times.every((time, i) => time > (times[i - 1] ?? -1)), times.join(" "));
+  assert.ok(
+    times.length >= 12 && times.every((time, i) => time > (times[i - 1] ?? -1)),
+    times.join(" "),
+  );
   const told = said.snapshot.events.flatMap((event) => event.frames).sort((a, b) => a - b);
-  assert.deepEqual(told, said.snapshot.frames.map((_, i) => i), "each frame is part of one event");
+  assert.deepEqual(
+    told,
+    said.snapshot.frames.map((_, i) => i),
+    "each frame is part of one event",
+  );
   assert.ok(said.stats.lookMs > 0);
   assert.equal(said.stopped.code, "bad-request");
   assert.equal(said.wrong.code, "bad-request");
@@ -369,21 +532,35 @@ test("a stream is watched: its last seconds can be asked about, each frame looke
 test("a camera is watched", async () => {
   const said = await inPage(async ({ load }) => {
     const univi = await load("webgpu");
-    const camera = await navigator.mediaDevices.getUserMedia({ video: { width: 320, height: 240 } });
+    const camera = await navigator.mediaDevices.getUserMedia({
+      video: { width: 320, height: 240 },
+    });
     /** @type {number[]} */
     const heard = [];
-    const live = univi.watch(camera, { framesPerSecond: 5, windowSeconds: 1, onFrame: ({ timesSeconds }) => heard.push(timesSeconds.length) });
+    const live = univi.watch(camera, {
+      framesPerSecond: 5,
+      windowSeconds: 1,
+      onFrame: ({ timesSeconds }) => heard.push(timesSeconds.length),
+    });
     while (heard.length < 15) await new Promise((resolve) => setTimeout(resolve, 20));
     const answer = live.ask("What colour is the background?", { temperature: 0, maxTokens: 8 });
     const text = await answer.text();
     live.stop();
     for (const track of camera.getTracks()) track.stop();
     const frames = answer.seen[0]?.frames ?? [];
-    return { text, heard, frame: frames[0], span: (frames.at(-1)?.timeSeconds ?? 0) - (frames[0]?.timeSeconds ?? 0) };
+    return {
+      text,
+      heard,
+      frame: frames[0],
+      span: (frames.at(-1)?.timeSeconds ?? 0) - (frames[0]?.timeSeconds ?? 0),
+    };
   });
   assert.notEqual(said.text, "");
   assert.deepEqual([said.frame?.width, said.frame?.height], [320, 240]);
-  assert.ok(said.span < 1 && Math.max(...said.heard) <= 6, `the window reaches back ${said.span} s; ${said.heard}`);
+  assert.ok(
+    said.span < 1 && Math.max(...said.heard) <= 6,
+    `the window reaches back ${said.span} s; ${said.heard}`,
+  );
 });
 
 test("elements show what the model saw, by pointer and by keyboard", async () => {
@@ -391,9 +568,15 @@ test("elements show what the model saw, by pointer and by keyboard", async () =>
   await inPage(async ({ load, file }) => {
     await import(`${location.origin}/pkg/dist/elements.js`);
     const univi = await load("cpu");
-    const answer = univi.ask([await file("unicorn-cake-owl.webm", "video/webm"), "What appears first?"], { maxTokens: 1 });
+    const answer = univi.ask(
+      [await file("unicorn-cake-owl.webm", "video/webm"), "What appears first?"],
+      { maxTokens: 1 },
+    );
     await answer.text();
-    const [tokens, events] = [document.createElement("univi-tokens"), document.createElement("univi-events")];
+    const [tokens, events] = [
+      document.createElement("univi-tokens"),
+      document.createElement("univi-events"),
+    ];
     [tokens.seen, tokens.stage, events.seen] = [answer.seen[0], 1, answer.seen[0]];
     events.addEventListener("framechange", () => (tokens.frame = events.frame));
     document.body.append(tokens, events);
@@ -407,7 +590,10 @@ test("elements show what the model saw, by pointer and by keyboard", async () =>
   await page.keyboard.press("ArrowRight");
   assert.equal(await page.evaluate(() => document.querySelector("univi-tokens")?.frame), 2);
   assert.equal(await frames.nth(2).getAttribute("aria-current"), "true");
-  assert.match((await frames.nth(2).getAttribute("aria-label")) ?? "", /^Frame at 0:0\d.*, event \d$/);
+  assert.match(
+    (await frames.nth(2).getAttribute("aria-label")) ?? "",
+    /^Frame at 0:0\d.*, event \d$/,
+  );
   await page.locator("univi-tokens canvas").focus();
   await page.keyboard.press("ArrowDown");
   await page.getByText(/Token \d+ of 12 stands for \d+ patch/).waitFor();
@@ -415,45 +601,73 @@ test("elements show what the model saw, by pointer and by keyboard", async () =>
 });
 
 // On the software GPU a frame takes its time.
-for (const { device, few, many } of /** @type {const} */ ([{ device: "cpu", few: 100, many: 1000 }, { device: "webgpu", few: 40, many: 80 }])) {
+for (const { device, few, many } of /** @type {const} */ ([
+  { device: "cpu", few: 100, many: 1000 },
+  { device: "webgpu", few: 40, many: 80 },
+])) {
   test(`${many} frames take no more memory than ${few}, ${device}`, async () => {
-    const said = await inPage(async ({ load, drawn }, { device, few, many }) => {
-      const univi = await load(device);
-      const canvas = await drawn("penguin-cookie.png");
-      const live = univi.watch(canvas.captureStream(60), { framesPerSecond: 60, windowSeconds: 1 });
-      const repaint = setInterval(() => canvas.getContext("2d")?.fillRect(0, 0, 1, 1), 10);
-      // The least of what is taken while three frames pass: one that is being looked at takes buffers, too.
-      const until = async (/** @type {number} */ count) => {
-        let least;
-        do {
-          await new Promise((resolve) => setTimeout(resolve, 50));
-          if (live.stats.seen < count) continue;
-          const now = { kept: live.stats.timesSeconds.length, ...(await univi.memory()) };
-          if (least === undefined || now.gpuBytes <= least.gpuBytes) least = now;
-        } while (least === undefined || live.stats.seen < count + 3);
-        return least;
-      };
-      const [before, after] = [await until(few), await until(many)];
-      live.stop();
-      clearInterval(repaint);
-      return { before, after };
-    }, /** @type {{ device: "webgpu" | "cpu", few: number, many: number }} */ ({ device, few, many }));
+    const said = await inPage(
+      async ({ load, drawn }, { device, few, many }) => {
+        const univi = await load(device);
+        const canvas = await drawn("penguin-cookie.png");
+        const live = univi.watch(canvas.captureStream(60), {
+          framesPerSecond: 60,
+          windowSeconds: 1,
+        });
+        const repaint = setInterval(() => canvas.getContext("2d")?.fillRect(0, 0, 1, 1), 10);
+        // The least of what is taken while three frames pass: one that is being looked at takes
+        // buffers, too.
+        const until = async (/** @type {number} */ count) => {
+          let least;
+          do {
+            await new Promise((resolve) => setTimeout(resolve, 50));
+            if (live.stats.seen < count) continue;
+            const now = { kept: live.stats.timesSeconds.length, ...(await univi.memory()) };
+            if (least === undefined || now.gpuBytes <= least.gpuBytes) least = now;
+          } while (least === undefined || live.stats.seen < count + 3);
+          return least;
+        };
+        const [before, after] = [await until(few), await until(many)];
+        live.stop();
+        clearInterval(repaint);
+        return { before, after };
+      },
+      /** @type {{ device: "webgpu" | "cpu", few: number, many: number }} */ ({
+        device,
+        few,
+        many,
+      }),
+    );
     const { before, after } = said;
-    // How many frames lie in the window depends on the machine's mood: each is three stages of at most 24 rows of 160 numbers.
+    // How many frames lie in the window depends on the machine's mood: each is three stages of at
+    // most 24 rows of 160 numbers.
     const perFrame = 4 * 160 * (1 + 24 + 12 + 6) * 2 + 4 * 4096;
     const more = Math.max(0, after.kept - before.kept) * perFrame;
-    // On the CPU they lie in WebAssembly's memory, between holes; what each frame left behind would be more.
+    // On the CPU they lie in WebAssembly's memory, between holes; what each frame left behind would
+    // be more.
     const holes = device === "cpu" ? more + 512 * 1024 : 0;
-    assert.ok(after.wasmBytes <= before.wasmBytes + holes, `WebAssembly's memory grew from ${before.wasmBytes} to ${after.wasmBytes}, frames from ${before.kept} to ${after.kept}`);
-    assert.ok(after.gpuBytes <= before.gpuBytes + more, `${before.gpuBytes} bytes of buffers for ${before.kept} frames, then ${after.gpuBytes} for ${after.kept}`);
+    assert.ok(
+      after.wasmBytes <= before.wasmBytes + holes,
+      `WebAssembly's memory grew from ${before.wasmBytes} to ${after.wasmBytes}, frames from ${before.kept} to ${after.kept}`,
+    );
+    assert.ok(
+      after.gpuBytes <= before.gpuBytes + more,
+      `${before.gpuBytes} bytes of buffers for ${before.kept} frames, then ${after.gpuBytes} for ${after.kept}`,
+    );
     assert.ok(after.kept <= 61, `${after.kept} frames are kept`);
   });
 }
 
 test("without a worker everything runs in this thread", async () => {
   const said = await inPage(async ({ Univi, file, fails }) => {
-    const univi = await Univi.create({ model: "/models/univi-nano/manifest.json", device: "cpu", worker: false });
-    const text = await univi.ask([await file("trophies-bee.png"), "How many things are there?"], { temperature: 0 }).text();
+    const univi = await Univi.create({
+      model: "/models/univi-nano/manifest.json",
+      device: "cpu",
+      worker: false,
+    });
+    const text = await univi
+      .ask([await file("trophies-bee.png"), "How many things are there?"], { temperature: 0 })
+      .text();
     univi.dispose();
     univi.dispose();
     return { text, after: await fails(() => univi.ask("And now?").text()) };

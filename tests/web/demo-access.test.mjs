@@ -1,4 +1,7 @@
-/** The demo page for everybody: WCAG by axe-core in each state that it has, by keyboard alone, and in each language. */
+/**
+ * The demo page for everybody: WCAG by axe-core in each state that it has, by keyboard alone, and
+ * in each language.
+ */
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
 import { join } from "node:path";
@@ -17,9 +20,15 @@ const TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-prac
 async function assertAccessible(page, state) {
   const violations = await page.evaluate(async (tags) => {
     const { axe } = /** @type {typeof globalThis & { axe: { run: Function } }} */ (globalThis);
-    /** @type {{ violations: { id: string, help: string, nodes: { html: string, failureSummary: string }[] }[] }} */
+    /**
+     * @type {{ violations: { id: string, help: string, nodes: { html: string, failureSummary:
+     * string }[] }[] }}
+     */
     const found = await axe.run(document, { runOnly: tags });
-    return found.violations.map(({ id, help, nodes }) => `${id}: ${help}\\n  ${nodes.map(({ html, failureSummary }) => `${html}\\n  ${failureSummary}`).join("\\n  ")}`);
+    return found.violations.map(
+      ({ id, help, nodes }) =>
+        `${id}: ${help}\\n  ${nodes.map(({ html, failureSummary }) => `${html}\\n  ${failureSummary}`).join("\\n  ")}`,
+    );
   }, TAGS);
   assert.deepEqual(violations, [], state);
 }
@@ -36,11 +45,16 @@ test("axe-core finds nothing in any state, light and dark, desktop and phone", a
     await assertAccessible(page, `first view, ${colorScheme}`);
   }
   await page.emulateMedia({ colorScheme: "light" });
-  for (const fold of ["Settings", "Numbers", "About", "Kept in this browser"]) await page.getByText(fold, { exact: true }).click();
+  for (const fold of ["Settings", "Numbers", "About", "Kept in this browser"])
+    await page.getByText(fold, { exact: true }).click();
   await ask(page, "What appears first?", join(SAMPLES, "unicorn-cake-owl.webm"));
   await page.getByRole("heading", { name: "Event 1" }).waitFor();
   await ask(page, "Where is the zebra?", join(SAMPLES, "train-zebra.png"));
-  await page.setInputFiles("#attach", { name: "words.png", mimeType: "image/png", buffer: Buffer.from("words") });
+  await page.setInputFiles("#attach", {
+    name: "words.png",
+    mimeType: "image/png",
+    buffer: Buffer.from("words"),
+  });
   await page.getByLabel("Your question").fill("What is this?");
   await page.keyboard.press("Enter");
   await page.locator("#ask-alert").getByText("That picture can't be read.").waitFor();
@@ -62,7 +76,10 @@ test("all of it works by keyboard alone", async (t) => {
   await beGreedy(page);
   await page.locator("body").click({ position: { x: 1, y: 1 } });
   await page.keyboard.press("Tab");
-  assert.equal(await page.evaluate(() => document.activeElement?.textContent), "Skip to the question");
+  assert.equal(
+    await page.evaluate(() => document.activeElement?.textContent),
+    "Skip to the question",
+  );
   await page.keyboard.press("Enter");
   assert.equal(await page.evaluate(() => document.activeElement?.id), "question");
 
@@ -72,7 +89,11 @@ test("all of it works by keyboard alone", async (t) => {
       const at = await page.evaluate(() => {
         let element = document.activeElement;
         while (element?.shadowRoot?.activeElement) element = element.shadowRoot.activeElement;
-        return element?.getAttribute("aria-label") ?? element?.querySelector("img")?.alt ?? element?.textContent?.trim();
+        return (
+          element?.getAttribute("aria-label") ??
+          element?.querySelector("img")?.alt ??
+          element?.textContent?.trim()
+        );
       });
       if (at?.startsWith(name)) return;
     }
@@ -80,7 +101,10 @@ test("all of it works by keyboard alone", async (t) => {
   };
   await tabTo("A train and a zebra", true);
   await page.keyboard.press("Enter");
-  await page.getByLabel("Attached pictures and clips").getByLabel("train-zebra.png", { exact: true }).waitFor();
+  await page
+    .getByLabel("Attached pictures and clips")
+    .getByLabel("train-zebra.png", { exact: true })
+    .waitFor();
   assert.equal(await page.evaluate(() => document.activeElement?.id), "question");
   await page.keyboard.press("ControlOrMeta+A");
   await page.keyboard.type("Where is the zebra?");
@@ -96,18 +120,41 @@ test("all of it works by keyboard alone", async (t) => {
 });
 
 test("the page speaks Japanese and Chinese, all of it, and keeps to it", async (t) => {
-  for (const [language, tag, button] of /** @type {const} */ ([["ja", "ja", "質問する"], ["zh", "zh-Hans", "提问"]])) {
+  for (const [language, tag, button] of /** @type {const} */ ([
+    ["ja", "ja", "質問する"],
+    ["zh", "zh-Hans", "提问"],
+  ])) {
     const { page, close } = await openDemo({ context: { acceptDownloads: true } });
     t.after(close);
-    const english = await page.locator("[data-word]").evaluateAll((all) => all.map((element) => element.textContent));
-    const labels = () => page.locator("[data-word-label], [data-word-placeholder]").evaluateAll((all) => all.map((element) => `${element.getAttribute("aria-label")} ${element.getAttribute("placeholder")}`));
+    const english = await page
+      .locator("[data-word]")
+      .evaluateAll((all) => all.map((element) => element.textContent));
+    const labels = () =>
+      page
+        .locator("[data-word-label], [data-word-placeholder]")
+        .evaluateAll((all) =>
+          all.map(
+            (element) =>
+              `${element.getAttribute("aria-label")} ${element.getAttribute("placeholder")}`,
+          ),
+        );
     const englishLabels = await labels();
     await page.locator("#language").selectOption(language);
     await page.getByRole("button", { name: button, exact: true }).waitFor();
     assert.equal(await page.locator("html").getAttribute("lang"), tag);
-    const translated = await page.locator("[data-word]").evaluateAll((all) => all.map((element) => element.textContent));
-    assert.deepEqual(translated.filter((text, index) => text === english[index]), [], "what stands in the page is translated");
-    assert.deepEqual((await labels()).filter((text, index) => text === englishLabels[index]), [], "so is what only screen readers tell");
+    const translated = await page
+      .locator("[data-word]")
+      .evaluateAll((all) => all.map((element) => element.textContent));
+    assert.deepEqual(
+      translated.filter((text, index) => text === english[index]),
+      [],
+      "what stands in the page is translated",
+    );
+    assert.deepEqual(
+      (await labels()).filter((text, index) => text === englishLabels[index]),
+      [],
+      "so is what only screen readers tell",
+    );
     await page.locator("#model-device").selectOption("cpu");
     const asked = page.locator("#question");
     await page.setInputFiles("#attach", join(SAMPLES, "unicorn-cake-owl.webm"));
@@ -115,7 +162,11 @@ test("the page speaks Japanese and Chinese, all of it, and keeps to it", async (
     await asked.press("Enter");
     await page.locator('.answer[aria-busy="false"]').getByText("unicorn").waitFor();
     await page.locator(".event h3").first().waitFor();
-    const said = await page.locator(".numbers, .event h3, .event p, .saw-controls output, .turn-actions button, .suggestions button").allTextContents();
+    const said = await page
+      .locator(
+        ".numbers, .event h3, .event p, .saw-controls output, .turn-actions button, .suggestions button",
+      )
+      .allTextContents();
     for (const text of said) assert.doesNotMatch(text, /[A-Za-z]{3}/, text);
     await screenshot(page, `language-${language}`);
     // What stands there is said in the other language as well.

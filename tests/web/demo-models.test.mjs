@@ -1,4 +1,7 @@
-/** Models on the demo page: what is said before a large download, pausing it, what is kept, numbers, and a GPU that goes away. */
+/**
+ * Models on the demo page: what is said before a large download, pausing it, what is kept, numbers,
+ * and a GPU that goes away.
+ */
 import assert from "node:assert/strict";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -10,17 +13,27 @@ const SMOLLM2 = await realModel("gguf/smollm2/expected.json");
 
 test("a large model is asked about first, paused, resumed, kept, and removed", async (t) => {
   const large = { name: "SmolLM2", url: `real/${SMOLLM2}` }; // Its size is asked of the server.
-  const { page, close, requests } = await openDemo({ offers: [large, NANO], folders: { "/real/": join(MODELS, "/") }, serveFlags: ["--throttle", "30MB"] });
+  const { page, close, requests } = await openDemo({
+    offers: [large, NANO],
+    folders: { "/real/": join(MODELS, "/") },
+    serveFlags: ["--throttle", "30MB"],
+  });
   t.after(close);
   await page.getByLabel("Runs on").selectOption("cpu");
   await page.getByRole("button", { name: "Load", exact: true }).click();
   await page.getByRole("heading", { name: "SmolLM2: 98.4 MB to download" }).waitFor();
   await page.getByText("It will run on CPU.").waitFor();
   await page.getByText("The browser can keep it for the next visit").waitFor();
-  assert.equal(await page.evaluate(() => document.activeElement?.id), "preflight-heading", "a keyboard is where the question is");
+  assert.equal(
+    await page.evaluate(() => document.activeElement?.id),
+    "preflight-heading",
+    "a keyboard is where the question is",
+  );
   await screenshot(page, "preflight");
   await page.getByRole("button", { name: "Not now" }).click();
-  await page.getByRole("heading", { name: "SmolLM2: 98.4 MB to download" }).waitFor({ state: "hidden" });
+  await page
+    .getByRole("heading", { name: "SmolLM2: 98.4 MB to download" })
+    .waitFor({ state: "hidden" });
   assert.equal(await page.getByRole("button", { name: "Load", exact: true }).isEnabled(), true);
 
   await page.getByRole("button", { name: "Load", exact: true }).click();
@@ -29,12 +42,19 @@ test("a large model is asked about first, paused, resumed, kept, and removed", a
   await page.getByText(/[3-9]\d\.\d MB of 98\.4 MB/).waitFor();
   await screenshot(page, "loading");
   await page.getByRole("button", { name: "Pause" }).click();
-  await page.locator("#loading").getByText(/Paused at \d+\.\d MB of 98\.4 MB/).waitFor();
+  await page
+    .locator("#loading")
+    .getByText(/Paused at \d+\.\d MB of 98\.4 MB/)
+    .waitFor();
   await page.getByRole("button", { name: "Resume" }).click();
   // Less than is asked about is missing by now.
   await page.locator("#device").getByText("CPU").waitFor();
-  const whole = (await requests(0)).filter(({ path, status }) => path.endsWith(SMOLLM2) && status === 200);
-  const rest = (await requests(0)).filter(({ path, status }) => path.endsWith(SMOLLM2) && status === 206);
+  const whole = (await requests(0)).filter(
+    ({ path, status }) => path.endsWith(SMOLLM2) && status === 200,
+  );
+  const rest = (await requests(0)).filter(
+    ({ path, status }) => path.endsWith(SMOLLM2) && status === 206,
+  );
   assert.ok(rest.length >= 1, `${whole.length} whole and ${rest.length} partial answers`);
   assert.notEqual(await ask(page, "What is the capital of France?"), "");
 
@@ -54,12 +74,20 @@ test("numbers are plotted, and a benchmark makes a report", async (t) => {
   await page.getByText("They come with the first answer.").waitFor();
   await ask(page, "List everything from left to right.", join(SAMPLES, "train-zebra.png"));
   await ask(page, "Where is the zebra?");
-  await page.getByRole("img", { name: /^Speed, answer by answer: .* tokens\/s, .* tokens\/s/ }).waitFor();
-  assert.match((await page.locator(".facts").textContent()) ?? "", /AdapterWebAssembly.*Visual tokens42.*Conversation\d+ of 1024 tokens.*Memory of the module\d/);
+  await page
+    .getByRole("img", { name: /^Speed, answer by answer: .* tokens\/s, .* tokens\/s/ })
+    .waitFor();
+  assert.match(
+    (await page.locator(".facts").textContent()) ?? "",
+    /AdapterWebAssembly.*Visual tokens42.*Conversation\d+ of 1024 tokens.*Memory of the module\d/,
+  );
   await page.getByRole("button", { name: "Run benchmark" }).click();
   await page.getByText("## UniVi benchmark").waitFor();
   await screenshot(page, "numbers");
-  const [download] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name: "Save" }).click()]);
+  const [download] = await Promise.all([
+    page.waitForEvent("download"),
+    page.getByRole("button", { name: "Save" }).click(),
+  ]);
   const report = await readFile(await download.path(), "utf8");
   assert.match(report, /\| Model \| univi-nano, 3\.\d MB \|/);
   assert.match(report, /\| Prompt \| \d+ tokens, 42 of them visual \|/);
@@ -70,9 +98,12 @@ test("models come from an address, from files and from a folder", async (t) => {
   const { page, close } = await openDemo({ offers: [] });
   t.after(close);
   await beGreedy(page);
-  const choose = (/** @type {string} */ label) => page.locator("#model-choice").selectOption({ label });
+  const choose = (/** @type {string} */ label) =>
+    page.locator("#model-choice").selectOption({ label });
   const folder = join(MODELS, "univi-nano");
-  const files = (await readdir(folder)).filter((name) => /\.(gguf|json|model)$/.test(name)).map((name) => join(folder, name));
+  const files = (await readdir(folder))
+    .filter((name) => /\.(gguf|json|model)$/.test(name))
+    .map((name) => join(folder, name));
   const ways = [
     async () => {
       await choose("Another on this site");
@@ -92,7 +123,10 @@ test("models come from an address, from files and from a folder", async (t) => {
     await page.getByRole("button", { name: "Load", exact: true }).click();
     await page.locator("#announce").getByText("univi-nano is ready on CPU").waitFor();
     // Each model takes the conversation over.
-    const said = index === 0 ? await ask(page, "Where is the zebra?", join(SAMPLES, "train-zebra.png")) : await ask(page, "Where is the zebra?");
+    const said =
+      index === 0
+        ? await ask(page, "Where is the zebra?", join(SAMPLES, "train-zebra.png"))
+        : await ask(page, "Where is the zebra?");
     assert.equal(said, "top right");
     assert.match((await page.locator(".numbers").last().textContent()) ?? "", /42 visual/);
     await page.locator("#announce").getByText("Answer: top right").waitFor();
@@ -108,14 +142,20 @@ test("without WebGPU the CPU is offered, and answers", async (t) => {
   await screenshot(page, "no-webgpu");
   await page.getByRole("button", { name: "Use the CPU instead" }).click();
   await page.locator("#device").getByText("CPU").waitFor();
-  assert.equal(await ask(page, "Where is the zebra?", join(SAMPLES, "train-zebra.png")), "top right");
+  assert.equal(
+    await ask(page, "Where is the zebra?", join(SAMPLES, "train-zebra.png")),
+    "top right",
+  );
 });
 
 test("a GPU that goes away is begun anew, and the conversation goes on", async (t) => {
   const { page, close } = await openDemo();
   t.after(close);
   await beGreedy(page, "webgpu");
-  assert.equal(await ask(page, "List everything from left to right.", join(SAMPLES, "train-zebra.png")), "train and zebra");
+  assert.equal(
+    await ask(page, "List everything from left to right.", join(SAMPLES, "train-zebra.png")),
+    "train and zebra",
+  );
   const browser = page.context().browser();
   assert.ok(browser);
   const session = await browser.newBrowserCDPSession();

@@ -13,9 +13,18 @@ const LAYOUT_SHIFT = 0.05;
 const VISITS = 3;
 
 test("a first view is light, quick, and does not move", async (t) => {
-  const note = "It tells what there is, how many, where, in which order and which way, in pictures and clips of a small world. It knows nothing else.";
-  const questions = ["Describe the picture.", "What is there from left to right?", "How many things are there?", "What happens in the clip?"];
-  const { page, url, close } = await openDemo({ offers: [{ ...NANO, note, questions }], context: { serviceWorkers: "block" } });
+  const note =
+    "It tells what there is, how many, where, in which order and which way, in pictures and clips of a small world. It knows nothing else.";
+  const questions = [
+    "Describe the picture.",
+    "What is there from left to right?",
+    "How many things are there?",
+    "What happens in the clip?",
+  ];
+  const { page, url, close } = await openDemo({
+    offers: [{ ...NANO, note, questions }],
+    context: { serviceWorkers: "block" },
+  });
   t.after(close);
   const session = await page.context().newCDPSession(page);
   await session.send("Network.enable");
@@ -29,7 +38,8 @@ test("a first view is light, quick, and does not move", async (t) => {
     const shifts = { total: 0 };
     Object.assign(globalThis, { shifts });
     new PerformanceObserver((list) => {
-      for (const entry of list.getEntries()) shifts.total += /** @type {PerformanceEntry & { value: number }} */ (entry).value;
+      for (const entry of list.getEntries())
+        shifts.total += /** @type {PerformanceEntry & { value: number }} */ (entry).value;
     }).observe({ type: "layout-shift", buffered: true });
   });
   /** @type {Record<"interactive" | "weights" | "shifts", number[]>} */
@@ -43,19 +53,27 @@ test("a first view is light, quick, and does not move", async (t) => {
       const began = performance.now();
       await page.goto(url, { waitUntil: "commit" });
       // Whoever can ask can do all the rest.
-      await page.waitForFunction(() => document.querySelectorAll("#model-choice option").length > 1);
+      await page.waitForFunction(
+        () => document.querySelectorAll("#model-choice option").length > 1,
+      );
       interactive.push(performance.now() - began);
       await page.getByRole("button", { name: "A penguin and a cookie" }).waitFor();
       await page.waitForLoadState("networkidle");
       weights.push(bytes);
       assert.ok(bytes < FIRST_VIEW_BYTES, `${bytes} bytes: ${fetched.join(" ")}`);
-      const shift = await page.evaluate(() => /** @type {typeof globalThis & { shifts: { total: number } }} */ (globalThis).shifts.total);
+      const shift = await page.evaluate(
+        () =>
+          /** @type {typeof globalThis & { shifts: { total: number } }} */ (globalThis).shifts
+            .total,
+      );
       shifts.push(shift);
       assert.ok(shift < LAYOUT_SHIFT, `layout shift of ${shift} at ${width} px`);
     }
   }
   const told = interactive.map(Math.round).join(", ");
-  t.diagnostic(`${Math.max(...weights)} bytes, interactive after ${told} ms, layout shift ${Math.max(...shifts).toFixed(3)}`);
+  t.diagnostic(
+    `${Math.max(...weights)} bytes, interactive after ${told} ms, layout shift ${Math.max(...shifts).toFixed(3)}`,
+  );
   assert.ok(Math.min(...interactive) < INTERACTIVE_MS, `interactive after ${told} ms`);
 });
 
@@ -63,13 +81,19 @@ test("after a visit, the page and its model work without a network", async (t) =
   const { page, close } = await openDemo();
   t.after(close);
   await beGreedy(page);
-  assert.equal(await ask(page, "Where is the zebra?", join(SAMPLES, "train-zebra.png")), "top right");
+  assert.equal(
+    await ask(page, "Where is the zebra?", join(SAMPLES, "train-zebra.png")),
+    "top right",
+  );
   // The page keeps what it consists of while nobody waits for it.
   await page.waitForFunction(async () => {
     const [name] = (await caches.keys()).filter((name) => name.startsWith("page-"));
     if (!name) return false;
     const kept = await (await caches.open(name)).keys();
-    return kept.some(({ url }) => url.endsWith(".wasm")) && kept.some(({ url }) => url.includes("two-scenes.webm"));
+    return (
+      kept.some(({ url }) => url.endsWith(".wasm")) &&
+      kept.some(({ url }) => url.includes("two-scenes.webm"))
+    );
   });
   await page.context().setOffline(true);
   await page.reload();
@@ -92,7 +116,10 @@ test("a browser can install it", async (t) => {
   for (const { src } of icons) assert.ok((await readFile(join(DIST, src))).length > 0, src);
   await page.evaluate(() => navigator.serviceWorker.ready);
   const { installabilityErrors } = await session.send("Page.getInstallabilityErrors");
-  assert.deepEqual(installabilityErrors.filter(({ errorId }) => errorId !== "in-incognito"), []);
+  assert.deepEqual(
+    installabilityErrors.filter(({ errorId }) => errorId !== "in-incognito"),
+    [],
+  );
 });
 
 test("the built folder works below any path", async (t) => {
@@ -101,7 +128,8 @@ test("the built folder works below any path", async (t) => {
   /** @type {string[]} */
   const outside = [];
   page.on("request", (request) => {
-    if (!request.url().startsWith(`${url}some/where/`) && !request.url().startsWith("blob:")) outside.push(request.url());
+    if (!request.url().startsWith(`${url}some/where/`) && !request.url().startsWith("blob:"))
+      outside.push(request.url());
   });
   await page.reload();
   await beGreedy(page);

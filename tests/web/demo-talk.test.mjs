@@ -1,4 +1,7 @@
-/** A conversation on the demo page: asking again and anew, several visuals, and what is kept of it between visits. */
+/**
+ * A conversation on the demo page: asking again and anew, several visuals, and what is kept of it
+ * between visits.
+ */
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -9,7 +12,10 @@ import { nanoThatEndsAt, OUTPUT } from "./fixtures.mjs";
 /** @type {Awaited<ReturnType<typeof openDemo>>} */
 let opened;
 before(async () => {
-  opened = await openDemo({ offers: [{ ...NANO, questions: ["Describe the picture."] }], context: { permissions: ["clipboard-read", "clipboard-write"] } });
+  opened = await openDemo({
+    offers: [{ ...NANO, questions: ["Describe the picture."] }],
+    context: { permissions: ["clipboard-read", "clipboard-write"] },
+  });
   await beGreedy(opened.page);
 });
 after(() => opened.close());
@@ -53,19 +59,29 @@ test("an edit that is left changes nothing", async () => {
 test("the last question is asked again", async () => {
   const { page } = opened;
   await page.getByRole("button", { name: "Ask again: this question" }).last().click();
-  await page.waitForFunction(() => document.querySelectorAll(".turn").length === 2 && document.querySelector(".turn:last-child .turn-actions:not([hidden])"));
+  await page.waitForFunction(
+    () =>
+      document.querySelectorAll(".turn").length === 2 &&
+      document.querySelector(".turn:last-child .turn-actions:not([hidden])"),
+  );
   assert.equal(await answerOf(page, 1), "yes");
 });
 
 test("an answer without a word says so, and its question is put in other words", async () => {
   const name = await nanoThatEndsAt("yes");
   const offers = [{ name: "It never says yes", url: `/${name}/manifest.json`, bytes: 4_000_000 }];
-  const { page, close } = await openDemo({ offers, folders: { [`/${name}/`]: join(OUTPUT, name, "/") } });
+  const { page, close } = await openDemo({
+    offers,
+    folders: { [`/${name}/`]: join(OUTPUT, name, "/") },
+  });
   try {
     await beGreedy(page);
     assert.equal(await ask(page, "Can you see a penguin?", sample("penguin-cookie.png")), "");
     const told = page.locator(".turn").last().locator(".numbers");
-    assert.match((await told.textContent()) ?? "", /^The model said nothing: try other words\. \d+ tokens in/);
+    assert.match(
+      (await told.textContent()) ?? "",
+      /^The model said nothing: try other words\. \d+ tokens in/,
+    );
     await page.getByRole("button", { name: "Edit this question" }).last().click();
     await page.getByLabel("Your question").fill("Can you see an elephant?");
     await page.getByRole("button", { name: "Ask", exact: true }).click();
@@ -85,7 +101,11 @@ test("the conversation is there again after a reload, and goes on", async () => 
   await page.getByText("became 24 tokens").first().waitFor(); // What it saw is drawn.
   await screenshot(page, "talk-restored");
   assert.equal(await ask(page, "Can you see a cookie?"), "yes");
-  assert.match((await page.locator(".numbers").last().textContent()) ?? "", /42 visual/, "the picture is part of the conversation still");
+  assert.match(
+    (await page.locator(".numbers").last().textContent()) ?? "",
+    /42 visual/,
+    "the picture is part of the conversation still",
+  );
 });
 
 test("a second tab has a conversation of its own, which leaves the first one's alone", async () => {
@@ -119,17 +139,26 @@ test("an answer that is on its way when all begins anew does not come back", asy
 
 test("it is taken away as JSON", async () => {
   const { page } = opened;
-  const [download] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name: "Export" }).click()]);
+  const [download] = await Promise.all([
+    page.waitForEvent("download"),
+    page.getByRole("button", { name: "Export" }).click(),
+  ]);
   const { format, turns } = JSON.parse(await readFile(await download.path(), "utf8"));
   assert.equal(format, "univi-conversation");
-  assert.deepEqual(turns.map((/** @type {{ text: string, answer: string }} */ { text, answer }) => [text, answer]), [
-    ["List everything from left to right.", "penguin and cookie"],
-    ["Can you see a penguin?", "yes"],
-    ["Can you see a cookie?", "yes"],
-  ]);
+  assert.deepEqual(
+    turns.map((/** @type {{ text: string, answer: string }} */ { text, answer }) => [text, answer]),
+    [
+      ["List everything from left to right.", "penguin and cookie"],
+      ["Can you see a penguin?", "yes"],
+      ["Can you see a cookie?", "yes"],
+    ],
+  );
   const [shown] = turns[0].shown;
   assert.equal(shown.name, "penguin-cookie.png");
-  assert.deepEqual(shown.seen.events[0].stages.map((/** @type {{ tokens: number }} */ { tokens }) => tokens), [24, 12, 6]);
+  assert.deepEqual(
+    shown.seen.events[0].stages.map((/** @type {{ tokens: number }} */ { tokens }) => tokens),
+    [24, 12, 6],
+  );
   assert.equal(shown.seen.events[0].stages[0].groups.length, 64);
 });
 
@@ -138,19 +167,34 @@ test("two pictures in one turn, a pasted one and a dropped one", async () => {
   await page.getByRole("button", { name: "Start over" }).click();
   const bytes = [...(await readFile(sample("train-zebra.png")))];
   for (const kind of ["paste", "drop"]) {
-    await page.evaluate(([kind, bytes]) => {
-      const data = new DataTransfer();
-      data.items.add(new File([new Uint8Array(bytes)], `${kind}.png`, { type: "image/png" }));
-      const event = kind === "paste" ? new ClipboardEvent("paste", { clipboardData: data }) : new DragEvent("drop", { dataTransfer: data, cancelable: true });
-      dispatchEvent(event);
-    }, /** @type {const} */ ([kind, bytes]));
+    await page.evaluate(
+      ([kind, bytes]) => {
+        const data = new DataTransfer();
+        data.items.add(new File([new Uint8Array(bytes)], `${kind}.png`, { type: "image/png" }));
+        const event =
+          kind === "paste"
+            ? new ClipboardEvent("paste", { clipboardData: data })
+            : new DragEvent("drop", { dataTransfer: data, cancelable: true });
+        dispatchEvent(event);
+      },
+      /** @type {const} */ ([kind, bytes]),
+    );
   }
-  for (const name of ["paste.png", "drop.png"]) await page.getByLabel("Attached pictures and clips").getByLabel(name, { exact: true }).waitFor();
+  for (const name of ["paste.png", "drop.png"])
+    await page
+      .getByLabel("Attached pictures and clips")
+      .getByLabel(name, { exact: true })
+      .waitFor();
   await ask(page, "Can you see a zebra?");
   assert.match((await page.locator(".numbers").last().textContent()) ?? "", /84 visual/);
   assert.equal(await page.locator(".turn .shown button").count(), 2);
   await page.getByRole("button", { name: "See drop.png as the model did" }).click();
-  assert.equal(await page.getByRole("button", { name: "See drop.png as the model did" }).getAttribute("aria-pressed"), "true");
+  assert.equal(
+    await page
+      .getByRole("button", { name: "See drop.png as the model did" })
+      .getAttribute("aria-pressed"),
+    "true",
+  );
   await page.reload();
   await page.locator(".turn").waitFor();
   await page.getByRole("button", { name: "Start over" }).click();
@@ -164,8 +208,13 @@ test("settings change what is read, and are kept", async () => {
   await page.getByText("Settings", { exact: true }).click();
   const slider = page.getByLabel("Tokens a picture is merged to");
   await slider.fill("32");
-  assert.equal(await ask(page, "List everything from left to right.", sample("train-zebra.png")), "train and zebra");
-  const visual = Number(/(\d+) visual/.exec((await page.locator(".numbers").last().textContent()) ?? "")?.[1]);
+  assert.equal(
+    await ask(page, "List everything from left to right.", sample("train-zebra.png")),
+    "train and zebra",
+  );
+  const visual = Number(
+    /(\d+) visual/.exec((await page.locator(".numbers").last().textContent()) ?? "")?.[1],
+  );
   assert.ok(visual >= 30 && visual <= 34, `${visual} visual tokens`);
   await page.getByLabel("Frames of a clip, at most").fill("4");
   await page.getByLabel("Frames of a clip, at most").blur();
@@ -189,8 +238,16 @@ test("a number that means nothing is told where it stands", async () => {
   await page.getByLabel("Your question").fill("Where is the cookie?");
   await page.keyboard.press("Enter");
   await page.getByLabel("Temperature").waitFor();
-  assert.equal(await page.getByLabel("Temperature").evaluate((field) => /** @type {HTMLInputElement} */ (field).validity.rangeOverflow), true);
-  assert.equal(await page.getByLabel("Temperature").evaluate((field) => document.activeElement === field), true);
+  assert.equal(
+    await page
+      .getByLabel("Temperature")
+      .evaluate((field) => /** @type {HTMLInputElement} */ (field).validity.rangeOverflow),
+    true,
+  );
+  assert.equal(
+    await page.getByLabel("Temperature").evaluate((field) => document.activeElement === field),
+    true,
+  );
   assert.equal(await page.locator(".turn").count(), turns, "nothing was asked");
   assert.equal(await page.getByLabel("Your question").inputValue(), "Where is the cookie?");
 });

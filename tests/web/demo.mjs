@@ -31,13 +31,27 @@ export const NANO = { name: "UniVi nano", url: "nano/manifest.json", bytes: 4_00
  * @param {string[]} [options.serveFlags] Further ones for the server.
  * @param {import("playwright-core").BrowserContextOptions} [options.context]
  */
-export async function openDemo({ offers = [NANO], folders = {}, path = "", at = "/", ...options } = {}) {
+export async function openDemo({
+  offers = [NANO],
+  folders = {},
+  path = "",
+  at = "/",
+  ...options
+} = {}) {
   const index = join(OUTPUT, `offers-${offersOpened++}-${process.pid}`);
   await mkdir(index, { recursive: true });
   await writeFile(join(index, "index.json"), JSON.stringify(offers));
-  const site = { [`${at}models/`]: join(index, "/"), [`${at}nano/`]: join(MODELS, "univi-nano/"), ...folders };
+  const site = {
+    [`${at}models/`]: join(index, "/"),
+    [`${at}nano/`]: join(MODELS, "univi-nano/"),
+    ...folders,
+  };
   const root = at === "/" ? { "/": DIST } : { "/": join(index, "/"), [at]: DIST };
-  const opened = await openPage({ ...options, folders: { ...root, ...site }, path: `${at.slice(1)}${path}` });
+  const opened = await openPage({
+    ...options,
+    folders: { ...root, ...site },
+    path: `${at.slice(1)}${path}`,
+  });
   opened.page.setDefaultTimeout(90_000); // Shaders on one core take their time.
   return opened;
 }
@@ -89,4 +103,5 @@ export async function answerOf(page, turn) {
  * @param {Page} page
  * @param {string} name
  */
-export const screenshot = (page, name) => page.screenshot({ path: join(SCREENSHOTS, `${name}.png`), fullPage: true });
+export const screenshot = (page, name) =>
+  page.screenshot({ path: join(SCREENSHOTS, `${name}.png`), fullPage: true });

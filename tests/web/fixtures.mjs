@@ -10,7 +10,8 @@ const root = fileURLToPath(new URL("../../", import.meta.url));
 const run = promisify(execFile);
 
 /** The command line: the program that `UNIVI` names, else the one that `cargo test` has built. */
-export const UNIVI = process.env.UNIVI ?? join(process.env.CARGO_TARGET_DIR ?? join(root, "target"), "debug/univi");
+export const UNIVI =
+  process.env.UNIVI ?? join(process.env.CARGO_TARGET_DIR ?? join(root, "target"), "debug/univi");
 
 /** What tests write and a person may want to look at. */
 export const OUTPUT = join(root, "tests/output");
@@ -26,7 +27,13 @@ export const MODELS = process.env.UNIVI_MODELS ?? join(root, "models");
 export async function fixturePaths() {
   const entries = await readdir(FIXTURES, { recursive: true, withFileTypes: true });
   const files = entries.filter((entry) => entry.isFile());
-  return files.map((entry) => join(entry.path, entry.name).slice(FIXTURES.length + 1).replaceAll("\\", "/")).sort();
+  return files
+    .map((entry) =>
+      join(entry.path, entry.name)
+        .slice(FIXTURES.length + 1)
+        .replaceAll("\\", "/"),
+    )
+    .sort();
 }
 
 /**
@@ -40,9 +47,16 @@ export async function realModel(expected) {
     const path = join(MODELS, name);
     const { size } = await stat(path);
     if (size !== info.size) continue;
-    if (createHash("sha256").update(await readFile(path)).digest("hex") === info.sha256) return name;
+    if (
+      createHash("sha256")
+        .update(await readFile(path))
+        .digest("hex") === info.sha256
+    )
+      return name;
   }
-  throw new Error(`the model of SHA-256 ${info.sha256} is not below ${MODELS}; \`cargo xtask models\` brings it`);
+  throw new Error(
+    `the model of SHA-256 ${info.sha256} is not below ${MODELS}; \`cargo xtask models\` brings it`,
+  );
 }
 
 /** A whole small Chat-UniVi as it is published, with what the reference says when asked. */
@@ -64,13 +78,22 @@ export async function tinyModel() {
   const out = join(OUTPUT, name);
   await rm(out, { recursive: true, force: true });
   // Nearly as stored: the reference's answers are those of unquantized weights.
-  await run(UNIVI, ["convert", join(E2E, "checkpoint"), "--quant", "f16", "--shard-size", "256KiB", "--out", out]);
+  await run(UNIVI, [
+    "convert",
+    join(E2E, "checkpoint"),
+    "--quant",
+    "f16",
+    "--shard-size",
+    "256KiB",
+    "--out",
+    out,
+  ]);
   return name;
 }
 
 /**
- * The model that ships, but the token of a word is its end of answers -> the name of its folder below `OUTPUT`. Where it
- * would begin with that word, it says nothing.
+ * The model that ships, but the token of a word is its end of answers -> the name of its folder
+ * below `OUTPUT`. Where it would begin with that word, it says nothing.
  *
  * @param {string} word
  */
@@ -104,13 +127,16 @@ export async function nanoThatEndsAt(word) {
  * What the reference was asked under this name, and what it said.
  *
  * @param {string} name
- * @returns {Promise<{ question: string, template: string, answer: string, tokens: number, files: string[] }>} `files` as paths from the fixtures' folder.
+ * @returns {Promise<{ question: string, template: string, answer: string, tokens: number, files:
+ * string[] }>} `files` as paths from the fixtures' folder.
  */
 export async function referenceAnswer(name) {
   const { cases } = JSON.parse(await readFile(join(E2E, "cases.json"), "utf8"));
   const found = cases.find((/** @type {{ name: string }} */ one) => one.name === name);
   // The last thing that the user says, after the frames.
-  const [, question] = /(?:Human|USER): (?:<image>)*\n?([^<]*?)(?:###Assistant:| ASSISTANT:)$/s.exec(found.prompt) ?? [];
+  const [, question] =
+    /(?:Human|USER): (?:<image>)*\n?([^<]*?)(?:###Assistant:| ASSISTANT:)$/s.exec(found.prompt) ??
+    [];
   if (question === undefined) throw new Error(`no question in ${found.prompt}`);
   return {
     question,
@@ -130,8 +156,21 @@ export async function referenceAnswer(name) {
 export async function clipOf(files, name) {
   const [first] = files;
   if (first === undefined) throw new Error("a clip needs frames");
-  const pattern = join(FIXTURES, first.replace(/\d+(?=\.png$)/, (digits) => `%0${digits.length}d`));
+  const pattern = join(
+    FIXTURES,
+    first.replace(/\d+(?=\.png$)/, (digits) => `%0${digits.length}d`),
+  );
   const encode = ["-c:v", "libvpx-vp9", "-lossless", "1", "-pix_fmt", "gbrp"];
-  await run("ffmpeg", ["-y", "-loglevel", "error", "-framerate", "1", "-i", pattern, ...encode, join(OUTPUT, name)]);
+  await run("ffmpeg", [
+    "-y",
+    "-loglevel",
+    "error",
+    "-framerate",
+    "1",
+    "-i",
+    pattern,
+    ...encode,
+    join(OUTPUT, name),
+  ]);
   return name;
 }

@@ -22,7 +22,8 @@ export async function fails(work) {
   try {
     await work();
   } catch (error) {
-    const { name, code, message } = /** @type {{ name: string, code?: string, message: string }} */ (error);
+    const { name, code, message } =
+      /** @type {{ name: string, code?: string, message: string }} */ (error);
     return code === undefined ? { name, message } : { name, code, message };
   }
   return { name: "nothing", code: "none", message: "" };

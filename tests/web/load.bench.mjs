@@ -1,5 +1,6 @@
 /**
- * What loading a model takes: time beside a fetch of the same bytes to nowhere, memory, and what a second visit needs.
+ * What loading a model takes: time beside a fetch of the same bytes to nowhere, memory, and what a
+ * second visit needs.
  *
  *     univi synth --preset 7b --quant q4_0 --out models/random-7b
  *     node tests/web/load.bench.mjs models/random-7b [--throttle 100MB] [--only dawn|chromium]
@@ -14,16 +15,24 @@ import { openPage } from "./chromium.mjs";
 import { loadOnDawn } from "./dawn.mjs";
 import { serve } from "./server.mjs";
 
-const { values, positionals } = parseArgs({ options: { throttle: { type: "string" }, only: { type: "string" } }, allowPositionals: true });
+const { values, positionals } = parseArgs({
+  options: { throttle: { type: "string" }, only: { type: "string" } },
+  allowPositionals: true,
+});
 const folder = resolve(positionals[0] ?? "models/random-7b");
 /** @type {{ name: string, files: { path: string, bytes: number }[] }} */
 const manifest = JSON.parse(await readFile(join(folder, "manifest.json"), "utf8"));
 const total = manifest.files.reduce((sum, { bytes }) => sum + bytes, 0);
-const server = await serve({ "/": folder }, values.throttle === undefined ? [] : ["--throttle", values.throttle]);
+const server = await serve(
+  { "/": folder },
+  values.throttle === undefined ? [] : ["--throttle", values.throttle],
+);
 const url = `${server.url}manifest.json`;
 const paths = manifest.files.map(({ path }) => new URL(path, url).href);
 
-console.log(`${manifest.name}: ${mib(total)} in ${paths.length} files, ${values.throttle ?? "no"} throttle`);
+console.log(
+  `${manifest.name}: ${mib(total)} in ${paths.length} files, ${values.throttle ?? "no"} throttle`,
+);
 if (values.only !== "dawn") await inChromium();
 // Afterwards: what Dawn needs to be found makes Playwright take everything for a window.
 if (values.only !== "chromium") await onDawn();
@@ -46,13 +55,24 @@ async function onDawn() {
     let loaded;
     const took = await seconds(async () => {
       const context = { signal: new AbortController().signal, emit: () => {} };
-      loaded = await load({ source: { kind: "url", url }, device: "webgpu", cache: "none", contextLength: 512, verifyUpload }, context);
+      loaded = await load(
+        {
+          source: { kind: "url", url },
+          device: "webgpu",
+          cache: "none",
+          contextLength: 512,
+          verifyUpload,
+        },
+        context,
+      );
     });
     loaded?.engine.dispose();
     report(`Dawn, load${verifyUpload ? ", every 7th matrix read back and equal" : ""}`, took, base);
   }
   clearInterval(sampling);
-  console.log(`  peak of WebAssembly memory ${mib(memory.buffer.byteLength)}, of the JavaScript heap ${mib(heap)}`);
+  console.log(
+    `  peak of WebAssembly memory ${mib(memory.buffer.byteLength)}, of the JavaScript heap ${mib(heap)}`,
+  );
 }
 
 async function inChromium() {
@@ -60,7 +80,9 @@ async function inChromium() {
   const opened = await openPage({ profile });
   const { page } = opened;
   page.setDefaultTimeout(0);
-  await page.evaluate(async () => Object.assign(globalThis, { univi: await import(`${location.origin}/pkg/dist/index.js`) }));
+  await page.evaluate(async () =>
+    Object.assign(globalThis, { univi: await import(`${location.origin}/pkg/dist/index.js`) }),
+  );
   await page.evaluate(() => Reflect.get(globalThis, "univi").clearCache());
   // In a page of its own, so that what it leaves behind is nobody's burden.
   const other = await page.context().newPage();
@@ -69,18 +91,31 @@ async function inChromium() {
   const base = await seconds(() => other.evaluate(`(${fetchToNowhere})(${JSON.stringify(paths)})`));
   await other.close();
   report("Chromium, fetch to nowhere", base);
-  for (const what of ["load", "load from the store", "the same, every 7th matrix read back and equal"]) {
+  for (const what of [
+    "load",
+    "load from the store",
+    "the same, every 7th matrix read back and equal",
+  ]) {
     const before = (await server.requests(0)).length;
     const result = await page.evaluate(
       async ({ url, verifyUpload }) => {
-        const measure = Reflect.get(performance, "measureUserAgentSpecificMemory").bind(performance);
+        const measure = Reflect.get(performance, "measureUserAgentSpecificMemory").bind(
+          performance,
+        );
         let [heap, loading] = [0, true];
         const sampling = (async () => {
-          // Each measurement stops page and worker to collect garbage first: seldom, then, for it counts as loading.
-          for (; loading; await new Promise((resolve) => setTimeout(resolve, 10_000))) heap = Math.max(heap, (await measure()).bytes);
+          // Each measurement stops page and worker to collect garbage first: seldom, then, for it
+          // counts as loading.
+          for (; loading; await new Promise((resolve) => setTimeout(resolve, 10_000)))
+            heap = Math.max(heap, (await measure()).bytes);
         })();
         const started = performance.now();
-        const loaded = await Reflect.get(globalThis, "univi").Univi.create({ model: url, device: "webgpu", contextLength: 512, verifyUpload });
+        const loaded = await Reflect.get(globalThis, "univi").Univi.create({
+          model: url,
+          device: "webgpu",
+          contextLength: 512,
+          verifyUpload,
+        });
         const took = (performance.now() - started) / 1000;
         const { wasmBytes } = await loaded.memory();
         loading = false;
@@ -90,7 +125,9 @@ async function inChromium() {
       },
       { url, verifyUpload: what.includes("read back") },
     );
-    const sent = (await server.requests(0)).slice(before).reduce((sum, { bytes }) => sum + bytes, 0);
+    const sent = (await server.requests(0))
+      .slice(before)
+      .reduce((sum, { bytes }) => sum + bytes, 0);
     report(`Chromium, ${what}`, result.took, base);
     console.log(
       `  ${mib(sent)} from the network, kept by ${result.info.cache.kind} (${result.info.cache.reason ?? "all of it"}); WebAssembly memory ${mib(result.wasmBytes)}, ` +

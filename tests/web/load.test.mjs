@@ -1,4 +1,7 @@
-/** Loading, through all that servers, networks and browsers do: it ends in a working model or in one typed error, and nothing wrong is kept. */
+/**
+ * Loading, through all that servers, networks and browsers do: it ends in a working model or in one
+ * typed error, and nothing wrong is kept.
+ */
 import assert from "node:assert/strict";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -40,7 +43,8 @@ async function prepare(page) {
         loaded.dispose();
         return { text, info: loaded.info, heard, error: undefined };
       } catch (error) {
-        const { name, code, message } = /** @type {{ name: string, code?: string, message: string }} */ (error);
+        const { name, code, message } =
+          /** @type {{ name: string, code?: string, message: string }} */ (error);
         return { text: "", info: undefined, heard, error: { name, code, message } };
       }
     };
@@ -52,21 +56,26 @@ async function prepare(page) {
  * Loads a model in a page, on the CPU.
  *
  * @param {string} model
- * @param {{ cache?: import("univi").CacheChoice, stopAt?: string }} [options] `stopAt`: the phase in which it is aborted.
- * @returns {Promise<{ text: string, info: import("univi").ModelInfo | undefined, heard: import("univi").LoadProgress[], error: { name: string, code?: string, message: string } | undefined }>}
+ * @param {{ cache?: import("univi").CacheChoice, stopAt?: string }} [options] `stopAt`: the phase
+ * in which it is aborted.
+ * @returns {Promise<{ text: string, info: import("univi").ModelInfo | undefined, heard:
+ * import("univi").LoadProgress[], error: { name: string, code?: string, message: string } |
+ * undefined }>}
  */
 function load(model, { cache = "auto", stopAt } = {}, page = opened.page) {
   return page.evaluate(
     ({ model, cache, stopAt }) => {
       const stop = new AbortController();
-      const onProgress = (/** @type {{ phase: string }} */ { phase }) => phase === stopAt && stop.abort();
+      const onProgress = (/** @type {{ phase: string }} */ { phase }) =>
+        phase === stopAt && stop.abort();
       return Reflect.get(globalThis, "load")({ model, cache, signal: stop.signal, onProgress });
     },
     { model, cache, stopAt },
   );
 }
 
-const forget = (page = opened.page) => page.evaluate(() => Reflect.get(globalThis, "univi").clearCache());
+const forget = (page = opened.page) =>
+  page.evaluate(() => Reflect.get(globalThis, "univi").clearCache());
 
 /**
  * Runs `work` with a server of the small model, which has these faults.
@@ -98,16 +107,30 @@ test("what was loaded once is loaded without the network", async () => {
     assert.equal(second.info?.keptBytes, TOTAL);
     assert.ok(second.heard.some(({ phase }) => phase === "verify"));
     assert.ok(!second.heard.some(({ phase }) => phase === "download"));
-    assert.deepEqual((await server.requests(2 + files)).slice(1 + files).map(({ path }) => path), ["/manifest.json"]);
-    const models = await opened.page.evaluate(() => Reflect.get(globalThis, "univi").cachedModels());
-    assert.deepEqual(models.map((/** @type {{ url: string, complete: boolean }} */ { url, complete }) => ({ url, complete })), [{ url, complete: true }]);
+    assert.deepEqual(
+      (await server.requests(2 + files)).slice(1 + files).map(({ path }) => path),
+      ["/manifest.json"],
+    );
+    const models = await opened.page.evaluate(() =>
+      Reflect.get(globalThis, "univi").cachedModels(),
+    );
+    assert.deepEqual(
+      models.map((/** @type {{ url: string, complete: boolean }} */ { url, complete }) => ({
+        url,
+        complete,
+      })),
+      [{ url, complete: true }],
+    );
     await server.close();
 
     const third = await load(url);
     assert.equal(third.text, first.text, "without a server");
     for (const { heard } of [first, second, third]) {
       const loaded = heard.map((progress) => progress.loaded);
-      assert.deepEqual(loaded, [...loaded].sort((a, b) => a - b));
+      assert.deepEqual(
+        loaded,
+        [...loaded].sort((a, b) => a - b),
+      );
       assert.equal(loaded.at(-1), TOTAL);
     }
   });
@@ -130,14 +153,21 @@ const PASSING = {
 for (const [what, faults] of Object.entries(PASSING)) {
   test(`${what} passes`, async () => {
     await forget();
-    await serving(faults.flatMap((fault) => ["--fault", fault]), async (url, server) => {
-      const { error, info } = await load(url);
-      assert.equal(error, undefined, error?.message);
-      assert.equal(info?.keptBytes, 0);
-      const met = (await server.requests(manifest.files.length + 1)).flatMap((request) => request.faults);
-      assert.ok(met.length > 0, "the fault was met");
-    });
-    await serving([], async (url) => assert.equal((await load(url)).info?.keptBytes, TOTAL, "what is kept is right"));
+    await serving(
+      faults.flatMap((fault) => ["--fault", fault]),
+      async (url, server) => {
+        const { error, info } = await load(url);
+        assert.equal(error, undefined, error?.message);
+        assert.equal(info?.keptBytes, 0);
+        const met = (await server.requests(manifest.files.length + 1)).flatMap(
+          (request) => request.faults,
+        );
+        assert.ok(met.length > 0, "the fault was met");
+      },
+    );
+    await serving([], async (url) =>
+      assert.equal((await load(url)).info?.keptBytes, TOTAL, "what is kept is right"),
+    );
   });
 }
 
@@ -159,14 +189,20 @@ for (const [what, [fault, code, says]] of Object.entries(STAYING)) {
       const { error } = await load(url);
       assert.equal(error?.name, "UniviError", error?.message);
       assert.equal(error?.code, code, error?.message);
-      assert.ok(error?.message.includes(SECOND) && error.message.includes(says ?? ""), error?.message);
+      assert.ok(
+        error?.message.includes(SECOND) && error.message.includes(says ?? ""),
+        error?.message,
+      );
     });
     // What came right before the error need not come again, and what came wrong is not kept.
     await serving([], async (url, server) => {
       const { error, info } = await load(url);
       assert.equal(error, undefined, error?.message);
       assert.ok(info && info.keptBytes > 0 && info.keptBytes < TOTAL, String(info?.keptBytes));
-      const sent = (await server.requests(2)).reduce((sum, { path, bytes }) => sum + (path.endsWith(".json") ? 0 : bytes), 0);
+      const sent = (await server.requests(2)).reduce(
+        (sum, { path, bytes }) => sum + (path.endsWith(".json") ? 0 : bytes),
+        0,
+      );
       assert.ok(sent < TOTAL);
     });
   });
@@ -177,7 +213,9 @@ test("a connection that falls silent is given up and taken up again", async () =
   await serving(["--fault", `stall=100000,path=${SECOND},times=1`], async (url, server) => {
     const { error } = await load(url);
     assert.equal(error, undefined, error?.message);
-    const [resumed] = (await server.requests(manifest.files.length + 1)).filter(({ range }) => range !== null);
+    const [resumed] = (await server.requests(manifest.files.length + 1)).filter(
+      ({ range }) => range !== null,
+    );
     assert.equal(resumed?.status, 206);
   });
 });
@@ -211,7 +249,8 @@ test("a tab that is closed in the middle of a file goes on there", async () => {
       await tab.waitForFunction(() => "half" in globalThis);
       tab
         .evaluate((model) => {
-          const onProgress = (/** @type {{ loaded: number }} */ { loaded }) => loaded > 40e6 && Reflect.get(globalThis, "half")();
+          const onProgress = (/** @type {{ loaded: number }} */ { loaded }) =>
+            loaded > 40e6 && Reflect.get(globalThis, "half")();
           return Reflect.get(globalThis, "load")({ model, onProgress });
         }, `${slow.url}${file}`)
         .catch(() => {}); // The tab is closed under it.
@@ -220,7 +259,8 @@ test("a tab that is closed in the middle of a file goes on there", async () => {
   } finally {
     await slow.close();
   }
-  // The same address: without a manifest that names its hash, the file is known by it and by its ETag.
+  // The same address: without a manifest that names its hash, the file is known by it and by its
+  // ETag.
   const again = await serve({ "/": MODELS }, [], port);
   try {
     const { error, info } = await load(`${again.url}${file}`);
@@ -244,7 +284,9 @@ test("two tabs share one download", async () => {
       assert.equal(b.error, undefined, b.error?.message);
       assert.equal(a.text, b.text);
       const requests = await server.requests(manifest.files.length + 2);
-      const sent = requests.filter(({ path }) => path !== "/manifest.json").reduce((sum, { bytes }) => sum + bytes, 0);
+      const sent = requests
+        .filter(({ path }) => path !== "/manifest.json")
+        .reduce((sum, { bytes }) => sum + bytes, 0);
       assert.equal(sent, TOTAL);
     }),
   );
@@ -279,12 +321,18 @@ test("files that the user picks load without a server, and are not copied", asyn
         for (const path of paths) {
           const bytes = await (await fetch(new URL(path, url))).arrayBuffer();
           files.push(new File([bytes], path));
-          const writable = await (await folder.getFileHandle(path, { create: true })).createWritable();
+          const writable = await (
+            await folder.getFileHandle(path, { create: true })
+          ).createWritable();
           await writable.write(bytes);
           await writable.close();
         }
         const load = Reflect.get(globalThis, "load");
-        const results = [await load({ model: files }), await load({ model: folder }), await load({ model: files.slice(0, 3) })];
+        const results = [
+          await load({ model: files }),
+          await load({ model: folder }),
+          await load({ model: files.slice(0, 3) }),
+        ];
         await root.removeEntry("picked", { recursive: true });
         return { results, kept: (await Reflect.get(globalThis, "univi").cachedModels()).length };
       },
@@ -295,7 +343,10 @@ test("files that the user picks load without a server, and are not copied", asyn
     assert.equal(folder.text, remote.text);
     assert.equal(files.info.cache.kind, "none");
     assert.equal(incomplete.error.code, "io");
-    assert.ok(incomplete.error.message.includes("not among the chosen files"), incomplete.error.message);
+    assert.ok(
+      incomplete.error.message.includes("not among the chosen files"),
+      incomplete.error.message,
+    );
     assert.equal(picked.kept, 0);
   });
 });
@@ -315,11 +366,17 @@ test("loading can be stopped in every phase", async () => {
 
 test("what a device has no room for is not even fetched", async () => {
   await forget();
-  const large = { ...manifest, files: manifest.files.map((file) => ({ ...file, bytes: file.bytes * 100_000 })) };
+  const large = {
+    ...manifest,
+    files: manifest.files.map((file) => ({ ...file, bytes: file.bytes * 100_000 })),
+  };
   await writeFile(join(OUTPUT, TINY, "large.json"), JSON.stringify(large));
   await serving([], async (url, server) => {
     const { error } = await load(url.replace("manifest.json", "large.json"));
     assert.equal(error?.code, "out-of-memory", error?.message);
-    assert.deepEqual((await server.requests(1)).map(({ path }) => path), ["/large.json"]);
+    assert.deepEqual(
+      (await server.requests(1)).map(({ path }) => path),
+      ["/large.json"],
+    );
   });
 });

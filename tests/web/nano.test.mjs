@@ -1,4 +1,7 @@
-/** The model that comes with the page, in the page: samples, answers, and that nothing else is needed. */
+/**
+ * The model that comes with the page, in the page: samples, answers, and that nothing else is
+ * needed.
+ */
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { after, before, test } from "node:test";
@@ -25,12 +28,18 @@ test("samples are answered right, without anything that was not asked for", asyn
       const restart = page.getByRole("button", { name: "Start over" });
       if (await restart.isEnabled()) await restart.click();
       await page.getByRole("button", { name: alt, exact: true }).click();
-      await page.getByLabel("Attached pictures and clips").getByLabel(file, { exact: true }).waitFor();
+      await page
+        .getByLabel("Attached pictures and clips")
+        .getByLabel(file, { exact: true })
+        .waitFor();
       assert.equal(await ask(page, question), answer, `${file}: ${question}`);
     }
     await screenshot(page, `nano-${file.replace(/\..*/, "")}`);
   }
-  assert.deepEqual(requests.filter((request) => !request.startsWith(url) && !request.startsWith("blob:")), []);
+  assert.deepEqual(
+    requests.filter((request) => !request.startsWith(url) && !request.startsWith("blob:")),
+    [],
+  );
 });
 
 test("the page begins with samples that say what they show", async () => {
@@ -38,5 +47,8 @@ test("the page begins with samples that say what they show", async () => {
   await page.getByRole("button", { name: "Start over" }).click();
   const samples = page.locator("#samples img");
   assert.equal(await samples.count(), ASKED.length);
-  for (const alt of await samples.evaluateAll((images) => images.map((image) => /** @type {HTMLImageElement} */ (image).alt))) assert.notEqual(alt, "");
+  for (const alt of await samples.evaluateAll((images) =>
+    images.map((image) => /** @type {HTMLImageElement} */ (image).alt),
+  ))
+    assert.notEqual(alt, "");
 });

@@ -16,16 +16,32 @@ const NANO = join(MODELS, "univi-nano");
 const SAMPLES = fileURLToPath(new URL("../../www/public/samples/", import.meta.url));
 const greedy = { temperature: 0 };
 
-for (const [device, kvCache] of /** @type {const} */ ([["cpu", "f32"], ["webgpu", "f32"], ["cpu", "q8"], ["webgpu", "q8"]])) {
+for (const [device, kvCache] of /** @type {const} */ ([
+  ["cpu", "f32"],
+  ["webgpu", "f32"],
+  ["cpu", "q8"],
+  ["webgpu", "q8"],
+])) {
   test(`a model and a picture from the disk, ${device}, keys and values in ${kvCache}`, async () => {
     const univi = await Univi.create({ model: NANO, device, kvCache });
     assert.equal(univi.info.device, device);
     assert.equal(univi.info.cache.kind, "none");
     const picture = pathToFileURL(join(SAMPLES, "penguin-cookie.png"));
-    assert.equal(await univi.ask([picture, "What is there from left to right?"], greedy).text(), "penguin and cookie");
+    assert.equal(
+      await univi.ask([picture, "What is there from left to right?"], greedy).text(),
+      "penguin and cookie",
+    );
     const bytes = await readFile(join(SAMPLES, "trophies-bee.png"));
     const said = await univi.chat.completions.create({
-      messages: [{ role: "user", content: [{ type: "image", image: bytes }, { type: "text", text: "How many trophies are there?" }] }],
+      messages: [
+        {
+          role: "user",
+          content: [
+            { type: "image", image: bytes },
+            { type: "text", text: "How many trophies are there?" },
+          ],
+        },
+      ],
       temperature: 0,
     });
     assert.equal(said.choices[0].message.content, "2");
@@ -35,10 +51,23 @@ for (const [device, kvCache] of /** @type {const} */ ([["cpu", "f32"], ["webgpu"
 
 test("models come by path, by URL of a file, by one of its files, and from a server", async () => {
   const server = await serve({ "/": `${NANO}/` });
-  const names = [join(NANO, "manifest.json"), pathToFileURL(`${NANO}/`), pathToFileURL(join(NANO, "manifest.json")).href, `${server.url}manifest.json`];
+  const names = [
+    join(NANO, "manifest.json"),
+    pathToFileURL(`${NANO}/`),
+    pathToFileURL(join(NANO, "manifest.json")).href,
+    `${server.url}manifest.json`,
+  ];
   for (const model of names) {
     const univi = await Univi.create({ model, device: "cpu" });
-    assert.equal(await univi.ask([new URL("trophies-bee.png", pathToFileURL(SAMPLES)), "How many things are there?"], greedy).text(), "3");
+    assert.equal(
+      await univi
+        .ask(
+          [new URL("trophies-bee.png", pathToFileURL(SAMPLES)), "How many things are there?"],
+          greedy,
+        )
+        .text(),
+      "3",
+    );
     univi.dispose();
   }
   await server.close();
@@ -47,19 +76,58 @@ test("models come by path, by URL of a file, by one of its files, and from a ser
 test("clips come from the disk, upright and as wide as they are shown", async () => {
   const univi = await Univi.create({ model: NANO, device: "cpu" });
   const clip = (/** @type {string} */ name) => new URL(name, pathToFileURL(SAMPLES));
-  const moves = univi.ask([{ video: clip("penguin-moves.webm") }, "Which way does the penguin move?"], greedy);
+  const moves = univi.ask(
+    [{ video: clip("penguin-moves.webm") }, "Which way does the penguin move?"],
+    greedy,
+  );
   assert.equal(await moves.text(), "right");
   assert.ok((moves.seen[0]?.frames.length ?? 0) > 4);
-  assert.equal(await univi.ask([{ video: clip("unicorn-cake-owl.webm") }, "What appears last?"], greedy).text(), "owl");
+  assert.equal(
+    await univi
+      .ask([{ video: clip("unicorn-cake-owl.webm") }, "What appears last?"], greedy)
+      .text(),
+    "owl",
+  );
 
   // Stored lying on its side, with pixels twice as wide as they are high.
   const turned = join(OUTPUT, "turned.mp4");
   const film = promisify(execFile);
   const source = fileURLToPath(clip("train-zebra.png"));
   const [lying, narrow] = [join(OUTPUT, "lying.mp4"), "scale=192:384,setsar=2,transpose=2"];
-  await film("ffmpeg", ["-y", "-loglevel", "error", "-loop", "1", "-i", source, "-t", "3", "-r", "4", "-vf", narrow, "-pix_fmt", "yuv420p", lying]);
-  await film("ffmpeg", ["-y", "-loglevel", "error", "-i", lying, "-c", "copy", "-metadata:s:v:0", "rotate=90", turned]);
-  const answer = univi.ask([{ video: pathToFileURL(turned) }, "Can you see a zebra at any time?"], greedy);
+  await film("ffmpeg", [
+    "-y",
+    "-loglevel",
+    "error",
+    "-loop",
+    "1",
+    "-i",
+    source,
+    "-t",
+    "3",
+    "-r",
+    "4",
+    "-vf",
+    narrow,
+    "-pix_fmt",
+    "yuv420p",
+    lying,
+  ]);
+  await film("ffmpeg", [
+    "-y",
+    "-loglevel",
+    "error",
+    "-i",
+    lying,
+    "-c",
+    "copy",
+    "-metadata:s:v:0",
+    "rotate=90",
+    turned,
+  ]);
+  const answer = univi.ask(
+    [{ video: pathToFileURL(turned) }, "Can you see a zebra at any time?"],
+    greedy,
+  );
   assert.equal(await answer.text(), "yes");
   const [frame] = answer.seen[0]?.frames ?? [];
   assert.deepEqual([frame?.width, frame?.height], [384, 384]);
@@ -72,7 +140,15 @@ test("it is a model for the AI SDK", async () => {
   const image = await readFile(join(SAMPLES, "penguin-cookie.png"));
   const text = "What is there from left to right?";
   /** @type {import("ai").ModelMessage[]} */
-  const messages = [{ role: "user", content: [{ type: "image", image }, { type: "text", text }] }];
+  const messages = [
+    {
+      role: "user",
+      content: [
+        { type: "image", image },
+        { type: "text", text },
+      ],
+    },
+  ];
   const said = await generateText({ model, messages, temperature: 0 });
   assert.equal(said.text, "penguin and cookie");
   assert.equal(said.finishReason, "stop");
@@ -82,15 +158,34 @@ test("it is a model for the AI SDK", async () => {
   for await (const piece of streamed.textStream) pieces += piece;
   assert.equal(pieces, "penguin and cookie");
   const { inputTokens = 0, inputTokenDetails } = await streamed.usage;
-  assert.ok(inputTokenDetails.cacheReadTokens && inputTokenDetails.cacheReadTokens > inputTokens / 2, "the picture was read again");
-  await assert.rejects(generateText({ model, prompt: "Hello", maxRetries: 0, tools: { look: { inputSchema: jsonSchema({ type: "object" }) } } }), /tools is not supported/);
+  assert.ok(
+    inputTokenDetails.cacheReadTokens && inputTokenDetails.cacheReadTokens > inputTokens / 2,
+    "the picture was read again",
+  );
+  await assert.rejects(
+    generateText({
+      model,
+      prompt: "Hello",
+      maxRetries: 0,
+      tools: { look: { inputSchema: jsonSchema({ type: "object" }) } },
+    }),
+    /tools is not supported/,
+  );
   univi.dispose();
 });
 
 /** @type {import("ai").JSONSchema7} */
 const SEEN = {
   type: "object",
-  properties: { things: { type: "array", items: { enum: ["penguin", "cookie", "bee"] }, minItems: 1, maxItems: 3 }, isDay: { type: "boolean" } },
+  properties: {
+    things: {
+      type: "array",
+      items: { enum: ["penguin", "cookie", "bee"] },
+      minItems: 1,
+      maxItems: 3,
+    },
+    isDay: { type: "boolean" },
+  },
   required: ["things", "isDay"],
   additionalProperties: false,
 };
@@ -99,7 +194,8 @@ const SEEN = {
 function assertSeen(value) {
   assert.deepEqual(Object.keys(value), ["things", "isDay"]);
   assert.ok(value.things.length >= 1 && value.things.length <= 3, JSON.stringify(value));
-  for (const thing of value.things) assert.ok(["penguin", "cookie", "bee"].includes(thing), JSON.stringify(value));
+  for (const thing of value.things)
+    assert.ok(["penguin", "cookie", "bee"].includes(thing), JSON.stringify(value));
   assert.equal(typeof value.isDay, "boolean");
 }
 
@@ -109,18 +205,30 @@ for (const device of /** @type {const} */ (["cpu", "webgpu"])) {
     const picture = pathToFileURL(join(SAMPLES, "penguin-cookie.png"));
     const session = univi.session();
     await session.append([picture]);
-    for (const options of [greedy, { temperature: 1, seed: 1 }, { temperature: 1, seed: 2, repetitionPenalty: 1.2 }]) {
-      const seen = (await session.clone()).ask("What is there from left to right?", { ...options, jsonSchema: SEEN });
+    for (const options of [
+      greedy,
+      { temperature: 1, seed: 1 },
+      { temperature: 1, seed: 2, repetitionPenalty: 1.2 },
+    ]) {
+      const seen = (await session.clone()).ask("What is there from left to right?", {
+        ...options,
+        jsonSchema: SEEN,
+      });
       assertSeen(JSON.parse(await seen.text()));
       assert.equal(seen.usage?.finishReason, "stop");
     }
-    const yes = await session.ask("Is there a penguin?", { ...greedy, jsonSchema: { enum: ["yes", "no"] } }).text();
+    const yes = await session
+      .ask("Is there a penguin?", { ...greedy, jsonSchema: { enum: ["yes", "no"] } })
+      .text();
     assert.ok(yes === '"yes"' || yes === '"no"', yes);
     const cut = session.ask("Is there a cookie?", { ...greedy, maxTokens: 2, jsonSchema: SEEN });
     await cut.text();
     assert.equal(cut.usage?.finishReason, "length");
     // The same session answers freely again.
-    assert.equal(await univi.ask([picture, "What is there from left to right?"], greedy).text(), "penguin and cookie");
+    assert.equal(
+      await univi.ask([picture, "What is there from left to right?"], greedy).text(),
+      "penguin and cookie",
+    );
     univi.dispose();
   });
 }
@@ -132,14 +240,31 @@ test("completions and the AI SDK pass a schema on", async () => {
   /** @param {import("univi").ChatResponseFormat} format */
   const said = async (format) => {
     const completion = await univi.chat.completions.create({
-      messages: [{ role: "user", content: [{ type: "image", image }, { type: "text", text }] }],
+      messages: [
+        {
+          role: "user",
+          content: [
+            { type: "image", image },
+            { type: "text", text },
+          ],
+        },
+      ],
       response_format: format,
       max_tokens: 200,
       temperature: 0,
     });
     return completion.choices[0];
   };
-  assertSeen(JSON.parse((await said({ type: "json_schema", json_schema: { name: "seen", schema: SEEN, strict: true } })).message.content));
+  assertSeen(
+    JSON.parse(
+      (
+        await said({
+          type: "json_schema",
+          json_schema: { name: "seen", schema: SEEN, strict: true },
+        })
+      ).message.content,
+    ),
+  );
   const any = await said({ type: "json_object" });
   assert.ok(any.message.content.startsWith("{"));
   if (any.finish_reason === "stop") JSON.parse(any.message.content);
@@ -147,10 +272,28 @@ test("completions and the AI SDK pass a schema on", async () => {
 
   const model = univiModel(univi);
   /** @type {import("ai").ModelMessage[]} */
-  const messages = [{ role: "user", content: [{ type: "image", image }, { type: "text", text }] }];
-  const { object } = await generateObject({ model, messages, temperature: 0, schema: jsonSchema(SEEN) });
+  const messages = [
+    {
+      role: "user",
+      content: [
+        { type: "image", image },
+        { type: "text", text },
+      ],
+    },
+  ];
+  const { object } = await generateObject({
+    model,
+    messages,
+    temperature: 0,
+    schema: jsonSchema(SEEN),
+  });
   assertSeen(object);
-  const { output } = await generateText({ model, messages, temperature: 0, output: Output.choice({ options: ["penguin", "bee"] }) });
+  const { output } = await generateText({
+    model,
+    messages,
+    temperature: 0,
+    output: Output.choice({ options: ["penguin", "bee"] }),
+  });
   assert.ok(output === "penguin" || output === "bee", output);
   univi.dispose();
 });
@@ -176,7 +319,13 @@ test("a schema that can't be used is refused, and the model stays usable", async
     ["{", /must be an object/],
   ];
   for (const [schema, reason] of refused) {
-    const error = await univi.ask("What is this?", { ...greedy, jsonSchema: schema }).text().then((text) => text, (error) => error);
+    const error = await univi
+      .ask("What is this?", { ...greedy, jsonSchema: schema })
+      .text()
+      .then(
+        (text) => text,
+        (error) => error,
+      );
     assert.ok(error instanceof UniviError, `${error}`);
     assert.equal(error.code, "bad-request");
     assert.match(error.message, reason);
@@ -189,7 +338,10 @@ test("a schema that can't be used is refused, and the model stays usable", async
     { enum: Array.from({ length: 6000 }, (_, i) => `e${i}`) },
     { enum: Array.from({ length: 5000 }, (_, i) => ({ a: i })) },
     { const: JSON.parse(`${"[".repeat(120)}${"]".repeat(120)}`) },
-    { type: "object", properties: Object.fromEntries(Array.from({ length: 200 }, (_, i) => [`p${i}`, {}])) },
+    {
+      type: "object",
+      properties: Object.fromEntries(Array.from({ length: 200 }, (_, i) => [`p${i}`, {}])),
+    },
     { type: "array", minItems: 65536 },
     { type: "array", items: { $ref: "#" } },
     {},
@@ -199,22 +351,36 @@ test("a schema that can't be used is refused, and the model stays usable", async
     const text = await answer.text();
     if (answer.usage?.finishReason === "stop") JSON.parse(text);
   }
-  assert.equal(await univi.ask("What is this?", { ...greedy, jsonSchema: { const: 1 } }).text(), "1");
+  assert.equal(
+    await univi.ask("What is this?", { ...greedy, jsonSchema: { const: 1 } }).text(),
+    "1",
+  );
   univi.dispose();
 });
 
 test("what is not there is told", async () => {
   const fails = async (/** @type {() => Promise<unknown>} */ work) => {
-    const error = await work().then(() => undefined, (error) => error);
+    const error = await work().then(
+      () => undefined,
+      (error) => error,
+    );
     assert.ok(error instanceof UniviError, `${error}`);
     return error;
   };
-  assert.equal((await fails(() => Univi.create({ model: join(NANO, "nothing.json"), device: "cpu" }))).code, "io");
-  const noType = await fails(() => Univi.create({ model: NANO, device: "cpu", kvCache: /** @type {any} */ ("q3") }));
+  assert.equal(
+    (await fails(() => Univi.create({ model: join(NANO, "nothing.json"), device: "cpu" }))).code,
+    "io",
+  );
+  const noType = await fails(() =>
+    Univi.create({ model: NANO, device: "cpu", kvCache: /** @type {any} */ ("q3") }),
+  );
   assert.equal(noType.code, "bad-request");
   assert.match(noType.message, /f32 and q8/);
   const univi = await Univi.create({ model: NANO, device: "cpu" });
-  assert.equal((await fails(() => univi.ask([pathToFileURL("/nowhere.png"), "What is this?"]).text())).code, "io");
+  assert.equal(
+    (await fails(() => univi.ask([pathToFileURL("/nowhere.png"), "What is this?"]).text())).code,
+    "io",
+  );
   const words = pathToFileURL(join(OUTPUT, "words.webm"));
   await writeFile(words, "just words");
   const refused = await fails(() => univi.ask([{ video: words }, "What happens?"]).text());
@@ -231,7 +397,10 @@ test("a process that disposes of its model ends", async () => {
     const picture = new URL(${JSON.stringify(pathToFileURL(join(SAMPLES, "trophies-bee.png")).href)});
     for await (const piece of univi.ask([picture, "How many things are there?"], { temperature: 0 })) process.stdout.write(piece);
     univi.dispose();`;
-  const child = spawn(process.execPath, ["--input-type=module", "--eval", code], { cwd: import.meta.dirname, stdio: ["ignore", "pipe", "inherit"] });
+  const child = spawn(process.execPath, ["--input-type=module", "--eval", code], {
+    cwd: import.meta.dirname,
+    stdio: ["ignore", "pipe", "inherit"],
+  });
   let said = "";
   child.stdout.on("data", (bytes) => (said += bytes));
   const status = await new Promise((resolve) => child.on("exit", resolve));

@@ -1,10 +1,21 @@
-/** The package as a page uses it, in Chromium: pictures, clips, conversations, and all that goes wrong. */
+/**
+ * The package as a page uses it, in Chromium: pictures, clips, conversations, and all that goes
+ * wrong.
+ */
 import assert from "node:assert/strict";
 import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { openPage } from "./chromium.mjs";
-import { clipOf, FIXTURES, MODELS, OUTPUT, realModel, referenceAnswer, tinyModel } from "./fixtures.mjs";
+import {
+  clipOf,
+  FIXTURES,
+  MODELS,
+  OUTPUT,
+  realModel,
+  referenceAnswer,
+  tinyModel,
+} from "./fixtures.mjs";
 
 const MODEL = `/output/${await tinyModel()}/manifest.json`;
 
@@ -21,12 +32,14 @@ before(async () => {
 after(() => opened.close());
 
 /**
- * What the page offers to what runs in it: the package, files by their address, and what a failure throws.
+ * What the page offers to what runs in it: the package, files by their address, and what a failure
+ * throws.
  *
  * @typedef {object} Page
  * @property {typeof import("univi").Univi} Univi
  * @property {(path: string, type?: string) => Promise<File>} file
- * @property {(work: () => Promise<unknown>) => Promise<{ name: string, code?: string, message: string }>} fails
+ * @property {(work: () => Promise<unknown>) => Promise<{ name: string, code?: string, message:
+ * string }>} fails
  */
 
 /**
@@ -45,20 +58,45 @@ function inPage(work, argument) {
 for (const device of /** @type {const} */ (["webgpu", "cpu"])) {
   test(`a picture is answered as by the reference, ${device}`, async () => {
     const { question, template, answer, tokens, files } = await referenceAnswer("image_qa");
-    const given = { device, question, template, tokens, model: MODEL, path: `/fixtures/${files[0]}` };
-    const said = await inPage(async ({ Univi, file }, { device, question, template, tokens, model, path }) => {
-      /** @type {{ phase: string, loaded: number, total: number }[]} */
-      const heard = [];
-      const univi = await Univi.create({ model, device, cache: "none", onProgress: ({ phase, loaded, total }) => heard.push({ phase, loaded, total }) });
-      const picture = await file(path);
-      const answer = univi.session({ template }).ask([picture, question], { temperature: 0, maxTokens: tokens });
-      const text = await answer.text();
-      univi.dispose();
-      const [seen] = answer.seen;
-      const stages = seen?.events[0]?.stages.map((stage) => stage.tokens);
-      const phases = [...new Set(heard.map(({ phase }) => phase))];
-      return { text, usage: answer.usage, kind: seen?.kind, stages, info: univi.info, phases, last: heard.at(-1) };
-    }, given);
+    const given = {
+      device,
+      question,
+      template,
+      tokens,
+      model: MODEL,
+      path: `/fixtures/${files[0]}`,
+    };
+    const said = await inPage(
+      async ({ Univi, file }, { device, question, template, tokens, model, path }) => {
+        /** @type {{ phase: string, loaded: number, total: number }[]} */
+        const heard = [];
+        const univi = await Univi.create({
+          model,
+          device,
+          cache: "none",
+          onProgress: ({ phase, loaded, total }) => heard.push({ phase, loaded, total }),
+        });
+        const picture = await file(path);
+        const answer = univi
+          .session({ template })
+          .ask([picture, question], { temperature: 0, maxTokens: tokens });
+        const text = await answer.text();
+        univi.dispose();
+        const [seen] = answer.seen;
+        const stages = seen?.events[0]?.stages.map((stage) => stage.tokens);
+        const phases = [...new Set(heard.map(({ phase }) => phase))];
+        return {
+          text,
+          usage: answer.usage,
+          kind: seen?.kind,
+          stages,
+          info: univi.info,
+          phases,
+          last: heard.at(-1),
+        };
+      },
+      given,
+    );
     assert.equal(said.text, answer);
     assert.equal(said.info.device, device);
     assert.equal(said.info.vision, true);
@@ -68,7 +106,10 @@ for (const device of /** @type {const} */ (["webgpu", "cpu"])) {
     assert.deepEqual(said.stages, [64, 32, 16]);
     assert.deepEqual(said.phases, ["manifest", "download", "upload", "compile", "ready"]);
     const { last } = said;
-    assert.ok(last && last.loaded === last.total && last.total === said.info.bytes, JSON.stringify(last));
+    assert.ok(
+      last && last.loaded === last.total && last.total === said.info.bytes,
+      JSON.stringify(last),
+    );
   });
 }
 
@@ -76,17 +117,25 @@ test("a clip is answered as by the reference", async () => {
   const { question, template, answer, tokens, files } = await referenceAnswer("video_qa");
   const path = `/output/${await clipOf(files, "e2e.webm")}`;
   const given = { question, template, tokens, model: MODEL, path, frames: files.length };
-  const said = await inPage(async ({ Univi, file }, { question, template, tokens, model, path }) => {
-    const univi = await Univi.create({ model });
-    const clip = await file(path, "video/webm");
-    const answer = univi.session({ template }).ask([clip, question], { temperature: 0, maxTokens: tokens });
-    const text = await answer.text();
-    univi.dispose();
-    const [seen] = answer.seen;
-    return { text, kind: seen?.kind, times: seen?.frames.map((frame) => frame.timeSeconds) };
-  }, given);
+  const said = await inPage(
+    async ({ Univi, file }, { question, template, tokens, model, path }) => {
+      const univi = await Univi.create({ model });
+      const clip = await file(path, "video/webm");
+      const answer = univi
+        .session({ template })
+        .ask([clip, question], { temperature: 0, maxTokens: tokens });
+      const text = await answer.text();
+      univi.dispose();
+      const [seen] = answer.seen;
+      return { text, kind: seen?.kind, times: seen?.frames.map((frame) => frame.timeSeconds) };
+    },
+    given,
+  );
   assert.equal(said.kind, "clip");
-  assert.deepEqual(said.times, files.map((_, index) => index));
+  assert.deepEqual(
+    said.times,
+    files.map((_, index) => index),
+  );
   assert.equal(said.text, answer);
 });
 
@@ -108,7 +157,12 @@ test("a conversation remembers, can be stopped, and goes on", async () => {
     await alone.ask([picture, question], greedy).text();
     const stop = new AbortController();
     const stopped = await fails(async () => {
-      for await (const _ of alone.ask("Tell me everything.", { ...greedy, maxTokens: 1000, signal: stop.signal })) stop.abort();
+      for await (const _ of alone.ask("Tell me everything.", {
+        ...greedy,
+        maxTokens: 1000,
+        signal: stop.signal,
+      }))
+        stop.abort();
     });
     const left = univi.session();
     for await (const _ of left.ask("Tell me everything.", { ...greedy, maxTokens: 1000 })) break;
@@ -120,7 +174,14 @@ test("a conversation remembers, can be stopped, and goes on", async () => {
       univi.dispose();
       return session.ask("Are you there?").text();
     });
-    return { first: first.usage, second: second.usage, stopped, before, after: after.usage, disposed };
+    return {
+      first: first.usage,
+      second: second.usage,
+      stopped,
+      before,
+      after: after.usage,
+      disposed,
+    };
   }, given);
   assert.ok(said.first && said.second && said.after);
   assert.equal(said.second.visualTokens, 112);
@@ -138,7 +199,8 @@ test("pictures of every kind are seen alike", async () => {
   const answers = await inPage(async ({ Univi, file }, { question, model, path }) => {
     const univi = await Univi.create({ model });
     const picture = await file(path, "image/png");
-    const bitmap = () => createImageBitmap(picture, { colorSpaceConversion: "none", premultiplyAlpha: "none" });
+    const bitmap = () =>
+      createImageBitmap(picture, { colorSpaceConversion: "none", premultiplyAlpha: "none" });
     const still = await bitmap();
     const canvas = document.createElement("canvas");
     [canvas.width, canvas.height] = [still.width, still.height];
@@ -160,7 +222,8 @@ test("pictures of every kind are seen alike", async () => {
     };
     /** @type {Record<string, string>} */
     const answers = {};
-    for (const [kind, part] of Object.entries(kinds)) answers[kind] = await univi.ask([part, question], { temperature: 0, maxTokens: 6 }).text();
+    for (const [kind, part] of Object.entries(kinds))
+      answers[kind] = await univi.ask([part, question], { temperature: 0, maxTokens: 6 }).text();
     univi.dispose();
     return answers;
   }, given);
@@ -169,26 +232,43 @@ test("pictures of every kind are seen alike", async () => {
 });
 
 // Short answers that the model ends itself: SwiftShader takes seven seconds a token.
-for (const [device, name] of /** @type {const} */ ([["webgpu", "france"], ["cpu", "system"]])) {
+for (const [device, name] of /** @type {const} */ ([
+  ["webgpu", "france"],
+  ["cpu", "system"],
+])) {
   test(`a language model of others says what exact arithmetic gives, ${device}`, async () => {
     const model = await realModel("gguf/smollm2/expected.json");
-    const { prompts } = JSON.parse(await readFile(join(FIXTURES, "gguf/smollm2/expected.json"), "utf8"));
-    const { messages, exact_f32: { text, greedy } } = prompts[name];
+    const { prompts } = JSON.parse(
+      await readFile(join(FIXTURES, "gguf/smollm2/expected.json"), "utf8"),
+    );
+    const {
+      messages,
+      exact_f32: { text, greedy },
+    } = prompts[name];
     const asked = {
-      system: messages.find((/** @type {{ role: string }} */ { role }) => role === "system")?.content,
+      system: messages.find((/** @type {{ role: string }} */ { role }) => role === "system")
+        ?.content,
       question: messages.at(-1).content,
       tokens: greedy.length,
     };
     const picture = `/fixtures/${(await referenceAnswer("image_qa")).files[0]}`;
-    const said = await inPage(async ({ Univi, fails, file }, { device, model, asked: { system, question, tokens }, picture }) => {
-      const univi = await Univi.create({ model: `/models/${model}`, device, contextLength: 512 });
-      const session = univi.session(system === undefined ? {} : { system });
-      const answer = await session.ask(question, { temperature: 0, maxTokens: tokens }).text();
-      const { info } = univi;
-      const blind = await fails(async () => univi.ask([await file(picture), "What is this?"]).text());
-      univi.dispose();
-      return { answer, info, blind };
-    }, { device, model, asked, picture });
+    const said = await inPage(
+      async (
+        { Univi, fails, file },
+        { device, model, asked: { system, question, tokens }, picture },
+      ) => {
+        const univi = await Univi.create({ model: `/models/${model}`, device, contextLength: 512 });
+        const session = univi.session(system === undefined ? {} : { system });
+        const answer = await session.ask(question, { temperature: 0, maxTokens: tokens }).text();
+        const { info } = univi;
+        const blind = await fails(async () =>
+          univi.ask([await file(picture), "What is this?"]).text(),
+        );
+        univi.dispose();
+        return { answer, info, blind };
+      },
+      { device, model, asked, picture },
+    );
     assert.equal(said.answer, text);
     assert.equal(said.info.vision, false);
     assert.equal(said.info.contextLength, 512);
@@ -197,17 +277,25 @@ for (const [device, name] of /** @type {const} */ ([["webgpu", "france"], ["cpu"
 }
 
 test("a model that can't be loaded says why", async () => {
-  const shard = (await readFile(join(OUTPUT, MODEL.slice("/output/".length)), "utf8")).match(/"path": *"([^"]*\.gguf)"/)?.[1];
+  const shard = (await readFile(join(OUTPUT, MODEL.slice("/output/".length)), "utf8")).match(
+    /"path": *"([^"]*\.gguf)"/,
+  )?.[1];
   assert.ok(shard);
   await writeFile(join(OUTPUT, "words.gguf"), "just some words");
   await writeFile(join(OUTPUT, "page.gguf.html"), "<p>Not found</p>");
   const bytes = await readFile(join(OUTPUT, "chat-univi-tiny", shard));
   await writeFile(join(OUTPUT, "cut.gguf"), bytes.subarray(0, bytes.length - 100));
-  await writeFile(join(OUTPUT, "huge.gguf"), Buffer.concat([bytes.subarray(0, 8), Buffer.alloc(16, 0x7f)]));
+  await writeFile(
+    join(OUTPUT, "huge.gguf"),
+    Buffer.concat([bytes.subarray(0, 8), Buffer.alloc(16, 0x7f)]),
+  );
   await writeFile(join(OUTPUT, "manifest-cut.json"), "{");
   const manifest = await readFile(join(OUTPUT, "chat-univi-tiny/manifest.json"), "utf8");
   const digest = /"sha256": *"([0-9a-f]{64})"/.exec(manifest)?.[1] ?? "";
-  await writeFile(join(OUTPUT, "chat-univi-tiny/wrong-hash.json"), manifest.replace(digest, digest.replace(/./g, "0")));
+  await writeFile(
+    join(OUTPUT, "chat-univi-tiny/wrong-hash.json"),
+    manifest.replace(digest, digest.replace(/./g, "0")),
+  );
   const models = {
     "/output/absent/manifest.json": ["io", "404"],
     "http://localhost:9/manifest.json": ["io", "reached"],
@@ -221,12 +309,19 @@ test("a model that can't be loaded says why", async () => {
   const thrown = await inPage(async ({ Univi, fails }, models) => {
     /** @type {Record<string, { name: string, code?: string, message: string }>} */
     const thrown = {};
-    for (const model of models) thrown[model] = await fails(() => Univi.create({ model, device: "cpu" }));
+    for (const model of models)
+      thrown[model] = await fails(() => Univi.create({ model, device: "cpu" }));
     thrown["no files"] = await fails(() => Univi.create({ model: [] }));
-    thrown["a picture"] = await fails(() => Univi.create({ model: [new File(["x"], "photo.png")] }));
+    thrown["a picture"] = await fails(() =>
+      Univi.create({ model: [new File(["x"], "photo.png")] }),
+    );
     return thrown;
   }, Object.keys(models));
-  for (const [model, [code, says]] of Object.entries({ ...models, "no files": ["bad-request", "folder"], "a picture": ["bad-request", "manifest.json"] })) {
+  for (const [model, [code, says]] of Object.entries({
+    ...models,
+    "no files": ["bad-request", "folder"],
+    "a picture": ["bad-request", "manifest.json"],
+  })) {
     const { name, code: found, message } = thrown[model] ?? { name: "nothing", message: "" };
     assert.equal(name, "UniviError", `${model}: ${message}`);
     assert.equal(found, code, `${model}: ${message}`);
@@ -235,9 +330,14 @@ test("a model that can't be loaded says why", async () => {
 });
 
 test("a model whose header is wrong says what is wrong", async () => {
-  const [name] = (await readdir(join(MODELS, "univi-nano"))).filter((name) => name.startsWith("univi-nano-q8_0-"));
+  const [name] = (await readdir(join(MODELS, "univi-nano"))).filter((name) =>
+    name.startsWith("univi-nano-q8_0-"),
+  );
   const whole = await readFile(join(MODELS, "univi-nano", name ?? ""));
-  /** The model with something written `behind` bytes after a name in its header. @param {string} text @param {number} behind @param {number} value */
+  /**
+   * The model with something written `behind` bytes after a name in its header. @param {string}
+   * text @param {number} behind @param {number} value
+   */
   const withNumber = (text, behind, value) => {
     const bytes = Buffer.from(whole);
     bytes.writeUInt32LE(value, bytes.indexOf(text) + text.length + behind);
@@ -249,47 +349,61 @@ test("a model whose header is wrong says what is wrong", async () => {
     "more layers than there are": [withNumber("llama.block_count", 4, 9), "missing-tensor"],
     "another width": [withNumber("llama.feed_forward_length", 4, 444), "wrong-shape"],
     "a type that nobody knows": [withNumber("token_embd.weight", 4 + 16, 99), "unsupported-type"],
-    "a score that is no number": [withNumber("tokenizer.ggml.scores", 4 + 4 + 8, 0x7fc00000), "bad-tokenizer"],
+    "a score that is no number": [
+      withNumber("tokenizer.ggml.scores", 4 + 4 + 8, 0x7fc00000),
+      "bad-tokenizer",
+    ],
   };
   await mkdir(join(OUTPUT, "headers"), { recursive: true });
   for (const [what, [bytes, code]] of Object.entries(cases)) {
     await writeFile(join(OUTPUT, "headers/model.gguf"), bytes);
-    const thrown = await inPage(({ Univi, fails }) => fails(() => Univi.create({ model: "/output/headers/model.gguf", device: "cpu", cache: "none" })), {});
+    const thrown = await inPage(
+      ({ Univi, fails }) =>
+        fails(() =>
+          Univi.create({ model: "/output/headers/model.gguf", device: "cpu", cache: "none" }),
+        ),
+      {},
+    );
     assert.equal(thrown.code, code, `${what}: ${thrown.message}`);
     assert.match(thrown.message, /^model\.gguf: /, what);
   }
 });
 
 test("no GPU is told, and so is one that goes away; both leave a way on", async () => {
-  const told = await inPage(async ({ Univi, fails }, { model }) => {
-    const gpu = navigator.gpu;
-    Object.defineProperty(navigator, "gpu", { value: undefined, configurable: true });
-    const none = await fails(() => Univi.create({ model, device: "webgpu", worker: false }));
-    const instead = await Univi.create({ model, worker: false });
-    instead.dispose();
-    Object.defineProperty(navigator, "gpu", { value: gpu, configurable: true });
+  const told = await inPage(
+    async ({ Univi, fails }, { model }) => {
+      const gpu = navigator.gpu;
+      Object.defineProperty(navigator, "gpu", { value: undefined, configurable: true });
+      const none = await fails(() => Univi.create({ model, device: "webgpu", worker: false }));
+      const instead = await Univi.create({ model, worker: false });
+      instead.dispose();
+      Object.defineProperty(navigator, "gpu", { value: gpu, configurable: true });
 
-    /** @type {GPUDevice[]} */
-    const devices = [];
-    const request = GPUAdapter.prototype.requestDevice;
-    GPUAdapter.prototype.requestDevice = async function (/** @type {GPUDeviceDescriptor | undefined} */ descriptor) {
-      const device = await request.call(this, descriptor);
-      devices.push(device);
-      return device;
-    };
-    const univi = await Univi.create({ model, device: "webgpu", worker: false });
-    const session = univi.session();
-    const ask = () => session.ask("What?", { maxTokens: 2, temperature: 0 }).text();
-    const before = await ask();
-    for (const device of devices) device.destroy();
-    const lost = await fails(ask);
-    univi.dispose();
-    GPUAdapter.prototype.requestDevice = request;
-    const again = await Univi.create({ model, device: "webgpu", worker: false });
-    const after = await again.ask("What?", { maxTokens: 2, temperature: 0 }).text();
-    again.dispose();
-    return { none, instead: instead.info.device, lost, before, after };
-  }, { model: MODEL });
+      /** @type {GPUDevice[]} */
+      const devices = [];
+      const request = GPUAdapter.prototype.requestDevice;
+      GPUAdapter.prototype.requestDevice = async function (
+        /** @type {GPUDeviceDescriptor | undefined} */ descriptor,
+      ) {
+        const device = await request.call(this, descriptor);
+        devices.push(device);
+        return device;
+      };
+      const univi = await Univi.create({ model, device: "webgpu", worker: false });
+      const session = univi.session();
+      const ask = () => session.ask("What?", { maxTokens: 2, temperature: 0 }).text();
+      const before = await ask();
+      for (const device of devices) device.destroy();
+      const lost = await fails(ask);
+      univi.dispose();
+      GPUAdapter.prototype.requestDevice = request;
+      const again = await Univi.create({ model, device: "webgpu", worker: false });
+      const after = await again.ask("What?", { maxTokens: 2, temperature: 0 }).text();
+      again.dispose();
+      return { none, instead: instead.info.device, lost, before, after };
+    },
+    { model: MODEL },
+  );
   assert.equal(told.none.code, "no-gpu", told.none.message);
   assert.equal(told.instead, "cpu");
   assert.equal(told.lost.code, "device-lost", told.lost.message);
@@ -297,26 +411,38 @@ test("no GPU is told, and so is one that goes away; both leave a way on", async 
 });
 
 test("a question that can't be answered says why, and the next one is", async () => {
-  const thrown = await inPage(async ({ Univi, fails }, { model }) => {
-    const univi = await Univi.create({ model });
-    const ask = (/** @type {import("univi").Part[]} */ ...parts) => fails(() => univi.ask(parts, { maxTokens: 2 }).text());
-    const long = "word ".repeat(20_000);
-    const thrown = {
-      "zero bytes": await ask(new File([], "empty.png"), "What?"),
-      "a text file": await ask(new File(["just words"], "notes.png"), "What?"),
-      "an absent picture": await ask(new URL("/output/absent.png", location.href), "What?"),
-      "a clip of words": await ask(new File(["just words"], "notes.mp4", { type: "video/mp4" }), "What?"),
-      "an empty clip": await ask(new File([], "empty.webm", { type: "video/webm" }), "What?"),
-      "a cut animation": await ask({ video: new File(["GIF89a\u0001\u0000"], "cut.gif", { type: "image/gif" }) }, "What?"),
-      "too long a question": await ask(long),
-      "no such template": await fails(() => univi.session({ template: "none" }).ask("What?").text()),
-      "a negative number": await fails(() => univi.ask("What?", { maxTokens: -1 }).text()),
-      "a long context": await fails(() => Univi.create({ model, contextLength: 1 << 30 })),
-      fine: await ask("What?"),
-    };
-    univi.dispose();
-    return thrown;
-  }, { model: MODEL });
+  const thrown = await inPage(
+    async ({ Univi, fails }, { model }) => {
+      const univi = await Univi.create({ model });
+      const ask = (/** @type {import("univi").Part[]} */ ...parts) =>
+        fails(() => univi.ask(parts, { maxTokens: 2 }).text());
+      const long = "word ".repeat(20_000);
+      const thrown = {
+        "zero bytes": await ask(new File([], "empty.png"), "What?"),
+        "a text file": await ask(new File(["just words"], "notes.png"), "What?"),
+        "an absent picture": await ask(new URL("/output/absent.png", location.href), "What?"),
+        "a clip of words": await ask(
+          new File(["just words"], "notes.mp4", { type: "video/mp4" }),
+          "What?",
+        ),
+        "an empty clip": await ask(new File([], "empty.webm", { type: "video/webm" }), "What?"),
+        "a cut animation": await ask(
+          { video: new File(["GIF89a\u0001\u0000"], "cut.gif", { type: "image/gif" }) },
+          "What?",
+        ),
+        "too long a question": await ask(long),
+        "no such template": await fails(() =>
+          univi.session({ template: "none" }).ask("What?").text(),
+        ),
+        "a negative number": await fails(() => univi.ask("What?", { maxTokens: -1 }).text()),
+        "a long context": await fails(() => Univi.create({ model, contextLength: 1 << 30 })),
+        fine: await ask("What?"),
+      };
+      univi.dispose();
+      return thrown;
+    },
+    { model: MODEL },
+  );
   const expected = {
     "zero bytes": ["bad-image", "empty.png"],
     "a text file": ["bad-image", "notes.png"],
@@ -338,9 +464,19 @@ test("a question that can't be answered says why, and the next one is", async ()
 });
 
 test("loading can be stopped", async () => {
-  const { name } = await inPage(({ Univi, fails }, { model }) => {
-    const stop = new AbortController();
-    return fails(() => Univi.create({ model, cache: "none", signal: stop.signal, onProgress: ({ phase }) => phase === "download" && stop.abort() }));
-  }, { model: MODEL });
+  const { name } = await inPage(
+    ({ Univi, fails }, { model }) => {
+      const stop = new AbortController();
+      return fails(() =>
+        Univi.create({
+          model,
+          cache: "none",
+          signal: stop.signal,
+          onProgress: ({ phase }) => phase === "download" && stop.abort(),
+        }),
+      );
+    },
+    { model: MODEL },
+  );
   assert.equal(name, "AbortError");
 });

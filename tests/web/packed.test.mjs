@@ -1,4 +1,7 @@
-/** The package as npm delivers it: packed, installed into fresh projects, bundled by what people bundle with, and answering in each. */
+/**
+ * The package as npm delivers it: packed, installed into fresh projects, bundled by what people
+ * bundle with, and answering in each.
+ */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -50,13 +53,25 @@ let browser;
 before(async () => {
   await rm(PROJECT, { recursive: true, force: true });
   await mkdir(PROJECT, { recursive: true });
-  const { stdout } = await run("npm", ["pack", "--workspace", "univi", "--json", "--pack-destination", PROJECT], { cwd: ROOT });
+  const { stdout } = await run(
+    "npm",
+    ["pack", "--workspace", "univi", "--json", "--pack-destination", PROJECT],
+    { cwd: ROOT },
+  );
   const [{ filename }] = JSON.parse(stdout);
   tarball = join(PROJECT, filename);
-  await writeFile(join(PROJECT, "package.json"), JSON.stringify({ name: "fresh", private: true, type: "module" }));
-  await run("npm", ["install", "--offline", "--no-audit", "--no-fund", `./${filename}`], { cwd: PROJECT });
+  await writeFile(
+    join(PROJECT, "package.json"),
+    JSON.stringify({ name: "fresh", private: true, type: "module" }),
+  );
+  await run("npm", ["install", "--offline", "--no-audit", "--no-fund", `./${filename}`], {
+    cwd: PROJECT,
+  });
   await writeFile(join(PROJECT, "app.ts"), APP);
-  await writeFile(join(PROJECT, "index.html"), `<!doctype html><script type="module" src="./app.ts"></script>`);
+  await writeFile(
+    join(PROJECT, "index.html"),
+    `<!doctype html><script type="module" src="./app.ts"></script>`,
+  );
   server = await serve({ "/": `${PROJECT}/`, "/models/": `${MODELS}/`, "/samples/": SAMPLES });
   browser = await chromium.launch(launchOptions(CAMERA));
 });
@@ -83,47 +98,105 @@ async function said(path) {
 const EXPECTED = "penguin and cookie, 1 seen";
 
 test("strict TypeScript, with its libraries checked, takes its types", async () => {
-  const options = { strict: true, noEmit: true, skipLibCheck: false, target: "ES2022", module: "ESNext", moduleResolution: "Bundler", types: [], lib: ["ES2022", "DOM", "DOM.Iterable", "DOM.AsyncIterable"], exactOptionalPropertyTypes: true };
+  const options = {
+    strict: true,
+    noEmit: true,
+    skipLibCheck: false,
+    target: "ES2022",
+    module: "ESNext",
+    moduleResolution: "Bundler",
+    types: [],
+    lib: ["ES2022", "DOM", "DOM.Iterable", "DOM.AsyncIterable"],
+    exactOptionalPropertyTypes: true,
+  };
   const wrong = `import { Univi } from "univi";\n// @ts-expect-error A device that does not exist.\nvoid Univi.create({ model: "", device: "quantum" });\n// @ts-expect-error Nothing to ask.\n(null as unknown as Univi).ask();\n`;
   await writeFile(join(PROJECT, "wrong.ts"), wrong);
-  await writeFile(join(PROJECT, "tsconfig.json"), JSON.stringify({ compilerOptions: options, files: ["app.ts", "wrong.ts"] }));
+  await writeFile(
+    join(PROJECT, "tsconfig.json"),
+    JSON.stringify({ compilerOptions: options, files: ["app.ts", "wrong.ts"] }),
+  );
   const tsc = createRequire(import.meta.url).resolve("typescript/bin/tsc");
   await run(process.execPath, [tsc, "-p", PROJECT]).catch(({ stdout }) => assert.fail(stdout));
 });
 
 test("it answers where Vite bundles", async () => {
-  await vite({ root: PROJECT, base: "./", logLevel: "error", configFile: false, build: { outDir: "vite", target: "es2022" } });
+  await vite({
+    root: PROJECT,
+    base: "./",
+    logLevel: "error",
+    configFile: false,
+    build: { outDir: "vite", target: "es2022" },
+  });
   assert.equal(await said("vite/index.html"), EXPECTED);
 });
 
 test("it answers where webpack bundles", async () => {
   // Types go first, as a loader would take them.
-  await esbuild({ entryPoints: [join(PROJECT, "app.ts")], outfile: join(PROJECT, "app.js"), format: "esm" });
-  const compiler = webpack({ mode: "production", context: PROJECT, entry: "./app.js", output: { path: join(PROJECT, "webpack") }, performance: false });
+  await esbuild({
+    entryPoints: [join(PROJECT, "app.ts")],
+    outfile: join(PROJECT, "app.js"),
+    format: "esm",
+  });
+  const compiler = webpack({
+    mode: "production",
+    context: PROJECT,
+    entry: "./app.js",
+    output: { path: join(PROJECT, "webpack") },
+    performance: false,
+  });
   /** @type {import("webpack").Stats | undefined} */
-  const stats = await new Promise((resolve, reject) => compiler?.run((error, stats) => (error ? reject(error) : resolve(stats))));
+  const stats = await new Promise((resolve, reject) =>
+    compiler?.run((error, stats) => (error ? reject(error) : resolve(stats))),
+  );
   assert.equal(stats?.toString({ all: false, errors: true, warnings: true }), "");
-  await writeFile(join(PROJECT, "webpack/index.html"), `<!doctype html><script src="./main.js"></script>`);
+  await writeFile(
+    join(PROJECT, "webpack/index.html"),
+    `<!doctype html><script src="./main.js"></script>`,
+  );
   assert.equal(await said("webpack/index.html"), EXPECTED);
 });
 
 test("it answers where esbuild bundles, with the worker as an entry point", async () => {
   const entryPoints = { app: join(PROJECT, "app.ts"), worker: join(PACKAGE, "dist/worker.js") };
-  await esbuild({ entryPoints, outdir: join(PROJECT, "esbuild"), bundle: true, splitting: true, minify: true, format: "esm", logLevel: "error" });
-  await copyFile(join(PACKAGE, "wasm/univi_web_bg.wasm"), join(PROJECT, "esbuild/univi_web_bg.wasm"));
-  await writeFile(join(PROJECT, "esbuild/index.html"), `<!doctype html><script type="module" src="./app.js"></script>`);
+  await esbuild({
+    entryPoints,
+    outdir: join(PROJECT, "esbuild"),
+    bundle: true,
+    splitting: true,
+    minify: true,
+    format: "esm",
+    logLevel: "error",
+  });
+  await copyFile(
+    join(PACKAGE, "wasm/univi_web_bg.wasm"),
+    join(PROJECT, "esbuild/univi_web_bg.wasm"),
+  );
+  await writeFile(
+    join(PROJECT, "esbuild/index.html"),
+    `<!doctype html><script type="module" src="./app.js"></script>`,
+  );
   assert.equal(await said("esbuild/index.html"), EXPECTED);
 });
 
 test("it answers without any bundler", async () => {
-  await esbuild({ entryPoints: [join(PROJECT, "app.ts")], outfile: join(PROJECT, "app.js"), format: "esm" });
+  await esbuild({
+    entryPoints: [join(PROJECT, "app.ts")],
+    outfile: join(PROJECT, "app.js"),
+    format: "esm",
+  });
   const map = JSON.stringify({ imports: { univi: "./node_modules/univi/dist/index.js" } });
-  await writeFile(join(PROJECT, "bare.html"), `<!doctype html><script type="importmap">${map}</script><script type="module" src="./app.js"></script>`);
+  await writeFile(
+    join(PROJECT, "bare.html"),
+    `<!doctype html><script type="importmap">${map}</script><script type="module" src="./app.js"></script>`,
+  );
   assert.equal(await said("bare.html"), EXPECTED);
 });
 
 // A script that npm need not run moves Bun's program from one package into the other.
-const BUN = join(ROOT, `node_modules/@oven/bun-${process.platform}-${process.arch === "arm64" ? "aarch64" : process.arch}/bin/bun`);
+const BUN = join(
+  ROOT,
+  `node_modules/@oven/bun-${process.platform}-${process.arch === "arm64" ? "aarch64" : process.arch}/bin/bun`,
+);
 const COMMANDS = {
   Node: [process.execPath],
   Deno: [join(ROOT, "node_modules/.bin/deno"), "run", "--allow-all", "--quiet"],
@@ -131,7 +204,10 @@ const COMMANDS = {
 };
 for (const [name, [program = "", ...args]] of Object.entries(COMMANDS)) {
   test(`it answers in ${name}`, async () => {
-    const [picture, clip] = [pathToFileURL(join(SAMPLES, "penguin-cookie.png")), pathToFileURL(join(SAMPLES, "penguin-moves.webm"))];
+    const [picture, clip] = [
+      pathToFileURL(join(SAMPLES, "penguin-cookie.png")),
+      pathToFileURL(join(SAMPLES, "penguin-moves.webm")),
+    ];
     const code = `import { Univi } from "univi";
       const univi = await Univi.create({ model: ${JSON.stringify(join(MODELS, "univi-nano"))}, device: "cpu" });
       console.log(await univi.ask([new URL(${JSON.stringify(picture.href)}), "What is there from left to right?"], { temperature: 0 }).text());
@@ -149,7 +225,9 @@ for (const readme of ["README.md", "pkg/README.md"]) {
   test(`the examples of ${readme} run as they stand`, async () => {
     const text = await readFile(join(ROOT, readme), "utf8");
     // Whoever watches would go on doing so.
-    const examples = [...text.matchAll(/^```ts\n(.*?)^```/gms)].map(([, code = ""]) => (code.includes("const live") ? `${code}live.stop();` : code));
+    const examples = [...text.matchAll(/^```ts\n(.*?)^```/gms)].map(([, code = ""]) =>
+      code.includes("const live") ? `${code}live.stop();` : code,
+    );
     assert.ok(examples.length > 0);
     const given = `
       const get = async (name, type) => new File([await (await fetch("/samples/" + name)).arrayBuffer()], name, { type });
@@ -157,10 +235,16 @@ for (const readme of ["README.md", "pkg/README.md"]) {
       const cameraStream = await navigator.mediaDevices.getUserMedia({ video: true });
       const [bar, { signal }, out] = [() => {}, new AbortController(), document.body];`;
     const name = `readme-${readme.replace(/\W/g, "-")}`;
-    await writeFile(join(PROJECT, `${name}.js`), `${given}\n${examples.join("\n")}\ndocument.title = "done: " + document.body.textContent;`);
+    await writeFile(
+      join(PROJECT, `${name}.js`),
+      `${given}\n${examples.join("\n")}\ndocument.title = "done: " + document.body.textContent;`,
+    );
     const map = JSON.stringify({ imports: { univi: "./node_modules/univi/dist/index.js" } });
     const failed = `<script>onerror = (event) => document.title = event; onunhandledrejection = ({ reason }) => document.title = reason;</script>`;
-    await writeFile(join(PROJECT, `${name}.html`), `<!doctype html>${failed}<script type="importmap">${map}</script><script type="module" src="./${name}.js"></script>`);
+    await writeFile(
+      join(PROJECT, `${name}.html`),
+      `<!doctype html>${failed}<script type="importmap">${map}</script><script type="module" src="./${name}.js"></script>`,
+    );
     const title = await said(`${name}.html`);
     assert.match(title, /^done: ./);
   });
@@ -170,23 +254,50 @@ test("publint and attw find nothing", async () => {
   const { publint } = await import("publint");
   const { messages } = await publint({ pkgDir: PACKAGE, strict: true });
   assert.deepEqual(messages, []);
-  const attw = join(createRequire(import.meta.url).resolve("@arethetypeswrong/cli/package.json"), "../dist/index.js");
-  await run(process.execPath, [attw, tarball, "--profile", "esm-only"]).catch(({ stdout }) => assert.fail(stdout));
+  const attw = join(
+    createRequire(import.meta.url).resolve("@arethetypeswrong/cli/package.json"),
+    "../dist/index.js",
+  );
+  await run(process.execPath, [attw, tarball, "--profile", "esm-only"]).catch(({ stdout }) =>
+    assert.fail(stdout),
+  );
 });
 
 test("the reference leaves nothing out", async () => {
-  await run("npm", ["run", "docs", "--workspace", "univi", "--", "--emit", "none"], { cwd: ROOT }).catch(({ stdout, stderr }) => assert.fail(stdout + stderr));
+  await run("npm", ["run", "docs", "--workspace", "univi", "--", "--emit", "none"], {
+    cwd: ROOT,
+  }).catch(({ stdout, stderr }) => assert.fail(stdout + stderr));
 });
 
 test("it stays small", async () => {
   const wasm = await readFile(join(PACKAGE, "wasm/univi_web_bg.wasm"));
-  const packed = brotliCompressSync(wasm, { params: { [constants.BROTLI_PARAM_QUALITY]: 10, [constants.BROTLI_PARAM_SIZE_HINT]: wasm.length } });
+  const packed = brotliCompressSync(wasm, {
+    params: {
+      [constants.BROTLI_PARAM_QUALITY]: 10,
+      [constants.BROTLI_PARAM_SIZE_HINT]: wasm.length,
+    },
+  });
   assert.ok(packed.length < 1_500_000, `the module is ${packed.length} bytes with brotli`);
-  const entryPoints = { app: join(PACKAGE, "dist/index.js"), worker: join(PACKAGE, "dist/worker.js") };
-  const { outputFiles, metafile } = await esbuild({ entryPoints, outdir: PROJECT, bundle: true, splitting: true, minify: true, format: "esm", write: false, metafile: true });
+  const entryPoints = {
+    app: join(PACKAGE, "dist/index.js"),
+    worker: join(PACKAGE, "dist/worker.js"),
+  };
+  const { outputFiles, metafile } = await esbuild({
+    entryPoints,
+    outdir: PROJECT,
+    bundle: true,
+    splitting: true,
+    minify: true,
+    format: "esm",
+    write: false,
+    metafile: true,
+  });
   assert.ok(metafile);
   const scripts = outputFiles.filter(({ path }) => !/demuxer/.test(path));
   assert.ok(scripts.length < outputFiles.length, "the demuxer is a script of its own");
   const bytes = scripts.reduce((sum, { contents }) => sum + gzipSync(contents).length, 0);
-  assert.ok(bytes < 40_000, `the scripts are ${bytes} bytes with gzip before the first clip is opened`);
+  assert.ok(
+    bytes < 40_000,
+    `the scripts are ${bytes} bytes with gzip before the first clip is opened`,
+  );
 });

@@ -1,4 +1,7 @@
-/** The page as a person uses it: load a model, show it a picture and a clip, ask, read; and what it looks like. */
+/**
+ * The page as a person uses it: load a model, show it a picture and a clip, ask, read; and what it
+ * looks like.
+ */
 import assert from "node:assert/strict";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -17,7 +20,12 @@ let opened;
 /** @type {string[]} */
 const requests = [];
 before(async () => {
-  const tiny = { name: "Chat-UniVi, tiny", url: `output/${MODEL}/manifest.json`, note: "Small random weights.", bytes: 1e6 };
+  const tiny = {
+    name: "Chat-UniVi, tiny",
+    url: `output/${MODEL}/manifest.json`,
+    note: "Small random weights.",
+    bytes: 1e6,
+  };
   opened = await openDemo({ offers: [tiny], folders: { "/output/": join(OUTPUT, "/") } });
   opened.page.context().on("request", (request) => requests.push(request.url()));
 });
@@ -28,9 +36,14 @@ test("nothing is fetched that nobody asked for", async () => {
   await page.reload();
   await page.getByRole("button", { name: "Load", exact: true }).waitFor();
   await page.waitForLoadState("networkidle");
-  const weights = requests.filter((request) => request.includes(".gguf") || request.includes("manifest.json"));
+  const weights = requests.filter(
+    (request) => request.includes(".gguf") || request.includes("manifest.json"),
+  );
   assert.deepEqual(weights, []);
-  assert.deepEqual(requests.filter((request) => !request.startsWith(url)), []);
+  assert.deepEqual(
+    requests.filter((request) => !request.startsWith(url)),
+    [],
+  );
   assert.ok(requests.length > 0);
   await screenshot(page, "first-view");
 });
@@ -40,7 +53,10 @@ test("a picture is answered as by the reference", async () => {
   await beGreedy(page, "auto");
   await page.getByText("Settings", { exact: true }).click();
   await page.getByLabel("Longest answer").fill(String(picture.tokens));
-  assert.equal(await askThePage(page, picture.question, ...picture.files.map((file) => join(FIXTURES, file))), picture.answer);
+  assert.equal(
+    await askThePage(page, picture.question, ...picture.files.map((file) => join(FIXTURES, file))),
+    picture.answer,
+  );
   assert.match((await page.locator(".numbers").first().textContent()) ?? "", /112 visual/);
   assert.match((await page.locator("#device").textContent()) ?? "", /^WebGPU: ./);
   await page.getByText("256 patches became 64 tokens. The dimmed").waitFor();
@@ -53,7 +69,16 @@ test("a clip is answered as by the command line", async () => {
   const { page } = opened;
   await page.getByRole("button", { name: "Start over" }).click();
   const limits = ["--greedy", "--max-tokens", String(picture.tokens)];
-  const expected = await ask("-m", join(OUTPUT, MODEL), "--device", "cpu", ...limits, "--video", FRAMES, clip.question);
+  const expected = await ask(
+    "-m",
+    join(OUTPUT, MODEL),
+    "--device",
+    "cpu",
+    ...limits,
+    "--video",
+    FRAMES,
+    clip.question,
+  );
   assert.equal(await askThePage(page, clip.question, CLIP), expected);
   await page.getByRole("heading", { name: "Event 1" }).waitFor();
   await page.getByRole("button", { name: "Frame at 0:03" }).first().click();

@@ -1,5 +1,6 @@
 /**
- * The picture and the short film of the demo page that stand in the README, made from the real page with the model that ships.
+ * The picture and the short film of the demo page that stand in the README, made from the real page
+ * with the model that ships.
  *
  *     npm run portrait --workspace univi-tests-web
  */
@@ -32,7 +33,9 @@ const film = (async () => {
     const began = performance.now();
     const picture = await page.screenshot();
     await writeFile(join(FRAMES, `${String(frames++).padStart(4, "0")}.png`), picture);
-    await new Promise((resolve) => setTimeout(resolve, Math.max(0, 1000 / RATE - (performance.now() - began))));
+    await new Promise((resolve) =>
+      setTimeout(resolve, Math.max(0, 1000 / RATE - (performance.now() - began))),
+    );
   }
 })();
 const pause = (/** @type {number} */ ms) => page.waitForTimeout(ms);
@@ -49,7 +52,12 @@ for (const stage of [1, 2]) {
 const canvas = page.locator("univi-tokens canvas");
 const box = await canvas.boundingBox();
 if (box) {
-  for (const [x, y] of [[0.2, 0.3], [0.35, 0.55], [0.7, 0.3], [0.8, 0.4]]) {
+  for (const [x, y] of [
+    [0.2, 0.3],
+    [0.35, 0.55],
+    [0.7, 0.3],
+    [0.8, 0.4],
+  ]) {
     await page.mouse.move(box.x + (x ?? 0) * box.width, box.y + (y ?? 0) * box.height);
     await pause(500);
   }
@@ -73,7 +81,35 @@ await film;
 
 await page.screenshot({ path: join(FRAMES, "last.png") });
 await close();
-await run("ffmpeg", ["-y", "-loglevel", "error", "-i", join(FRAMES, "last.png"), "-quality", "85", join(INTO, "page.webp")]);
-const scaled = ["-vf", `scale=${FILM_WIDTH}:-1:flags=lanczos`, "-loop", "0", "-quality", "60", "-compression_level", "6"];
-await run("ffmpeg", ["-y", "-loglevel", "error", "-framerate", String(RATE), "-i", join(FRAMES, "%04d.png"), ...scaled, join(INTO, "film.webp")]);
+await run("ffmpeg", [
+  "-y",
+  "-loglevel",
+  "error",
+  "-i",
+  join(FRAMES, "last.png"),
+  "-quality",
+  "85",
+  join(INTO, "page.webp"),
+]);
+const scaled = [
+  "-vf",
+  `scale=${FILM_WIDTH}:-1:flags=lanczos`,
+  "-loop",
+  "0",
+  "-quality",
+  "60",
+  "-compression_level",
+  "6",
+];
+await run("ffmpeg", [
+  "-y",
+  "-loglevel",
+  "error",
+  "-framerate",
+  String(RATE),
+  "-i",
+  join(FRAMES, "%04d.png"),
+  ...scaled,
+  join(INTO, "film.webp"),
+]);
 console.log(`${frames} frames: page.webp and film.webp are in www/portrait`);

@@ -8,24 +8,31 @@ import { UNIVI } from "./fixtures.mjs";
 const PATIENCE_MS = 30_000;
 
 /**
- * A request that is over. `bytes` are those of the answer's body, as sent; `faults` are the `--fault` rules that bent it.
+ * A request that is over. `bytes` are those of the answer's body, as sent; `faults` are the
+ * `--fault` rules that bent it.
  *
- * @typedef {{ method: string, path: string, range: string | null, status: number, bytes: number, faults: string[] }} Request
+ * @typedef {{ method: string, path: string, range: string | null, status: number, bytes: number,
+ * faults: string[] }} Request
  */
 
 /**
  * Serves folders until it is closed.
  *
- * @param {Record<string, string>} folders What lies under which address, as in `{ "/": "www/dist", "/models/": "models" }`; there is always a `/`.
+ * @param {Record<string, string>} folders What lies under which address, as in `{ "/": "www/dist",
+ * "/models/": "models" }`; there is always a `/`.
  * @param {string[]} [flags] Further ones for `univi serve`, such as `--throttle` and `--fault`.
  * @param {number} [port] By default any free one.
- * @returns {Promise<{ url: string, requests: (count: number) => Promise<Request[]>, close: () => Promise<void> }>} The address, with a
+ * @returns {Promise<{ url: string, requests: (count: number) => Promise<Request[]>, close: () =>
+ * Promise<void> }>} The address, with a
  *   slash at its end; the requests in the order in which they ended, once there are at least so many; and what ends it.
  */
 export async function serve(folders, flags = [], port = 0) {
   const { "/": root, ...mounts } = folders;
   if (root === undefined) throw new Error("nothing is to be seen at /");
-  const mounted = Object.entries(mounts).flatMap(([path, folder]) => ["--mount", `${path}=${folder}`]);
+  const mounted = Object.entries(mounts).flatMap(([path, folder]) => [
+    "--mount",
+    `${path}=${folder}`,
+  ]);
   const args = ["serve", root, ...mounted, "--port", String(port), "--json", ...flags];
   const child = spawn(UNIVI, args, { stdio: ["ignore", "pipe", "inherit"] });
   const kill = () => child.kill();
@@ -41,7 +48,8 @@ export async function serve(folders, flags = [], port = 0) {
     url: JSON.parse(first).url,
     requests: async (count) => {
       // The server tells a moment after the last byte has gone.
-      while (over.length < count) await once(lines, "line", { signal: AbortSignal.timeout(PATIENCE_MS) });
+      while (over.length < count)
+        await once(lines, "line", { signal: AbortSignal.timeout(PATIENCE_MS) });
       return over;
     },
     close: async () => {

@@ -42,7 +42,13 @@ test("an isolated page resumes a file of another origin", async () => {
   assert.equal(seen.busy.status, 429);
   assert.equal(seen.busy.headers["retry-after"], "3");
   const { etag } = seen.whole.headers;
-  const headers = { "accept-ranges": "bytes", "content-length": "10", "content-range": null, etag, "retry-after": null };
+  const headers = {
+    "accept-ranges": "bytes",
+    "content-length": "10",
+    "content-range": null,
+    etag,
+    "retry-after": null,
+  };
   assert.match(etag ?? "", /^"/);
   assert.deepEqual(seen.whole, { status: 200, text: "0123456789", headers });
   assert.deepEqual(seen.other, seen.whole);
@@ -50,11 +56,14 @@ test("an isolated page resumes a file of another origin", async () => {
   assert.deepEqual(seen.rest, { status: 206, text: "456789", headers: part });
 
   const requests = await host.requests(4);
-  assert.deepEqual(requests.slice(0, 4).map(({ method, status }) => [method, status]), [
-    ["GET", 429],
-    ["GET", 200],
-    ["OPTIONS", 204], // May this page send If-Range?
-    ["GET", 206],
-  ]);
+  assert.deepEqual(
+    requests.slice(0, 4).map(({ method, status }) => [method, status]),
+    [
+      ["GET", 429],
+      ["GET", 200],
+      ["OPTIONS", 204], // May this page send If-Range?
+      ["GET", 206],
+    ],
+  );
   assert.equal(requests[3]?.bytes, 6);
 });

@@ -1,4 +1,6 @@
-/** A worker in which tests use the store, with files whose every byte follows from where it stands. */
+/**
+ * A worker in which tests use the store, with files whose every byte follows from where it stands.
+ */
 
 /** Bytes of a piece as a network might bring them: no power of two. */
 const PIECE_BYTES = 300_007;
@@ -71,7 +73,10 @@ async function overwrite(kind, name, bytes) {
     handle.close();
   } else {
     const headers = { "content-length": String(bytes.length) };
-    await (await caches.open("univi")).put(`https://univi.invalid/${name}/0`, new Response(bytes, { headers }));
+    await (await caches.open("univi")).put(
+      `https://univi.invalid/${name}/0`,
+      new Response(bytes, { headers }),
+    );
   }
 }
 

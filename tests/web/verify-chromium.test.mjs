@@ -7,7 +7,10 @@ import { judge, KINDS } from "./verify.mjs";
 let opened;
 before(async () => {
   opened = await openPage();
-  const given = { paths: await fixturePaths(), model: await realModel("gguf/smollm2/expected.json") };
+  const given = {
+    paths: await fixturePaths(),
+    model: await realModel("gguf/smollm2/expected.json"),
+  };
   await opened.page.evaluate(async ({ paths, model }) => {
     const univi = await import(`${location.origin}/pkg/wasm/univi_web.js`);
     const { verifier } = await import(`${location.origin}/verify.mjs`);
@@ -22,17 +25,22 @@ before(async () => {
       read: (/** @type {string} */ path) => fetched(`/fixtures/${path}`),
       model: () => fetched(`/models/${model}`),
     };
-    Object.assign(globalThis, { webgpu: await verifier(univi, "webgpu", files), cpu: await verifier(univi, "cpu", files) });
+    Object.assign(globalThis, {
+      webgpu: await verifier(univi, "webgpu", files),
+      cpu: await verifier(univi, "cpu", files),
+    });
   }, given);
 });
 after(() => opened.close());
 
-test("every shader compiles", () => opened.page.evaluate(() => Reflect.get(globalThis, "webgpu").compileAll()));
+test("every shader compiles", () =>
+  opened.page.evaluate(() => Reflect.get(globalThis, "webgpu").compileAll()));
 
 for (const device of ["webgpu", "cpu"]) {
   for (const kind of Object.keys(KINDS)) {
     test(`${kind} in Chromium, ${device}`, async () => {
-      const check = (/** @type {string[]} */ [device, kind]) => Reflect.get(globalThis, device ?? "").check(kind);
+      const check = (/** @type {string[]} */ [device, kind]) =>
+        Reflect.get(globalThis, device ?? "").check(kind);
       judge(kind, await opened.page.evaluate(check, [device, kind]));
     });
   }

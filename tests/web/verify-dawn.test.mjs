@@ -18,7 +18,9 @@ before(async () => {
 });
 
 test("every kind of fixtures is tested", () => {
-  const unknown = univi.Verifier.kinds().filter((kind) => !(kind in KINDS || ELSEWHERE.includes(kind)));
+  const unknown = univi.Verifier.kinds().filter(
+    (kind) => !(kind in KINDS || ELSEWHERE.includes(kind)),
+  );
   if (unknown.length > 0) throw new Error(`not tested: ${unknown}`);
 });
 
@@ -28,10 +30,14 @@ for (const kind of Object.keys(KINDS)) {
   test(`${kind} on Dawn`, async () => judge(kind, await onDawn.check(kind)));
 }
 
-// Two short conversations of the nine: all of them are held natively, and here would take five times as long as all else.
+// Two short conversations of the nine: all of them are held natively, and here would take five
+// times as long as all else.
 test("smollm2 on Dawn, in part", async () => {
   const [folder, model] = ["gguf/smollm2/", await realModel("gguf/smollm2/expected.json")];
-  const { info, prompts: { france, system } } = JSON.parse(await readFile(join(FIXTURES, folder, "expected.json"), "utf8"));
+  const {
+    info,
+    prompts: { france, system },
+  } = JSON.parse(await readFile(join(FIXTURES, folder, "expected.json"), "utf8"));
   const part = Buffer.from(JSON.stringify({ info, prompts: { france, system } }));
   const inPart = await verifier(univi, "webgpu", {
     paths: [`${folder}expected.json`, `${folder}first_step_logits.safetensors`],
@@ -39,6 +45,7 @@ test("smollm2 on Dawn, in part", async () => {
     model: () => readFile(join(MODELS, model)),
   });
   const report = await inPart.check("smollm2");
-  if (report.cases.length < 12) throw new Error(`${report.cases.length} comparisons, at least 12 were expected`);
+  if (report.cases.length < 12)
+    throw new Error(`${report.cases.length} comparisons, at least 12 were expected`);
   judge("smollm2", report);
 });

@@ -2,7 +2,10 @@
 
 /** @typedef {typeof import("../../pkg/wasm/univi_web.js")} UniviWasm */
 
-/** Every kind of fixtures, and how many comparisons there are at least: fewer means that files were not found. */
+/**
+ * Every kind of fixtures, and how many comparisons there are at least: fewer means that files were
+ * not found.
+ */
 export const KINDS = {
   sampling: 90,
   preprocess: 13,
@@ -19,8 +22,9 @@ export const KINDS = {
 };
 
 /**
- * A real language model, which would take software GPUs several times as long as all else. Natively it is held to all of its answers, by
- * `tests/tests/parity.rs`; on Dawn to two; in Chromium to one on each backend, by `package.test.mjs`.
+ * A real language model, which would take software GPUs several times as long as all else. Natively
+ * it is held to all of its answers, by `tests/tests/parity.rs`; on Dawn to two; in Chromium to one
+ * on each backend, by `package.test.mjs`.
  */
 export const ELSEWHERE = ["smollm2"];
 
@@ -29,7 +33,8 @@ export const ELSEWHERE = ["smollm2"];
  *
  * @param {UniviWasm} univi
  * @param {string} device
- * @param {{ paths: string[], read: (path: string) => Promise<Uint8Array>, model: () => Promise<Uint8Array> }} files
+ * @param {{ paths: string[], read: (path: string) => Promise<Uint8Array>, model: () =>
+ * Promise<Uint8Array> }} files
  */
 export async function verifier(univi, device, files) {
   const verifier = await univi.Verifier.create(device);
@@ -46,10 +51,20 @@ export async function verifier(univi, device, files) {
  */
 export function judge(kind, { cases, missing }) {
   const failures = cases.filter(({ passed }) => !passed);
-  const lines = failures.map(({ name, error, tolerance, detail }) => `${name}: error ${error}, tolerance ${tolerance}. ${detail}`);
+  const lines = failures.map(
+    ({ name, error, tolerance, detail }) =>
+      `${name}: error ${error}, tolerance ${tolerance}. ${detail}`,
+  );
   // The repository holds a choice of the models that are listed.
-  lines.push(...missing.filter((name) => !name.startsWith("models/")).map((name) => `${name}: a file is missing`));
+  lines.push(
+    ...missing
+      .filter((name) => !name.startsWith("models/"))
+      .map((name) => `${name}: a file is missing`),
+  );
   if (lines.length > 0) throw new Error(lines.join("\n"));
   const least = /** @type {Record<string, number>} */ (KINDS)[kind] ?? 1;
-  if (cases.length < least) throw new Error(`${cases.length} comparisons, at least ${least} were expected: are the fixtures there?`);
+  if (cases.length < least)
+    throw new Error(
+      `${cases.length} comparisons, at least ${least} were expected: are the fixtures there?`,
+    );
 }

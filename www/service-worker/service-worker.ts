@@ -1,9 +1,19 @@
-/** Keeps the page for visits without a network. Models, and all that is not this page's own, pass by. */
+/**
+ * Keeps the page for visits without a network. Models, and all that is not this page's own, pass
+ * by.
+ */
 export {}; // Else its names would be those of every file.
 
 declare const self: ServiceWorkerGlobalScope;
-/** The files of the page, which the build fills in: those that a first view needs, and those that come when they are used. */
-declare const FILES: { readonly version: string; readonly first: readonly string[]; readonly later: readonly string[] };
+/**
+ * The files of the page, which the build fills in: those that a first view needs, and those that
+ * come when they are used.
+ */
+declare const FILES: {
+  readonly version: string;
+  readonly first: readonly string[];
+  readonly later: readonly string[];
+};
 
 const CACHE = `page-${FILES.version}`;
 const at = (file: string) => new URL(file, self.registration.scope).href;
@@ -26,10 +36,12 @@ self.addEventListener("message", (event) => {
 self.addEventListener("fetch", (event) => {
   const { request } = event;
   if (request.method !== "GET" || request.headers.has("range")) return;
-  const page = request.mode === "navigate" && new URL(request.url).href.split(/[?#]/)[0] === at("./");
+  const page =
+    request.mode === "navigate" && new URL(request.url).href.split(/[?#]/)[0] === at("./");
   const url = page ? at("./") : request.url;
   if (page || LISTS.includes(url)) event.respondWith(fromNetwork(url, request));
-  else if ([...FILES.first, ...FILES.later].some((file) => at(file) === url)) event.respondWith(fromCache(url, request));
+  else if ([...FILES.first, ...FILES.later].some((file) => at(file) === url))
+    event.respondWith(fromCache(url, request));
 });
 
 async function install(): Promise<void> {
@@ -41,7 +53,8 @@ async function install(): Promise<void> {
 }
 
 async function activate(): Promise<void> {
-  for (const name of await caches.keys()) if (name.startsWith("page-") && name !== CACHE) await caches.delete(name);
+  for (const name of await caches.keys())
+    if (name.startsWith("page-") && name !== CACHE) await caches.delete(name);
   await self.clients.claim();
 }
 

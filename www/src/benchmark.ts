@@ -1,4 +1,7 @@
-/** The benchmark of the page: the loaded model on a sample, several times, as a report that can be shared. */
+/**
+ * The benchmark of the page: the loaded model on a sample, several times, as a report that can be
+ * shared.
+ */
 import type { Univi, Usage } from "univi";
 
 import { size } from "./format.js";
@@ -16,8 +19,14 @@ interface Round {
 }
 
 /** Runs it -> the report, as Markdown. `onRound` hears how far it is. */
-export async function benchmark(univi: Univi, onRound: (round: number, of: number) => void, signal: AbortSignal): Promise<string> {
-  const parts = univi.info.vision ? [await (await fetch(SAMPLE, { signal })).blob(), QUESTION] : [QUESTION];
+export async function benchmark(
+  univi: Univi,
+  onRound: (round: number, of: number) => void,
+  signal: AbortSignal,
+): Promise<string> {
+  const parts = univi.info.vision
+    ? [await (await fetch(SAMPLE, { signal })).blob(), QUESTION]
+    : [QUESTION];
   const rounds: Round[] = [];
   for (let round = 0; round <= ROUNDS; round++) {
     onRound(round, ROUNDS);
@@ -26,19 +35,32 @@ export async function benchmark(univi: Univi, onRound: (round: number, of: numbe
     const onProgress = ({ phase }: { phase: string }) => {
       if (phase === "answer") looked = performance.now();
     };
-    const answer = univi.ask(parts, { temperature: 0, maxTokens: ANSWER_TOKENS, signal, onProgress });
+    const answer = univi.ask(parts, {
+      temperature: 0,
+      maxTokens: ANSWER_TOKENS,
+      signal,
+      onProgress,
+    });
     await answer.text();
     if (round > 0) rounds.push({ lookMs: looked - began, usage: answer.usage! });
   }
   const { gpuBytes, wasmBytes } = await univi.memory();
-  const of = (value: (round: Round) => number, digits: number) => median(rounds.map(value)).toFixed(digits);
+  const of = (value: (round: Round) => number, digits: number) =>
+    median(rounds.map(value)).toFixed(digits);
   const { usage } = rounds[0]!;
   const rows = [
     ["Model", `${univi.info.name}, ${size(univi.info.bytes)}`],
-    ["Device", univi.info.device === "webgpu" ? `WebGPU: ${univi.info.adapter}` : `CPU, ${navigator.hardwareConcurrency} threads`],
+    [
+      "Device",
+      univi.info.device === "webgpu"
+        ? `WebGPU: ${univi.info.adapter}`
+        : `CPU, ${navigator.hardwareConcurrency} threads`,
+    ],
     ["Browser", navigator.userAgent],
     ["Prompt", `${usage.promptTokens} tokens, ${usage.visualTokens} of them visual`],
-    ...(univi.info.vision ? [["Looking at the picture", `${of((round) => round.lookMs, 0)} ms`]] : []),
+    ...(univi.info.vision
+      ? [["Looking at the picture", `${of((round) => round.lookMs, 0)} ms`]]
+      : []),
     ["First token after", `${of(({ usage }) => usage.timeToFirstTokenMs, 0)} ms`],
     ["Reading", `${of(({ usage }) => usage.prefillTokensPerSecond, 1)} tokens/s`],
     ["Answering", `${of(({ usage }) => usage.tokensPerSecond, 1)} tokens/s`],

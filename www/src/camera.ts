@@ -1,4 +1,7 @@
-/** The camera: a live view, the choice of a device, and small pictures of what the model has looked at. */
+/**
+ * The camera: a live view, the choice of a device, and small pictures of what the model has looked
+ * at.
+ */
 import type { Live, LiveStats, Univi } from "univi";
 
 import { byId, make } from "./dom.js";
@@ -32,23 +35,36 @@ export class Camera {
     this.#onFrame = onFrame;
   }
 
-  /** Asks for a camera, and shows what it sees; `onFrame` hears of each frame that the model has looked at. Rejects with {@link CameraRefused}. */
+  /**
+   * Asks for a camera, and shows what it sees; `onFrame` hears of each frame that the model has
+   * looked at. Rejects with {@link CameraRefused}.
+   */
   static async open(deviceId: string | undefined, onFrame: () => void): Promise<Camera> {
     if (!navigator.mediaDevices) throw new CameraRefused(words.cameraInsecure);
     const wanted = deviceId ? { deviceId: { exact: deviceId } } : { facingMode: "environment" };
-    const stream = await navigator.mediaDevices.getUserMedia({ video: wanted }).catch((cause: Error) => {
-      const reasons: Record<string, string> = {
-        NotAllowedError: words.cameraRefused,
-        NotFoundError: words.cameraNone,
-        NotReadableError: words.cameraBusy,
-      };
-      throw new CameraRefused(reasons[cause.name] ?? words.cameraFails(cause.message), { cause });
-    });
+    const stream = await navigator.mediaDevices
+      .getUserMedia({ video: wanted })
+      .catch((cause: Error) => {
+        const reasons: Record<string, string> = {
+          NotAllowedError: words.cameraRefused,
+          NotFoundError: words.cameraNone,
+          NotReadableError: words.cameraBusy,
+        };
+        throw new CameraRefused(reasons[cause.name] ?? words.cameraFails(cause.message), { cause });
+      });
     video.srcObject = stream;
     await video.play();
-    const cameras = (await navigator.mediaDevices.enumerateDevices()).filter(({ kind }) => kind === "videoinput");
+    const cameras = (await navigator.mediaDevices.enumerateDevices()).filter(
+      ({ kind }) => kind === "videoinput",
+    );
     const current = stream.getVideoTracks()[0]?.getSettings().deviceId;
-    const options = cameras.map(({ deviceId, label }, i) => make("option", { value: deviceId, selected: deviceId === current }, label || words.cameraNumber(i + 1)));
+    const options = cameras.map(({ deviceId, label }, i) =>
+      make(
+        "option",
+        { value: deviceId, selected: deviceId === current },
+        label || words.cameraNumber(i + 1),
+      ),
+    );
     choice.replaceChildren(...options);
     choice.hidden = cameras.length < 2;
     status.textContent = words.notLooked;
@@ -84,7 +100,9 @@ export class Camera {
 
   /** What was seen so far, to keep. */
   async shown(): Promise<Shown> {
-    const stills = [...this.stills].map(async ([time, canvas]) => [time, await blobOf(canvas)] as const);
+    const stills = [...this.stills].map(
+      async ([time, canvas]) => [time, await blobOf(canvas)] as const,
+    );
     return { kind: "live", stills: new Map(await Promise.all(stills)) };
   }
 
@@ -101,7 +119,8 @@ export class Camera {
     frame.getContext("2d")!.drawImage(video, 0, 0);
     drawSquare(still, frame);
     this.stills.set(timesSeconds.at(-1)!, still);
-    for (const time of this.stills.keys()) if (!timesSeconds.includes(time)) this.stills.delete(time);
+    for (const time of this.stills.keys())
+      if (!timesSeconds.includes(time)) this.stills.delete(time);
     const seconds = Math.round(timesSeconds.at(-1)! - timesSeconds[0]!);
     const left = dropped > 0 ? `; ${words.leftOut(dropped)}` : "";
     status.textContent = `${words.watching(timesSeconds.length, seconds)}${left}.`;
@@ -111,12 +130,21 @@ export class Camera {
 
 /** How the camera is watched by the settings, and the same to compare. */
 function watchOptions() {
-  const options = { framesPerSecond: FRAMES_PER_SECOND, windowSeconds: WINDOW_SECONDS, ...sessionOptions(), ...visualTokens() };
+  const options = {
+    framesPerSecond: FRAMES_PER_SECOND,
+    windowSeconds: WINDOW_SECONDS,
+    ...sessionOptions(),
+    ...visualTokens(),
+  };
   return { options, key: JSON.stringify(options) };
 }
 
 function blobOf(canvas: HTMLCanvasElement): Promise<Blob> {
   return new Promise((resolve, reject) => {
-    canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Error("no picture of the camera"))), "image/jpeg", 0.85);
+    canvas.toBlob(
+      (blob) => (blob ? resolve(blob) : reject(new Error("no picture of the camera"))),
+      "image/jpeg",
+      0.85,
+    );
   });
 }

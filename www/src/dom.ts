@@ -18,8 +18,15 @@ export function make<K extends keyof HTMLElementTagNameMap>(
   return element;
 }
 
-/** A button that does something; `label` is what it is called where its text alone does not say it. */
-export function button(className: string, text: string, act: () => void, label?: string): HTMLButtonElement {
+/**
+ * A button that does something; `label` is what it is called where its text alone does not say it.
+ */
+export function button(
+  className: string,
+  text: string,
+  act: () => void,
+  label?: string,
+): HTMLButtonElement {
   const element = make("button", { type: "button", className }, text);
   if (label !== undefined) element.setAttribute("aria-label", label);
   element.addEventListener("click", act);

@@ -11,16 +11,24 @@ export function size(bytes: number): string {
 
 /** "40 sec" */
 export function duration(seconds: number): string {
-  const [value, unit] = seconds < 90 ? [Math.ceil(seconds), "second"] : [Math.ceil(seconds / 60), "minute"];
-  return new Intl.NumberFormat(language(), { style: "unit", unit, unitDisplay: "short" }).format(value);
+  const [value, unit] =
+    seconds < 90 ? [Math.ceil(seconds), "second"] : [Math.ceil(seconds / 60), "minute"];
+  return new Intl.NumberFormat(language(), { style: "unit", unit, unitDisplay: "short" }).format(
+    value,
+  );
 }
 
 /** "1,234.5" */
 export function number(value: number, digits = 0): string {
-  return new Intl.NumberFormat(language(), { minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
+  return new Intl.NumberFormat(language(), {
+    minimumFractionDigits: digits,
+    maximumFractionDigits: digits,
+  }).format(value);
 }
 
 /** "26 Nov 2026, 10:30" */
 export function date(value: Date): string {
-  return new Intl.DateTimeFormat(language(), { dateStyle: "medium", timeStyle: "short" }).format(value);
+  return new Intl.DateTimeFormat(language(), { dateStyle: "medium", timeStyle: "short" }).format(
+    value,
+  );
 }

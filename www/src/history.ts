@@ -1,4 +1,7 @@
-/** The conversation between visits: turn by turn in the browser's own database, and as a file to take away. */
+/**
+ * The conversation between visits: turn by turn in the browser's own database, and as a file to
+ * take away.
+ */
 import { createStore, delMany, entries, keys, set } from "idb-keyval";
 import type { Seen, Usage } from "univi";
 
@@ -31,7 +34,9 @@ const owned = new Promise<boolean>((resolve) => {
     return new Promise(() => {}); // Until the tab closes.
   };
   // Only a page that came safely has locks, and a database worth the name.
-  navigator.locks?.request("univi-conversation", { signal: AbortSignal.timeout(PATIENCE_MS) }, hold).catch(() => resolve(false));
+  navigator.locks
+    ?.request("univi-conversation", { signal: AbortSignal.timeout(PATIENCE_MS) }, hold)
+    .catch(() => resolve(false));
   if (!navigator.locks) resolve(false);
 });
 
@@ -60,17 +65,25 @@ export async function keepTurn(number: number, turn: PastTurn): Promise<boolean>
 export async function keepOnly(turns: number): Promise<void> {
   if (!(await owned)) return;
   const kept = await keys<number>(store).catch(() => []);
-  await delMany(kept.filter((number) => number >= turns), store).catch(() => {}); // A browser that keeps nothing has nothing to forget.
+  await delMany(
+    kept.filter((number) => number >= turns),
+    store,
+  ).catch(() => {}); // A browser that keeps nothing has nothing to forget.
 }
 
-/** The conversation as JSON: words, numbers and what was seen; pictures and clips by their names. */
+/**
+ * The conversation as JSON: words, numbers and what was seen; pictures and clips by their names.
+ */
 export function asJson(turns: readonly PastTurn[]): Blob {
   const plain = turns.map(({ shown, seen, ...turn }) => ({
     ...turn,
     shown: shown.map((one, index) => ({ ...described(one), seen: seen[index] })),
   }));
   const groups = (_: string, value: unknown) => (value instanceof Uint32Array ? [...value] : value);
-  return new Blob([JSON.stringify({ format: "univi-conversation", version: 1, turns: plain }, groups, 2)], { type: "application/json" });
+  return new Blob(
+    [JSON.stringify({ format: "univi-conversation", version: 1, turns: plain }, groups, 2)],
+    { type: "application/json" },
+  );
 }
 
 function described(shown: Shown): object {
@@ -82,6 +95,16 @@ function described(shown: Shown): object {
 function isTurn(value: unknown): value is PastTurn {
   if (typeof value !== "object" || value === null) return false;
   const { text, shown, seen, answer, askedAt } = value as Record<string, unknown>;
-  const list = Array.isArray(shown) && shown.every((one: Shown) => (one.kind === "live" ? one.stills instanceof Map : one.file instanceof Blob));
-  return typeof text === "string" && typeof answer === "string" && Array.isArray(seen) && list && askedAt instanceof Date;
+  const list =
+    Array.isArray(shown) &&
+    shown.every((one: Shown) =>
+      one.kind === "live" ? one.stills instanceof Map : one.file instanceof Blob,
+    );
+  return (
+    typeof text === "string" &&
+    typeof answer === "string" &&
+    Array.isArray(seen) &&
+    list &&
+    askedAt instanceof Date
+  );
 }

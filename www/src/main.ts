@@ -49,7 +49,9 @@ async function changeLanguage(chosen: Language): Promise<void> {
 }
 
 async function drawSamples(): Promise<void> {
-  const row = await sampleRow(language.value as Language, (file, questions) => talk.showSample(file, questions));
+  const row = await sampleRow(language.value as Language, (file, questions) =>
+    talk.showSample(file, questions),
+  );
   byId("samples", HTMLUListElement).replaceChildren(...row);
 }
 
@@ -59,7 +61,11 @@ async function runBenchmark(): Promise<void> {
   benchmarking = new AbortController();
   benchmarkButton.disabled = true;
   try {
-    benchmarkText.textContent = await benchmark(univi, (round, of) => (benchmarkStatus.textContent = words.benchmarking(round, of)), benchmarking.signal);
+    benchmarkText.textContent = await benchmark(
+      univi,
+      (round, of) => (benchmarkStatus.textContent = words.benchmarking(round, of)),
+      benchmarking.signal,
+    );
     benchmarkStatus.textContent = words.benchmarkDone;
     benchmarkReport.hidden = false;
   } catch (error) {
@@ -72,7 +78,10 @@ async function runBenchmark(): Promise<void> {
 }
 
 benchmarkButton.addEventListener("click", () => void runBenchmark());
-byId("benchmark-copy", HTMLButtonElement).addEventListener("click", () => void navigator.clipboard.writeText(benchmarkText.textContent));
+byId("benchmark-copy", HTMLButtonElement).addEventListener(
+  "click",
+  () => void navigator.clipboard.writeText(benchmarkText.textContent),
+);
 byId("benchmark-save", HTMLButtonElement).addEventListener("click", () => {
   save("univi-benchmark.md", new Blob([benchmarkText.textContent], { type: "text/markdown" }));
 });

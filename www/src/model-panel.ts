@@ -1,5 +1,17 @@
 /** The model: which one, whether it fits, how far it has come, and what is kept of others. */
-import { type Availability, type CachedModel, cachedModels, deleteCachedModel, type Device, type KvCache, type LoadProgress, persistCache, storageEstimate, Univi, UniviError } from "univi";
+import {
+  type Availability,
+  type CachedModel,
+  cachedModels,
+  deleteCachedModel,
+  type Device,
+  type KvCache,
+  type LoadProgress,
+  persistCache,
+  storageEstimate,
+  Univi,
+  UniviError,
+} from "univi";
 
 import { hideAlert, showAlert } from "./alert.js";
 import { announce, button, byId, make } from "./dom.js";
@@ -82,7 +94,10 @@ export class ModelPanel {
     byId("preflight-go", HTMLButtonElement).addEventListener("click", () => this.#decide?.(true));
     byId("preflight-no", HTMLButtonElement).addEventListener("click", () => this.#decide?.(false));
     choice.addEventListener("change", () => this.#choose());
-    for (const [key, select] of [[KEPT.device, device], [KEPT.kvCache, kvCache]] as const) {
+    for (const [key, select] of [
+      [KEPT.device, device],
+      [KEPT.kvCache, kvCache],
+    ] as const) {
       select.value = localStorage.getItem(key) ?? "";
       if (select.selectedIndex < 0) select.selectedIndex = 0;
       select.addEventListener("change", () => localStorage.setItem(key, select.value));
@@ -122,7 +137,10 @@ export class ModelPanel {
     if (kept.open) void this.showKept();
   }
 
-  /** The model, loaded now if need be; what is loading already is waited for. Undefined where that fails, or is called off. */
+  /**
+   * The model, loaded now if need be; what is loading already is waited for. Undefined where that
+   * fails, or is called off.
+   */
   async ready(): Promise<Univi | undefined> {
     if (!this.#univi) await (this.#loading?.done ?? this.load());
     return this.#univi;
@@ -142,15 +160,35 @@ export class ModelPanel {
   /** What the browser keeps, with a button to remove each. */
   async showKept(): Promise<void> {
     if (!kept.open) return;
-    const [models, estimate] = await Promise.all([cachedModels().catch((): CachedModel[] => []), storageEstimate()]);
+    const [models, estimate] = await Promise.all([
+      cachedModels().catch((): CachedModel[] => []),
+      storageEstimate(),
+    ]);
     const lines = models.map((model) => {
       const when = model.usedAt ? date(model.usedAt) : "";
-      const state = model.complete ? words.keptWhole(size(model.bytes), when) : words.keptPart(size(model.bytes));
-      const remove = button("button quiet small", words.remove, () => void this.#remove(model), words.removeOne(model.name));
-      return make("li", {}, make("span", { title: model.url }, model.name), make("span", { className: "small muted" }, state), remove);
+      const state = model.complete
+        ? words.keptWhole(size(model.bytes), when)
+        : words.keptPart(size(model.bytes));
+      const remove = button(
+        "button quiet small",
+        words.remove,
+        () => void this.#remove(model),
+        words.removeOne(model.name),
+      );
+      return make(
+        "li",
+        {},
+        make("span", { title: model.url }, model.name),
+        make("span", { className: "small muted" }, state),
+        remove,
+      );
     });
-    keptModels.replaceChildren(...(lines.length > 0 ? lines : [make("li", { className: "small muted" }, words.keptNothing)]));
-    keptRoom.textContent = estimate ? words.keptRoom(size(estimate.usedBytes), size(estimate.quotaBytes)) : "";
+    keptModels.replaceChildren(
+      ...(lines.length > 0 ? lines : [make("li", { className: "small muted" }, words.keptNothing)]),
+    );
+    keptRoom.textContent = estimate
+      ? words.keptRoom(size(estimate.usedBytes), size(estimate.quotaBytes))
+      : "";
   }
 
   async #remove(model: CachedModel): Promise<void> {
@@ -167,12 +205,20 @@ export class ModelPanel {
     cancelButton.hidden = false;
     loadButton.disabled = true;
     const model = this.#chosen();
-    const options: LoadOptions = { model, device: device.value as Device, kvCache: kvCache.value as KvCache, signal };
+    const options: LoadOptions = {
+      model,
+      device: device.value as Device,
+      kvCache: kvCache.value as KvCache,
+      signal,
+    };
     try {
       if (!(await this.#mayDownload(options))) return;
       signal.throwIfAborted();
       loading.hidden = false;
-      const univi = await Univi.create({ ...options, onProgress: (progress) => this.#show(progress) });
+      const univi = await Univi.create({
+        ...options,
+        onProgress: (progress) => this.#show(progress),
+      });
       if (signal.aborted) return univi.dispose();
       this.#univi = univi;
       const where = `${univi.info.device === "webgpu" ? "WebGPU" : "CPU"}: ${univi.info.adapter}`;
@@ -191,19 +237,26 @@ export class ModelPanel {
   async #mayDownload(options: LoadOptions): Promise<boolean> {
     const offer = this.#offered[Number(choice.value)];
     this.#bytes = offer?.bytes ?? 0;
-    if (typeof options.model !== "string" || (offer?.bytes ?? Infinity) <= ASK_FROM_BYTES) return true;
+    if (typeof options.model !== "string" || (offer?.bytes ?? Infinity) <= ASK_FROM_BYTES)
+      return true;
     loading.hidden = false;
     loadingBar.removeAttribute("value");
     loadingText.textContent = words.checking;
     const [found, estimate] = await Promise.all([Univi.availability(options), storageEstimate()]);
-    if (found.status === "unavailable") throw new UniviError(found.code ?? "internal", found.reason ?? "");
+    if (found.status === "unavailable")
+      throw new UniviError(found.code ?? "internal", found.reason ?? "");
     const { bytes = offer?.bytes ?? (await lengthOf(options.model)), keptBytes = 0 } = found;
     this.#bytes = bytes;
     const missing = bytes - keptBytes;
     if (missing <= ASK_FROM_BYTES) return true;
     loading.hidden = true;
-    preflightHeading.textContent = words.beforeDownload(offer?.name ?? options.model, size(missing));
-    preflightFacts.replaceChildren(...facts({ ...found, bytes }, missing, estimate).map((fact) => make("li", {}, fact)));
+    preflightHeading.textContent = words.beforeDownload(
+      offer?.name ?? options.model,
+      size(missing),
+    );
+    preflightFacts.replaceChildren(
+      ...facts({ ...found, bytes }, missing, estimate).map((fact) => make("li", {}, fact)),
+    );
     preflight.hidden = false;
     preflightHeading.focus();
     const decided = new Promise<boolean>((resolve) => {
@@ -229,7 +282,8 @@ export class ModelPanel {
     else loadingBar.removeAttribute("value");
     this.#amount = total > 0 ? words.amount(size(loaded), size(total)) : size(loaded);
     const speed = bytesPerSecond === undefined ? [] : [words.perSecond(size(bytesPerSecond))];
-    const left = etaSeconds === undefined || etaSeconds < 2 ? [] : [words.left(duration(etaSeconds))];
+    const left =
+      etaSeconds === undefined || etaSeconds < 2 ? [] : [words.left(duration(etaSeconds))];
     const amounts = [this.#amount, ...speed, ...left].join(", ");
     const says = {
       manifest: words.reading(file),
@@ -279,7 +333,9 @@ export class ModelPanel {
   }
 
   #remedy(error: unknown): HTMLButtonElement | undefined {
-    const gpuFailed = error instanceof UniviError && ["no-gpu", "device-lost", "out-of-memory", "gpu"].includes(error.code);
+    const gpuFailed =
+      error instanceof UniviError &&
+      ["no-gpu", "device-lost", "out-of-memory", "gpu"].includes(error.code);
     if (!gpuFailed || device.value === "cpu") return undefined;
     return button("button small", words.useCpu, () => {
       device.value = "cpu";
@@ -305,9 +361,18 @@ async function lengthOf(url: string): Promise<number> {
 }
 
 /** What to know before a download, in sentences. */
-function facts({ device, adapter, bytes = 0, keptBytes = 0 }: Availability, missing: number, estimate: { usedBytes: number; quotaBytes: number } | undefined): string[] {
+function facts(
+  { device, adapter, bytes = 0, keptBytes = 0 }: Availability,
+  missing: number,
+  estimate: { usedBytes: number; quotaBytes: number } | undefined,
+): string[] {
   const free = estimate && estimate.quotaBytes - estimate.usedBytes;
-  const storage = free === undefined ? words.storageUnknown : free < missing ? words.storageShort(size(free)) : words.storageEnough(size(free));
+  const storage =
+    free === undefined
+      ? words.storageUnknown
+      : free < missing
+        ? words.storageShort(size(free))
+        : words.storageEnough(size(free));
   return [
     ...(keptBytes > 0 ? [words.partKept(size(keptBytes))] : []),
     words.computes(device === "webgpu" ? `WebGPU${adapter ? ` (${adapter})` : ""}` : "CPU"),

@@ -24,7 +24,11 @@ export async function offers(): Promise<Offer[]> {
 function isOffer(value: unknown): value is Offer {
   if (typeof value !== "object" || value === null) return false;
   const { name, url, note, bytes, questions = [] } = value as Record<string, unknown>;
-  const strings = typeof name === "string" && typeof url === "string" && (note === undefined || typeof note === "string");
-  const list = Array.isArray(questions) && questions.every((question) => typeof question === "string");
+  const strings =
+    typeof name === "string" &&
+    typeof url === "string" &&
+    (note === undefined || typeof note === "string");
+  const list =
+    Array.isArray(questions) && questions.every((question) => typeof question === "string");
   return strings && list && (bytes === undefined || typeof bytes === "number");
 }

@@ -17,17 +17,34 @@ interface Sample {
 /**
  * A row of samples; `show` gets the one that is chosen, as a file, and what may be asked about it.
  *
- * Small pictures of them are fetched when they come into view, and they themselves when they are chosen.
+ * Small pictures of them are fetched when they come into view, and they themselves when they are
+ * chosen.
  */
-export async function sampleRow(language: Language, show: (file: File, questions: readonly string[]) => void): Promise<HTMLElement[]> {
+export async function sampleRow(
+  language: Language,
+  show: (file: File, questions: readonly string[]) => void,
+): Promise<HTMLElement[]> {
   const response = await fetch("samples/index.json").catch(() => undefined);
   if (!response?.ok) return []; // A page without samples is still a page.
   const samples = (await response.json()) as readonly Sample[];
   return samples.map((sample) => {
     const { file, still, alt, questions } = sample;
-    const picture = make("img", { src: `samples/${still}`, alt: alt[language], width: 96, height: 96, loading: "lazy" });
-    const button = make("button", { type: "button", className: isClip(file) ? "sample clip" : "sample" }, picture);
-    button.addEventListener("click", () => void open(file).then((opened) => show(opened, questions)));
+    const picture = make("img", {
+      src: `samples/${still}`,
+      alt: alt[language],
+      width: 96,
+      height: 96,
+      loading: "lazy",
+    });
+    const button = make(
+      "button",
+      { type: "button", className: isClip(file) ? "sample clip" : "sample" },
+      picture,
+    );
+    button.addEventListener(
+      "click",
+      () => void open(file).then((opened) => show(opened, questions)),
+    );
     return make("li", {}, button);
   });
 }

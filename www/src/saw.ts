@@ -1,6 +1,15 @@
-/** The panel "What the model saw": an image's tokens, a clip's events and the tokens of its frames, or what the camera saw last. */
+/**
+ * The panel "What the model saw": an image's tokens, a clip's events and the tokens of its frames,
+ * or what the camera saw last.
+ */
 import type { Seen } from "univi";
-import { clock, type EventsWords, hue, type TokensWords, type UniviTokensElement } from "univi/elements";
+import {
+  clock,
+  type EventsWords,
+  hue,
+  type TokensWords,
+  type UniviTokensElement,
+} from "univi/elements";
 
 import { byId, make } from "./dom.js";
 import { number } from "./format.js";
@@ -23,7 +32,9 @@ let again: (() => Promise<void>) | undefined;
 type Picture = ImageBitmap | HTMLCanvasElement;
 
 /** Pictures of frames by their times, each with its number. */
-type Pictures = (timesSeconds: readonly number[]) => AsyncIterable<readonly [frame: number, picture: Picture]>;
+type Pictures = (
+  timesSeconds: readonly number[],
+) => AsyncIterable<readonly [frame: number, picture: Picture]>;
 
 /** Draws what the model saw of `shown`, in place of what is drawn. */
 export async function drawSeen(shown: Shown, seen: Seen): Promise<void> {
@@ -41,9 +52,17 @@ export async function drawSeen(shown: Shown, seen: Seen): Promise<void> {
 }
 
 /** Draws what the camera saw in the window that goes on, with the stills that there are. */
-export async function drawLive(pictures: ReadonlyMap<number, HTMLCanvasElement>, seen: Seen): Promise<void> {
+export async function drawLive(
+  pictures: ReadonlyMap<number, HTMLCanvasElement>,
+  seen: Seen,
+): Promise<void> {
   const signal = begin(() => drawLive(pictures, seen));
-  await drawClip(kept(pictures), seen, signal, make("p", { className: "small muted" }, words.rolling));
+  await drawClip(
+    kept(pictures),
+    seen,
+    signal,
+    make("p", { className: "small muted" }, words.rolling),
+  );
 }
 
 /** Draws what is drawn in the language that is spoken now. */
@@ -73,17 +92,28 @@ function kept(pictures: ReadonlyMap<number, HTMLCanvasElement | Blob>): Pictures
   return async function* (times) {
     for (const [frame, time] of times.entries()) {
       const picture = pictures.get(time);
-      if (picture) yield [frame, picture instanceof Blob ? await createImageBitmap(picture) : picture] as const;
+      if (picture)
+        yield [
+          frame,
+          picture instanceof Blob ? await createImageBitmap(picture) : picture,
+        ] as const;
     }
   };
 }
 
-async function drawClip(picturesAt: Pictures, seen: Seen, signal: AbortSignal, ...above: Node[]): Promise<void> {
+async function drawClip(
+  picturesAt: Pictures,
+  seen: Seen,
+  signal: AbortSignal,
+  ...above: Node[]
+): Promise<void> {
   const [first] = seen.frames;
   if (!first) return;
   const blank = make("canvas", { width: first.width, height: first.height });
   const view = tokensView(blank, seen);
-  const eventOf = seen.frames.map((_, frame) => seen.events.findIndex((event) => event.frames.includes(frame)));
+  const eventOf = seen.frames.map((_, frame) =>
+    seen.events.findIndex((event) => event.frames.includes(frame)),
+  );
   const pictures: (Picture | undefined)[] = seen.frames.map(() => undefined);
   const chosen: HTMLElement[][] = seen.frames.map(() => []);
   let current = 0;
@@ -113,8 +143,15 @@ async function drawClip(picturesAt: Pictures, seen: Seen, signal: AbortSignal, .
   const thumbs = seen.frames.map(() => make("canvas", { width: THUMB_PX, height: THUMB_PX }));
   const events = make("div", { className: "events" });
   for (const [index, event] of seen.events.entries()) {
-    const frames = make("div", { className: "frames" }, ...event.frames.map((frame) => frameButton(frame, thumbs[frame]!)));
-    const times = spans(event.frames, seen.frames.map((frame) => frame.timeSeconds));
+    const frames = make(
+      "div",
+      { className: "frames" },
+      ...event.frames.map((frame) => frameButton(frame, thumbs[frame]!)),
+    );
+    const times = spans(
+      event.frames,
+      seen.frames.map((frame) => frame.timeSeconds),
+    );
     const element = make(
       "section",
       { className: "event" },
@@ -142,8 +179,10 @@ async function drawClip(picturesAt: Pictures, seen: Seen, signal: AbortSignal, .
 function tokensView(picture: Picture, seen: Seen): UniviTokensElement {
   const cut = (cropped: boolean) => (cropped ? ` ${words.cropped}` : "");
   const speech: TokensWords = {
-    label: (patches, tokens, cropped) => `${words.merged(patches, tokens)}${cut(cropped)} ${words.arrowKeys}`,
-    caption: (patches, tokens, cropped) => `${words.merged(patches, tokens)}${cut(cropped)} ${words.pointAtToken}`,
+    label: (patches, tokens, cropped) =>
+      `${words.merged(patches, tokens)}${cut(cropped)} ${words.arrowKeys}`,
+    caption: (patches, tokens, cropped) =>
+      `${words.merged(patches, tokens)}${cut(cropped)} ${words.pointAtToken}`,
     token: words.litToken,
   };
   return make("univi-tokens", { className: "tokens", picture, seen, words: speech });
@@ -152,12 +191,23 @@ function tokensView(picture: Picture, seen: Seen): UniviTokensElement {
 /** The stages of merging, by a slider. */
 function controls(view: UniviTokensElement, seen: Seen): HTMLElement {
   const stages = seen.events[0]?.stages ?? [];
-  const slider = make("input", { type: "range", min: "1", max: String(stages.length), step: "1", value: "1", className: "stage" });
+  const slider = make("input", {
+    type: "range",
+    min: "1",
+    max: String(stages.length),
+    step: "1",
+    value: "1",
+    className: "stage",
+  });
   slider.setAttribute("aria-label", words.stage);
   const text = make("output", { className: "small" });
   const choose = () => {
     view.stage = slider.valueAsNumber - 1;
-    text.textContent = words.stageOf(slider.valueAsNumber, stages[view.stage]!.tokens, seen.patchesPerSide ** 2);
+    text.textContent = words.stageOf(
+      slider.valueAsNumber,
+      stages[view.stage]!.tokens,
+      seen.patchesPerSide ** 2,
+    );
     slider.setAttribute("aria-valuetext", text.textContent);
   };
   slider.addEventListener("input", choose);
@@ -165,7 +215,10 @@ function controls(view: UniviTokensElement, seen: Seen): HTMLElement {
   return make("div", { className: "saw-controls" }, slider, text);
 }
 
-/** Tokens that the language model read, beside what other ways of showing as many frames would have cost. */
+/**
+ * Tokens that the language model read, beside what other ways of showing as many frames would have
+ * cost.
+ */
 function budget(seen: Seen, frames: number): HTMLElement {
   const rows: [string, number, string][] = [
     ["Chat-UniVi", seen.tokens, "bar ours"],
@@ -178,7 +231,11 @@ function budget(seen: Seen, frames: number): HTMLElement {
   for (const [name, count, className] of rows) {
     const bar = make("div", { className });
     bar.style.width = `${(100 * count) / most}%`;
-    element.append(make("span", {}, name), bar, make("span", { className: "count" }, words.tokens(number(count))));
+    element.append(
+      make("span", {}, name),
+      bar,
+      make("span", { className: "count" }, words.tokens(number(count))),
+    );
   }
   return element;
 }
@@ -191,5 +248,9 @@ function spans(frames: readonly number[], times: readonly number[]): string {
     if (run && run[1] + 1 === frame) run[1] = frame;
     else runs.push([frame, frame]);
   }
-  return runs.map(([first, last]) => (first === last ? clock(times[first]!) : words.span(clock(times[first]!), clock(times[last]!)))).join(", ");
+  return runs
+    .map(([first, last]) =>
+      first === last ? clock(times[first]!) : words.span(clock(times[first]!), clock(times[last]!)),
+    )
+    .join(", ");
 }

@@ -21,9 +21,17 @@ const visualTokensValue = byId("visual-tokens-value", HTMLOutputElement);
 const defaults = new Map(Object.entries(fields).map(([name, field]) => [name, field.value]));
 
 /** How an answer is chosen, and how finely is looked. */
-export function askOptions(): Pick<AskOptions, "temperature" | "topP" | "maxTokens" | "visualTokens"> {
+export function askOptions(): Pick<
+  AskOptions,
+  "temperature" | "topP" | "maxTokens" | "visualTokens"
+> {
   const { temperature, topP, maxTokens } = fields;
-  return { temperature: temperature.valueAsNumber, topP: topP.valueAsNumber, maxTokens: maxTokens.valueAsNumber, ...visualTokens() };
+  return {
+    temperature: temperature.valueAsNumber,
+    topP: topP.valueAsNumber,
+    maxTokens: maxTokens.valueAsNumber,
+    ...visualTokens(),
+  };
 }
 
 /** How finely is looked. */
@@ -56,7 +64,12 @@ export function wireSettings(onChange: () => void): void {
   }
   const changed = () => {
     showSettings();
-    localStorage.setItem(KEPT, JSON.stringify(Object.fromEntries(Object.entries(fields).map(([name, field]) => [name, field.value]))));
+    localStorage.setItem(
+      KEPT,
+      JSON.stringify(
+        Object.fromEntries(Object.entries(fields).map(([name, field]) => [name, field.value])),
+      ),
+    );
     onChange();
   };
   for (const field of Object.values(fields)) field.addEventListener("change", changed);

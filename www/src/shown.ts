@@ -56,7 +56,10 @@ async function pictureOf(shown: Shown): Promise<ImageBitmap | undefined> {
 }
 
 /** The square in the middle of a picture, over all of a canvas. */
-export function drawSquare(canvas: HTMLCanvasElement, picture: ImageBitmap | HTMLCanvasElement): void {
+export function drawSquare(
+  canvas: HTMLCanvasElement,
+  picture: ImageBitmap | HTMLCanvasElement,
+): void {
   const side = Math.min(picture.width, picture.height);
   const [x, y] = [(picture.width - side) / 2, (picture.height - side) / 2];
   canvas.getContext("2d")!.drawImage(picture, x, y, side, side, 0, 0, canvas.width, canvas.height);

@@ -1,6 +1,9 @@
 /** Pictures of a clip at given times, for looking at. */
 
-/** Seeks `file` to each of `times` and yields what is shown there. Ends early where `signal` or the decoder says so. */
+/**
+ * Seeks `file` to each of `times` and yields what is shown there. Ends early where `signal` or the
+ * decoder says so.
+ */
 export async function* stills(
   file: File,
   times: readonly number[],

@@ -6,7 +6,7 @@ import { Camera, CameraRefused } from "./camera.js";
 import { announce, button, byId, make, save } from "./dom.js";
 import { asJson, keepOnly, keepTurn, keptTurns, type PastTurn } from "./history.js";
 import type { ModelPanel } from "./model-panel.js";
-import { type NumbersPanel } from "./numbers.js";
+import type { NumbersPanel } from "./numbers.js";
 import { clearSeen, drawLive, drawSeen } from "./saw.js";
 import { askOptions, sessionOptions } from "./settings.js";
 import { nameOf, partsOf, type Shown, shownFile, thumb } from "./shown.js";
@@ -43,7 +43,9 @@ export class Talk {
   readonly #model: ModelPanel;
   readonly #numbers: NumbersPanel;
   #turns: Turn[] = [];
-  #session: { readonly session: Session; readonly univi: Univi; readonly options: string } | undefined;
+  #session:
+    | { readonly session: Session; readonly univi: Univi; readonly options: string }
+    | undefined;
   #answering: AbortController | undefined;
   /** The turn that is being answered. */
   #coming: TurnView | undefined;
@@ -54,7 +56,10 @@ export class Talk {
   #camera: Camera | undefined;
   #drawnLiveAt = 0;
   /** What may be asked of what is shown, and of the model. */
-  #suggested: { readonly shown?: readonly string[] | undefined; readonly model?: readonly string[] | undefined } = {};
+  #suggested: {
+    readonly shown?: readonly string[] | undefined;
+    readonly model?: readonly string[] | undefined;
+  } = {};
 
   constructor(model: ModelPanel, numbers: NumbersPanel) {
     this.#model = model;
@@ -77,7 +82,9 @@ export class Talk {
     });
     byId("edit-cancel", HTMLButtonElement).addEventListener("click", () => this.#edit(undefined));
     restart.addEventListener("click", () => void this.#startOver());
-    exportButton.addEventListener("click", () => save("conversation.json", asJson(this.#turns.map(({ past }) => past))));
+    exportButton.addEventListener("click", () =>
+      save("conversation.json", asJson(this.#turns.map(({ past }) => past))),
+    );
     cameraOpen.addEventListener("click", () => void this.#openCamera());
     cameraChoice.addEventListener("change", () => void this.#openCamera(cameraChoice.value));
     byId("camera-close", HTMLButtonElement).addEventListener("click", () => this.#closeCamera());
@@ -103,7 +110,10 @@ export class Talk {
   /** Says everything in the language that is spoken now. */
   translate(): void {
     this.#turns = this.#turns.map(({ past }, index) => ({ past, view: this.#view(past, index) }));
-    turns.replaceChildren(...this.#turns.map(({ view }) => view.element), ...(this.#coming ? [this.#coming.element] : []));
+    turns.replaceChildren(
+      ...this.#turns.map(({ view }) => view.element),
+      ...(this.#coming ? [this.#coming.element] : []),
+    );
     this.#setAttached(this.#attached);
     this.#drawSuggestions();
   }
@@ -125,7 +135,8 @@ export class Talk {
   /** Settings have changed. */
   settingsChanged(): void {
     this.#camera?.settingsChanged();
-    if (this.#model.univi) this.#camera?.watch(this.#model.univi, (error) => this.#cameraFailed(error));
+    if (this.#model.univi)
+      this.#camera?.watch(this.#model.univi, (error) => this.#cameraFailed(error));
   }
 
   /** Attaches pictures and clips to the next question. */
@@ -164,7 +175,12 @@ export class Talk {
   }
 
   /** Asks in place of the turns from `from` on. */
-  async #ask(text: string, attached: readonly Shown[], from: number, seed: number | undefined): Promise<void> {
+  async #ask(
+    text: string,
+    attached: readonly Shown[],
+    from: number,
+    seed: number | undefined,
+  ): Promise<void> {
     const abort = (this.#answering = new AbortController());
     hideAlert(alert);
     try {
@@ -177,11 +193,20 @@ export class Talk {
     }
   }
 
-  async #turn(text: string, attached: readonly Shown[], from: number, seed: number | undefined, signal: AbortSignal): Promise<void> {
+  async #turn(
+    text: string,
+    attached: readonly Shown[],
+    from: number,
+    seed: number | undefined,
+    signal: AbortSignal,
+  ): Promise<void> {
     const conversation = this.#number;
     const univi = this.#model.univi!;
     // What is attached comes before what goes on.
-    const live = attached.length === 0 ? this.#camera?.watch(univi, (error) => this.#cameraFailed(error)) : undefined;
+    const live =
+      attached.length === 0
+        ? this.#camera?.watch(univi, (error) => this.#cameraFailed(error))
+        : undefined;
     this.#update();
     await live?.ready({ signal }).catch(() => {}); // Turned off or stopped meanwhile: asking will say so.
     const shown = live && this.#camera ? [await this.#camera.shown()] : attached;
@@ -227,7 +252,13 @@ export class Talk {
   }
 
   /** Streams an answer into `view`. A GPU that goes away is begun anew, once. */
-  async #answer(view: TurnView, past: Pick<PastTurn, "text" | "shown" | "model"> & { seen: Seen[] }, signal: AbortSignal, seed: number | undefined, live: boolean) {
+  async #answer(
+    view: TurnView,
+    past: Pick<PastTurn, "text" | "shown" | "model"> & { seen: Seen[] },
+    signal: AbortSignal,
+    seed: number | undefined,
+    live: boolean,
+  ) {
     for (let attempt = 0; ; attempt++) {
       const univi = this.#model.univi!;
       const options = {
@@ -236,8 +267,13 @@ export class Talk {
         signal,
         onProgress: (progress: AskProgress) => (view.status = phaseOf(progress)),
       };
-      const watching = live ? this.#camera?.watch(univi, (error) => this.#cameraFailed(error)) : undefined;
-      const answer = (watching ?? this.#conversation(univi)).ask([...partsOf(past.shown), past.text], options);
+      const watching = live
+        ? this.#camera?.watch(univi, (error) => this.#cameraFailed(error))
+        : undefined;
+      const answer = (watching ?? this.#conversation(univi)).ask(
+        [...partsOf(past.shown), past.text],
+        options,
+      );
       try {
         for await (const piece of answer) {
           this.#note(past, answer.seen, view);
@@ -270,7 +306,8 @@ export class Talk {
   #conversation(univi: Univi): Session {
     const options = sessionOptions();
     const key = JSON.stringify(options);
-    if (this.#session?.univi === univi && this.#session.options === key) return this.#session.session;
+    if (this.#session?.univi === univi && this.#session.options === key)
+      return this.#session.session;
     this.#session?.session.dispose();
     const history = this.#turns.flatMap(({ past: { shown, text, answer } }) => {
       if (!inSession(shown)) return [];
@@ -305,12 +342,15 @@ export class Talk {
     // The same seed would give the same answer.
     const seed = Math.floor(Math.random() * 2 ** 32);
     void this.#model.ready().then((univi) => {
-      if (univi && !this.#answering) return this.#ask(past.text, live ? [] : past.shown, index, seed);
+      if (univi && !this.#answering)
+        return this.#ask(past.text, live ? [] : past.shown, index, seed);
       return undefined;
     });
   }
 
-  /** Takes a question up again, to be put in other words; without one, what was begun so is left. */
+  /**
+   * Takes a question up again, to be put in other words; without one, what was begun so is left.
+   */
   #edit(index: number | undefined): void {
     if (index === undefined && this.#editing === undefined) return;
     this.#editing = index;
@@ -356,7 +396,11 @@ export class Talk {
   // What is shown, and what was seen of it.
 
   /** Takes over what was seen, and draws the first of it. */
-  #note(past: { readonly shown: readonly Shown[]; readonly seen: Seen[] }, seen: readonly Seen[], view: TurnView): void {
+  #note(
+    past: { readonly shown: readonly Shown[]; readonly seen: Seen[] },
+    seen: readonly Seen[],
+    view: TurnView,
+  ): void {
     if (past.seen.length >= seen.length) return;
     past.seen.splice(0, past.seen.length, ...seen);
     const [first] = past.shown;
@@ -373,21 +417,28 @@ export class Talk {
   #setAttached(shown: readonly Shown[]): void {
     this.#attached = shown;
     const items = shown.map((one) => {
-      const remove = button("remove", "×", () => this.#setAttached(this.#attached.filter((other) => other !== one)), words.removeOne(nameOf(one)));
+      const remove = button(
+        "remove",
+        "×",
+        () => this.#setAttached(this.#attached.filter((other) => other !== one)),
+        words.removeOne(nameOf(one)),
+      );
       return make("li", { className: "attachment" }, thumb(one), remove);
     });
     attachments.replaceChildren(...items);
   }
 
   #drawSuggestions(): void {
-    const items = (this.#suggested.shown ?? this.#suggested.model ?? words.suggestions).map((text) => {
-      const choose = () => {
-        question.value = text;
-        this.#update();
-        question.focus();
-      };
-      return make("li", {}, button("", text, choose));
-    });
+    const items = (this.#suggested.shown ?? this.#suggested.model ?? words.suggestions).map(
+      (text) => {
+        const choose = () => {
+          question.value = text;
+          this.#update();
+          question.focus();
+        };
+        return make("li", {}, button("", text, choose));
+      },
+    );
     suggestions.replaceChildren(...items);
   }
 
@@ -422,7 +473,13 @@ export class Talk {
   async #drawLive(): Promise<void> {
     const camera = this.#camera;
     const live = camera?.live;
-    if (!live || this.#answering || document.hidden || performance.now() - this.#drawnLiveAt < LIVE_INTERVAL_MS) return;
+    if (
+      !live ||
+      this.#answering ||
+      document.hidden ||
+      performance.now() - this.#drawnLiveAt < LIVE_INTERVAL_MS
+    )
+      return;
     this.#drawnLiveAt = performance.now();
     const seen = await live.snapshot().catch(() => undefined); // It was turned off meanwhile.
     if (seen && camera === this.#camera && !this.#answering) await drawLive(camera.stills, seen);
@@ -430,8 +487,10 @@ export class Talk {
 
   #remedy(error: unknown): HTMLButtonElement | undefined {
     if (!(error instanceof UniviError)) return undefined;
-    if (error.code === "context-overflow") return button("button small", words.startOver, () => void this.#startOver());
-    if (error.code === "device-lost" || error.code === "internal") return button("button small", words.loadAgain, () => void this.#model.load());
+    if (error.code === "context-overflow")
+      return button("button small", words.startOver, () => void this.#startOver());
+    if (error.code === "device-lost" || error.code === "internal")
+      return button("button small", words.loadAgain, () => void this.#model.load());
     return undefined;
   }
 

@@ -1,4 +1,7 @@
-/** One turn of the conversation: what was asked, the answer as it comes, and what can be done with both. */
+/**
+ * One turn of the conversation: what was asked, the answer as it comes, and what can be done with
+ * both.
+ */
 import type { Usage } from "univi";
 
 import { announce, button, make } from "./dom.js";
@@ -25,7 +28,11 @@ export class TurnView {
     const asked = make("div", { className: "asked" });
     if (shown.length > 0) {
       for (const one of shown) {
-        const picture = make("button", { type: "button", title: words.seeAsModel(nameOf(one)) }, thumb(one));
+        const picture = make(
+          "button",
+          { type: "button", title: words.seeAsModel(nameOf(one)) },
+          thumb(one),
+        );
         picture.setAttribute("aria-label", picture.title);
         picture.setAttribute("aria-pressed", "false");
         picture.addEventListener("click", () => actions.show(one));
@@ -34,8 +41,18 @@ export class TurnView {
       asked.append(make("div", { className: "shown" }, ...this.#pictures.values()));
     }
     asked.append(make("p", { className: "asked-text" }, question));
-    const copy = button("button quiet small", words.copy, () => void this.#copy(copy), words.copyAnswer);
-    const retry = button("button quiet small retry", words.retry, actions.retry, words.retryQuestion);
+    const copy = button(
+      "button quiet small",
+      words.copy,
+      () => void this.#copy(copy),
+      words.copyAnswer,
+    );
+    const retry = button(
+      "button quiet small retry",
+      words.retry,
+      actions.retry,
+      words.retryQuestion,
+    );
     const edit = button("button quiet small", words.edit, actions.edit, words.editQuestion);
     this.#actions.append(copy, retry, edit);
     this.#answer.setAttribute("aria-busy", "true");
@@ -58,15 +75,28 @@ export class TurnView {
   }
 
   /** Says what it took, and that nothing was said where that is so. */
-  set usage({ promptTokens, visualTokens, completionTokens, timeToFirstTokenMs, tokensPerSecond }: Usage) {
-    const took = words.usage(promptTokens, visualTokens, completionTokens, number(timeToFirstTokenMs / 1000, 2));
-    const spoken = completionTokens > 1 ? `${took}, ${words.tokensPerSecond(number(tokensPerSecond, 1))}` : took;
+  set usage({
+    promptTokens,
+    visualTokens,
+    completionTokens,
+    timeToFirstTokenMs,
+    tokensPerSecond,
+  }: Usage) {
+    const took = words.usage(
+      promptTokens,
+      visualTokens,
+      completionTokens,
+      number(timeToFirstTokenMs / 1000, 2),
+    );
+    const spoken =
+      completionTokens > 1 ? `${took}, ${words.tokensPerSecond(number(tokensPerSecond, 1))}` : took;
     this.#numbers.textContent = this.text === "" ? `${words.saidNothing} ${took}` : spoken;
   }
 
   /** Marks which of its pictures is being looked at. */
   mark(chosen: Shown | undefined): void {
-    for (const [shown, picture] of this.#pictures) picture.setAttribute("aria-pressed", String(shown === chosen));
+    for (const [shown, picture] of this.#pictures)
+      picture.setAttribute("aria-pressed", String(shown === chosen));
   }
 
   /** No more will come. */

@@ -70,7 +70,8 @@ pub enum DeviceChoice {
 /// Which model, and where it runs.
 #[derive(Debug, Args)]
 pub struct ModelArgs {
-    /// The model: a folder with a manifest.json, the manifest, a GGUF file, or a split model's first file.
+    /// The model: a folder with a manifest.json, the manifest, a GGUF file, or a split model's
+    /// first file.
     #[arg(long, short, value_name = "MODEL")]
     pub model: PathBuf,
     /// What computes.
@@ -119,7 +120,8 @@ pub struct FrameArgs {
     /// Frames to look at, at most [default: as the model says].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub max_frames: Option<u32>,
-    /// Tokens that each picture, or event of a video, is merged to, about [default: as the model was trained].
+    /// Tokens that each picture, or event of a video, is merged to, about [default: as the model
+    /// was trained].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(3..=4096))]
     pub visual_tokens: Option<u32>,
 }
@@ -247,8 +249,9 @@ pub struct AskArgs {
     pub frames: FrameArgs,
     #[command(flatten)]
     pub sampling: SamplingArgs,
-    /// QUESTION is the whole prompt, with one <image> for each picture and for each frame of a video: a run of one
-    /// or two is pictures, a longer run is one video. No template is applied.
+    /// QUESTION is the whole prompt, with one <image> for each picture and for each frame of a
+    /// video: a run of one or two is pictures, a longer run is one video. No template is
+    /// applied.
     #[arg(long, conflicts_with_all = ["template", "system"])]
     pub raw_prompt: bool,
     /// Answer with a JSON value that is valid for the JSON schema in this file.
@@ -322,8 +325,9 @@ pub struct VerifyArgs {
 
 /// Make a model folder of a checkpoint as it is published.
 ///
-/// HF_DIR has config.json, safetensors or pytorch_model-*.bin, and a tokenizer. The vision tower is the one of
-/// --vision-tower, else the one in the shards, else the one that config.json names, inside or beside HF_DIR.
+/// HF_DIR has config.json, safetensors or pytorch_model-*.bin, and a tokenizer. The vision tower is
+/// the one of --vision-tower, else the one in the shards, else the one that config.json names,
+/// inside or beside HF_DIR.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -339,14 +343,15 @@ pub struct ConvertArgs {
     /// The folder of a CLIP, in place of the tower that the checkpoint holds or names.
     #[arg(long, value_name = "DIR")]
     pub vision_tower: Option<PathBuf>,
-    /// How the language model is stored: f32, f16, bf16, q8_0, q5_1, q5_0, q4_1, q4_0, q6_k, q5_k_m, q5_k_s,
-    /// q4_k_m, q4_k_s, q3_k_l, q3_k_m, q3_k_s, q2_k.
+    /// How the language model is stored: f32, f16, bf16, q8_0, q5_1, q5_0, q4_1, q4_0, q6_k,
+    /// q5_k_m, q5_k_s, q4_k_m, q4_k_s, q3_k_l, q3_k_m, q3_k_s, q2_k.
     #[arg(long, value_name = "TYPE", default_value = "q4_k_m", value_parser = recipe)]
     pub quant: Recipe,
     /// How the vision side is stored.
     #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = recipe)]
     pub vision_quant: Recipe,
-    /// The prompt template that the model was tuned with: simple, simpleqa, v1 or bare [default: what the checkpoint says, else simple].
+    /// The prompt template that the model was tuned with: simple, simpleqa, v1 or bare [default:
+    /// what the checkpoint says, else simple].
     #[arg(long, value_name = "NAME")]
     pub template: Option<String>,
     /// What to call the model [default: the folder's name].
@@ -413,7 +418,8 @@ pub struct SynthArgs {
     pub out: OutArgs,
 }
 
-/// Train a model: the two stages of the paper, or the small model that ships with UniVi from nothing.
+/// Train a model: the two stages of the paper, or the small model that ships with UniVi from
+/// nothing.
 #[derive(Debug, Args)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 #[command(after_help = "\
@@ -439,9 +445,10 @@ pub enum Training {
 
 /// Make univi-nano from nothing: eyes, language, projector, and all together.
 ///
-/// What was learned is written to the folder as it goes; the same command goes on after a break. At the end the folder
-/// holds a checkpoint in Hugging Face's layout, `checkpoint`, with its `checkpoint/vision-tower`, for `univi convert`.
-/// It takes hours; models/univi-nano/README.md says how many, and on what.
+/// What was learned is written to the folder as it goes; the same command goes on after a break. At
+/// the end the folder holds a checkpoint in Hugging Face's layout, `checkpoint`, with its
+/// `checkpoint/vision-tower`, for `univi convert`. It takes hours; models/univi-nano/README.md says
+/// how many, and on what.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -485,9 +492,10 @@ pub struct WorldArgs {
 
 /// Train one stage on conversations about images and videos.
 ///
-/// `pretrain` is the paper's first stage: the projector alone learns, from captions. `tune` is its second: projector and
-/// language model learn, from conversations about images and videos mixed in one file. Images and videos go through the
-/// code that inference runs. A folder of a checkpoint in Hugging Face's layout goes in, and one comes out.
+/// `pretrain` is the paper's first stage: the projector alone learns, from captions. `tune` is its
+/// second: projector and language model learn, from conversations about images and videos mixed in
+/// one file. Images and videos go through the code that inference runs. A folder of a checkpoint in
+/// Hugging Face's layout goes in, and one comes out.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The data is JSON as LLaVA and Chat-UniVi publish it:
@@ -532,8 +540,8 @@ pub struct StageArgs {
     /// What the blocks' matrices learn by.
     #[arg(long, value_enum, default_value_t = OptimizerChoice::Adamw)]
     pub optimizer: OptimizerChoice,
-    /// The vision encoder learns, too; where it comes from a folder of its own, it goes into `vision-tower`, as far as the
-    /// block that the features come from.
+    /// The vision encoder learns, too; where it comes from a folder of its own, it goes into
+    /// `vision-tower`, as far as the block that the features come from.
     #[arg(long)]
     pub learn_vision: bool,
     /// The prompt template [default: v1 for models without one of their own].
@@ -582,8 +590,8 @@ pub enum EvalSet {
 
 /// Questions about held-out scenes and clips of the emoji world.
 ///
-/// Greedy answers count where they are the expected ones, letter by letter. Beside each share stand that of a guess, and
-/// that of always giving the most frequent answer.
+/// Greedy answers count where they are the expected ones, letter by letter. Beside each share stand
+/// that of a guess, and that of always giving the most frequent answer.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -630,8 +638,9 @@ pub enum StylesChoice {
 
 /// Serve a folder of models and pages to a browser.
 ///
-/// As a page wants it that streams weights and takes up where it stopped: byte ranges, strong ETags, CORS for every
-/// origin, cross-origin isolation, no compression. Any page that the browser shows may read what is served.
+/// As a page wants it that streams weights and takes up where it stopped: byte ranges, strong
+/// ETags, CORS for every origin, cross-origin isolation, no compression. Any page that the browser
+/// shows may read what is served.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

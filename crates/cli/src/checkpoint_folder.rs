@@ -51,8 +51,8 @@ impl Folder {
         }
     }
 
-    /// The folder of the tower: the user's, else the one that the checkpoint names where it is inside or
-    /// beside the checkpoint, or in the working directory as for the reference.
+    /// The folder of the tower: the user's, else the one that the checkpoint names where it is
+    /// inside or beside the checkpoint, or in the working directory as for the reference.
     ///
     /// # Errors
     /// As [`Folder::open`].
@@ -76,7 +76,8 @@ impl Folder {
         found.map(|path| Folder::open(&path)).transpose()
     }
 
-    /// The language model, and the vision side where there is one; `given` where the user named the tower's folder.
+    /// The language model, and the vision side where there is one; `given` where the user named the
+    /// tower's folder.
     ///
     /// # Errors
     /// Whatever is wrong with the checkpoint, named with the file.

@@ -23,7 +23,8 @@ const BATCH_NUMBERS: usize = 1 << 20;
 /// Converts a checkpoint and says where the model is.
 ///
 /// # Errors
-/// Whatever is wrong with the checkpoint, named with the file; `BadRequest` where the folder is taken; `Io`.
+/// Whatever is wrong with the checkpoint, named with the file; `BadRequest` where the folder is
+/// taken; `Io`.
 pub fn run(args: ConvertArgs) -> Result<()> {
     let source = Folder::open(&args.checkpoint)?;
     let checkpoint = Checkpoint::open(&source).map_err(|e| source.told(e))?;

@@ -65,7 +65,8 @@ impl Canvas {
         imageops::replace(&mut self.image, picture, i64::from(x), i64::from(y));
     }
 
-    /// Writes one line with its upper left corner at `(x, y)`; letters that the font lacks become `?`.
+    /// Writes one line with its upper left corner at `(x, y)`; letters that the font lacks become
+    /// `?`.
     pub fn text(&mut self, [x, y]: [u32; 2], colour: Rgb<u8>, text: &str) {
         let mut letters = PSF2Font::new(FONT_12X24).expect("the font is part of the program");
         let mut left = x;

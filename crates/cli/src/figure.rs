@@ -115,7 +115,8 @@ impl Regions<'_> {
         neighbours
     }
 
-    /// One colour per token: as light as what it covers (`mean`), of a hue that neighbours don't have.
+    /// One colour per token: as light as what it covers (`mean`), of a hue that neighbours don't
+    /// have.
     ///
     /// The largest regions choose first, so that they come close to their own hue.
     fn colours(&self, mean: &[Lab]) -> Vec<Lab> {
@@ -155,8 +156,8 @@ impl Regions<'_> {
         chosen.into_iter().map(Option::unwrap_or_default).collect()
     }
 
-    /// `frames`, each enlarged to whole pixels per patch, every region in its colour and parted from
-    /// the others by a line.
+    /// `frames`, each enlarged to whole pixels per patch, every region in its colour and parted
+    /// from the others by a line.
     fn over(&self, frames: &[&RgbImage], side_px: u32) -> Vec<RgbImage> {
         let cell = cell_px(self.grid, side_px);
         let line = (cell / 12).max(1);

@@ -35,8 +35,8 @@ use device::Device;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     if let Command::Train(_) = cli.command {
-        // candle shares out single additions to threads that wait for each other in a loop; a trainer's threads have
-        // work of their own, and lose a third of it to that.
+        // candle shares out single additions to threads that wait for each other in a loop; a
+        // trainer's threads have work of their own, and lose a third of it to that.
         // SAFETY: there is no other thread yet that could read the environment.
         unsafe { std::env::set_var("CANDLE_NUM_THREADS", "1") };
     }

@@ -1,4 +1,5 @@
-//! Writing a model folder: GGUF files, tokenizer, manifest. Nothing has its name before all is written, and the manifest comes last.
+//! Writing a model folder: GGUF files, tokenizer, manifest. Nothing has its name before all is
+//! written, and the manifest comes last.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -66,8 +67,9 @@ impl ModelFolder {
         self.close(file)
     }
 
-    /// Adds a part of the model: one file `NAME.gguf`, or where `shard_bytes` is given a set of files
-    /// `NAME-00001-of-0000N.gguf` with at most so many bytes of data each. `data` writes the tensor of an index.
+    /// Adds a part of the model: one file `NAME.gguf`, or where `shard_bytes` is given a set of
+    /// files `NAME-00001-of-0000N.gguf` with at most so many bytes of data each. `data` writes
+    /// the tensor of an index.
     ///
     /// # Errors
     /// `Io`, and what `data` fails with.
@@ -126,8 +128,8 @@ impl ModelFolder {
         self.close(file)
     }
 
-    /// Gives all files their names and writes the manifest that `describe` makes of them. Files of a
-    /// model that was there before go away.
+    /// Gives all files their names and writes the manifest that `describe` makes of them. Files of
+    /// a model that was there before go away.
     ///
     /// # Errors
     /// `Io`.

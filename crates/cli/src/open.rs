@@ -31,8 +31,8 @@ pub struct Source {
 }
 
 impl Source {
-    /// Finds the files of a model: a folder with a manifest, the manifest, a GGUF file, or the first
-    /// file of a split set.
+    /// Finds the files of a model: a folder with a manifest, the manifest, a GGUF file, or the
+    /// first file of a split set.
     ///
     /// # Errors
     /// `Io` for a file that is not there, `BadFile` for one of another length than promised, or for

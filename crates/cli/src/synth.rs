@@ -1,4 +1,5 @@
-//! `univi synth`: a model of random weights, as large as a real one, for trying out what needs no sense.
+//! `univi synth`: a model of random weights, as large as a real one, for trying out what needs no
+//! sense.
 
 use std::collections::HashSet;
 
@@ -309,8 +310,8 @@ struct Piece {
     kind: i32,
 }
 
-/// A vocabulary in the manner of SentencePiece: special tokens, all bytes, all printable ASCII, and random
-/// words of which each is two shorter pieces, so that merging can reach it.
+/// A vocabulary in the manner of SentencePiece: special tokens, all bytes, all printable ASCII, and
+/// random words of which each is two shorter pieces, so that merging can reach it.
 fn vocabulary(tokens: usize, random: &mut impl Rng) -> Vec<Piece> {
     const LONGEST: usize = 12;
     let piece = |text: String, kind| Piece {
@@ -442,7 +443,8 @@ struct Blocks {
 
 impl Blocks {
     fn new(ty: GgmlType, center: f32, spread: f32) -> Blocks {
-        // Where the scale stands, and where the minimum does with the sign and share of the scale that puts the mean at 0.
+        // Where the scale stands, and where the minimum does with the sign and share of the scale
+        // that puts the mean at 0.
         let (scale, minimum): (usize, Option<(usize, f32)>) = match ty {
             GgmlType::Q4_1 => (0, Some((2, -7.5))),
             GgmlType::Q5_1 => (0, Some((2, -15.5))),
@@ -468,7 +470,8 @@ impl Blocks {
                     .chain(minimum)
                     .collect::<Vec<_>>()
             };
-            // With a scale of 1 the bytes alone have some spread; measured, it tells the scale that is wanted.
+            // With a scale of 1 the bytes alone have some spread; measured, it tells the scale that
+            // is wanted.
             blocks.fixed = scales(1.);
             let mut sample = vec![0; 256 * blocks.size];
             blocks.fill(&mut sample, &mut ChaCha8Rng::seed_from_u64(0));

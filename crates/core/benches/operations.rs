@@ -1,7 +1,8 @@
 //! How fast a backend's operations are: `cargo bench -p univi --bench operations [FILTER]`.
 //!
 //! Prints one line per case: the time of one operation, and the floating-point operations or the
-//! bytes of weights per second that it stands for. The first run of a case is not timed: it compiles.
+//! bytes of weights per second that it stands for. The first run of a case is not timed: it
+//! compiles.
 
 use std::{cell::RefCell, time::Instant};
 

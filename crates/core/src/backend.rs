@@ -40,8 +40,9 @@ pub enum KvType {
     /// As they are computed.
     #[default]
     F32,
-    /// Blocks of [`KV_BLOCK`] along each row, as signed bytes times a f32 scale: the farthest from zero
-    /// becomes 127 or -127, so that no number is off by more than a 254th of it. Takes 9/32 of f32.
+    /// Blocks of [`KV_BLOCK`] along each row, as signed bytes times a f32 scale: the farthest from
+    /// zero becomes 127 or -127, so that no number is off by more than a 254th of it. Takes
+    /// 9/32 of f32.
     Q8,
 }
 
@@ -78,8 +79,9 @@ impl KvType {
     }
 }
 
-/// The positions that a cache of at most `most` gets room for when it has to hold `positions`: a quarter
-/// more than that, so that a conversation grows seldom and holds little that it does not use.
+/// The positions that a cache of at most `most` gets room for when it has to hold `positions`: a
+/// quarter more than that, so that a conversation grows seldom and holds little that it does not
+/// use.
 pub fn kv_room(positions: usize, most: usize) -> usize {
     /// A picture, a question and an answer.
     const LEAST: usize = 256;
@@ -110,7 +112,8 @@ pub trait Backend: Clone + 'static {
 
     // Weights in.
 
-    /// Whether so many bytes can be had, in buffers as large as the device likes them; they are given back at once.
+    /// Whether so many bytes can be had, in buffers as large as the device likes them; they are
+    /// given back at once.
     ///
     /// # Errors
     /// `DeviceLost`.
@@ -140,7 +143,8 @@ pub trait Backend: Clone + 'static {
     /// are written before the first use.
     fn write_matrix(&self, matrix: &mut Self::Matrix, offset: usize, bytes: &[u8]);
 
-    /// Reads `bytes` bytes of the stored matrix back, from byte `offset`, a multiple of 4. Errors as [`Backend::read`].
+    /// Reads `bytes` bytes of the stored matrix back, from byte `offset`, a multiple of 4. Errors
+    /// as [`Backend::read`].
     async fn read_matrix(
         &self,
         matrix: &Self::Matrix,
@@ -148,18 +152,19 @@ pub trait Backend: Clone + 'static {
         bytes: usize,
     ) -> Result<Vec<u8>>;
 
-    /// An empty cache for keys and values `[t, width]` of at most `most` positions. It takes no memory
-    /// before [`Backend::reserve`].
+    /// An empty cache for keys and values `[t, width]` of at most `most` positions. It takes no
+    /// memory before [`Backend::reserve`].
     fn kv_cache(&self, width: usize, most: usize, ty: KvType) -> Self::KvCache;
 
-    /// Gives `cache` room for `positions` positions, `most` at most, and for some more ([`kv_room`]) where
-    /// it has to grow. What it holds stays.
+    /// Gives `cache` room for `positions` positions, `most` at most, and for some more
+    /// ([`kv_room`]) where it has to grow. What it holds stays.
     ///
     /// # Errors
     /// `OutOfMemory`, and the cache is as it was; `DeviceLost`.
     async fn reserve(&self, cache: &mut Self::KvCache, positions: usize) -> Result<()>;
 
-    /// A cache of its own with the first `len` positions of `cache`, and room for as many as `len` calls for.
+    /// A cache of its own with the first `len` positions of `cache`, and room for as many as `len`
+    /// calls for.
     ///
     /// # Errors
     /// As [`Backend::reserve`].
@@ -257,7 +262,8 @@ pub trait Backend: Clone + 'static {
         batch: usize,
     ) -> Self::Tensor;
 
-    /// Writes `k` and `v` `[t, width]` at positions `pos..pos + t`, for which there is room. Later positions are forgotten.
+    /// Writes `k` and `v` `[t, width]` at positions `pos..pos + t`, for which there is room. Later
+    /// positions are forgotten.
     fn append(&self, cache: &mut Self::KvCache, pos: usize, k: &Self::Tensor, v: &Self::Tensor);
 
     /// Row `r` of `q` sees positions `0..=pos + r` of the cache.
@@ -277,8 +283,8 @@ pub trait Backend: Clone + 'static {
     /// 1. `d[i, j] = |x_i - x_j| / sqrt(c)`;
     /// 2. density `rho_i = exp(-mean of the k smallest d[i, .]^2)`, `i` itself among them, plus
     ///    `1e-6 * noise[i]` where given (`noise: [batch, n]`);
-    /// 3. `delta_i` = the smallest `d[i, j]` over denser `j` (`rho_j > rho_i`, or equal and
-    ///    `j < i`); the largest `d` of the set for the densest;
+    /// 3. `delta_i` = the smallest `d[i, j]` over denser `j` (`rho_j > rho_i`, or equal and `j <
+    ///    i`); the largest `d` of the set for the densest;
     /// 4. the centres are the largest `rho * delta`, falling, lower index first on ties;
     /// 5. every token joins its nearest centre, the first on ties; a centre joins itself.
     ///

@@ -1,5 +1,5 @@
-//! Metadata becomes validated structs: strings turn into enums here and nowhere else, and every number
-//! is checked before it sizes anything.
+//! Metadata becomes validated structs: strings turn into enums here and nowhere else, and every
+//! number is checked before it sizes anything.
 
 use crate::{
     Error, Result,
@@ -67,7 +67,8 @@ pub struct ClipConfig {
 /// How patches become dynamic visual tokens.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MergeConfig {
-    /// Without, the LLM sees every patch of a picture, and of a clip the means over time and over space.
+    /// Without, the LLM sees every patch of a picture, and of a clip the means over time and over
+    /// space.
     pub use_cluster: bool,
     /// The stages of merging, each on the tokens of the one before.
     pub spatial: [ClusterConfig; 3],
@@ -113,7 +114,8 @@ pub enum TemporalPosition {
 pub enum ProjectorConfig {
     /// The visual tokens are embeddings already.
     Identity,
-    /// So many linear layers with biases, a GELU between two. One is the published model's projector.
+    /// So many linear layers with biases, a GELU between two. One is the published model's
+    /// projector.
     Mlp {
         /// Linear layers, at least 1.
         layers: usize,
@@ -447,7 +449,8 @@ impl ClipConfig {
         let (count_key, layer_key) = ("clip.vision.block_count", "clip.vision.feature_layer");
         let stored = count(metadata, count_key, MAX_LAYERS)?;
         let layer = metadata.i32(layer_key)?;
-        // Layer 0 is what goes into the first block; from the end, -1 is what comes out of the last.
+        // Layer 0 is what goes into the first block; from the end, -1 is what comes out of the
+        // last.
         let blocks = if layer < 0 {
             stored as i64 + 1 + layer as i64
         } else {
@@ -580,8 +583,9 @@ impl MergeConfig {
 }
 
 impl MergeConfig {
-    /// The same, but merging to about `tokens` tokens a picture of `patches` patches, or an event of a clip: shared out over the three stages as the
-    /// model does. For more or less detail than it was trained with.
+    /// The same, but merging to about `tokens` tokens a picture of `patches` patches, or an event
+    /// of a clip: shared out over the three stages as the model does. For more or less detail
+    /// than it was trained with.
     ///
     /// # Errors
     /// `BadRequest` where the model does not merge, or can't to so many.

@@ -27,7 +27,8 @@ impl Default for FrameOptions {
     }
 }
 
-/// Chooses frames of a clip of `frame_count` frames at `fps`: indices in rising order, at least one.
+/// Chooses frames of a clip of `frame_count` frames at `fps`: indices in rising order, at least
+/// one.
 ///
 /// Every `round(fps / frame_rate)`-th frame (half to even) from start to end; where these are more
 /// than `max_frames`, that many of them spread evenly. A reversed pair of times is swapped, an

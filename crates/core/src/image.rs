@@ -20,8 +20,8 @@ pub const MAX_PIXELS: u64 = 1 << 27;
 /// Bytes that one decoder may hold: the largest picture at four bytes per pixel.
 const MAX_DECODER_BYTES: u64 = MAX_PIXELS * 4;
 
-/// Pixels that no byte of a PNG or JPEG can hold: Deflate reaches 8256 of one bit each, and JPEG far
-/// fewer. A header that claims more is refused before room is made for them.
+/// Pixels that no byte of a PNG or JPEG can hold: Deflate reaches 8256 of one bit each, and JPEG
+/// far fewer. A header that claims more is refused before room is made for them.
 const MAX_PIXELS_PER_BYTE: u64 = 1 << 14;
 
 /// The most frames of one animation.
@@ -305,9 +305,9 @@ pub fn preprocess(picture: &Rgb8, options: &Preprocess) -> Result<Vec<f32>> {
     Ok(planar)
 }
 
-/// Cuts `[3, size_px, size_px]` into rows `[n, 3 * patch_px * patch_px]` in the order of a flattened
-/// convolution weight `[width, 3, patch_px, patch_px]`, so that the patch convolution is a
-/// matrix product. `n = (size_px / patch_px)^2`, from the top left, row by row.
+/// Cuts `[3, size_px, size_px]` into rows `[n, 3 * patch_px * patch_px]` in the order of a
+/// flattened convolution weight `[width, 3, patch_px, patch_px]`, so that the patch convolution is
+/// a matrix product. `n = (size_px / patch_px)^2`, from the top left, row by row.
 ///
 /// Panics where `planar` is not `[3, size_px, size_px]` or a side is 0: a bug of the caller.
 pub fn patches(planar: &[f32], size_px: usize, patch_px: usize) -> Vec<f32> {

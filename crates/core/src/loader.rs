@@ -1,5 +1,5 @@
-//! From files to a model, as a state machine without IO: the driver fetches the bytes, from a disk or
-//! over a network, and pushes them; the weights go straight to the device.
+//! From files to a model, as a state machine without IO: the driver fetches the bytes, from a disk
+//! or over a network, and pushes them; the weights go straight to the device.
 //!
 //! ```text
 //! while let Some(file) = loader.next_file() { .. loader.push(chunk)? ..; loader.end_file()? }
@@ -67,8 +67,8 @@ pub struct LoadOptions {
 }
 
 impl LoadOptions {
-    /// Long enough for a clip and a conversation about it, short enough that the KV cache of a 7B model never
-    /// grows beyond the size of its weights.
+    /// Long enough for a clip and a conversation about it, short enough that the KV cache of a 7B
+    /// model never grows beyond the size of its weights.
     pub const DEFAULT_CONTEXT: usize = 4096;
 
     /// The tokens to make room for, of a model that was made for `most`.
@@ -87,8 +87,9 @@ impl LoadOptions {
     }
 }
 
-/// What a model and one conversation of full length need of a device's memory, besides some for what is being
-/// computed. The conversation's share is not taken before it is needed: a KV cache grows.
+/// What a model and one conversation of full length need of a device's memory, besides some for
+/// what is being computed. The conversation's share is not taken before it is needed: a KV cache
+/// grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Needs {
     /// Bytes of all weights.
@@ -204,8 +205,8 @@ enum SideConfig {
 }
 
 impl ModelFile {
-    /// The files of a model that begins with this one: itself, or all files of its set where the name is
-    /// `PREFIX-00001-of-0000N.gguf`.
+    /// The files of a model that begins with this one: itself, or all files of its set where the
+    /// name is `PREFIX-00001-of-0000N.gguf`.
     pub fn set(name: &str) -> Vec<ModelFile> {
         let file = |name: String| ModelFile {
             content: Content::Gguf,
@@ -267,14 +268,15 @@ impl<B: Backend> Loader<B> {
         })
     }
 
-    /// Has [`Loader::finish`] read every `every`-th matrix of each file back from the device, and compare it
-    /// with what came: for a device that nobody has tried yet.
+    /// Has [`Loader::finish`] read every `every`-th matrix of each file back from the device, and
+    /// compare it with what came: for a device that nobody has tried yet.
     pub fn check_upload(&mut self, every: usize) {
         self.check_every = every;
     }
 
-    /// Tells what the language model is probably stored in, before any of its headers says so: the last of its files may
-    /// hold a type that no other has, and preparing for it takes longer than fetching that file.
+    /// Tells what the language model is probably stored in, before any of its headers says so: the
+    /// last of its files may hold a type that no other has, and preparing for it takes longer
+    /// than fetching that file.
     pub fn expect(&self, recipe: Recipe) {
         self.backend.warm_up(&recipe.types());
     }
@@ -369,8 +371,8 @@ impl<B: Backend> Loader<B> {
         })
     }
 
-    /// Leaves the SHA-256 of [`Loader::next_file`] to the driver, where the platform computes it faster: before the file's
-    /// first byte. [`Loader::hashed`] then is due before its end.
+    /// Leaves the SHA-256 of [`Loader::next_file`] to the driver, where the platform computes it
+    /// faster: before the file's first byte. [`Loader::hashed`] then is due before its end.
     pub fn hash_elsewhere(&mut self) {
         let Some(file) = self.next_file().cloned() else {
             return;
@@ -383,7 +385,8 @@ impl<B: Backend> Loader<B> {
         }
     }
 
-    /// The SHA-256, in hexadecimal, of all that was pushed of [`Loader::next_file`], after [`Loader::hash_elsewhere`].
+    /// The SHA-256, in hexadecimal, of all that was pushed of [`Loader::next_file`], after
+    /// [`Loader::hash_elsewhere`].
     pub fn hashed(&mut self, sha256: String) {
         if let Some(Hash::Elsewhere(found)) = self.current.as_mut().map(|current| &mut current.hash)
         {
@@ -391,8 +394,8 @@ impl<B: Backend> Loader<B> {
         }
     }
 
-    /// Forgets what has come of [`Loader::next_file`], right or wrong: it begins anew. Room that its header
-    /// asked for is free again.
+    /// Forgets what has come of [`Loader::next_file`], right or wrong: it begins anew. Room that
+    /// its header asked for is free again.
     pub fn restart_file(&mut self) {
         let Some(current) = self.current.take() else {
             return;
@@ -413,8 +416,9 @@ impl<B: Backend> Loader<B> {
     /// That all bytes of [`Loader::next_file`] have been pushed.
     ///
     /// # Errors
-    /// `BadFile` where it breaks off, `WrongHash`; named with the file, which then still is the next one:
-    /// [`Loader::restart_file`] lets it come again. `BadRequest` where the hash that was left to the driver is not there.
+    /// `BadFile` where it breaks off, `WrongHash`; named with the file, which then still is the
+    /// next one: [`Loader::restart_file`] lets it come again. `BadRequest` where the hash that
+    /// was left to the driver is not there.
     pub fn end_file(&mut self) -> Result<()> {
         self.push(&[])?; // An empty file has not begun.
         let file = &self.files[self.ended];
@@ -450,8 +454,9 @@ impl<B: Backend> Loader<B> {
     /// The model.
     ///
     /// # Errors
-    /// `BadRequest` before all files have come or for a context that is too long; `BadFile` without a
-    /// language model; what the parts themselves refuse, named with the file; or as [`Backend::finish`].
+    /// `BadRequest` before all files have come or for a context that is too long; `BadFile` without
+    /// a language model; what the parts themselves refuse, named with the file; or as
+    /// [`Backend::finish`].
     pub async fn finish(mut self, options: &LoadOptions) -> Result<ChatUniVi<B>> {
         if let Some(file) = self.next_file() {
             return Err(Error::BadRequest {
@@ -496,7 +501,8 @@ impl<B: Backend> Loader<B> {
         };
         let llama = llama.ok_or_else(no_language)?;
         let model = ChatUniVi::new(self.backend.clone(), llama, vision, self.words()?)?;
-        // What went wrong on the device while the weights streamed to it shows here, not in an answer.
+        // What went wrong on the device while the weights streamed to it shows here, not in an
+        // answer.
         self.backend.finish().await?;
         Ok(model)
     }
@@ -592,7 +598,8 @@ fn tokenizer_of_file(bytes: &[u8]) -> Result<Tokenizer> {
     }
 }
 
-/// A header has come: finds the side that it belongs to, checks all that it promises, and makes room.
+/// A header has come: finds the side that it belongs to, checks all that it promises, and makes
+/// room.
 fn begin<B: Backend>(
     sides: &mut Vec<Side<B>>,
     backend: &B,

@@ -1,4 +1,5 @@
-//! `manifest.json`: which files make a model, how large they are, and how to know that they are the right ones.
+//! `manifest.json`: which files make a model, how large they are, and how to know that they are the
+//! right ones.
 //!
 //! ```json
 //! {
@@ -19,7 +20,8 @@
 //! }
 //! ```
 //!
-//! Paths are relative to the manifest. Keys that are not known are ignored, so that later versions may add some.
+//! Paths are relative to the manifest. Keys that are not known are ignored, so that later versions
+//! may add some.
 
 use std::collections::HashSet;
 
@@ -64,7 +66,8 @@ pub struct Manifest {
     /// The weights' licence, where the checkpoint names one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub license: Option<String>,
-    /// The files: the language model's in the order of their set, the vision side's, the tokenizer.
+    /// The files: the language model's in the order of their set, the vision side's, the
+    /// tokenizer.
     pub files: Vec<FileEntry>,
 }
 
@@ -174,7 +177,8 @@ impl Manifest {
         self.files_of(Role::Tokenizer).next()
     }
 
-    /// The files as the loader wants them: the vision side first, so that it can look while words still come.
+    /// The files as the loader wants them: the vision side first, so that it can look while words
+    /// still come.
     pub fn model_files(&self) -> Vec<ModelFile> {
         let of = |role, content| {
             self.files_of(role).map(move |file| ModelFile {
@@ -196,7 +200,8 @@ impl Manifest {
         self.files.iter().map(|file| file.bytes).sum()
     }
 
-    /// What the model needs of a device's memory, as far as can be told before any of its files has come.
+    /// What the model needs of a device's memory, as far as can be told before any of its files has
+    /// come.
     ///
     /// # Errors
     /// `BadRequest` for a context that the model does not take.
@@ -256,7 +261,8 @@ impl Manifest {
 /// Whether a path stays in the manifest's folder, on a disk and on a server.
 fn is_relative(path: &str) -> bool {
     let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
-    // A colon makes a drive letter or a scheme; the others would end a URL's path or be decoded to something else.
+    // A colon makes a drive letter or a scheme; the others would end a URL's path or be decoded to
+    // something else.
     let safe = |c: char| !c.is_control() && !matches!(c, '\\' | ':' | '?' | '#' | '%');
     path.len() <= 1024 && path.split('/').all(plain) && path.chars().all(safe)
 }

@@ -1,7 +1,7 @@
 //! A conversation: turns of words and visuals go in, answers come out piece by piece.
 //!
-//! The prompt of every turn is the whole conversation. What it shares with what the KV cache holds is
-//! not computed again, so that a further question costs its own words alone.
+//! The prompt of every turn is the whole conversation. What it shares with what the KV cache holds
+//! is not computed again, so that a further question costs its own words alone.
 
 use std::{ops::ControlFlow, rc::Rc};
 
@@ -39,8 +39,8 @@ pub enum Overflow {
     /// The question is refused with `ContextOverflow`.
     #[default]
     Refuse,
-    /// The oldest turns are forgotten, until there is room for the question and an answer of up to a quarter of the
-    /// context.
+    /// The oldest turns are forgotten, until there is room for the question and an answer of up to
+    /// a quarter of the context.
     DropOldest,
 }
 
@@ -62,7 +62,8 @@ pub struct Generate {
     pub sampling: Sampling,
     /// Texts that end an answer and are no part of it, besides the template's own.
     pub stop: Vec<String>,
-    /// The answer is a JSON value of this schema and ends where that does; the template's stop strings may be part of it.
+    /// The answer is a JSON value of this schema and ends where that does; the template's stop
+    /// strings may be part of it.
     pub schema: Option<Schema>,
 }
 
@@ -194,14 +195,15 @@ impl<B: Backend> Session<B> {
         self.begun.clear();
     }
 
-    /// Forgets all turns but the first `turns`, and what was begun; what the KV cache holds of them stays of use.
+    /// Forgets all turns but the first `turns`, and what was begun; what the KV cache holds of them
+    /// stays of use.
     pub fn rewind(&mut self, turns: usize) {
         self.turns.truncate(turns);
         self.begun.clear();
     }
 
-    /// Another conversation instead of this one, with turns that are over; what the KV cache holds of its beginning stays
-    /// of use.
+    /// Another conversation instead of this one, with turns that are over; what the KV cache holds
+    /// of its beginning stays of use.
     pub fn restart(&mut self, options: SessionOptions, turns: Vec<(Vec<Part<B>>, String)>) {
         self.clear();
         self.options = options;
@@ -212,12 +214,13 @@ impl<B: Backend> Session<B> {
             }));
     }
 
-    /// Begins the next question, or goes on with it: pictures and clips are read now, words with what follows them.
-    /// [`Session::answer`] then has less to read. False where `on_piece`, which gets empty pieces meanwhile, broke off: then
-    /// nothing is appended.
+    /// Begins the next question, or goes on with it: pictures and clips are read now, words with
+    /// what follows them. [`Session::answer`] then has less to read. False where `on_piece`,
+    /// which gets empty pieces meanwhile, broke off: then nothing is appended.
     ///
     /// # Errors
-    /// `ContextOverflow`, or `OutOfMemory` where the KV cache can't grow, then nothing is appended; or as [`Backend::read`].
+    /// `ContextOverflow`, or `OutOfMemory` where the KV cache can't grow, then nothing is appended;
+    /// or as [`Backend::read`].
     pub async fn append(
         &mut self,
         parts: Vec<Part<B>>,
@@ -244,7 +247,8 @@ impl<B: Backend> Session<B> {
         self.turns.pop();
         let (places, _) = room?;
         self.check_room(&places)?;
-        // Words may become other tokens with what follows them: what is behind the last visual is not yet sure.
+        // Words may become other tokens with what follows them: what is behind the last visual is
+        // not yet sure.
         let Some(last) = places
             .iter()
             .rposition(|place| matches!(place, Place::Row(..)))
@@ -279,12 +283,13 @@ impl<B: Backend> Session<B> {
         })
     }
 
-    /// Says `parts` and gives what the model answers. `on_piece` gets the text as it becomes certain, and
-    /// empty pieces while a long prompt is read; where it breaks off, the answer ends there. It is awaited,
-    /// so that on a device that never makes anybody wait others get their turn, too.
+    /// Says `parts` and gives what the model answers. `on_piece` gets the text as it becomes
+    /// certain, and empty pieces while a long prompt is read; where it breaks off, the answer
+    /// ends there. It is awaited, so that on a device that never makes anybody wait others get
+    /// their turn, too.
     ///
-    /// A turn that fails, or is broken off before anything was said, leaves no trace in the conversation; what was
-    /// appended before it stays.
+    /// A turn that fails, or is broken off before anything was said, leaves no trace in the
+    /// conversation; what was appended before it stays.
     ///
     /// # Errors
     /// As [`Session::generate`], and `Tokenizer` where the template can't be rendered.
@@ -333,8 +338,8 @@ impl<B: Backend> Session<B> {
         own.unwrap_or(self.model.template())
     }
 
-    /// The places of the conversation, with room for `answer` more where that takes forgetting turns; how many were
-    /// forgotten. Where not even the last turn has room, none is.
+    /// The places of the conversation, with room for `answer` more where that takes forgetting
+    /// turns; how many were forgotten. Where not even the last turn has room, none is.
     fn make_room(&mut self, answer: usize) -> Result<(Vec<Place<B>>, usize)> {
         let whole = self.places(&self.turns)?;
         let fits = |places: &[Place<B>]| places.len() + answer <= self.model.llama().context();
@@ -373,12 +378,13 @@ impl<B: Backend> Session<B> {
         self.model.places(&conversation.prompt()?, &visuals)
     }
 
-    /// What the model says after `prompt`, whatever was said before; [`Session::answer`] without turns
-    /// and templates.
+    /// What the model says after `prompt`, whatever was said before; [`Session::answer`] without
+    /// turns and templates.
     ///
     /// # Errors
-    /// `BadRequest` for an empty prompt, sampling that means nothing or a schema that can't be used; `ContextOverflow` before
-    /// anything is computed; `OutOfMemory` where the KV cache can't grow; or as [`Backend::read`].
+    /// `BadRequest` for an empty prompt, sampling that means nothing or a schema that can't be
+    /// used; `ContextOverflow` before anything is computed; `OutOfMemory` where the KV cache
+    /// can't grow; or as [`Backend::read`].
     pub async fn generate(
         &mut self,
         prompt: &[Place<B>],
@@ -461,8 +467,8 @@ impl<B: Backend> Session<B> {
         Ok(answer)
     }
 
-    /// The logits `[vocabulary]` of what comes after `prompt`. What it reads stays in the KV cache: of
-    /// [`Session::generate`] after the same prompt, the last place is left.
+    /// The logits `[vocabulary]` of what comes after `prompt`. What it reads stays in the KV cache:
+    /// of [`Session::generate`] after the same prompt, the last place is left.
     ///
     /// # Errors
     /// As [`Session::generate`].

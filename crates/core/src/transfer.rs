@@ -1,5 +1,5 @@
-//! The transfer of one file over HTTP, as a state machine without IO: what to ask the server for, what to
-//! make of its answer, and whether and when to try again.
+//! The transfer of one file over HTTP, as a state machine without IO: what to ask the server for,
+//! what to make of its answer, and whether and when to try again.
 //!
 //! ```text
 //! loop {
@@ -10,8 +10,8 @@
 //! }
 //! ```
 //!
-//! A server may break off, stall, ask for patience, ignore ranges or change the file meanwhile. Each of these
-//! leads on, to a file that is whole, or to one error that names it.
+//! A server may break off, stall, ask for patience, ignore ranges or change the file meanwhile.
+//! Each of these leads on, to a file that is whole, or to one error that names it.
 
 use crate::{Error, Result};
 
@@ -79,8 +79,9 @@ pub struct Transfer {
 }
 
 impl Transfer {
-    /// The transfer of a file of which `kept` bytes are there from earlier, of the version `validator`.
-    /// `seed` spreads the pauses, so that many who failed together don't return together.
+    /// The transfer of a file of which `kept` bytes are there from earlier, of the version
+    /// `validator`. `seed` spreads the pauses, so that many who failed together don't return
+    /// together.
     pub fn new(
         name: impl Into<String>,
         bytes: Option<u64>,
@@ -119,8 +120,8 @@ impl Transfer {
     /// Looks at the head of an answer to [`Transfer::request`].
     ///
     /// # Errors
-    /// `Io` for an answer that no patience changes, or when patience ends; `BadFile` for something else
-    /// than the file.
+    /// `Io` for an answer that no patience changes, or when patience ends; `BadFile` for something
+    /// else than the file.
     pub fn answered(&mut self, head: &Head) -> Result<Answer> {
         match head.status {
             200 | 206 if is_page(head) => Err(self.bad(
@@ -128,7 +129,8 @@ impl Transfer {
             )),
             200 => self.whole(head),
             206 => self.part(head),
-            // Nothing is left of a file that is as long as what has come, or longer than it should be.
+            // Nothing is left of a file that is as long as what has come, or longer than it should
+            // be.
             416 if self.done > 0 => match total(head) {
                 Some(total) if total == self.done => Ok(Answer::Complete),
                 _ => {
@@ -208,7 +210,8 @@ impl Transfer {
         }
     }
 
-    /// That the body ended -> the pause before the next request, in milliseconds; none where the file is whole.
+    /// That the body ended -> the pause before the next request, in milliseconds; none where the
+    /// file is whole.
     ///
     /// # Errors
     /// As [`Transfer::broke`].
@@ -222,11 +225,12 @@ impl Transfer {
         }
     }
 
-    /// That no answer came, or its body broke off or stalled -> the pause before the next request, in
-    /// milliseconds.
+    /// That no answer came, or its body broke off or stalled -> the pause before the next request,
+    /// in milliseconds.
     ///
     /// # Errors
-    /// `Io` after too many failures in a row, or where the server asks for more patience than anybody has.
+    /// `Io` after too many failures in a row, or where the server asks for more patience than
+    /// anybody has.
     pub fn broke(&mut self, why: &str, retry_after_ms: Option<u32>) -> Result<u32> {
         self.failures += 1;
         if self.failures >= MAX_FAILURES {

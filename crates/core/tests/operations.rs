@@ -1,4 +1,5 @@
-//! Every operation of a backend against plain Rust in f64, on random values and at the edges of shapes.
+//! Every operation of a backend against plain Rust in f64, on random values and at the edges of
+//! shapes.
 
 use std::ops::Range;
 
@@ -13,7 +14,8 @@ use univi::{
 /// f32 sums of some thousand terms of size 1, in any order.
 const TOLERANCE: f64 = 2e-5;
 
-/// Of attention over keys and values that were rounded to bytes, relative to the size of the result; 0.0048 was measured.
+/// Of attention over keys and values that were rounded to bytes, relative to the size of the
+/// result; 0.0048 was measured.
 const Q8_ERROR: f32 = 1e-2;
 
 /// A GPU is required: a machine without one has Mesa's lavapipe (`cargo xtask setup`).
@@ -513,7 +515,8 @@ fn check_attention<B: Backend>(b: &B) {
     }
 }
 
-/// A prompt, single tokens, a question, up to the last position; then the end once more after going back.
+/// A prompt, single tokens, a question, up to the last position; then the end once more after going
+/// back.
 const TURNS: [(usize, usize); 10] = [
     (0, 70),
     (70, 1),
@@ -612,7 +615,8 @@ fn check_q8_is_close<B: Backend>(b: &B) {
     assert!((1e-4..Q8_ERROR).contains(&error), "{error}");
 }
 
-/// Caches that grow, are copied and written over hold what one with all the room holds from the beginning.
+/// Caches that grow, are copied and written over hold what one with all the room holds from the
+/// beginning.
 fn check_growth<B: Backend>(b: &B) {
     let random = &mut Random(16);
     let heads = Heads {
@@ -923,7 +927,8 @@ fn caches_take_what_they_hold() {
     let mut exact = b.kv_cache(width, 4096, KvType::F32);
     let before = b.memory_bytes();
     assert!(mebibytes(&mut exact, 0) == before as f64 / f64::from(1 << 20));
-    // 8 KiB a position: 256 of them, then a quarter more than 1,000, then all; the smaller ones are gone.
+    // 8 KiB a position: 256 of them, then a quarter more than 1,000, then all; the smaller ones are
+    // gone.
     for (positions, room) in [
         (1, 256),
         (256, 256),

@@ -1,9 +1,10 @@
-//! The paper's claims in small: dynamic merging beside other ways to visual tokens, and images, clips and both, each
-//! trained for equally many steps from the same eyes and the same language model.
+//! The paper's claims in small: dynamic merging beside other ways to visual tokens, and images,
+//! clips and both, each trained for equally many steps from the same eyes and the same language
+//! model.
 //!
 //! `cargo run --release -p univi-train --example ablation -- training/nano 400`
-//! takes the states of `univi train nano` and prints a table. Answers are right where every token is, the one that ends
-//! them included: what greedy decoding would say.
+//! takes the states of `univi train nano` and prints a table. Answers are right where every token
+//! is, the one that ends them included: what greedy decoding would say.
 
 use std::{collections::BTreeMap, env, ops::ControlFlow, path::Path, time::Instant};
 

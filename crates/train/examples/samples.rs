@@ -1,5 +1,6 @@
-//! Draws the sample pictures and clips that the page offers, larger than the model sees them, and prints what is in them:
-//! `cargo run --release -p univi-train --example samples -- FOLDER`. A clip is a folder of frames; ffmpeg makes a film of it.
+//! Draws the sample pictures and clips that the page offers, larger than the model sees them, and
+//! prints what is in them: `cargo run --release -p univi-train --example samples -- FOLDER`. A clip
+//! is a folder of frames; ffmpeg makes a film of it.
 
 use std::{error::Error, fs, path::Path};
 

@@ -1,7 +1,8 @@
-//! The loss of conversations about pictures and clips: next-token cross-entropy on the assistant's words alone.
+//! The loss of conversations about pictures and clips: next-token cross-entropy on the assistant's
+//! words alone.
 //!
-//! Pictures, frames, prompts and tokens go through the code that answers with them; what is said about one visual is
-//! packed behind it, so that it is looked at once.
+//! Pictures, frames, prompts and tokens go through the code that answers with them; what is said
+//! about one visual is packed behind it, so that it is looked at once.
 
 use std::borrow::Borrow;
 
@@ -30,8 +31,8 @@ pub enum Sight {
     Image(Rgb8),
     /// Frames of a clip, already chosen.
     Video(Vec<Rgb8>),
-    /// What a language model learns with before it has eyes: embeddings, each the sum of those of tokens, blurred by
-    /// noise `[embeddings, width]`.
+    /// What a language model learns with before it has eyes: embeddings, each the sum of those of
+    /// tokens, blurred by noise `[embeddings, width]`.
     Symbols {
         /// The tokens of each embedding.
         tokens: Vec<Vec<u32>>,
@@ -77,8 +78,8 @@ pub struct Conversations<'a, E> {
     pub device: Device,
     /// Which parameters remember what is computed with them.
     pub learns: fn(&str) -> bool,
-    /// Whether eyes that learn do so from clips, too. Their frames are most of what is looked at, and remembering all of
-    /// them costs twice as much again.
+    /// Whether eyes that learn do so from clips, too. Their frames are most of what is looked at,
+    /// and remembering all of them costs twice as much again.
     pub eyes_learn_from_clips: bool,
     /// How features become visual tokens: [`Reader::Model`] but for comparisons.
     pub reader: Reader,
@@ -138,7 +139,8 @@ impl<E: Examples> Task for Conversations<'_, E> {
 }
 
 impl<E> Conversations<'_, E> {
-    /// For every word of the assistant's: the logits `[words, vocabulary]` that should choose it, and its token.
+    /// For every word of the assistant's: the logits `[words, vocabulary]` that should choose it,
+    /// and its token.
     ///
     /// # Errors
     /// As [`Vision::image`], [`Vision::video`], [`Written::new`].

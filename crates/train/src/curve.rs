@@ -8,7 +8,8 @@ const MARGIN: f64 = 56.;
 /// Neighbouring steps that make one point at most.
 const POINTS: usize = 400;
 
-/// An SVG of losses, one per step, from step 1 on: their means over as many steps as make a point, on a logarithmic scale.
+/// An SVG of losses, one per step, from step 1 on: their means over as many steps as make a point,
+/// on a logarithmic scale.
 pub fn svg(title: &str, losses: &[f32]) -> String {
     let each = losses.len().div_ceil(POINTS).max(1);
     let means: Vec<f64> = losses

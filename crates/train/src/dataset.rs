@@ -1,12 +1,13 @@
-//! Conversations about pictures and clips as LLaVA and Chat-UniVi publish them: a JSON file, and a folder of media.
+//! Conversations about pictures and clips as LLaVA and Chat-UniVi publish them: a JSON file, and a
+//! folder of media.
 //!
 //! ```json
 //! [{ "id": "1", "image": "coco/1.jpg",
 //!    "conversations": [{ "from": "human", "value": "<image>\nWhat is this?" }, { "from": "gpt", "value": "A dog." }] }]
 //! ```
 //!
-//! `image` is a path or a list of paths, `video` a path; each `<image>` in what a human says stands for the next of them.
-//! Samples without either are text alone.
+//! `image` is a path or a list of paths, `video` a path; each `<image>` in what a human says stands
+//! for the next of them. Samples without either are text alone.
 
 use std::sync::{Mutex, PoisonError};
 

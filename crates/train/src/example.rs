@@ -30,11 +30,12 @@ pub struct Written {
 }
 
 impl Written {
-    /// Writes a conversation down as inference does, answers included. `tokens` says how many embeddings each visual
-    /// has.
+    /// Writes a conversation down as inference does, answers included. `tokens` says how many
+    /// embeddings each visual has.
     ///
     /// # Errors
-    /// As [`Conversation::prompt`]; `BadRequest` without an answer, or for more than `context` rows.
+    /// As [`Conversation::prompt`]; `BadRequest` without an answer, or for more than `context`
+    /// rows.
     pub fn new(
         conversation: &Conversation,
         tokenizer: &Tokenizer,

@@ -16,8 +16,8 @@ pub type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 /// The file that holds a checkpoint's tensors.
 pub const WEIGHTS_NAME: &str = "model.safetensors";
 
-/// The tensors of a part that are among `parameters`, by their names in the checkpoint that it was read from, in its order
-/// of rows.
+/// The tensors of a part that are among `parameters`, by their names in the checkpoint that it was
+/// read from, in its order of rows.
 ///
 /// # Errors
 /// `Gpu` where the device fails.

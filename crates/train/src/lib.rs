@@ -1,4 +1,5 @@
-//! Trains Chat-UniVi (arXiv 2311.08046, section 4): the same model code that answers, differentiated.
+//! Trains Chat-UniVi (arXiv 2311.08046, section 4): the same model code that answers,
+//! differentiated.
 
 pub mod autograd;
 pub mod conversations;

@@ -19,8 +19,8 @@ pub type Gradients = BTreeMap<String, Vec<f32>>;
 pub struct Rates {
     /// Of AdamW: the change of a number in a step.
     pub adam: f32,
-    /// Of Muon, for the matrices inside of blocks, scaled so that numbers change as AdamW's would; `None`: AdamW for
-    /// them, too.
+    /// Of Muon, for the matrices inside of blocks, scaled so that numbers change as AdamW's would;
+    /// `None`: AdamW for them, too.
     pub muon: Option<f32>,
     /// What is taken off a matrix's numbers in a step, times the rate.
     pub weight_decay: f32,
@@ -39,8 +39,8 @@ const MUON_MOMENTUM: f32 = 0.95;
 /// The size of Muon's changes beside AdamW's.
 const MUON_SCALE: f32 = 0.2;
 
-/// Whether a matrix turns one space of channels into another: those are what Muon is made for. Embeddings, patches and
-/// heads look numbers up, or are looked up.
+/// Whether a matrix turns one space of channels into another: those are what Muon is made for.
+/// Embeddings, patches and heads look numbers up, or are looked up.
 fn is_hidden(name: &str, rows: usize) -> bool {
     rows > 1 && (name.starts_with("blk.") || name.starts_with("v.blk."))
 }
@@ -122,9 +122,9 @@ fn adam(
     }
 }
 
-/// Polynomials `a x + b x^3 + c x^5` that one after the other bring singular values from 0.002 to 1 near 1, chosen as in
-/// Polar Express (arXiv 2505.16932): to between 0.68 and 1.32, with these digits 1.45. Four do about what five of Muon's
-/// own do.
+/// Polynomials `a x + b x^3 + c x^5` that one after the other bring singular values from 0.002 to 1
+/// near 1, chosen as in Polar Express (arXiv 2505.16932): to between 0.68 and 1.32, with these
+/// digits 1.45. Four do about what five of Muon's own do.
 const POLYNOMIALS: [[f32; 3]; 4] = [
     [8.4268, -24.9361, 18.4925],
     [4.1116, -3.0591, 0.5750],
@@ -148,10 +148,12 @@ fn view(data: &[f32], rows: usize, cols: usize) -> View<'_> {
     View { data, rows, cols }
 }
 
-/// `x` with all its singular values near 1, where they are no less than 0.002 of its Frobenius norm.
+/// `x` with all its singular values near 1, where they are no less than 0.002 of its Frobenius
+/// norm.
 ///
-/// Polynomials of x x' commute, so they are multiplied with each other, and with x in the end alone: six tenths of the
-/// products' work for a matrix of four times as many columns as rows, a quarter more for a square one.
+/// Polynomials of x x' commute, so they are multiplied with each other, and with x in the end
+/// alone: six tenths of the products' work for a matrix of four times as many columns as rows, a
+/// quarter more for a square one.
 fn orthogonal(mut x: Vec<f32>, [rows, cols]: [usize; 2]) -> Vec<f32> {
     let size = x.iter().map(|x| x * x).sum::<f32>().sqrt() + 1e-7;
     x.iter_mut().for_each(|x| *x /= size);
@@ -219,7 +221,8 @@ mod tests {
         }
     }
 
-    /// Rows of a wide matrix, columns of a tall one, come out near length 1 and near right angles to each other.
+    /// Rows of a wide matrix, columns of a tall one, come out near length 1 and near right angles
+    /// to each other.
     #[test]
     fn a_matrix_is_made_orthogonal() {
         let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);

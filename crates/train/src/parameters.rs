@@ -128,7 +128,8 @@ impl Parameters {
         Ok(())
     }
 
-    /// The tensors that a model wants, those for which `learns` remember what is computed with them.
+    /// The tensors that a model wants, those for which `learns` remember what is computed with
+    /// them.
     pub fn weights(
         &self,
         backend: &Autograd,

@@ -1,4 +1,5 @@
-//! Other ways from features to visual tokens, to compare merging with (arXiv 2311.08046, section 4.3).
+//! Other ways from features to visual tokens, to compare merging with (arXiv 2311.08046, section
+//! 4.3).
 
 use candle_core::{D, Tensor};
 use univi::{
@@ -33,7 +34,8 @@ pub enum Reader {
     },
 }
 
-/// Equal parts of a clip that readers which don't find events look at, each as the mean of its frames.
+/// Equal parts of a clip that readers which don't find events look at, each as the mean of its
+/// frames.
 const PARTS: usize = 4;
 
 impl Reader {

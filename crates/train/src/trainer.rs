@@ -1,4 +1,5 @@
-//! The loop that all stages share: batches over threads, accumulation, clipping, a schedule, states that resume.
+//! The loop that all stages share: batches over threads, accumulation, clipping, a schedule, states
+//! that resume.
 
 use std::{collections::BTreeMap, ops::ControlFlow, path::Path, thread};
 
@@ -17,8 +18,9 @@ pub trait Task: Sync {
     /// What is learned from.
     type Item: Send + Sync;
 
-    /// The item of this number in the batch of this step: always the same. What is random about it follows from these
-    /// numbers, so that training goes on after a break as if there had been none.
+    /// The item of this number in the batch of this step: always the same. What is random about it
+    /// follows from these numbers, so that training goes on after a break as if there had been
+    /// none.
     ///
     /// # Errors
     /// Whatever an item can't be made of.
@@ -74,8 +76,9 @@ pub struct Schedule {
     pub restart: Option<Restart>,
 }
 
-/// A second fall of the rates (after arXiv 1608.03983). What was learned is the mean of the weights at the ends of both,
-/// since such means are known to answer better about what is unlike anything seen (arXiv 1803.05407).
+/// A second fall of the rates (after arXiv 1608.03983). What was learned is the mean of the weights
+/// at the ends of both, since such means are known to answer better about what is unlike anything
+/// seen (arXiv 1803.05407).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Restart {
     /// The share of steps after which it begins; the first fall ends there.
@@ -157,8 +160,8 @@ impl Trainer {
     /// Runs the plan from where it stands to its end, or until `on_step` breaks off.
     ///
     /// # Errors
-    /// As [`Task::item`] and [`Task::loss`]; `BadRequest` where the loss is no number any more, or for a state that a plan
-    /// without this restart made.
+    /// As [`Task::item`] and [`Task::loss`]; `BadRequest` where the loss is no number any more, or
+    /// for a state that a plan without this restart made.
     pub fn run(
         &mut self,
         task: &impl Task,
@@ -282,7 +285,8 @@ impl Trainer {
         Ok((numbers(&share.loss)?[0], share.weight, found))
     }
 
-    /// Writes everything that a stage needs to go on, in one piece: a break leaves the state before it.
+    /// Writes everything that a stage needs to go on, in one piece: a break leaves the state before
+    /// it.
     ///
     /// # Errors
     /// `Io`.
@@ -375,8 +379,9 @@ impl Trainer {
     }
 }
 
-/// Shares items out over threads, at most `most` to one, so that all are done at about the same time: the numbers of
-/// each thread's items. The costliest comes first, and each goes to whom least is left to do.
+/// Shares items out over threads, at most `most` to one, so that all are done at about the same
+/// time: the numbers of each thread's items. The costliest comes first, and each goes to whom least
+/// is left to do.
 fn share_out(costs: &[f64], threads: usize, most: usize) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..costs.len()).collect();
     order.sort_by(|&a, &b| costs[b].total_cmp(&costs[a]));

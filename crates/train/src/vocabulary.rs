@@ -7,11 +7,11 @@ use univi::tokenizer::Kind;
 /// What stands for a space.
 const SPACE: char = '\u{2581}';
 
-/// `tokenizer.model` of the words in `text`: every word that occurs at least `often` times becomes one token, every
-/// printable ASCII character is a token, and whatever else there is becomes bytes.
+/// `tokenizer.model` of the words in `text`: every word that occurs at least `often` times becomes
+/// one token, every printable ASCII character is a token, and whatever else there is becomes bytes.
 ///
-/// Merges are learned pair by pair, the most frequent first, the first in the order of their text on ties, so that the
-/// same text always gives the same vocabulary.
+/// Merges are learned pair by pair, the most frequent first, the first in the order of their text
+/// on ties, so that the same text always gives the same vocabulary.
 pub fn learn<'a>(text: impl IntoIterator<Item = &'a str>, often: u64) -> Vec<u8> {
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
     for line in text {

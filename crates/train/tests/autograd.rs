@@ -449,7 +449,8 @@ fn eyes_learn_from_clips_only_where_that_is_wanted() {
     assert_eq!(learned(&of_clip, false), [false, true]);
 }
 
-/// Compares the gradients of these parameters with how the loss changes along them, and gives all gradients.
+/// Compares the gradients of these parameters with how the loss changes along them, and gives all
+/// gradients.
 fn slopes(task: &Conversations<()>, parameters: &Parameters, names: &[&str]) -> GradStore {
     let loss = || {
         let (logits, targets) = task.logits(parameters, &examples()).unwrap();

@@ -1,4 +1,5 @@
-//! The small model's recipe, stage by stage. The artwork is the real one: `cargo xtask artwork` brings it.
+//! The small model's recipe, stage by stage. The artwork is the real one: `cargo xtask artwork`
+//! brings it.
 
 use std::{ops::ControlFlow, path::Path};
 

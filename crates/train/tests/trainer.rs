@@ -218,7 +218,8 @@ fn after_a_restart_what_was_learned_is_the_mean_of_both_ends() {
     let (shape, parameters) = blueprint.open(&Device::Cpu).unwrap();
     let task = toy_task(&shape);
     let mut plan = plan(4);
-    // The rates stay where they were, so that one trainer goes through all steps and another stops at the first end.
+    // The rates stay where they were, so that one trainer goes through all steps and another stops
+    // at the first end.
     plan.schedule = Schedule {
         warm_up: 0.,
         hold: 0.,

@@ -1,4 +1,5 @@
-//! The world is definite, balanced, and always the same. Its artwork is the real one: `cargo xtask artwork` brings it.
+//! The world is definite, balanced, and always the same. Its artwork is the real one: `cargo xtask
+//! artwork` brings it.
 
 use std::{collections::BTreeMap, path::Path, sync::LazyLock};
 

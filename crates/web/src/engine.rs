@@ -166,7 +166,8 @@ impl Engine {
         self.watch(clip, budget).await.map_err(thrown)
     }
 
-    /// Looks at one frame of what goes on, `rgba: [height, width, 4]`, and keeps a few tokens of it.
+    /// Looks at one frame of what goes on, `rgba: [height, width, 4]`, and keeps a few tokens of
+    /// it.
     ///
     /// # Errors
     /// As [`Engine::image`].
@@ -373,11 +374,13 @@ pub struct Session(on_either!(CoreSession));
 
 #[wasm_bindgen]
 impl Session {
-    /// Says `turn` and streams the answer into `on_piece`, which gets each piece of text as it becomes
-    /// certain, and empty ones while a long prompt is read. It returns, or promises, whether to go on.
+    /// Says `turn` and streams the answer into `on_piece`, which gets each piece of text as it
+    /// becomes certain, and empty ones while a long prompt is read. It returns, or promises,
+    /// whether to go on.
     ///
     /// # Errors
-    /// `context-overflow`, `bad-request`, `out-of-memory` where the KV cache can't grow, what the device reports, or what `on_piece` throws.
+    /// `context-overflow`, `bad-request`, `out-of-memory` where the KV cache can't grow, what the
+    /// device reports, or what `on_piece` throws.
     #[wasm_bindgen(
         unchecked_return_type = "{ promptTokens: number; reusedTokens: number; visualTokens: number; completionTokens: number; droppedTurns: number; finishReason: \"stop\" | \"length\" }"
     )]
@@ -426,8 +429,8 @@ impl Session {
 
 #[wasm_bindgen]
 impl Session {
-    /// Begins the next question, or goes on with it: pictures and clips are read now. `on_piece` gets empty pieces
-    /// meanwhile; false where it broke off.
+    /// Begins the next question, or goes on with it: pictures and clips are read now. `on_piece`
+    /// gets empty pieces meanwhile; false where it broke off.
     ///
     /// # Errors
     /// As [`Session::answer`].

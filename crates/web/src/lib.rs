@@ -4,8 +4,8 @@
 //! Transfer -> Loader -> Engine -> Visual, Session -> answers
 //! ```
 //!
-//! What crosses the border are numbers, strings, byte arrays and plain objects. What is thrown is an
-//! `Error` with the `code` of [`univi::Error`].
+//! What crosses the border are numbers, strings, byte arrays and plain objects. What is thrown is
+//! an `Error` with the `code` of [`univi::Error`].
 
 mod engine;
 mod load;

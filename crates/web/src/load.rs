@@ -29,7 +29,8 @@ async fn gpu() -> univi::Result<Gpu> {
     Gpu::new(options).await
 }
 
-/// Opens what `device` names: `"webgpu"`, `"cpu"`, or with `"auto"` the first of them that there is.
+/// Opens what `device` names: `"webgpu"`, `"cpu"`, or with `"auto"` the first of them that there
+/// is.
 pub async fn open(device: &str) -> univi::Result<Device> {
     match device {
         "cpu" => Ok(On::Cpu(Cpu)),
@@ -129,8 +130,8 @@ impl Loader {
         Ok(())
     }
 
-    /// Asks the device, before any file has come, whether it has room for the model and for one conversation that takes all
-    /// of the context, as far as the manifest tells what they need.
+    /// Asks the device, before any file has come, whether it has room for the model and for one
+    /// conversation that takes all of the context, as far as the manifest tells what they need.
     ///
     /// # Errors
     /// `out-of-memory` that says which context would do.
@@ -143,7 +144,8 @@ impl Loader {
         with!(&self.device, b => needs.check(b).await).map_err(thrown)
     }
 
-    /// Has `finish` read every `every`-th matrix of each file back from the device, and compare it with what came.
+    /// Has `finish` read every `every`-th matrix of each file back from the device, and compare it
+    /// with what came.
     #[wasm_bindgen(js_name = checkUpload)]
     pub fn check_upload(&mut self, every: usize) {
         if let Some(loader) = &mut self.loader {
@@ -170,7 +172,8 @@ impl Loader {
         with!(loader, loader => loader.files().iter().map(plain).collect())
     }
 
-    /// Leaves the SHA-256 of the next file to the caller, who tells it with `hashed` before `endFile`: before its first byte.
+    /// Leaves the SHA-256 of the next file to the caller, who tells it with `hashed` before
+    /// `endFile`: before its first byte.
     #[wasm_bindgen(js_name = hashElsewhere)]
     pub fn hash_elsewhere(&mut self) {
         if let Some(loader) = &mut self.loader {
@@ -193,7 +196,8 @@ impl Loader {
         }
     }
 
-    /// Waits until what was pushed lies on the device, so that no more is on its way than it can take.
+    /// Waits until what was pushed lies on the device, so that no more is on its way than it can
+    /// take.
     ///
     /// # Errors
     /// What the device reports.
@@ -227,7 +231,8 @@ impl Loader {
     /// That all bytes of the next file have been pushed.
     ///
     /// # Errors
-    /// `bad-file` where it breaks off, `wrong-hash`; `bad-request` where the hash that was left to the caller is not there.
+    /// `bad-file` where it breaks off, `wrong-hash`; `bad-request` where the hash that was left to
+    /// the caller is not there.
     #[wasm_bindgen(js_name = endFile)]
     pub fn end_file(&mut self) -> Result<(), JsValue> {
         with!(self.loader_mut()?, loader => loader.end_file()).map_err(thrown)

@@ -1,8 +1,9 @@
 //! Pipelines that compile while weights arrive.
 //!
-//! wgpu makes pipelines with `createComputePipeline`, for which a browser stops handling what the page sends to the
-//! GPU until the shader is compiled: an upload, and with it the download, stands still for seconds. What was made with
-//! `createComputePipelineAsync` before, of the same parts, the browser then has at hand.
+//! wgpu makes pipelines with `createComputePipeline`, for which a browser stops handling what the
+//! page sends to the GPU until the shader is compiled: an upload, and with it the download, stands
+//! still for seconds. What was made with `createComputePipelineAsync` before, of the same parts,
+//! the browser then has at hand.
 
 use std::{any::Any, rc::Rc};
 

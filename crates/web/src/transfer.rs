@@ -33,7 +33,8 @@ pub struct Transfer(CoreTransfer);
 
 #[wasm_bindgen]
 impl Transfer {
-    /// The transfer of a file of which `kept` bytes are there from earlier, of the version `validator`.
+    /// The transfer of a file of which `kept` bytes are there from earlier, of the version
+    /// `validator`.
     #[wasm_bindgen(constructor)]
     pub fn new(
         name: String,
@@ -100,7 +101,8 @@ impl Transfer {
         self.0.received(bytes as u64).map_err(thrown)
     }
 
-    /// That the body ended: the pause before the next request in milliseconds, `undefined` where the file is whole.
+    /// That the body ended: the pause before the next request in milliseconds, `undefined` where
+    /// the file is whole.
     ///
     /// # Errors
     /// `io`.
@@ -108,7 +110,8 @@ impl Transfer {
         self.0.ended().map_err(thrown)
     }
 
-    /// That no answer came, or its body broke off: the pause before the next request in milliseconds.
+    /// That no answer came, or its body broke off: the pause before the next request in
+    /// milliseconds.
     ///
     /// # Errors
     /// `io`.

@@ -80,7 +80,8 @@ impl Frame {
     }
 }
 
-/// The frames of a clip, gathered one by one. Only the part of each that the model looks at is kept.
+/// The frames of a clip, gathered one by one. Only the part of each that the model looks at is
+/// kept.
 #[wasm_bindgen]
 #[derive(Default)]
 pub struct Clip {
@@ -103,7 +104,8 @@ impl Clip {
     #[wasm_bindgen(js_name = frameTimes)]
     pub fn frame_times(duration_s: f64, choice: &FrameChoice) -> Result<Vec<f64>, JsValue> {
         let options = choice.options().map_err(thrown)?;
-        // A browser does not tell a clip's frames: it is taken for one of `frame_rate` frames per second.
+        // A browser does not tell a clip's frames: it is taken for one of `frame_rate` frames per
+        // second.
         let fps = options.frame_rate.trunc();
         let count = (duration_s * fps - 1e-3).ceil().max(1.) as usize;
         let indices = sample_frames(count, fps, &options).map_err(thrown)?;
@@ -238,8 +240,8 @@ impl Visual {
 
 #[wasm_bindgen]
 impl Visual {
-    /// What the model saw, as a plain object (`Seen` of the npm package); which patch became part of which token only
-    /// with `stages`, since that has to be read back.
+    /// What the model saw, as a plain object (`Seen` of the npm package); which patch became part
+    /// of which token only with `stages`, since that has to be read back.
     ///
     /// # Errors
     /// What the device reports.

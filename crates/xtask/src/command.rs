@@ -122,7 +122,8 @@ impl Cmd {
         self.run().ok()
     }
 
-    /// Runs in place of this program, so that whoever ends this one ends that one. Returns on failure only.
+    /// Runs in place of this program, so that whoever ends this one ends that one. Returns on
+    /// failure only.
     #[cfg(unix)]
     pub fn become_it(mut self) -> Result<()> {
         let error = std::os::unix::process::CommandExt::exec(&mut self.command);

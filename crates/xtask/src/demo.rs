@@ -8,7 +8,8 @@ use anyhow::{Context, Result};
 use crate::command::cmd;
 use crate::{models, npm, setup, wasm};
 
-/// The models that the page offers, as `www/src/models.ts` reads them: paths are relative to the page.
+/// The models that the page offers, as `www/src/models.ts` reads them: paths are relative to the
+/// page.
 const OFFERS: &str = r#"[
   {
     "name": "UniVi nano",

@@ -1,4 +1,5 @@
-//! `cargo xtask setup | demo | test | models | artwork`: everything this repository needs, from one command.
+//! `cargo xtask setup | demo | test | models | artwork`: everything this repository needs, from one
+//! command.
 
 mod artwork;
 mod command;
@@ -27,7 +28,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Install what is missing: Vulkan driver, Chromium, ffmpeg, the wasm32 standard library, npm packages
+    /// Install what is missing: Vulkan driver, Chromium, ffmpeg, the wasm32 standard library, npm
+    /// packages
     Setup,
     /// Build the WebAssembly module into pkg/wasm
     Wasm,

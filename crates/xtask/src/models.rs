@@ -34,7 +34,8 @@ pub fn fetch(root: &Path) -> Result<()> {
     SMOLLM2.fetch_into(&models)
 }
 
-/// Converts the end-to-end checkpoint of the fixtures as a user converts a real one. The command line is built.
+/// Converts the end-to-end checkpoint of the fixtures as a user converts a real one. The command
+/// line is built.
 pub fn convert_tiny(root: &Path) -> Result<()> {
     let into = root.join("models/chat-univi-tiny");
     if into.join("manifest.json").is_file() {
@@ -59,7 +60,8 @@ pub fn convert_tiny(root: &Path) -> Result<()> {
 /// What is built together, but for this program.
 pub const ALL_BUT_XTASK: &str = "--workspace --exclude xtask";
 
-/// Builds the command line, as the native tests are built, so that either finds the other's work done.
+/// Builds the command line, as the native tests are built, so that either finds the other's work
+/// done.
 pub fn build_univi(root: &Path) -> Result<()> {
     cmd("cargo")
         .args(["build", "--bin", "univi"])

@@ -44,8 +44,8 @@ impl Steps {
         self.check("format", || {
             done(cargo(root, "fmt --all --check").remedy("cargo fmt --all"))
         })?;
-        // Xtask apart: cargo builds a library once for each set of features, and with the others' it would build anew all
-        // that this program, which is running, was built from.
+        // Xtask apart: cargo builds a library once for each set of features, and with the others'
+        // it would build anew all that this program, which is running, was built from.
         for (packages, whose) in [(models::ALL_BUT_XTASK, ""), ("--package xtask", ", xtask")] {
             self.check(&format!("clippy{whose}"), || {
                 let lints = format!("clippy {packages} --all-targets -- -D warnings");

@@ -45,8 +45,9 @@ impl Toolchain {
         }
     }
 
-    /// Links an empty module (from an empty standard input) with the standard library, and optimizes
-    /// across both as the real build does: that wants more of the library than its presence.
+    /// Links an empty module (from an empty standard input) with the standard library, and
+    /// optimizes across both as the real build does: that wants more of the library than its
+    /// presence.
     fn compiles(self) -> bool {
         let Ok(dir) = tempfile::tempdir() else {
             return false;
@@ -103,7 +104,8 @@ fn build_from_debian(debian: &Debian) -> Result<()> {
     debian.install(&["rustc-web", "cargo-web", "rust-web-src", "rust-web-llvm"])?;
     debian.install(&[&matching_linker()?])?;
 
-    // An empty library outside of this workspace: with build-std its build leaves every library of std behind.
+    // An empty library outside of this workspace: with build-std its build leaves every library of
+    // std behind.
     let dir = tempfile::tempdir().context("cannot make a temporary folder")?;
     let file = |name: &str| dir.path().join(name);
     fs::write(

@@ -1,4 +1,7 @@
-/** A clip through WebCodecs: every frame is the one that is shown at its time, and nothing is guessed of the clip's length. */
+/**
+ * A clip through WebCodecs: every frame is the one that is shown at its time, and nothing is
+ * guessed of the clip's length.
+ */
 import type { OpenClip } from "../clip.js";
 import { UniviError } from "../error.js";
 import type { FramePicture } from "../protocol.js";
@@ -8,16 +11,24 @@ import type { VideoSample, VideoSampleSink } from "./demuxer.js";
 /** A frame's own time may be rounded to the next millisecond, as in WebM. */
 const ROUNDING_SECONDS = 0.0005;
 
-/** How often a transfer that broke off is taken up again, for the whole clip, and how long is waited before. */
+/**
+ * How often a transfer that broke off is taken up again, for the whole clip, and how long is waited
+ * before.
+ */
 const RETRIES = 4;
 const RETRY_SECONDS = 1;
 
 /**
- * Opens `source` -> the clip, or `undefined` where its container or codec is none that is decoded here.
+ * Opens `source` -> the clip, or `undefined` where its container or codec is none that is decoded
+ * here.
  *
  * Throws `io` where a server says no, or the reason of an aborted `signal`.
  */
-export async function openDecoded(source: Blob | URL, name: string, signal: AbortSignal | undefined): Promise<OpenClip | undefined> {
+export async function openDecoded(
+  source: Blob | URL,
+  name: string,
+  signal: AbortSignal | undefined,
+): Promise<OpenClip | undefined> {
   await runtime.prepareClips();
   if (!("VideoDecoder" in globalThis)) return undefined; // Browsers give it to secure pages only.
   let input: { dispose(): void } | undefined;
@@ -26,9 +37,11 @@ export async function openDecoded(source: Blob | URL, name: string, signal: Abor
     input?.dispose(); // Whatever waits for it rejects, and requests end.
   };
   try {
-    const { BlobSource, Input, MATROSKA, MP4, MPEG_TS, QTFF, UrlSource, VideoSampleSink, WEBM } = await import("./demuxer.js");
+    const { BlobSource, Input, MATROSKA, MP4, MPEG_TS, QTFF, UrlSource, VideoSampleSink, WEBM } =
+      await import("./demuxer.js");
     signal?.throwIfAborted();
-    const bytes = source instanceof Blob ? new BlobSource(source) : new UrlSource(source, requests(name));
+    const bytes =
+      source instanceof Blob ? new BlobSource(source) : new UrlSource(source, requests(name));
     // Playlists are not among the formats: they make requests of their own.
     const opened = new Input({ source: bytes, formats: [MP4, QTFF, WEBM, MATROSKA, MPEG_TS] });
     input = opened;
@@ -40,7 +53,10 @@ export async function openDecoded(source: Blob | URL, name: string, signal: Abor
     }
     const sink = new VideoSampleSink(track);
     // Some decoders do not know of pixels that are no squares; the container does.
-    const display = { width: await track.getDisplayWidth(), height: await track.getDisplayHeight() };
+    const display = {
+      width: await track.getDisplayWidth(),
+      height: await track.getDisplayHeight(),
+    };
     const beginSeconds = Math.max(await track.getFirstTimestamp(), 0); // What lies before 0 was cut away.
     const durationSeconds = (await track.computeDuration()) - beginSeconds;
     // A decoder may fail on what it has promised to decode.
@@ -74,27 +90,35 @@ export async function openDecoded(source: Blob | URL, name: string, signal: Abor
   }
 }
 
-/** The frames that are shown at `moments`, in seconds of the track; whoever asks for one closes it. */
-async function* shown(sink: VideoSampleSink, moments: readonly number[]): AsyncGenerator<VideoSample, void> {
+/**
+ * The frames that are shown at `moments`, in seconds of the track; whoever asks for one closes it.
+ */
+async function* shown(
+  sink: VideoSampleSink,
+  moments: readonly number[],
+): AsyncGenerator<VideoSample, void> {
   let index = 0;
   for await (const sample of sink.samplesAtTimestamps(moments)) {
     if (!sample) break;
     index += 1;
     yield sample;
   }
-  // A recording that has no index, or a damaged one, can't be searched: all of its frames are gone through.
+  // A recording that has no index, or a damaged one, can't be searched: all of its frames are gone
+  // through.
   let previous: VideoSample | undefined;
   try {
     if (index < moments.length) {
       for await (const sample of sink.samples()) {
-        for (; previous && index < moments.length && moments[index]! < sample.timestamp; index++) yield previous.clone();
+        for (; previous && index < moments.length && moments[index]! < sample.timestamp; index++)
+          yield previous.clone();
         previous?.close();
         previous = sample;
         if (index === moments.length) return;
       }
     }
     for (; index < moments.length; index++) {
-      if (!previous || moments[index]! > previous.timestamp + previous.duration + ROUNDING_SECONDS) throw new Error("it is missing");
+      if (!previous || moments[index]! > previous.timestamp + previous.duration + ROUNDING_SECONDS)
+        throw new Error("it is missing");
       yield previous.clone();
     }
   } finally {
@@ -111,7 +135,8 @@ interface Size {
 /** A frame as it is displayed, upright; it is closed. */
 async function picture(sample: VideoSample, display: Size): Promise<FramePicture> {
   try {
-    if (!("OffscreenCanvasRenderingContext2D" in globalThis)) return await displayed(sample, display);
+    if (!("OffscreenCanvasRenderingContext2D" in globalThis))
+      return await displayed(sample, display);
     const canvas = new OffscreenCanvas(sample.displayWidth, sample.displayHeight);
     sample.draw(canvas.getContext("2d")!, 0, 0);
     return { kind: "bitmap", bitmap: canvas.transferToImageBitmap() };
@@ -131,7 +156,9 @@ async function displayed(sample: VideoSample, { width, height }: Size): Promise<
     for (let x = 0; x < width; x++) {
       // Where it is shown, from 0 to 1, and where it stands in the frame.
       const [u, v] = [((flip ? width - 1 - x : x) + 0.5) / width, (y + 0.5) / height];
-      const [s, t] = ({ 0: [u, v], 90: [v, 1 - u], 180: [1 - u, 1 - v], 270: [1 - v, u] } as const)[rotation];
+      const [s, t] = ({ 0: [u, v], 90: [v, 1 - u], 180: [1 - u, 1 - v], 270: [1 - v, u] } as const)[
+        rotation
+      ];
       const [column, row] = [Math.floor(s * visibleRect.width), Math.floor(t * visibleRect.height)];
       pixels[y * width + x] = coded[row * visibleRect.width + column]!;
     }
@@ -148,12 +175,21 @@ function requests(name: string) {
       try {
         response = await fetch(url, init);
       } catch (cause) {
-        throw new UniviError("io", `${name}: the server can't be reached, or it lets no other site read it: ${(cause as Error).message}`, { cause });
+        throw new UniviError(
+          "io",
+          `${name}: the server can't be reached, or it lets no other site read it: ${(cause as Error).message}`,
+          { cause },
+        );
       }
-      if (!response.ok) throw new UniviError("io", `${name}: the server answered ${response.status}; is the address right?`);
+      if (!response.ok)
+        throw new UniviError(
+          "io",
+          `${name}: the server answered ${response.status}; is the address right?`,
+        );
       return response;
     },
-    getRetryDelay: (_: number, error: unknown) => (error instanceof UniviError || retries-- === 0 ? null : RETRY_SECONDS),
+    getRetryDelay: (_: number, error: unknown) =>
+      error instanceof UniviError || retries-- === 0 ? null : RETRY_SECONDS,
     handleUnhandledError: () => {}, // Who reads there next hears of it.
   };
 }

@@ -6,7 +6,11 @@ import { UniviError } from "../error.js";
 const SAME_PICTURE_MS = 500;
 
 /** Opens `source`, or throws `bad-video`, or the reason of an aborted `signal`. */
-export async function openElement(source: Blob | URL, name: string, signal: AbortSignal | undefined): Promise<OpenClip> {
+export async function openElement(
+  source: Blob | URL,
+  name: string,
+  signal: AbortSignal | undefined,
+): Promise<OpenClip> {
   const url = source instanceof Blob ? URL.createObjectURL(source) : source.href;
   const video = document.createElement("video");
   const close = () => {
@@ -25,9 +29,13 @@ export async function openElement(source: Blob | URL, name: string, signal: Abor
       throw new UniviError("bad-video", `${name}: there are no pictures in it`);
     }
     if (!Number.isFinite(video.duration)) {
-      throw new UniviError("bad-video", `${name}: its length is not known; use a recording that has ended`);
+      throw new UniviError(
+        "bad-video",
+        `${name}: its length is not known; use a recording that has ended`,
+      );
     }
-    if (video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA) await settled(video, "loadeddata", name, signal);
+    if (video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA)
+      await settled(video, "loadeddata", name, signal);
   } catch (error) {
     close();
     throw error;
@@ -48,7 +56,10 @@ export async function openElement(source: Blob | URL, name: string, signal: Abor
   };
 }
 
-/** Resolves when another picture is shown: a browser that is busy says "seeked" before. Where it stays the same one, none is. */
+/**
+ * Resolves when another picture is shown: a browser that is busy says "seeked" before. Where it
+ * stays the same one, none is.
+ */
 function nextPicture(video: HTMLVideoElement): Promise<void> {
   return new Promise((resolve) => video.requestVideoFrameCallback?.(() => resolve()));
 }
@@ -72,7 +83,9 @@ function settled(
       settle();
     };
     const good = finish(resolve);
-    const bad = finish(() => reject(new UniviError("bad-video", `${name}: ${reason(video.error)}`)));
+    const bad = finish(() =>
+      reject(new UniviError("bad-video", `${name}: ${reason(video.error)}`)),
+    );
     const aborted = finish(() => reject(signal?.reason));
     if (signal?.aborted) {
       reject(signal.reason);
@@ -85,7 +98,8 @@ function settled(
 }
 
 function reason(error: MediaError | null): string {
-  if (error?.code === MediaError.MEDIA_ERR_NETWORK) return "the network failed while it was fetched";
+  if (error?.code === MediaError.MEDIA_ERR_NETWORK)
+    return "the network failed while it was fetched";
   const said = error?.message ? ` (${error.message})` : "";
   return `this browser can't decode it as a video${said}; MP4 with H.264 and WebM with VP9 work everywhere`;
 }

@@ -24,8 +24,9 @@ const ENGLISH: EventsWords = {
 };
 
 /**
- * The frames of a clip in order of time, coloured by event: `<univi-events>`. Choosing one, by pointer or keyboard, fires
- * `framechange`; {@link UniviEventsElement.frame} tells which. Style it by `::part(frame)`.
+ * The frames of a clip in order of time, coloured by event: `<univi-events>`. Choosing one, by
+ * pointer or keyboard, fires `framechange`; {@link UniviEventsElement.frame} tells which. Style it
+ * by `::part(frame)`.
  *
  * @example
  * ```ts
@@ -109,7 +110,8 @@ export class UniviEventsElement extends HTMLElement {
   }
 
   #mark(): void {
-    for (const [index, button] of [...this.#frames.children].entries()) button.setAttribute("aria-current", String(index === this.#frame));
+    for (const [index, button] of [...this.#frames.children].entries())
+      button.setAttribute("aria-current", String(index === this.#frame));
   }
 }
 

@@ -22,7 +22,10 @@ function frameTokens(seen: Seen, index: number): FrameTokens | undefined {
   const event = seen.events.find(({ frames }) => frames.includes(index));
   const position = event?.frames.indexOf(index) ?? 0;
   const patches = patchesPerSide ** 2;
-  const own = ({ tokens, groups }: SeenStage) => ({ tokens, groups: groups.subarray(position * patches, (position + 1) * patches) });
+  const own = ({ tokens, groups }: SeenStage) => ({
+    tokens,
+    groups: groups.subarray(position * patches, (position + 1) * patches),
+  });
   return { frame, patchesPerSide, stages: event?.stages.map(own) ?? [] };
 }
 
@@ -57,14 +60,16 @@ const ENGLISH: TokensWords = {
     `The picture, its ${patches} patches merged into ${tokens} tokens.${cropped ? CROPPED : ""} Arrow keys walk over the patches.`,
   caption: (patches, tokens, cropped) =>
     `${patches} patches became ${tokens} tokens.${cropped ? CROPPED : ""} Point at a token to see its patches.`,
-  token: (token, of, patches) => `Token ${token} of ${of} stands for ${patches} ${patches === 1 ? "patch" : "patches"}.`,
+  token: (token, of, patches) =>
+    `Token ${token} of ${of} stands for ${patches} ${patches === 1 ? "patch" : "patches"}.`,
 };
 
 /**
- * A picture with the outlines of its merged tokens: `<univi-tokens>`. A token lights up under the pointer, or under the arrow keys.
+ * A picture with the outlines of its merged tokens: `<univi-tokens>`. A token lights up under the
+ * pointer, or under the arrow keys.
  *
- * The picture is drawn whole; what lies outside of the square that the model looks at is dimmed. Style it by `::part(canvas)` and
- * `::part(caption)`.
+ * The picture is drawn whole; what lies outside of the square that the model looks at is dimmed.
+ * Style it by `::part(canvas)` and `::part(caption)`.
  *
  * @example
  * ```ts
@@ -159,7 +164,10 @@ export class UniviTokensElement extends HTMLElement {
   #patchAt(event: PointerEvent): number | undefined {
     const tokens = this.#tokens;
     if (!tokens) return undefined;
-    const { frame: { crop, width }, patchesPerSide } = tokens;
+    const {
+      frame: { crop, width },
+      patchesPerSide,
+    } = tokens;
     const scale = width / this.#canvas.clientWidth;
     const column = Math.floor(((event.offsetX * scale - crop.x) / crop.side) * patchesPerSide);
     const row = Math.floor(((event.offsetY * scale - crop.y) / crop.side) * patchesPerSide);
@@ -188,8 +196,12 @@ export class UniviTokensElement extends HTMLElement {
     const tokens = this.#tokens;
     const stage = tokens?.stages[this.#stage];
     if (!tokens || !stage) return;
-    const { frame: { width, height, crop }, patchesPerSide: n } = tokens;
-    const scale = Math.min(1, 1024 / Math.max(width, height)) * Math.max(1, 512 / Math.max(width, height));
+    const {
+      frame: { width, height, crop },
+      patchesPerSide: n,
+    } = tokens;
+    const scale =
+      Math.min(1, 1024 / Math.max(width, height)) * Math.max(1, 512 / Math.max(width, height));
     const canvas = this.#canvas;
     canvas.width = Math.round(width * scale);
     canvas.height = Math.round(height * scale);
@@ -234,7 +246,10 @@ export class UniviTokensElement extends HTMLElement {
       }
     }
     context.lineCap = "square";
-    for (const [colour, thickness] of [["rgb(0 0 0 / 0.55)", 3.5], ["white", 1.5]] as const) {
+    for (const [colour, thickness] of [
+      ["rgb(0 0 0 / 0.55)", 3.5],
+      ["white", 1.5],
+    ] as const) {
       context.strokeStyle = colour;
       context.lineWidth = thickness;
       context.stroke(outlines);
@@ -245,7 +260,11 @@ export class UniviTokensElement extends HTMLElement {
     this.#describe(tokens.frame, stage, lit);
   }
 
-  #describe({ width, height, crop }: SeenFrame, { tokens, groups }: SeenStage, lit: number | undefined): void {
+  #describe(
+    { width, height, crop }: SeenFrame,
+    { tokens, groups }: SeenStage,
+    lit: number | undefined,
+  ): void {
     const cropped = crop.side < Math.max(width, height);
     const { label, caption, token } = this.#words;
     this.#canvas.setAttribute("aria-label", label(groups.length, tokens, cropped));

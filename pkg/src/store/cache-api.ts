@@ -1,8 +1,9 @@
 /**
  * Bytes in the Cache API, for browsers without a usable OPFS.
  *
- * A response in the cache can't grow, so a file is kept as responses of `PIECE_BYTES` each, and a shorter last one. Hence half a file
- * survives here, too, and no more than one piece of a file is ever in memory.
+ * A response in the cache can't grow, so a file is kept as responses of `PIECE_BYTES` each, and a
+ * shorter last one. Hence half a file survives here, too, and no more than one piece of a file is
+ * ever in memory.
  */
 import type { Shelf } from "./shelf.js";
 
@@ -31,9 +32,14 @@ export async function openCacheApi(): Promise<Shelf> {
     }
     return lengths;
   };
-  const size = async (name: string) => (await pieces(name)).reduce((sum, length) => sum + length, 0);
-  const load = async (name: string, piece: number) => new Uint8Array((await (await cache.match(key(name, piece)))?.arrayBuffer()) ?? []);
-  /** Removes pieces from the last one back to `first`, so that a tab killed in between leaves a file without a gap. */
+  const size = async (name: string) =>
+    (await pieces(name)).reduce((sum, length) => sum + length, 0);
+  const load = async (name: string, piece: number) =>
+    new Uint8Array((await (await cache.match(key(name, piece)))?.arrayBuffer()) ?? []);
+  /**
+   * Removes pieces from the last one back to `first`, so that a tab killed in between leaves a file
+   * without a gap.
+   */
   const cut = async (name: string, first: number) => {
     let end = first;
     while (await cache.match(key(name, end))) end++;
@@ -44,8 +50,12 @@ export async function openCacheApi(): Promise<Shelf> {
     kind: "cache-api",
 
     async sizes() {
-      const names = new Set((await cache.keys()).map(({ url }) => new URL(url).pathname.split("/")[1]!));
-      return new Map(await Promise.all([...names].map(async (name) => [name, await size(name)] as const)));
+      const names = new Set(
+        (await cache.keys()).map(({ url }) => new URL(url).pathname.split("/")[1]!),
+      );
+      return new Map(
+        await Promise.all([...names].map(async (name) => [name, await size(name)] as const)),
+      );
     },
 
     size,
@@ -53,8 +63,12 @@ export async function openCacheApi(): Promise<Shelf> {
     async *read(name) {
       for (const [piece, length] of (await pieces(name)).entries()) {
         const bytes = await load(name, piece);
-        if (bytes.length !== length) throw new Error(`piece ${piece} of ${name} has ${bytes.length} bytes rather than ${length}`);
-        for (let start = 0; start < length; start += READ_BYTES) yield bytes.subarray(start, start + READ_BYTES);
+        if (bytes.length !== length)
+          throw new Error(
+            `piece ${piece} of ${name} has ${bytes.length} bytes rather than ${length}`,
+          );
+        for (let start = 0; start < length; start += READ_BYTES)
+          yield bytes.subarray(start, start + READ_BYTES);
       }
     },
 
@@ -62,7 +76,8 @@ export async function openCacheApi(): Promise<Shelf> {
       let piece = Math.floor(at / PIECE_BYTES);
       let filled = at % PIECE_BYTES;
       const begun = filled > 0 ? await load(name, piece) : new Uint8Array();
-      if ((await size(name)) < at || begun.length < filled) throw new Error(`${name} has shrunk from ${at} bytes`);
+      if ((await size(name)) < at || begun.length < filled)
+        throw new Error(`${name} has shrunk from ${at} bytes`);
       await cut(name, filled > 0 ? piece + 1 : piece);
       let buffer = begun.slice(0, filled); // Records are small: the memory comes with the bytes.
       const put = async () => {

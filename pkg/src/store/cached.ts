@@ -1,6 +1,15 @@
 /** What a page sees of the models that the browser keeps, and how it gets rid of them. */
 import { UniviError } from "../error.js";
-import { describe, fileRecord, isFile, modelName, modelRecord, modelRecords, removeThing, removeUnneeded } from "./shelf.js";
+import {
+  describe,
+  fileRecord,
+  isFile,
+  modelName,
+  modelRecord,
+  modelRecords,
+  removeThing,
+  removeUnneeded,
+} from "./shelf.js";
 import { type Shelf, SHELVES, things, whereIdle } from "./shelf.js";
 
 /** A model that the browser keeps, whole or in part. */
@@ -23,8 +32,9 @@ export interface StorageEstimate {
 }
 
 /**
- * The models that this browser keeps for this origin, the one used last first. Files that belong to no model any more come behind them,
- * each by its own URL, or by its name in the store where that was lost.
+ * The models that this browser keeps for this origin, the one used last first. Files that belong to
+ * no model any more come behind them, each by its own URL, or by its name in the store where that
+ * was lost.
  *
  * @example
  * ```ts
@@ -46,7 +56,8 @@ export async function cachedModels(): Promise<CachedModel[]> {
     });
     const models = await modelRecords(shelf);
     const needed = new Set(models.flatMap(({ files }) => files));
-    for (const { url, name, usedAt, files } of models) found.push({ url, name, usedAt: new Date(usedAt), ...about(files) });
+    for (const { url, name, usedAt, files } of models)
+      found.push({ url, name, usedAt: new Date(usedAt), ...about(files) });
     for (const name of names.filter((name) => !needed.has(name))) {
       const url = records.get(name)?.url ?? name;
       found.push({ url, name: url.split("/").at(-1)!, usedAt: undefined, ...about([name]) });
@@ -56,8 +67,8 @@ export async function cachedModels(): Promise<CachedModel[]> {
 }
 
 /**
- * Removes a model, or a file that belongs to none, by the `url` that {@link cachedModels} tells. Files that another model needs stay; so
- * does what is being downloaded just now.
+ * Removes a model, or a file that belongs to none, by the `url` that {@link cachedModels} tells.
+ * Files that another model needs stay; so does what is being downloaded just now.
  */
 export async function deleteCachedModel(url: string): Promise<void> {
   await onShelves(async (shelf) => {
@@ -71,16 +82,20 @@ export async function deleteCachedModel(url: string): Promise<void> {
   });
 }
 
-/** Removes everything that this browser keeps of models, but for what is being downloaded just now. */
+/**
+ * Removes everything that this browser keeps of models, but for what is being downloaded just now.
+ */
 export async function clearCache(): Promise<void> {
   await onShelves(async (shelf) => {
-    for (const name of things(await shelf.sizes())) await whereIdle(name, () => removeThing(shelf, name));
+    for (const name of things(await shelf.sizes()))
+      await whereIdle(name, () => removeThing(shelf, name));
   });
 }
 
 /**
- * Asks the browser not to drop what is kept when space runs short -> whether it promised. Some browsers ask the user, so ask once a model
- * was loaded that is worth keeping. Only a page can ask, a worker can't.
+ * Asks the browser not to drop what is kept when space runs short -> whether it promised. Some
+ * browsers ask the user, so ask once a model was loaded that is worth keeping. Only a page can ask,
+ * a worker can't.
  */
 export async function persistCache(): Promise<boolean> {
   return (await navigator.storage?.persist?.().catch(() => false)) ?? false;
@@ -89,14 +104,20 @@ export async function persistCache(): Promise<boolean> {
 /**
  * What the browser's storage holds and may hold; `undefined` where the browser does not say.
  *
- * It is a hint: browsers blur both, so that nobody is recognized by them, and may refuse earlier or later.
+ * It is a hint: browsers blur both, so that nobody is recognized by them, and may refuse earlier or
+ * later.
  */
 export async function storageEstimate(): Promise<StorageEstimate | undefined> {
   const { usage, quota } = (await navigator.storage?.estimate?.().catch(() => undefined)) ?? {};
-  return usage === undefined || quota === undefined ? undefined : { usedBytes: usage, quotaBytes: quota };
+  return usage === undefined || quota === undefined
+    ? undefined
+    : { usedBytes: usage, quotaBytes: quota };
 }
 
-/** Carries out `work` on all shelves that this browser has: the best one need not have been the best one always. */
+/**
+ * Carries out `work` on all shelves that this browser has: the best one need not have been the best
+ * one always.
+ */
 async function onShelves(work: (shelf: Shelf) => Promise<void>): Promise<void> {
   for (const open of Object.values(SHELVES)) {
     const shelf = await open().catch(() => undefined);
@@ -104,7 +125,11 @@ async function onShelves(work: (shelf: Shelf) => Promise<void>): Promise<void> {
     try {
       await work(shelf);
     } catch (cause) {
-      throw new UniviError("io", `the models that the browser keeps can't be reached: ${describe(cause)}`, { cause });
+      throw new UniviError(
+        "io",
+        `the models that the browser keeps can't be reached: ${describe(cause)}`,
+        { cause },
+      );
     }
   }
 }

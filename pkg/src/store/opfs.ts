@@ -1,7 +1,13 @@
-/** Bytes in the origin's private file system, written through sync access handles: at the speed of the disk, at any length. */
+/**
+ * Bytes in the origin's private file system, written through sync access handles: at the speed of
+ * the disk, at any length.
+ */
 import type { Shelf, ShelfWriter } from "./shelf.js";
 
-/** What is lost of a file at most when all dies with it: tab, browser, machine. It costs next to nothing to flush so often. */
+/**
+ * What is lost of a file at most when all dies with it: tab, browser, machine. It costs next to
+ * nothing to flush so often.
+ */
 const FLUSH_BYTES = 8 << 20;
 
 /** How often, and how long apart, a file is asked for whose last owner was killed only just now. */
@@ -20,9 +26,14 @@ interface SyncAccessHandle {
 /** Finds or makes the folder of this package. */
 export async function openOpfs(): Promise<Shelf> {
   if (!navigator.storage?.getDirectory) throw new Error("this browser has none");
-  const folder = await (await navigator.storage.getDirectory()).getDirectoryHandle("univi", { create: true });
+  const folder = await (await navigator.storage.getDirectory()).getDirectoryHandle("univi", {
+    create: true,
+  });
   const find = (name: string): Promise<File | undefined> =>
-    folder.getFileHandle(name).then((handle) => handle.getFile()).catch(ifAbsent);
+    folder
+      .getFileHandle(name)
+      .then((handle) => handle.getFile())
+      .catch(ifAbsent);
 
   return {
     kind: "opfs",
@@ -41,7 +52,8 @@ export async function openOpfs(): Promise<Shelf> {
     async *read(name) {
       const reader = (await find(name))?.stream().getReader();
       try {
-        for (let piece = await reader?.read(); piece?.value; piece = await reader?.read()) yield piece.value;
+        for (let piece = await reader?.read(); piece?.value; piece = await reader?.read())
+          yield piece.value;
       } finally {
         reader?.cancel().catch(() => {}); // Nothing more is wanted of it, come what may.
       }
@@ -50,8 +62,10 @@ export async function openOpfs(): Promise<Shelf> {
     async write(name, at) {
       const handle = await access(await folder.getFileHandle(name, { create: true }));
       try {
-        if (handle.getSize() < at) throw new Error(`${name} has shrunk from ${at} bytes to ${handle.getSize()}`);
-        // What is written anew is overwritten rather than emptied, which needs no room on a full disk; `end` cuts off the rest.
+        if (handle.getSize() < at)
+          throw new Error(`${name} has shrunk from ${at} bytes to ${handle.getSize()}`);
+        // What is written anew is overwritten rather than emptied, which needs no room on a full
+        // disk; `end` cuts off the rest.
         if (at > 0) handle.truncate(at);
       } catch (error) {
         handle.close();
@@ -71,8 +85,13 @@ function writer(handle: SyncAccessHandle, at: number): ShelfWriter {
   return {
     append(bytes) {
       const written = handle.write(bytes, { at });
-      // Where the disk is full, Chromium's private windows don't throw, but tell of 4294967288 bytes: the error's number, unsigned.
-      if (written !== bytes.length) throw new DOMException(`${written} of ${bytes.length} bytes were written`, "QuotaExceededError");
+      // Where the disk is full, Chromium's private windows don't throw, but tell of 4294967288
+      // bytes: the error's number, unsigned.
+      if (written !== bytes.length)
+        throw new DOMException(
+          `${written} of ${bytes.length} bytes were written`,
+          "QuotaExceededError",
+        );
       at += written;
       if (at - flushed < FLUSH_BYTES) return;
       handle.flush();
@@ -91,13 +110,16 @@ function writer(handle: SyncAccessHandle, at: number): ShelfWriter {
 }
 
 async function access(file: FileSystemFileHandle): Promise<SyncAccessHandle> {
-  const { createSyncAccessHandle } = file as FileSystemFileHandle & { createSyncAccessHandle?(): Promise<SyncAccessHandle> };
+  const { createSyncAccessHandle } = file as FileSystemFileHandle & {
+    createSyncAccessHandle?(): Promise<SyncAccessHandle>;
+  };
   if (!createSyncAccessHandle) throw new Error("it has no sync access handles here");
   for (let tries = 1; ; tries++) {
     try {
       return await createSyncAccessHandle.call(file);
     } catch (error) {
-      if ((error as Error).name !== "NoModificationAllowedError" || tries === OPEN_TRIES) throw error;
+      if ((error as Error).name !== "NoModificationAllowedError" || tries === OPEN_TRIES)
+        throw error;
       await new Promise((resolve) => setTimeout(resolve, OPEN_PAUSE_MS));
     }
   }

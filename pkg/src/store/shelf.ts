@@ -1,18 +1,24 @@
 /**
- * What OPFS and the Cache API have in common: bytes that lie under names, which two tabs may want at once.
+ * What OPFS and the Cache API have in common: bytes that lie under names, which two tabs may want
+ * at once.
  *
  * | name | what lies there |
  * |---|---|
- * | `file-SHA256` | a file of that content: two models that share their vision side share it here, too |
+ * | `file-SHA256` | a file of that content: two models that share their vision side share it here,
+ * too |
  * | `file-url-HASH` | a file whose content nobody promised, by the hash of its URL |
  * | `model-HASH` | a model's manifest, by the hash of its URL |
- * | `NAME.json` | the record of `NAME`. What has none is rubbish, so it is removed first, and tells only at the end that all is there. |
+ * | `NAME.json` | the record of `NAME`. What has none is rubbish, so it is removed first, and tells
+ * only at the end that all is there. |
  */
 import { UniviError } from "../error.js";
 import { openCacheApi } from "./cache-api.js";
 import { openOpfs } from "./opfs.js";
 
-/** A place where the browser keeps bytes under names. Any of this rejects where the browser fails or forbids it. */
+/**
+ * A place where the browser keeps bytes under names. Any of this rejects where the browser fails or
+ * forbids it.
+ */
 export interface Shelf {
   readonly kind: ShelfKind;
   /** Everything that lies there, with its bytes. */
@@ -31,14 +37,20 @@ export type ShelfKind = "opfs" | "cache-api";
 
 /** Writes behind what lies there. */
 export interface ShelfWriter {
-  /** Has taken `bytes` over when it returns. Where it fails, none or some of them lie there, but nothing else. */
+  /**
+   * Has taken `bytes` over when it returns. Where it fails, none or some of them lie there, but
+   * nothing else.
+   */
   append(bytes: Uint8Array): Promise<void> | void;
   /** Brings everything to the disk, as happens now and then by itself. The writer is spent. */
   end(): Promise<void>;
 }
 
 /** The kinds of shelves, best first. */
-export const SHELVES: Record<ShelfKind, () => Promise<Shelf>> = { opfs: openOpfs, "cache-api": openCacheApi };
+export const SHELVES: Record<ShelfKind, () => Promise<Shelf>> = {
+  opfs: openOpfs,
+  "cache-api": openCacheApi,
+};
 
 /** A file, and what is known of it before it has come. */
 export interface FileKey {
@@ -77,7 +89,8 @@ const RECORD = ".json";
 /** The name of a file on the shelf. */
 export async function fileName({ url, sha256 }: FileKey): Promise<string> {
   if (sha256 === undefined) return `file-url-${await digest(url)}`;
-  if (!/^[0-9a-f]{64}$/.test(sha256)) throw new UniviError("bad-request", `${url}: "${sha256}" is no SHA-256 in hexadecimal digits`);
+  if (!/^[0-9a-f]{64}$/.test(sha256))
+    throw new UniviError("bad-request", `${url}: "${sha256}" is no SHA-256 in hexadecimal digits`);
   return `file-${sha256}`;
 }
 
@@ -88,7 +101,13 @@ export async function modelName(url: string): Promise<string> {
 
 /** What is there, without the records. */
 export function things(sizes: Map<string, number>): string[] {
-  return [...new Set([...sizes.keys()].map((name) => (name.endsWith(RECORD) ? name.slice(0, -RECORD.length) : name)))];
+  return [
+    ...new Set(
+      [...sizes.keys()].map((name) =>
+        name.endsWith(RECORD) ? name.slice(0, -RECORD.length) : name,
+      ),
+    ),
+  ];
 }
 
 export function isFile(thing: string): boolean {
@@ -98,15 +117,25 @@ export function isFile(thing: string): boolean {
 /** The record of the file `name`; `undefined` where there is none that can be read. */
 export async function fileRecord(shelf: Shelf, name: string): Promise<FileRecord | undefined> {
   const { url, validator, bytes } = await readRecord(shelf, name);
-  const known = typeof url === "string" && isOptional(validator, "string") && isOptional(bytes, "number");
+  const known =
+    typeof url === "string" && isOptional(validator, "string") && isOptional(bytes, "number");
   return known ? ({ url, validator, bytes } as FileRecord) : undefined;
 }
 
 /** The record of the manifest `name`; `undefined` where there is none that can be read. */
 export async function modelRecord(shelf: Shelf, name: string): Promise<ModelRecord | undefined> {
   const { url, name: called, usedAt, bytes, files } = await readRecord(shelf, name);
-  const known = typeof url === "string" && typeof called === "string" && typeof usedAt === "number" && typeof bytes === "number";
-  if (!known || !Array.isArray(files) || !files.every((file) => typeof file === "string" && isFile(file))) return undefined;
+  const known =
+    typeof url === "string" &&
+    typeof called === "string" &&
+    typeof usedAt === "number" &&
+    typeof bytes === "number";
+  if (
+    !known ||
+    !Array.isArray(files) ||
+    !files.every((file) => typeof file === "string" && isFile(file))
+  )
+    return undefined;
   return { url, name: called, usedAt, bytes, files };
 }
 
@@ -117,7 +146,11 @@ export async function modelRecords(shelf: Shelf): Promise<ModelRecord[]> {
   return records.filter((record) => record !== undefined);
 }
 
-export async function writeRecord(shelf: Shelf, name: string, record: FileRecord | ModelRecord): Promise<void> {
+export async function writeRecord(
+  shelf: Shelf,
+  name: string,
+  record: FileRecord | ModelRecord,
+): Promise<void> {
   await writeDocument(shelf, name + RECORD, new TextEncoder().encode(JSON.stringify(record)));
 }
 
@@ -160,7 +193,11 @@ export async function removeUnneeded(shelf: Shelf, names: Iterable<string>): Pro
 /** Carries out `work` on the thing `name`, unless somebody is busy with it. */
 export async function whereIdle(name: string, work: () => Promise<void>): Promise<void> {
   if (!navigator.locks) return work();
-  await navigator.locks.request(lockName(name), { ifAvailable: true }, async (lock) => lock && work());
+  await navigator.locks.request(
+    lockName(name),
+    { ifAvailable: true },
+    async (lock) => lock && work(),
+  );
 }
 
 /**
@@ -189,8 +226,10 @@ export async function locked(name: string, work: () => Promise<void>): Promise<v
 /** What the browser said, for people. */
 export function describe(error: unknown): string {
   const { name, message } = error as Error;
-  if (name === "QuotaExceededError") return "the storage that the browser grants to this page is full";
-  if (name === "SecurityError" || name === "NotAllowedError") return `the browser forbids it, as in a private window (${message})`;
+  if (name === "QuotaExceededError")
+    return "the storage that the browser grants to this page is full";
+  if (name === "SecurityError" || name === "NotAllowedError")
+    return `the browser forbids it, as in a private window (${message})`;
   return message;
 }
 

@@ -28,14 +28,16 @@ export const en = {
   roomGranted: "There is room for its weights and a conversation.",
   cpuIsSlow: "Without WebGPU a model of this size takes minutes for an answer.",
   storageEnough: (free: string) => `The browser can keep it for the next visit: ${free} are free.`,
-  storageShort: (free: string) => `The browser has ${free} free, which is too little to keep it: the next visit downloads it again.`,
+  storageShort: (free: string) =>
+    `The browser has ${free} free, which is too little to keep it: the next visit downloads it again.`,
   storageUnknown: "The browser does not say how much it can keep.",
 
   // What is kept.
   keptNothing: "Nothing is kept.",
   keptWhole: (size: string, when: string) => `${size}, last used ${when}`,
   keptPart: (size: string) => `${size}, not all of it`,
-  keptRoom: (used: string, quota: string) => `This site uses ${used} of the ${quota} that the browser grants.`,
+  keptRoom: (used: string, quota: string) =>
+    `This site uses ${used} of the ${quota} that the browser grants.`,
   remove: "Remove",
   removeOne: (name: string) => `Remove ${name}`,
   removed: (name: string) => `${name} was removed.`,
@@ -63,29 +65,34 @@ export const en = {
   retryQuestion: "Ask again: this question",
   editQuestion: "Edit this question",
   startOver: "Start over",
-  restored: (turns: number) => `${turns} ${turns === 1 ? "turn" : "turns"} from last time. The model reads them again with your next question.`,
+  restored: (turns: number) =>
+    `${turns} ${turns === 1 ? "turn" : "turns"} from last time. The model reads them again with your next question.`,
   notKept: "This conversation can't be kept for the next visit: the browser has no room for it.",
 
   // The camera.
   cameraOn: "The camera is on.",
   notLooked: "The model has not looked yet.",
-  watching: (frames: number, seconds: number) => `Watching: ${frames} ${frames === 1 ? "frame" : "frames"} of the last ${seconds} s`,
+  watching: (frames: number, seconds: number) =>
+    `Watching: ${frames} ${frames === 1 ? "frame" : "frames"} of the last ${seconds} s`,
   leftOut: (frames: number) => `${frames} left out, since looking takes longer than that`,
   cameraNumber: (number: number) => `Camera ${number}`,
   cameraInsecure: "Browsers give the camera only to pages that come over https.",
-  cameraRefused: "The camera was refused. Allow it beside the address of this page, and press Camera again.",
+  cameraRefused:
+    "The camera was refused. Allow it beside the address of this page, and press Camera again.",
   cameraNone: "There is no camera. A clip from a file does as well.",
   cameraBusy: "Another program uses the camera. Close it, and press Camera again.",
   cameraFails: (why: string) => `The camera can't be opened: ${why}`,
 
   // What it saw.
   stage: "Stage of merging",
-  stageOf: (stage: number, tokens: number, patches: number) => `Stage ${stage}: ${patches} patches became ${tokens} tokens`,
+  stageOf: (stage: number, tokens: number, patches: number) =>
+    `Stage ${stage}: ${patches} patches became ${tokens} tokens`,
   rolling: "The last minute, as the model would be told of it now",
   frameAt: (time: string, event: number) => `Frame at ${time}, event ${event}`,
   event: (number: number, times: string) => `Event ${number}: ${times}`,
   span: (from: string, to: string) => `${from} to ${to}`,
-  eventTokens: (frames: number, tokens: number) => `${frames} ${frames === 1 ? "frame" : "frames"} merged into ${tokens} tokens`,
+  eventTokens: (frames: number, tokens: number) =>
+    `${frames} ${frames === 1 ? "frame" : "frames"} merged into ${tokens} tokens`,
   allPatches: "All patches",
   tokens: (count: string) => `${count} tokens`,
 
@@ -93,7 +100,8 @@ export const en = {
   merged: (patches: number, tokens: number) => `${patches} patches became ${tokens} tokens.`,
   cropped: "The dimmed edges are not seen.",
   pointAtToken: "Point at a token to see its patches.",
-  litToken: (token: number, of: number, patches: number) => `Token ${token} of ${of} stands for ${patches} ${patches === 1 ? "patch" : "patches"}.`,
+  litToken: (token: number, of: number, patches: number) =>
+    `Token ${token} of ${of} stands for ${patches} ${patches === 1 ? "patch" : "patches"}.`,
   arrowKeys: "Arrow keys walk over the patches.",
   timeline: "Frames in order of time, coloured by event",
 
@@ -128,9 +136,11 @@ export const en = {
     "bad-video": "That clip can't be read.",
     "bad-request": "That can't be done.",
     "context-overflow": "The conversation has become too long for the model.",
-    "no-gpu": "There is no WebGPU here. A current Chrome, Edge, Safari or Firefox has it; on Linux it may have to be enabled in the browser's flags.",
+    "no-gpu":
+      "There is no WebGPU here. A current Chrome, Edge, Safari or Firefox has it; on Linux it may have to be enabled in the browser's flags.",
     "device-lost": "The GPU went away.",
-    "out-of-memory": "There is not enough memory for this. A smaller model, or a shorter context, may fit.",
+    "out-of-memory":
+      "There is not enough memory for this. A smaller model, or a shorter context, may fit.",
     gpu: "The GPU refused.",
     io: "A file did not arrive.",
     internal: "Something is wrong with this page.",

@@ -1,18 +1,33 @@
-/** The page's words, in the language of its reader. English static text stands in `index.html` itself. */
+/**
+ * The page's words, in the language of its reader. English static text stands in `index.html`
+ * itself.
+ */
 import { en } from "./en.js";
 
 /** What is said by code, in some language. */
 export type Words = Widen<typeof en>;
 
-/** A language beside English: what is said by code, and `page`, what stands in `index.html` by its `data-word` keys. */
+/**
+ * A language beside English: what is said by code, and `page`, what stands in `index.html` by its
+ * `data-word` keys.
+ */
 export interface Translation {
   readonly words: Words;
   readonly page: Readonly<Record<string, string>>;
 }
 
-type Widen<T> = T extends string ? string : T extends (...args: infer A) => string ? (...args: A) => string : T extends readonly string[] ? readonly string[] : { readonly [K in keyof T]: Widen<T[K]> };
+type Widen<T> = T extends string
+  ? string
+  : T extends (...args: infer A) => string
+    ? (...args: A) => string
+    : T extends readonly string[]
+      ? readonly string[]
+      : { readonly [K in keyof T]: Widen<T[K]> };
 
-/** Languages, as `<html lang>` calls them, and where their words are; they are fetched when they are chosen. */
+/**
+ * Languages, as `<html lang>` calls them, and where their words are; they are fetched when they are
+ * chosen.
+ */
 const LANGUAGES = {
   en: { tag: "en", load: async (): Promise<Translation> => ({ words: en, page: {} }) },
   ja: { tag: "ja", load: async () => (await import("./ja.js")).ja },
@@ -33,7 +48,9 @@ const english = new Map<string, string>();
 
 /** The language that was chosen before, else the first of the browser's that the page speaks. */
 export function preferredLanguage(): Language {
-  const wanted = [localStorage.getItem(KEPT), ...navigator.languages].map((tag) => tag?.split("-")[0]);
+  const wanted = [localStorage.getItem(KEPT), ...navigator.languages].map(
+    (tag) => tag?.split("-")[0],
+  );
   return wanted.find((tag): tag is Language => tag !== undefined && tag in LANGUAGES) ?? "en";
 }
 
@@ -45,11 +62,14 @@ export async function speak(language: Language, keep: boolean): Promise<void> {
   words = translation.words;
   document.documentElement.lang = tag;
   for (const element of document.querySelectorAll<HTMLElement>("[data-word]")) {
-    element.textContent = inPage(translation, element.dataset["word"]!, element.textContent);
+    element.textContent = inPage(translation, element.dataset.word!, element.textContent);
   }
   for (const [key, attribute] of Object.entries(ATTRIBUTES)) {
     for (const element of document.querySelectorAll(`[${key}]`)) {
-      element.setAttribute(attribute, inPage(translation, element.getAttribute(key)!, element.getAttribute(attribute) ?? ""));
+      element.setAttribute(
+        attribute,
+        inPage(translation, element.getAttribute(key)!, element.getAttribute(attribute) ?? ""),
+      );
     }
   }
 }

@@ -13,9 +13,11 @@ const codes: Translation["words"]["errors"] = {
   "bad-video": "この動画は読み込めません。",
   "bad-request": "その操作はできません。",
   "context-overflow": "会話がモデルの扱える長さを超えました。",
-  "no-gpu": "ここでは WebGPU を使えません。最新の Chrome、Edge、Safari、Firefox で使えます。Linux ではブラウザーのフラグで有効にする必要がある場合があります。",
+  "no-gpu":
+    "ここでは WebGPU を使えません。最新の Chrome、Edge、Safari、Firefox で使えます。Linux ではブラウザーのフラグで有効にする必要がある場合があります。",
   "device-lost": "GPU が使えなくなりました。",
-  "out-of-memory": "メモリーが足りません。より小さなモデルか、短いコンテキストなら収まるかもしれません。",
+  "out-of-memory":
+    "メモリーが足りません。より小さなモデルか、短いコンテキストなら収まるかもしれません。",
   gpu: "GPU が処理を拒否しました。",
   io: "ファイルが届きませんでした。",
   internal: "このページに不具合があります。",
@@ -49,13 +51,15 @@ export const ja: Translation = {
     roomGranted: "重みと会話に必要なメモリーがあります。",
     cpuIsSlow: "WebGPU がないと、この大きさのモデルは一つの回答に数分かかります。",
     storageEnough: (free) => `次回のためにブラウザーに保存できます（空き ${free}）。`,
-    storageShort: (free) => `ブラウザーの空きは ${free} で、保存するには足りません。次回もう一度ダウンロードします。`,
+    storageShort: (free) =>
+      `ブラウザーの空きは ${free} で、保存するには足りません。次回もう一度ダウンロードします。`,
     storageUnknown: "ブラウザーは空き容量を教えてくれません。",
 
     keptNothing: "何も保存されていません。",
     keptWhole: (size, when) => `${size}、最後に使った日時 ${when}`,
     keptPart: (size) => `${size}（一部のみ）`,
-    keptRoom: (used, quota) => `ブラウザーが許す ${quota} のうち、このサイトは ${used} を使っています。`,
+    keptRoom: (used, quota) =>
+      `ブラウザーが許す ${quota} のうち、このサイトは ${used} を使っています。`,
     remove: "削除",
     removeOne: (name) => `${name} を削除`,
     removed: (name) => `${name} を削除しました。`,
@@ -71,7 +75,8 @@ export const ja: Translation = {
     stopped: "停止しました。",
     answered: (text) => `回答: ${text}`,
     saidNothing: "モデルは何も答えませんでした。別の言い方で尋ねてみてください。",
-    usage: (tokens, visual, out, seconds) => `入力 ${tokens} トークン${visual > 0 ? `（画像 ${visual}）` : ""}、出力 ${out}、最初まで ${seconds} 秒`,
+    usage: (tokens, visual, out, seconds) =>
+      `入力 ${tokens} トークン${visual > 0 ? `（画像 ${visual}）` : ""}、出力 ${out}、最初まで ${seconds} 秒`,
     tokensPerSecond: (speed) => `毎秒 ${speed} トークン`,
     copy: "コピー",
     copied: "コピーしました",
@@ -90,9 +95,11 @@ export const ja: Translation = {
     leftOut: (frames) => `間に合わず ${frames} フレームを省きました`,
     cameraNumber: (number) => `カメラ ${number}`,
     cameraInsecure: "ブラウザーは https のページにだけカメラを許可します。",
-    cameraRefused: "カメラが拒否されました。アドレスの横で許可してから、もう一度カメラを押してください。",
+    cameraRefused:
+      "カメラが拒否されました。アドレスの横で許可してから、もう一度カメラを押してください。",
     cameraNone: "カメラがありません。動画ファイルでも試せます。",
-    cameraBusy: "別のプログラムがカメラを使っています。それを閉じてから、もう一度カメラを押してください。",
+    cameraBusy:
+      "別のプログラムがカメラを使っています。それを閉じてから、もう一度カメラを押してください。",
     cameraFails: (why) => `カメラを開けません: ${why}`,
 
     stage: "統合の段階",
@@ -182,13 +189,15 @@ export const ja: Translation = {
     stop: "停止",
     ask: "質問する",
     saw: "モデルが見たもの",
-    sawEmpty: "Chat-UniVi は似たパッチを一つにまとめます。空全体は 1 トークンで済み、顔には多くのトークンが残ります。最初の質問のあと、見せたものの上にトークンがここに描かれます。",
+    sawEmpty:
+      "Chat-UniVi は似たパッチを一つにまとめます。空全体は 1 トークンで済み、顔には多くのトークンが残ります。最初の質問のあと、見せたものの上にトークンがここに描かれます。",
     numbers: "数値",
     benchmark: "ベンチマークを実行",
     report: "報告",
     copy: "コピー",
     save: "保存",
-    paper: "Chat-UniVi: Unified Visual Representation Empowers Large Language Models with Image and Video Understanding (arXiv 2311.08046)、Rust と WebGPU による実装。",
+    paper:
+      "Chat-UniVi: Unified Visual Representation Empowers Large Language Models with Image and Video Understanding (arXiv 2311.08046)、Rust と WebGPU による実装。",
     about: "このページについて",
     aboutWhere:
       "すべてこのタブの中で動きます。画像、動画、カメラの映像、質問と回答はこのコンピューターに留まります。モデルは「読み込む」か質問をしたときにこのサイトから取得され、次回のためにブラウザーに保存されます。会話も、最初からやり直すまで保存されます。",

@@ -13,7 +13,8 @@ const codes: Translation["words"]["errors"] = {
   "bad-video": "无法读取这段视频。",
   "bad-request": "无法这样做。",
   "context-overflow": "对话已超出模型能处理的长度。",
-  "no-gpu": "这里没有 WebGPU。最新的 Chrome、Edge、Safari 或 Firefox 都支持；在 Linux 上可能需要在浏览器标志中启用。",
+  "no-gpu":
+    "这里没有 WebGPU。最新的 Chrome、Edge、Safari 或 Firefox 都支持；在 Linux 上可能需要在浏览器标志中启用。",
   "device-lost": "GPU 已不可用。",
   "out-of-memory": "内存不足。更小的模型或更短的上下文也许可行。",
   gpu: "GPU 拒绝了请求。",
@@ -71,7 +72,8 @@ export const zh: Translation = {
     stopped: "已停止。",
     answered: (text) => `回答：${text}`,
     saidNothing: "模型没有回答，请换一种说法。",
-    usage: (tokens, visual, out, seconds) => `输入 ${tokens} 个词元${visual > 0 ? `（视觉 ${visual}）` : ""}，输出 ${out} 个，首个用时 ${seconds} 秒`,
+    usage: (tokens, visual, out, seconds) =>
+      `输入 ${tokens} 个词元${visual > 0 ? `（视觉 ${visual}）` : ""}，输出 ${out} 个，首个用时 ${seconds} 秒`,
     tokensPerSecond: (speed) => `每秒 ${speed} 个词元`,
     copy: "复制",
     copied: "已复制",
@@ -182,18 +184,22 @@ export const zh: Translation = {
     stop: "停止",
     ask: "提问",
     saw: "模型看到了什么",
-    sawEmpty: "Chat-UniVi 把相似的图块合并：整片天空只占一个词元，而一张脸会保留许多。第一次提问后，词元会画在你展示的内容上。",
+    sawEmpty:
+      "Chat-UniVi 把相似的图块合并：整片天空只占一个词元，而一张脸会保留许多。第一次提问后，词元会画在你展示的内容上。",
     numbers: "数据",
     benchmark: "运行基准测试",
     report: "报告",
     copy: "复制",
     save: "保存",
-    paper: "Chat-UniVi: Unified Visual Representation Empowers Large Language Models with Image and Video Understanding (arXiv 2311.08046)，以 Rust 和 WebGPU 实现。",
+    paper:
+      "Chat-UniVi: Unified Visual Representation Empowers Large Language Models with Image and Video Understanding (arXiv 2311.08046)，以 Rust 和 WebGPU 实现。",
     about: "关于",
-    aboutWhere: "一切都在这个标签页里运行：图片、视频、摄像头画面、问题和回答都留在这台电脑上。按“加载”或提问时，模型从本站获取，并保存在浏览器中供下次使用。对话也会保留，直到你重新开始。",
+    aboutWhere:
+      "一切都在这个标签页里运行：图片、视频、摄像头画面、问题和回答都留在这台电脑上。按“加载”或提问时，模型从本站获取，并保存在浏览器中供下次使用。对话也会保留，直到你重新开始。",
     aboutNano:
       "随页面提供的 UniVi nano 有三百万参数，只用画在彩色背景上的表情符号训练。可以问它这样的图片里有什么、有几个、在哪里、按什么顺序、在什么颜色上，以及视频里最先和最后出现什么、往哪个方向移动。它只认识一百种东西，从未见过照片，对照片会答错。它只读得懂英文。",
-    aboutLicences: "Chat-UniVi 作者发布的权重仅供研究，受 LLaMA 条款约束，不属于本页面。示例中的表情图案：Twemoji (CC-BY 4.0)、Noto Emoji (Apache-2.0)、EmojiOne 2 (CC-BY 4.0)。",
+    aboutLicences:
+      "Chat-UniVi 作者发布的权重仅供研究，受 LLaMA 条款约束，不属于本页面。示例中的表情图案：Twemoji (CC-BY 4.0)、Noto Emoji (Apache-2.0)、EmojiOne 2 (CC-BY 4.0)。",
     drop: "放下即可给模型看",
   },
 };

@@ -24,8 +24,9 @@ use super::{
     log::{Log, Record},
 };
 
-/// What every answer has. Any page may read what is served, and a page that is served is isolated from others, as
-/// WebAssembly's threads and exact clocks want it. Browsers keep what they got, and ask each time whether it is still so.
+/// What every answer has. Any page may read what is served, and a page that is served is isolated
+/// from others, as WebAssembly's threads and exact clocks want it. Browsers keep what they got, and
+/// ask each time whether it is still so.
 const ALWAYS: [(HeaderName, &str); 6] = [
     (ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
     (
@@ -49,7 +50,8 @@ const ALWAYS: [(HeaderName, &str); 6] = [
 
 const METHODS: &str = "GET, HEAD, OPTIONS";
 
-/// Seconds for which a browser need not ask again whether it may send `If-Range` from another origin.
+/// Seconds for which a browser need not ask again whether it may send `If-Range` from another
+/// origin.
 const PREFLIGHT_AGE_S: &str = "600";
 
 /// What `--fault html` answers, as a host does that shows its front page for every address.
@@ -194,7 +196,8 @@ impl Answer {
         Answer::plain(StatusCode::METHOD_NOT_ALLOWED).with(ALLOW, HeaderValue::from_static(METHODS))
     }
 
-    /// A file, a part of it, or what the conditions of the request say instead. In the order of RFC 9110, section 13.2.2.
+    /// A file, a part of it, or what the conditions of the request say instead. In the order of RFC
+    /// 9110, section 13.2.2.
     fn file<B>(request: &Request<B>, found: Found, faults: &Faults) -> io::Result<Answer> {
         let asked = request.headers();
         let size_bytes = found
@@ -216,7 +219,8 @@ impl Answer {
         if text(asked, &IF_MATCH).is_some_and(|list| !lists(list, &etag)) {
             return about_file(Answer::plain(StatusCode::PRECONDITION_FAILED));
         }
-        // A weak tag will do here: it was made of the strong one by somebody in between who packed the bytes.
+        // A weak tag will do here: it was made of the strong one by somebody in between who packed
+        // the bytes.
         if text(asked, &IF_NONE_MATCH).is_some_and(|list| lists(&list.replace("W/", ""), &etag)) {
             return about_file(Answer::new(StatusCode::NOT_MODIFIED));
         }
@@ -261,8 +265,8 @@ enum Part {
     Outside,
 }
 
-/// Which part of `size_bytes` a `Range` header asks for. Several ranges at once are answered with the whole file, as the
-/// standard allows: browsers don't ask so.
+/// Which part of `size_bytes` a `Range` header asks for. Several ranges at once are answered with
+/// the whole file, as the standard allows: browsers don't ask so.
 fn part(header: &str, size_bytes: u64) -> Part {
     let ends = header
         .split_once('=')

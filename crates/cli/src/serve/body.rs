@@ -1,4 +1,5 @@
-//! The body of an answer: read while it is sent, as fast as it may, and broken where that is asked for.
+//! The body of an answer: read while it is sent, as fast as it may, and broken where that is asked
+//! for.
 
 use std::{
     io::{self, ErrorKind, Read},
@@ -13,7 +14,8 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::log::Record;
 
-/// Bytes that are read at once, which with the connection's own buffer is all that an answer holds in memory.
+/// Bytes that are read at once, which with the connection's own buffer is all that an answer holds
+/// in memory.
 const CHUNK_BYTES: u64 = 256 << 10;
 
 /// Pieces that a throttled second is divided into, so that a slow line is slow all the time.

@@ -1,5 +1,5 @@
-//! Faults on demand: what goes wrong on a network and on servers, where and as often as a test wants it, and at each
-//! run alike.
+//! Faults on demand: what goes wrong on a network and on servers, where and as often as a test
+//! wants it, and at each run alike.
 
 use std::{
     collections::HashMap,
@@ -164,7 +164,8 @@ impl Rules {
         self.nth(path, nth)
     }
 
-    /// Depends on nothing but its arguments, so that files which are loaded side by side fare alike at each run.
+    /// Depends on nothing but its arguments, so that files which are loaded side by side fare alike
+    /// at each run.
     fn nth(&self, path: &str, nth: u64) -> Faults {
         let mut all = Faults::default();
         for (rule, fault) in self.faults.iter().enumerate() {

@@ -61,8 +61,8 @@ pub struct Folders(Vec<Mount>);
 pub struct Found {
     pub file: File,
     pub size_bytes: u64,
-    /// A strong validator, with its quotes: size and time of change, as fine as the file system keeps it. Hashing gigabytes
-    /// for each answer would be the alternative.
+    /// A strong validator, with its quotes: size and time of change, as fine as the file system
+    /// keeps it. Hashing gigabytes for each answer would be the alternative.
     pub etag: String,
     pub content_type: String,
 }
@@ -71,7 +71,8 @@ impl Folders {
     /// Looks that all of them are there.
     ///
     /// # Errors
-    /// `Io` where one can't be read, `BadRequest` where it is no folder, or two have the same address.
+    /// `Io` where one can't be read, `BadRequest` where it is no folder, or two have the same
+    /// address.
     pub fn open<'a>(mounts: impl Iterator<Item = &'a Mount>) -> Result<Folders> {
         let mut folders: Vec<Mount> = Vec::new();
         for Mount { prefix, dir } in mounts {
@@ -137,8 +138,8 @@ impl Folders {
     }
 }
 
-/// The names between the slashes of an address; the last is empty where it ends with a slash. None for an address
-/// with a name that no file has, or that would lead elsewhere.
+/// The names between the slashes of an address; the last is empty where it ends with a slash. None
+/// for an address with a name that no file has, or that would lead elsewhere.
 fn names(path: &str) -> Option<Vec<String>> {
     let path = path.strip_prefix('/')?;
     let mut names = Vec::new();
@@ -162,8 +163,8 @@ fn is_file_name(name: &str) -> bool {
     is_one && components.next().is_none() && !name.contains('\0')
 }
 
-/// What a browser takes a file for, judged by its name. Without the right one it runs no script and compiles no
-/// module of WebAssembly as it arrives.
+/// What a browser takes a file for, judged by its name. Without the right one it runs no script and
+/// compiles no module of WebAssembly as it arrives.
 fn content_type(path: &Path) -> String {
     let guess = mime_guess::from_path(path).first_or_octet_stream();
     if guess.type_() == "text" {

@@ -30,7 +30,8 @@ pub struct Record {
     /// The `Range` header.
     pub range: Option<String>,
     pub status: u16,
-    /// Bytes of the body that the connection took, which are at most a buffer more than what arrived.
+    /// Bytes of the body that the connection took, which are at most a buffer more than what
+    /// arrived.
     pub bytes: u64,
     /// The rules of `--fault` that bent the answer.
     pub faults: Vec<String>,

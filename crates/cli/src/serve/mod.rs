@@ -1,4 +1,5 @@
-//! `univi serve`: a static server for models and pages, with faults on demand for testing what loads from it.
+//! `univi serve`: a static server for models and pages, with faults on demand for testing what
+//! loads from it.
 
 mod answer;
 mod body;
@@ -42,7 +43,8 @@ const DISK_THREADS: usize = 16;
 /// Serves until the program is ended.
 ///
 /// # Errors
-/// `Io` where a folder can't be read or the address can't be listened on, `BadRequest` where a folder is none.
+/// `Io` where a folder can't be read or the address can't be listened on, `BadRequest` where a
+/// folder is none.
 pub fn run(args: &ServeArgs) -> Result<()> {
     let root = Mount::root(args.dir.clone());
     let site = Site {

@@ -1,4 +1,5 @@
-//! What a stage tells while it runs, and keeps of it: lines on stderr, `NAME.csv`, and `NAME.svg` at the end.
+//! What a stage tells while it runs, and keeps of it: lines on stderr, `NAME.csv`, and `NAME.svg`
+//! at the end.
 
 use std::{
     fs::{self, File},

@@ -1,4 +1,5 @@
-//! `univi train`: the small model from nothing, or a stage of the paper's recipe on data of one's own.
+//! `univi train`: the small model from nothing, or a stage of the paper's recipe on data of one's
+//! own.
 
 mod diary;
 mod nano;
@@ -16,7 +17,8 @@ use crate::{
 /// Trains what was asked for.
 ///
 /// # Errors
-/// Whatever is wrong with checkpoint, data or folder; `Aborted` where Ctrl-C was pressed, with everything kept.
+/// Whatever is wrong with checkpoint, data or folder; `Aborted` where Ctrl-C was pressed, with
+/// everything kept.
 pub fn run(args: TrainArgs) -> Result<()> {
     match args.what {
         Training::Nano(args) => nano::run(&args),

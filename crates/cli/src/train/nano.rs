@@ -21,7 +21,8 @@ const HELD_OUT_SCENES: usize = 256;
 /// Makes the model, or goes on making it.
 ///
 /// # Errors
-/// `Io` where the artwork is not there or the folder can't be written; `Aborted` where Ctrl-C was pressed.
+/// `Io` where the artwork is not there or the folder can't be written; `Aborted` where Ctrl-C was
+/// pressed.
 pub fn run(args: &NanoArgs) -> Result<()> {
     let world = World::open(&args.world.artwork)?;
     fs::create_dir_all(&args.out).map_err(|e| files::io_error(&args.out, &e))?;

@@ -76,7 +76,8 @@ const SAVE_EVERY: u64 = 100;
 /// Trains a stage, or goes on.
 ///
 /// # Errors
-/// Whatever is wrong with checkpoint, data or media, named with the file; `Aborted` where Ctrl-C was pressed.
+/// Whatever is wrong with checkpoint, data or media, named with the file; `Aborted` where Ctrl-C
+/// was pressed.
 pub fn run(args: &StageArgs, stage: Stage) -> Result<()> {
     let device = device(args.cuda)?;
     let samples =
@@ -199,8 +200,8 @@ fn device(cuda: bool) -> Result<Device> {
     }
 }
 
-/// Writes a folder like the one that training began with: its small files, and all tensors in one file. A tower that
-/// learned, and that lay in a folder of its own, goes into `vision-tower`.
+/// Writes a folder like the one that training began with: its small files, and all tensors in one
+/// file. A tower that learned, and that lay in a folder of its own, goes into `vision-tower`.
 fn write_checkpoint(
     args: &StageArgs,
     tower_folder: Option<&Folder>,

@@ -10,8 +10,8 @@ use univi::gguf::{Header, TensorSpec, Writer, parse};
 
 use crate::{complains, e2e, path, refused, scratch, tiny};
 
-/// Memory that a run on a tiny model may reserve: the program, its threads' stacks and the model fit
-/// many times, a length from a damaged file does not.
+/// Memory that a run on a tiny model may reserve: the program, its threads' stacks and the model
+/// fit many times, a length from a damaged file does not.
 const MEMORY_KIB: u64 = 4 << 20;
 
 /// Runs the program with little memory.

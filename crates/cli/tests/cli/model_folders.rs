@@ -305,7 +305,8 @@ fn inspect_refuses_what_would_not_load() {
         },
         "manifest",
     );
-    // Without the manifest's digests, the weights themselves are looked at: a scale of the last file becomes NaN.
+    // Without the manifest's digests, the weights themselves are looked at: a scale of the last
+    // file becomes NaN.
     refuse(
         "not-finite",
         &|f| {

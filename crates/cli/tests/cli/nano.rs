@@ -1,4 +1,5 @@
-//! The model that ships answers right, on both backends, and a model can be trained from the command line.
+//! The model that ships answers right, on both backends, and a model can be trained from the
+//! command line.
 
 use std::{fs, path::PathBuf};
 

@@ -447,7 +447,8 @@ fn programs_are_told_what_was_sent() {
     assert_eq!(server.get("/large.gguf").body, bytes);
     assert_eq!(server.line()["bytes"], bytes.len());
 
-    // Somebody who leaves in the middle is told about too. The file is larger than what a connection can hold.
+    // Somebody who leaves in the middle is told about too. The file is larger than what a
+    // connection can hold.
     let huge = 1 << 30;
     fs::File::create(dir.join("huge.gguf"))
         .unwrap()
@@ -672,7 +673,8 @@ fn headers_that_hosts_get_wrong() {
     assert_ne!(answer.header("etag"), Some(&*etag));
 }
 
-/// A line carries no more than it can, however many connections share it. (That it carries as much is for benchmarks.)
+/// A line carries no more than it can, however many connections share it. (That it carries as much
+/// is for benchmarks.)
 #[test]
 fn the_line_is_shared() {
     let (dir, bytes) = large("throttle");

@@ -73,7 +73,8 @@ pub(super) struct Clusters {
 }
 
 impl Config {
-    /// With the values that a CLIP's configuration may leave out: those of Hugging Face's `CLIPVisionConfig`.
+    /// With the values that a CLIP's configuration may leave out: those of Hugging Face's
+    /// `CLIPVisionConfig`.
     pub fn with_clip_defaults(mut self) -> Config {
         self.hidden_size.get_or_insert(768);
         self.intermediate_size.get_or_insert(3072);

@@ -16,7 +16,8 @@ impl<'a> Checkpoint<'a> {
     /// The language model, with its vocabulary. More embeddings than there are tokens are cut off.
     ///
     /// # Errors
-    /// `Tokenizer`; `BadFile` for what is no LLaMA or is computed otherwise; `MissingTensor`, `WrongShape`, `UnsupportedType`.
+    /// `Tokenizer`; `BadFile` for what is no LLaMA or is computed otherwise; `MissingTensor`,
+    /// `WrongShape`, `UnsupportedType`.
     pub fn llm(&self) -> Result<Part<'a>> {
         let metadata = self.llm_metadata()?;
         let config = LlamaConfig::from_metadata(&metadata)?;
@@ -28,7 +29,8 @@ impl<'a> Checkpoint<'a> {
         for wanted in llama_tensors(&config) {
             let source = match &*wanted.name {
                 "output.weight" if tied => continue,
-                "rope_freqs.weight" => continue, // Kinds of scaling that need factors were refused.
+                "rope_freqs.weight" => continue, /* Kinds of scaling that need factors were */
+                // refused.
                 name => source_name(name),
             };
             let missing = || Error::MissingTensor {

@@ -1,5 +1,5 @@
-//! Checkpoints as they are published: folders in the layout of Hugging Face. What comes out is what goes
-//! into GGUF files: metadata, and tensors one at a time under the names of llama.cpp.
+//! Checkpoints as they are published: folders in the layout of Hugging Face. What comes out is what
+//! goes into GGUF files: metadata, and tensors one at a time under the names of llama.cpp.
 //!
 //! ```text
 //! Files -> Checkpoint -> Part (language model, or vision side) -> metadata and tensors -> gguf::Writer
@@ -15,7 +15,8 @@
 //!
 //! # Metadata
 //!
-//! The language model gets llama.cpp's keys (`general.*`, `llama.*`, `tokenizer.ggml.*`), and these:
+//! The language model gets llama.cpp's keys (`general.*`, `llama.*`, `tokenizer.ggml.*`), and
+//! these:
 //!
 //! | key | type | from |
 //! |---|---|---|
@@ -43,7 +44,8 @@
 //! | `univi.frame_rate` | f32 | 1 |
 //! | `univi.max_frames` | u32 | 64 |
 //!
-//! Tensors that never run (blocks behind the feature layer, the last norm, CLIP's text half, `rotary_emb.inv_freq`) stay behind.
+//! Tensors that never run (blocks behind the feature layer, the last norm, CLIP's text half,
+//! `rotary_emb.inv_freq`) stay behind.
 
 mod config;
 mod llama;
@@ -139,7 +141,8 @@ impl<'a> Checkpoint<'a> {
         })
     }
 
-    /// The tower that the model was made with, as `config.json` names it: a folder, or a name on a hub.
+    /// The tower that the model was made with, as `config.json` names it: a folder, or a name on a
+    /// hub.
     pub fn tower_name(&self) -> Option<&str> {
         self.config.mm_vision_tower.as_deref()
     }
@@ -149,7 +152,8 @@ impl<'a> Checkpoint<'a> {
         vision::prefix(&self.weights).is_some()
     }
 
-    /// Whether there is a projector, or a tower that the model calls for: whether this is more than a language model.
+    /// Whether there is a projector, or a tower that the model calls for: whether this is more than
+    /// a language model.
     pub fn sees(&self) -> bool {
         self.config.mm_vision_tower.is_some() || self.config.mm_hidden_size.is_some()
     }

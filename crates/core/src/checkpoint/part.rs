@@ -9,7 +9,8 @@ use crate::{Error, Result};
 
 /// One side of a model on its way into GGUF files.
 pub struct Part<'a> {
-    /// What the file will say about itself, but for how the tensors are stored: [`Part::plan`] adds that.
+    /// What the file will say about itself, but for how the tensors are stored: [`Part::plan`]
+    /// adds that.
     pub metadata: Metadata,
     /// The tensors in the order of the file.
     pub tensors: Vec<PartTensor<'a>>,
@@ -40,7 +41,8 @@ pub struct PartTensor<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RowOrder {
     Same,
-    /// Hugging Face keeps the two halves of a head's rotary pairs apart; GGUF has the numbers of a pair side by side.
+    /// Hugging Face keeps the two halves of a head's rotary pairs apart; GGUF has the numbers of a
+    /// pair side by side.
     RotaryPairs {
         head_dim: usize,
     },
@@ -129,8 +131,8 @@ impl<'a> PartTensor<'a> {
         Ok(numbers)
     }
 
-    /// The numbers of the whole tensor, as they will stand in the file, in the order of the checkpoint: the way
-    /// back.
+    /// The numbers of the whole tensor, as they will stand in the file, in the order of the
+    /// checkpoint: the way back.
     ///
     /// # Panics
     /// Where there are not as many as the tensor has.

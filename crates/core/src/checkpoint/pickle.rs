@@ -1,8 +1,9 @@
 //! The pickle inside a file of `torch.save`: a dictionary from names to tensors.
 //!
-//! A pickle is a program for a small stack machine that may call anything. This reader knows the few
-//! instructions and the few functions that describe a dictionary of tensors, builds those descriptions
-//! itself, and refuses everything else. It allocates in proportion to the bytes that it has read.
+//! A pickle is a program for a small stack machine that may call anything. This reader knows the
+//! few instructions and the few functions that describe a dictionary of tensors, builds those
+//! descriptions itself, and refuses everything else. It allocates in proportion to the bytes that
+//! it has read.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -37,7 +38,8 @@ enum Object {
         depth: usize,
     },
     Global(Rc<str>),
-    /// What comes out of the memo for a dictionary has no entries: those of torch.save are never shared.
+    /// What comes out of the memo for a dictionary has no entries: those of torch.save are never
+    /// shared.
     Dict(Entries),
     Storage(Rc<Storage>),
     Tensor(Rc<Tensor>),

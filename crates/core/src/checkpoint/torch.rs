@@ -1,4 +1,5 @@
-//! The files of `torch.save`: a zip archive with a pickle that describes the tensors, and one stored entry for each storage.
+//! The files of `torch.save`: a zip archive with a pickle that describes the tensors, and one
+//! stored entry for each storage.
 
 use std::collections::HashMap;
 use std::io::{BufReader, Error as IoError, ErrorKind, Read, Result as IoResult, Seek, SeekFrom};

@@ -15,7 +15,8 @@ use crate::{Error, Result};
 pub enum Tower<'c, 'a> {
     /// The user named this folder: it wins.
     Given(&'c Checkpoint<'a>),
-    /// The folder that `config.json` names was found: it serves where the shards hold no tower, and describes the one they hold.
+    /// The folder that `config.json` names was found: it serves where the shards hold no tower, and
+    /// describes the one they hold.
     Found(&'c Checkpoint<'a>),
     /// There is nothing but the shards.
     Inside,
@@ -40,8 +41,8 @@ impl<'a> Checkpoint<'a> {
     /// The vision side, for this checkpoint's language model.
     ///
     /// # Errors
-    /// `BadRequest` where there is no tower; `BadFile` for what is no CLIP or is computed otherwise;
-    /// `MissingTensor`, `WrongShape`, `UnsupportedType`.
+    /// `BadRequest` where there is no tower; `BadFile` for what is no CLIP or is computed
+    /// otherwise; `MissingTensor`, `WrongShape`, `UnsupportedType`.
     pub fn vision(&self, tower: Tower<'_, 'a>) -> Result<Part<'a>> {
         let c = &self.config;
         let (weights, config) = match tower {
@@ -94,8 +95,8 @@ impl<'a> Checkpoint<'a> {
         self.vision_part(metadata, weights)
     }
 
-    /// The vision tower of a CLIP without projector, for looking at its features: merging as Chat-UniVi merges,
-    /// tokens as wide as the tower.
+    /// The vision tower of a CLIP without projector, for looking at its features: merging as
+    /// Chat-UniVi merges, tokens as wide as the tower.
     ///
     /// # Errors
     /// As [`Checkpoint::vision`].
@@ -157,7 +158,8 @@ impl<'a> Checkpoint<'a> {
         })
     }
 
-    /// The configuration of the tower in this folder: nested in a CLIP's, a vision half's own, or told by the tensors.
+    /// The configuration of the tower in this folder: nested in a CLIP's, a vision half's own, or
+    /// told by the tensors.
     fn tower_config(&self) -> Result<Config> {
         if let Some(nested) = &self.config.vision_config {
             return Ok((**nested).clone().with_clip_defaults());
@@ -172,7 +174,8 @@ impl<'a> Checkpoint<'a> {
         self.told_by_tensors()
     }
 
-    /// A tower in the shards of a language model comes without its configuration. Shapes tell all but the heads.
+    /// A tower in the shards of a language model comes without its configuration. Shapes tell all
+    /// but the heads.
     fn told_by_tensors(&self) -> Result<Config> {
         let unclear = |what: &str| Error::BadRequest {
             reason: format!("{what}: name the folder of the vision tower with --vision-tower"),

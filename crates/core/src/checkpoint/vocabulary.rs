@@ -12,7 +12,8 @@ const CONFIG_NAME: &str = "tokenizer_config.json";
 const ADDED_NAME: &str = "added_tokens.json";
 
 impl Checkpoint<'_> {
-    /// The tokenizer's file, for whoever keeps it beside the weights; `None` for a checkpoint without one.
+    /// The tokenizer's file, for whoever keeps it beside the weights; `None` for a checkpoint
+    /// without one.
     ///
     /// # Errors
     /// `Io`.
@@ -25,7 +26,8 @@ impl Checkpoint<'_> {
         Ok(None)
     }
 
-    /// The tokenizer: from `tokenizer.model`, which has the scores that llama.cpp wants, else from `tokenizer.json`.
+    /// The tokenizer: from `tokenizer.model`, which has the scores that llama.cpp wants, else from
+    /// `tokenizer.json`.
     ///
     /// # Errors
     /// `Tokenizer` for a file that can't be read, named with it.

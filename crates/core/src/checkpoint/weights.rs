@@ -45,7 +45,8 @@ pub(super) struct Stored {
 impl Stored {
     /// Appends `count` numbers from number `first` on.
     ///
-    /// The range lies inside the tensor, whose extent was checked against the file when it was found.
+    /// The range lies inside the tensor, whose extent was checked against the file when it was
+    /// found.
     pub fn read(
         &self,
         files: &dyn Files,

@@ -1,11 +1,13 @@
-//! A machine that reads a JSON value byte by byte, in all ways at once in which the schema may be meant.
+//! A machine that reads a JSON value byte by byte, in all ways at once in which the schema may be
+//! meant.
 
 use std::rc::Rc;
 
 use super::refused;
 use crate::Result;
 
-/// Ways to go on that are followed at once; a schema that takes more goes in circles or says everything twice.
+/// Ways to go on that are followed at once; a schema that takes more goes in circles or says
+/// everything twice.
 const MAX_WAYS: usize = 2048;
 
 /// Digits of a number's integer, its fraction and its exponent: what f64 tells apart.
@@ -19,7 +21,8 @@ pub(super) const MAX_INTEGER: i64 = 1 << 53;
 pub(super) enum Instruction {
     /// Reads this byte.
     Byte(u8),
-    /// Reads nothing or a space. Where there may be more, a model that can't decide what to say next goes on with white space.
+    /// Reads nothing or a space. Where there may be more, a model that can't decide what to say
+    /// next goes on with white space.
     Space,
     /// Reads a text in quotation marks of so many characters.
     Text { min: u32, max: u32 },
@@ -37,7 +40,8 @@ pub(super) enum Instruction {
     Return,
     /// Begins to count the items of a list.
     Count,
-    /// Where there were fewer items than `max`, goes on with one at `first` or `next`; where there were `min`, behind this.
+    /// Where there were fewer items than `max`, goes on with one at `first` or `next`; where there
+    /// were `min`, behind this.
     Items {
         min: u32,
         max: u32,
@@ -114,7 +118,8 @@ enum Part {
 enum Within {
     Between,
     Escape,
-    /// After so many hexadecimal digits of `\u`; whether the first was d, after which 8 and more are half a character.
+    /// After so many hexadecimal digits of `\u`; whether the first was d, after which 8 and more
+    /// are half a character.
     Hex(u8, bool),
     /// So many bytes are left of a UTF-8 sequence, the next of which is in this range.
     Utf8(u8, u8, u8),
@@ -234,7 +239,8 @@ impl Machine {
                     }
                     if count < *max {
                         let place = if count == 0 { first } else { next };
-                        // Beyond what matters there is no need to count, and equal states are found again.
+                        // Beyond what matters there is no need to count, and equal states are found
+                        // again.
                         let counted = if *max == u32::MAX {
                             (count + 1).min((*min).max(1))
                         } else {
@@ -293,7 +299,8 @@ fn text(part: Part, byte: u8, min: u32, max: u32) -> Option<(Part, bool)> {
         (Within::Between, b'\\') => Some(Within::Escape),
         (Within::Between, 0x20..=0x7f) => None,
         (Within::Between, 0xc2..=0xdf) => Some(Within::Utf8(1, 0x80, 0xbf)),
-        // No byte sequence longer than needed, no half of a surrogate pair, nothing beyond U+10FFFF.
+        // No byte sequence longer than needed, no half of a surrogate pair, nothing beyond
+        // U+10FFFF.
         (Within::Between, 0xe0) => Some(Within::Utf8(2, 0xa0, 0xbf)),
         (Within::Between, 0xed) => Some(Within::Utf8(2, 0x80, 0x9f)),
         (Within::Between, 0xe1..=0xef) => Some(Within::Utf8(2, 0x80, 0xbf)),
@@ -350,7 +357,8 @@ fn number(part: Part, byte: u8) -> Option<Part> {
     };
     match byte {
         b'-' if is_first => Some(sign),
-        // The sign of an exponent: `is_zero` stands for one that has come, so that there is no second.
+        // The sign of an exponent: `is_zero` stands for one that has come, so that there is no
+        // second.
         b'+' | b'-' if group == 2 && digits == 0 && !is_zero => Some(Part::Number {
             group,
             digits,

@@ -1,5 +1,5 @@
-//! Answers held to a JSON schema: before a token is chosen, those that can't go on with a value of the schema are
-//! ruled out.
+//! Answers held to a JSON schema: before a token is chosen, those that can't go on with a value of
+//! the schema are ruled out.
 //!
 //! ```text
 //! schema ─ schema.rs ─> program ─ machine.rs ─> which bytes may come next ┐
@@ -20,7 +20,8 @@ pub use schema::Schema;
 /// Longer tokens are never said in a value: this bounds how deep the trie is.
 const MAX_SPELLING_BYTES: usize = 256;
 
-/// What finding the next tokens may take, in comparisons of ways to go on: a schema that takes more would stall an answer.
+/// What finding the next tokens may take, in comparisons of ways to go on: a schema that takes more
+/// would stall an answer.
 const MAX_WORK: usize = 200_000_000;
 
 fn refused(reason: impl std::fmt::Display) -> Error {
@@ -40,13 +41,15 @@ pub struct Vocabulary {
     shared: Vec<usize>,
     /// By token, the index of its spelling; `None` where it says nothing.
     by_token: Vec<Option<u32>>,
-    /// The same for the first token of an answer, without the space in front of it that answers are given without.
+    /// The same for the first token of an answer, without the space in front of it that answers
+    /// are given without.
     by_first_token: Vec<Option<u32>>,
     ends: Vec<bool>,
 }
 
 impl Vocabulary {
-    /// Takes each token to what it spells. Several may spell the same, as the byte `<0x20>` and the piece of a space do.
+    /// Takes each token to what it spells. Several may spell the same, as the byte `<0x20>` and the
+    /// piece of a space do.
     pub fn new(tokenizer: &Tokenizer) -> Vocabulary {
         let ids = 0..tokenizer.vocab_len() as u32;
         let bytes = |id: u32| tokenizer.bytes(id).unwrap_or_default();
@@ -112,8 +115,8 @@ impl Constraint {
         })
     }
 
-    /// Leaves of `logits: [vocabulary]` those of tokens that may come next; the others become -inf. A token that ends a text
-    /// may come where the value may end.
+    /// Leaves of `logits: [vocabulary]` those of tokens that may come next; the others become -inf.
+    /// A token that ends a text may come where the value may end.
     ///
     /// # Errors
     /// `BadRequest` where no token may come, or where there are too many ways to go on.
@@ -215,7 +218,8 @@ impl Constraint {
         by_token.get(id as usize).copied().flatten()
     }
 
-    /// A space by itself begins an answer where no token has both the space and the letter behind it.
+    /// A space by itself begins an answer where no token has both the space and the letter behind
+    /// it.
     fn is_leading_space(&self, spelling: u32) -> bool {
         !self.begun && self.vocabulary.spellings[spelling as usize] == b" "
     }

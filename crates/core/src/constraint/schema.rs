@@ -41,7 +41,8 @@ const NOTES: [&str; 10] = [
 /// Where `$ref` may point into.
 const DEFINITIONS: [&str; 2] = ["$defs", "definitions"];
 
-/// Keywords that say all about a value by themselves: what stands beside them would have to be multiplied out.
+/// Keywords that say all about a value by themselves: what stands beside them would have to be
+/// multiplied out.
 const ALONE: [&str; 4] = ["enum", "const", "anyOf", "$ref"];
 
 /// Keywords that only say something about values of one type.
@@ -67,11 +68,12 @@ const TYPES: [&str; 7] = [
 pub struct Schema(Rc<Vec<I>>);
 
 impl Schema {
-    /// Reads a schema. Properties are answered in the order in which it names them, and where it names any, without others.
+    /// Reads a schema. Properties are answered in the order in which it names them, and where it
+    /// names any, without others.
     ///
     /// # Errors
-    /// `BadRequest` for text that is no JSON, for what is not supported, with the place where it stands, and for a schema
-    /// that is too long or too deep.
+    /// `BadRequest` for text that is no JSON, for what is not supported, with the place where it
+    /// stands, and for a schema that is too long or too deep.
     pub fn parse(json: &str) -> Result<Schema> {
         if json.len() > MAX_BYTES {
             return Err(refused(format!(
@@ -107,8 +109,9 @@ impl Schema {
     }
 }
 
-/// Writes a program: each value becomes instructions that read it and go on behind themselves. What `$ref` names becomes a
-/// routine, written after what names it, so that a long chain of names takes no stack.
+/// Writes a program: each value becomes instructions that read it and go on behind themselves. What
+/// `$ref` names becomes a routine, written after what names it, so that a long chain of names takes
+/// no stack.
 struct Compiler<'a> {
     root: &'a Json,
     program: Vec<I>,
@@ -418,7 +421,8 @@ impl<'a> Compiler<'a> {
                     "{place} requires {name:?}, and allows no such property"
                 )));
             };
-            // Two ways lead to each property: none has come before, and one has. The next ones follow behind it.
+            // Two ways lead to each property: none has come before, and one has. The next ones
+            // follow behind it.
             let [none_before, one_before] = [self.push(I::Jump(0)), self.push(I::Jump(0))];
             let next = self.push(I::Byte(b','));
             self.push(I::Space);
@@ -466,7 +470,8 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    /// One of these texts, which are sorted and have `read` bytes in common; what more they have in common is read once.
+    /// One of these texts, which are sorted and have `read` bytes in common; what more they have in
+    /// common is read once.
     fn literals(&mut self, texts: &[&[u8]], read: usize) -> Result<()> {
         let (first, last) = (texts[0], texts[texts.len() - 1]);
         let common = first.iter().zip(last).take_while(|(a, b)| a == b).count();
@@ -538,7 +543,8 @@ fn check_keywords(keywords: &[(String, Json)], place: &str) -> Result<()> {
     Ok(())
 }
 
-/// The types that a value may have; those that keywords speak of, where `type` is missing; none where nothing is said.
+/// The types that a value may have; those that keywords speak of, where `type` is missing; none
+/// where nothing is said.
 fn types<'a>(schema: &'a Json, place: &str) -> Result<Vec<&'a str>> {
     let speaks_of = |keywords: &[&'static str]| {
         let mut keywords = keywords.iter().copied();
@@ -576,7 +582,8 @@ fn types<'a>(schema: &'a Json, place: &str) -> Result<Vec<&'a str>> {
     }
 }
 
-/// JSON with the names of objects in their order, which is that of the answer; `serde_json::Value` sorts them.
+/// JSON with the names of objects in their order, which is that of the answer; `serde_json::Value`
+/// sorts them.
 enum Json {
     Null,
     Bool(bool),

@@ -5,7 +5,8 @@ use rayon::prelude::*;
 /// Weight of the optional noise in a density.
 const NOISE: f32 = 1e-6;
 
-/// Groups the `n` rows of `x [n, channels]`: (centres, best score first; the cluster of each token).
+/// Groups the `n` rows of `x [n, channels]`: (centres, best score first; the cluster of each
+/// token).
 pub(super) fn dpc_knn(
     x: &[f32],
     channels: usize,

@@ -12,7 +12,8 @@ use crate::{
 const Q8_BYTES: usize = 4 + KV_BLOCK;
 /// What a number farthest from zero becomes.
 const Q8_MOST: f32 = 127.;
-/// A block of numbers no larger than this is zero: its scale would lose its precision, or be nothing.
+/// A block of numbers no larger than this is zero: its scale would lose its precision, or be
+/// nothing.
 const Q8_NOTHING: f32 = 1e-30;
 
 /// Keys and values of one layer.
@@ -99,8 +100,8 @@ impl KvCache {
         Ok(())
     }
 
-    /// Keys and values `[len, width]` of positions `..len`; with `from_start` those that were appended at position
-    /// 0 last, gradients and all.
+    /// Keys and values `[len, width]` of positions `..len`; with `from_start` those that were
+    /// appended at position 0 last, gradients and all.
     pub(super) fn seen(
         &self,
         len: usize,

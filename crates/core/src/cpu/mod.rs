@@ -2,8 +2,8 @@
 //! there is none, and what the trainer's fused operations and their derivatives are compared with.
 //!
 //! Every operation on floats is composed of candle's differentiable operations, except that a KV
-//! cache keeps gradients only for what was appended at position 0 last: a trainer runs each sequence
-//! in one piece.
+//! cache keeps gradients only for what was appended at position 0 last: a trainer runs each
+//! sequence in one piece.
 
 mod dpc_knn;
 mod kv_cache;
@@ -49,7 +49,8 @@ impl Backend for Cpu {
     type Matrix = Matrix;
     type KvCache = KvCache;
 
-    /// Where addresses have 64 bits the system answers when memory is used; in WebAssembly they end at 4 GiB.
+    /// Where addresses have 64 bits the system answers when memory is used; in WebAssembly they end
+    /// at 4 GiB.
     async fn has_room(&self, bytes: u64) -> Result<bool> {
         Ok(bytes < (usize::MAX / 8 * 7) as u64)
     }
@@ -286,8 +287,8 @@ fn numbers(x: &Tensor) -> candle_core::Result<Vec<f32>> {
     x.flatten_all()?.to_vec1()
 }
 
-/// Softmax of `q k' / sqrt(head_dim) + mask`, times `v`, in each head of each of `batch` runs of rows;
-/// `mask: [queries, keys]` of one run.
+/// Softmax of `q k' / sqrt(head_dim) + mask`, times `v`, in each head of each of `batch` runs of
+/// rows; `mask: [queries, keys]` of one run.
 fn attend(
     q: &Tensor,
     k: &Tensor,

@@ -132,7 +132,8 @@ impl GgmlType {
     /// Bytes of `numbers` numbers of one or several whole rows.
     ///
     /// # Errors
-    /// [`Error::BadRequest`] where `numbers` is not a multiple of the block, or the result overflows.
+    /// [`Error::BadRequest`] where `numbers` is not a multiple of the block, or the result
+    /// overflows.
     pub fn row_bytes(self, numbers: usize) -> Result<usize> {
         let bytes = numbers
             .is_multiple_of(self.block_len())
@@ -150,8 +151,8 @@ impl GgmlType {
     /// Turns blocks into numbers, bit-equal to ggml's reference code (no fused multiply-add).
     ///
     /// # Panics
-    /// Where `bytes` is not exactly the blocks of `out.len()` numbers: a fault of the caller, who has
-    /// [`GgmlType::row_bytes`].
+    /// Where `bytes` is not exactly the blocks of `out.len()` numbers: a fault of the caller, who
+    /// has [`GgmlType::row_bytes`].
     pub fn dequantize(self, bytes: &[u8], out: &mut [f32]) {
         assert!(
             out.len().is_multiple_of(self.block_len())
@@ -186,8 +187,8 @@ impl GgmlType {
         }
     }
 
-    /// Index of the first block that holds NaN or an infinity, looking at scales alone where there are
-    /// scales. `bytes` holds whole blocks; a last part of one is not looked at.
+    /// Index of the first block that holds NaN or an infinity, looking at scales alone where there
+    /// are scales. `bytes` holds whole blocks; a last part of one is not looked at.
     pub fn first_not_finite(self, bytes: &[u8]) -> Option<usize> {
         // An exponent of all ones is what makes a half float infinite or NaN.
         let half = |b: &[u8], at: usize| u16::from_le_bytes([b[at], b[at + 1]]) & 0x7c00 != 0x7c00;

@@ -6,8 +6,9 @@
 //! metadata, tensors -> Writer -> bytes
 //! ```
 //!
-//! What is read is what llama.cpp reads: version 2 and 3, little-endian, tensors one after the other in
-//! the order of the table. [`GgmlType::dequantize`] is the truth that all kernels are tested against.
+//! What is read is what llama.cpp reads: version 2 and 3, little-endian, tensors one after the
+//! other in the order of the table. [`GgmlType::dequantize`] is the truth that all kernels are
+//! tested against.
 
 mod ggml_type;
 mod metadata;
@@ -32,7 +33,8 @@ pub struct TensorInfo {
     pub name: String,
     /// How the numbers are stored.
     pub ty: GgmlType,
-    /// Outermost dimension first: the reverse of the order in the file. One to four dimensions, none of them 0.
+    /// Outermost dimension first: the reverse of the order in the file. One to four dimensions,
+    /// none of them 0.
     pub shape: Vec<usize>,
     /// Where the data starts, in bytes from the start of the file.
     pub offset: u64,
@@ -50,7 +52,8 @@ impl TensorInfo {
         }
     }
 
-    /// Columns of the tensor seen as a matrix: all numbers of a row, so 588 for a patch convolution `[width, 3, 14, 14]`.
+    /// Columns of the tensor seen as a matrix: all numbers of a row, so 588 for a patch convolution
+    /// `[width, 3, 14, 14]`.
     pub fn cols(&self) -> usize {
         self.elements() / self.rows()
     }

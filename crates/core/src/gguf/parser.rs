@@ -17,8 +17,8 @@ pub const MAX_HEADER_BYTES: u64 = 256 << 20;
 pub enum Event<'a> {
     /// Everything before the data is known. Comes once, before any data.
     Header(&'a Header),
-    /// Data of a tensor, in file order without gaps. `offset` is a multiple of 4 and so is the length,
-    /// except for the last run of a tensor, so that a GPU queue can take it as it is.
+    /// Data of a tensor, in file order without gaps. `offset` is a multiple of 4 and so is the
+    /// length, except for the last run of a tensor, so that a GPU queue can take it as it is.
     Data {
         /// Index into [`Header::tensors`].
         tensor: usize,
@@ -46,7 +46,8 @@ pub struct Parser {
     tensors_left: u64,
     entries_left: u64,
     tensor_names: HashSet<String>,
-    /// Tensor that the next data byte belongs to, bytes of it handed on, and up to three bytes held back.
+    /// Tensor that the next data byte belongs to, bytes of it handed on, and up to three bytes
+    /// held back.
     tensor: usize,
     given: u64,
     held: [u8; 4],
@@ -127,10 +128,12 @@ impl Parser {
         matches!(self.step, Step::Data).then_some(&self.header)
     }
 
-    /// Takes the next bytes of the file and hands on what they complete. Bytes behind the last tensor are ignored.
+    /// Takes the next bytes of the file and hands on what they complete. Bytes behind the last
+    /// tensor are ignored.
     ///
     /// # Errors
-    /// Whatever is wrong with the file, or the sink's own error. The same error comes for all later pushes.
+    /// Whatever is wrong with the file, or the sink's own error. The same error comes for all later
+    /// pushes.
     pub fn push(
         &mut self,
         bytes: &[u8],
@@ -381,7 +384,8 @@ impl Parser {
     }
 }
 
-/// Turns the table's offsets into places in the file: tensors follow one another, each at the next multiple of the alignment.
+/// Turns the table's offsets into places in the file: tensors follow one another, each at the next
+/// multiple of the alignment.
 fn layout(header: &mut Header, header_end: u64, file_bytes: Option<u64>) -> Result<()> {
     let too_large = || bad("the tensors' sizes overflow 64 bits");
     header.data_offset = align(header_end, header.alignment).ok_or_else(too_large)?;
@@ -425,7 +429,8 @@ pub fn parse(file: &[u8]) -> Result<Header> {
 
 /// Looks for NaN and infinities among the scales of tensors that pass by as [`Event::Data`].
 ///
-/// llama.cpp does this where it is asked to check tensors: such a weight makes every answer senseless.
+/// llama.cpp does this where it is asked to check tensors: such a weight makes every answer
+/// senseless.
 #[derive(Debug, Default)]
 pub struct FiniteCheck {
     tensor: usize,

@@ -1,8 +1,8 @@
 //! From numbers to blocks: the opposite of [`GgmlType::dequantize`].
 //!
 //! The 32-wide types round as ggml's reference code does. For the K types the scale of a group is
-//! searched: several roundings are tried, and for each the least-squares scale (and minimum) is solved.
-//! Candle has a quantizer too, but turns groups of equal positive numbers into zeros.
+//! searched: several roundings are tried, and for each the least-squares scale (and minimum) is
+//! solved. Candle has a quantizer too, but turns groups of equal positive numbers into zeros.
 
 use half::{bf16, f16};
 
@@ -15,8 +15,9 @@ const SUPER: usize = 256;
 /// Stores whole rows of numbers as `ty`.
 ///
 /// # Errors
-/// [`Error::BadRequest`] for the types that nothing here can write (`IQ4_NL`, `IQ4_XS`) and for rows that are not whole blocks;
-/// [`Error::BadFile`] for numbers that the type can't hold (NaN, infinity, too large).
+/// [`Error::BadRequest`] for the types that nothing here can write (`IQ4_NL`, `IQ4_XS`) and for
+/// rows that are not whole blocks; [`Error::BadFile`] for numbers that the type can't hold (NaN,
+/// infinity, too large).
 pub fn quantize(ty: GgmlType, numbers: &[f32]) -> Result<Vec<u8>> {
     let mut bytes = vec![0; ty.row_bytes(numbers.len())?];
     if let Some(at) = numbers.iter().position(|x| !x.is_finite()) {
@@ -148,7 +149,8 @@ fn weigh<const N: usize>(x: &[f32]) -> [f32; N] {
     std::array::from_fn(|i| rms + x[i].abs())
 }
 
-/// The scale and the minimum (neither below 0) for which `scale * q - minimum` with `q` in `0..=top` comes nearest to `x`.
+/// The scale and the minimum (neither below 0) for which `scale * q - minimum` with `q` in
+/// `0..=top` comes nearest to `x`.
 fn fit_affine<const N: usize>(x: &[f32], top: f32) -> (f32, f32) {
     let weights: [f32; N] = weigh(x);
     let (lo, hi) = range(x);
@@ -219,8 +221,9 @@ fn fit_symmetric<const N: usize>(x: &[f32], half: f32) -> f32 {
     best
 }
 
-/// Fits all groups of `N` numbers and rounds their scales and minima to `0..=levels` multiples of two
-/// super-scales, which go to `b[at..at + 4]` -> (scales, minima, numbers as integers in `0..=top`).
+/// Fits all groups of `N` numbers and rounds their scales and minima to `0..=levels` multiples of
+/// two super-scales, which go to `b[at..at + 4]` -> (scales, minima, numbers as integers in
+/// `0..=top`).
 fn affine_block<const N: usize>(
     x: &[f32],
     b: &mut [u8],
@@ -248,8 +251,8 @@ fn affine_block<const N: usize>(
     (scales, minima, quants)
 }
 
-/// As [`affine_block`] for numbers around 0: 16 signed scales in `-levels..levels`, one super-scale at
-/// `b[at..at + 2]`, numbers as integers in `0..2 * half` of which `half` stands for 0.
+/// As [`affine_block`] for numbers around 0: 16 signed scales in `-levels..levels`, one super-scale
+/// at `b[at..at + 2]`, numbers as integers in `0..2 * half` of which `half` stands for 0.
 fn symmetric_block(
     x: &[f32],
     b: &mut [u8],

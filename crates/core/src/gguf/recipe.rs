@@ -3,8 +3,8 @@
 use super::GgmlType;
 use crate::{Error, Result};
 
-/// A mix of types for a whole model, by llama.cpp's names: `q4_k_m` gives the tensors that suffer most
-/// from rounding more bits than the others.
+/// A mix of types for a whole model, by llama.cpp's names: `q4_k_m` gives the tensors that suffer
+/// most from rounding more bits than the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)] // The names are llama.cpp's.
 pub enum Recipe {
@@ -130,7 +130,8 @@ impl Recipe {
         types
     }
 
-    /// The type for each tensor of a LLaMA, given by name and shape, as llama.cpp's quantizer chooses it.
+    /// The type for each tensor of a LLaMA, given by name and shape, as llama.cpp's quantizer
+    /// chooses it.
     ///
     /// `heads_per_kv` is the number of query heads that share a key and value head.
     pub fn llm_types(self, tensors: &[(&str, &[usize])], heads_per_kv: usize) -> Vec<GgmlType> {
@@ -157,7 +158,8 @@ impl Recipe {
             .collect()
     }
 
-    /// The type for each tensor of a vision tower: matrices get the base type, positions, biases and norms stay F32.
+    /// The type for each tensor of a vision tower: matrices get the base type, positions, biases
+    /// and norms stay F32.
     pub fn vision_types(self, tensors: &[(&str, &[usize])]) -> Vec<GgmlType> {
         let one = |(name, shape): &(&str, &[usize])| {
             if shape.len() < 2 || *name == "v.position_embd.weight" {

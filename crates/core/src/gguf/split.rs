@@ -232,8 +232,8 @@ impl Shards {
     }
 }
 
-/// Distributes tensors over files of at most `max_bytes` of data: ranges of `tensors`, at least one.
-/// A tensor that is larger gets a file of its own.
+/// Distributes tensors over files of at most `max_bytes` of data: ranges of `tensors`, at least
+/// one. A tensor that is larger gets a file of its own.
 pub fn plan_shards(tensors: &[TensorSpec], max_bytes: u64) -> Result<Vec<Range<usize>>> {
     let mut plan = Vec::new();
     let (mut start, mut used) = (0, 0u64);
@@ -257,7 +257,8 @@ pub fn plan_shards(tensors: &[TensorSpec], max_bytes: u64) -> Result<Vec<Range<u
     Ok(plan)
 }
 
-/// The metadata for file `index` of `count`: all of the model's for the first, only the place in the set for the others.
+/// The metadata for file `index` of `count`: all of the model's for the first, only the place in
+/// the set for the others.
 pub fn shard_metadata(model: &Metadata, index: usize, count: usize, tensors: usize) -> Metadata {
     let mut metadata = if index == 0 {
         model.clone()

@@ -443,7 +443,8 @@ fn shards_hold_together() {
     );
     assert_eq!(shards.tensor("t4").unwrap().0, 2);
 
-    // A file of another set, with a tensor that is there already, or that promises another number of tensors.
+    // A file of another set, with a tensor that is there already, or that promises another number
+    // of tensors.
     let mut other = headers.clone();
     other[1].metadata.insert("split.count", 4u16);
     assert!(

@@ -152,7 +152,8 @@ impl<W: Write> Writer<W> {
         &self.header
     }
 
-    /// Writes the next bytes of data: a tensor may come in pieces, a piece may not reach into the next tensor.
+    /// Writes the next bytes of data: a tensor may come in pieces, a piece may not reach into the
+    /// next tensor.
     ///
     /// # Errors
     /// [`Error::BadRequest`] for more bytes than the tensor has, [`Error::Io`] of `out`.

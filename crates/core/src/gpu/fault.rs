@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::{Error, Result};
 
-/// Errors arrive in callbacks, between the calls that could return them. The first one is kept: what
-/// follows is mostly its consequence.
+/// Errors arrive in callbacks, between the calls that could return them. The first one is kept:
+/// what follows is mostly its consequence.
 #[derive(Clone, Default)]
 pub(super) struct Faults(Arc<Mutex<State>>);
 

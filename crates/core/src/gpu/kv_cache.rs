@@ -50,7 +50,8 @@ impl Gpu {
         *cache = self
             .enlarged(cache, cache.capacity, kv_room(positions, cache.most))
             .await?;
-        // The smaller buffers go once they have been copied, and not only when all layers have grown.
+        // The smaller buffers go once they have been copied, and not only when all layers have
+        // grown.
         self.0.recorder.borrow_mut().submit(None);
         Ok(())
     }
@@ -88,8 +89,9 @@ impl Gpu {
         })
     }
 
-    /// Room for the keys or values of so many positions. Unlike weights it is asked for while somebody waits for an
-    /// answer, which goes on where it is refused: so the device's own answer is awaited.
+    /// Room for the keys or values of so many positions. Unlike weights it is asked for while
+    /// somebody waits for an answer, which goes on where it is refused: so the device's own
+    /// answer is awaited.
     async fn cache_buffer(&self, cache: &KvCache, positions: usize) -> Result<Buffer> {
         let inner = &*self.0;
         inner.faults.take()?;

@@ -168,8 +168,9 @@ impl Memory {
         self.0.borrow_mut().recorded = true;
     }
 
-    /// Starts the next submit, destroys what nobody holds or what has been idle for long, and returns the ids of
-    /// all buffers destroyed. The device keeps what submitted commands use until they are done.
+    /// Starts the next submit, destroys what nobody holds or what has been idle for long, and
+    /// returns the ids of all buffers destroyed. The device keeps what submitted commands use
+    /// until they are done.
     pub fn next_submit(&self) -> Vec<u64> {
         let mut state = self.0.borrow_mut();
         state.submit += 1;

@@ -62,8 +62,9 @@ pub struct GpuOptions {
     pub memory_bytes: Option<u64>,
 }
 
-/// Compiles what wgpu will be asked for soon, on a device of its own making, so that its driver has it at hand by then: a
-/// browser compiles in the background only for `createComputePipelineAsync`, which wgpu does not call.
+/// Compiles what wgpu will be asked for soon, on a device of its own making, so that its driver has
+/// it at hand by then: a browser compiles in the background only for `createComputePipelineAsync`,
+/// which wgpu does not call.
 #[derive(Clone)]
 pub struct CompileAhead(pub Rc<CompileShader>);
 
@@ -79,7 +80,8 @@ impl fmt::Debug for CompileAhead {
     }
 }
 
-/// What a pipeline is made of. Binding 0 is a uniform buffer with a dynamic offset, the others are storage buffers.
+/// What a pipeline is made of. Binding 0 is a uniform buffer with a dynamic offset, the others are
+/// storage buffers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shader {
     /// WGSL.
@@ -302,7 +304,8 @@ impl Gpu {
         );
     }
 
-    /// Bytes of this device's memory that are taken: weights, KV caches, and buffers that are kept for results.
+    /// Bytes of this device's memory that are taken: weights, KV caches, and buffers that are kept
+    /// for results.
     pub fn memory_bytes(&self) -> u64 {
         self.0.memory.bytes()
     }
@@ -328,8 +331,8 @@ impl Gpu {
         }
     }
 
-    /// Takes over a pipeline that has been compiled ahead by now, if there is one: while weights are on their way there is
-    /// time, though not for all of them at once.
+    /// Takes over a pipeline that has been compiled ahead by now, if there is one: while weights
+    /// are on their way there is time, though not for all of them at once.
     fn adopt_compiled(&self) {
         let mut ahead = self.0.ahead.borrow_mut();
         let mut context = Context::from_waker(Waker::noop());

@@ -1,5 +1,5 @@
-//! Recording of commands: one compute pass, one upload of parameters and one submit for as much work
-//! as a device may be given at once.
+//! Recording of commands: one compute pass, one upload of parameters and one submit for as much
+//! work as a device may be given at once.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -24,8 +24,8 @@ const MAX_BINDINGS: usize = 8;
 const MAX_IN_FLIGHT: usize = 4;
 /// Uploaded bytes that wait for a submit. Until then a native driver holds a copy of each.
 const MAX_UPLOAD_BYTES: u64 = 32 << 20;
-/// A bind group is dropped after this many submits without use. Results that are kept for a while, as a camera's frames
-/// are, make others out of the same buffers again and again.
+/// A bind group is dropped after this many submits without use. Results that are kept for a while,
+/// as a camera's frames are, make others out of the same buffers again and again.
 const IDLE_BIND_GROUP_SUBMITS: u64 = 32;
 
 /// A part of a buffer that a kernel sees: from `offset` to the end.
@@ -47,7 +47,8 @@ pub(super) struct Recorder {
     params: Vec<u8>,
     arena: wgpu::Buffer,
     slot_bytes: usize,
-    /// Work recorded since the last submit, and the most that one submit may hold, in floating-point operations.
+    /// Work recorded since the last submit, and the most that one submit may hold, in
+    /// floating-point operations.
     work: u64,
     max_work: u64,
     layouts: HashMap<Signature, Layout>,
@@ -129,7 +130,8 @@ impl Recorder {
         self.max_work
     }
 
-    /// Records `kernel` over `groups` workgroups. `buffers` are first those it reads, then those it writes.
+    /// Records `kernel` over `groups` workgroups. `buffers` are first those it reads, then those it
+    /// writes.
     pub fn record(
         &mut self,
         kernel: Kernel,
@@ -221,7 +223,8 @@ impl Recorder {
         wait(&self.device, &self.faults, None);
     }
 
-    /// Drops the bind groups of `dead` buffers, which would keep their memory alive, and those that are not used any more.
+    /// Drops the bind groups of `dead` buffers, which would keep their memory alive, and those that
+    /// are not used any more.
     fn forget(&mut self, dead: &[u64]) {
         let submit = self.memory.submit();
         if !dead.is_empty() || submit.is_multiple_of(IDLE_BIND_GROUP_SUBMITS) {

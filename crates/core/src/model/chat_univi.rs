@@ -1,5 +1,5 @@
-//! Chat-UniVi (arXiv 2311.08046): pictures and clips become a short list of embeddings, which stand in
-//! the prompt like words.
+//! Chat-UniVi (arXiv 2311.08046): pictures and clips become a short list of embeddings, which stand
+//! in the prompt like words.
 
 use std::{cell::OnceCell, rc::Rc};
 
@@ -214,7 +214,8 @@ impl<B: Backend> ChatUniVi<B> {
     /// Every place of a prompt, visuals where they stand.
     ///
     /// # Errors
-    /// `BadRequest` where the prompt has a visual that is not given, or the other way round; `Tokenizer`.
+    /// `BadRequest` where the prompt has a visual that is not given, or the other way round;
+    /// `Tokenizer`.
     pub fn places(&self, prompt: &Prompt, visuals: &[Visual<B>]) -> Result<Vec<Place<B>>> {
         if prompt.visuals.len() != visuals.len() {
             let reason = format!(
@@ -283,8 +284,8 @@ impl<B: Backend> Vision<B> {
         })
     }
 
-    /// The same eyes, merging to about `tokens` tokens a picture or an event of a clip; without a number, to as many as the
-    /// model was trained with.
+    /// The same eyes, merging to about `tokens` tokens a picture or an event of a clip; without a
+    /// number, to as many as the model was trained with.
     ///
     /// # Errors
     /// As [`MergeConfig::with_tokens`](crate::config::MergeConfig::with_tokens).
@@ -366,8 +367,9 @@ impl<B: Backend> Vision<B> {
         .await
     }
 
-    /// Looks at the frames of a clip, chosen by [`sample_frames`](crate::frames::sample_frames). They are
-    /// taken as they are needed, [`Result`] by result, so that no more than a batch is held at a time.
+    /// Looks at the frames of a clip, chosen by [`sample_frames`](crate::frames::sample_frames).
+    /// They are taken as they are needed, [`Result`] by result, so that no more than a batch is
+    /// held at a time.
     ///
     /// # Errors
     /// `BadVideo` without frames; what the frames themselves bring; or as [`Backend::read`].
@@ -389,11 +391,12 @@ impl<B: Backend> Vision<B> {
         Ok(Glimpse(Rc::new(frames)))
     }
 
-    /// Frames that were looked at before, as the clip that they are together: nothing is looked at again.
+    /// Frames that were looked at before, as the clip that they are together: nothing is looked at
+    /// again.
     ///
     /// # Errors
-    /// `BadVideo` without frames, `BadRequest` for frames that were merged to different numbers of tokens; or as
-    /// [`Backend::read`].
+    /// `BadVideo` without frames, `BadRequest` for frames that were merged to different numbers of
+    /// tokens; or as [`Backend::read`].
     pub async fn recall(&self, glimpses: &[Glimpse<B>]) -> Result<Visual<B>> {
         if glimpses.is_empty() {
             return Err(Error::BadVideo {
@@ -472,7 +475,8 @@ impl<B: Backend> Visual<B> {
         self.0.grid
     }
 
-    /// The frames of each event, by their numbers among those that were shown. A picture is one event.
+    /// The frames of each event, by their numbers among those that were shown. A picture is one
+    /// event.
     pub fn event_frames(&self) -> &[Vec<usize>] {
         self.0.trace.event_frames()
     }

@@ -1,5 +1,6 @@
-//! CLIP's vision transformer (arXiv 2103.00020), as far as Chat-UniVi looks at it: the blocks up to the
-//! layer whose output are the features. Later blocks and the last norm are neither loaded nor run.
+//! CLIP's vision transformer (arXiv 2103.00020), as far as Chat-UniVi looks at it: the blocks up to
+//! the layer whose output are the features. Later blocks and the last norm are neither loaded nor
+//! run.
 
 use super::weights::{Wanted, Weights};
 use crate::{Backend, Result, backend::Heads, config::ClipConfig};
@@ -138,8 +139,8 @@ impl<B: Backend> Clip<B> {
         &self.config
     }
 
-    /// `patches: [batch * patches, 3 * patch_px * patch_px]` -> features `[batch * patches, width]`: the
-    /// output of the last block that was loaded, less the class token.
+    /// `patches: [batch * patches, 3 * patch_px * patch_px]` -> features `[batch * patches,
+    /// width]`: the output of the last block that was loaded, less the class token.
     pub fn encode(&self, patches: &B::Tensor, batch: usize) -> B::Tensor {
         let mut x = self.embed(patches, batch);
         for block in &self.blocks {

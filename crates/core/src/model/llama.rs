@@ -1,11 +1,11 @@
-//! LLaMA (arXiv 2302.13971), as GGUF files of architecture `llama` hold it: rows of `wq` and `wk` are
-//! in the order of interleaved rotary pairs.
+//! LLaMA (arXiv 2302.13971), as GGUF files of architecture `llama` hold it: rows of `wq` and `wk`
+//! are in the order of interleaved rotary pairs.
 
 use super::weights::{Wanted, Weights};
 use crate::{Backend, Error, Result, backend::KvType, config::LlamaConfig};
 
-/// Rows of a prompt that go through the layers at a time: enough to keep the device busy, few enough
-/// that scores and activations stay small.
+/// Rows of a prompt that go through the layers at a time: enough to keep the device busy, few
+/// enough that scores and activations stay small.
 pub const CHUNK_ROWS: usize = 256;
 
 /// What LLaMA 3.1 and its like divide the rotary frequencies by.
@@ -74,7 +74,8 @@ pub fn tensors(config: &LlamaConfig) -> Vec<Wanted> {
 }
 
 impl<B: Backend> Llama<B> {
-    /// Takes the model out of `weights`, for conversations of up to `context` positions in caches of type `kv_cache`.
+    /// Takes the model out of `weights`, for conversations of up to `context` positions in caches
+    /// of type `kv_cache`.
     ///
     /// # Errors
     /// `MissingTensor`; `BadFile` for rotary factors that mean nothing.
@@ -142,8 +143,9 @@ impl<B: Backend> Llama<B> {
         self.layers.iter().map(cache).collect()
     }
 
-    /// Gives the caches room for `positions` positions, at most the context's, and some more where they have to
-    /// grow. What they hold stays. They grow one after the other, so that no more than one of them is there twice.
+    /// Gives the caches room for `positions` positions, at most the context's, and some more where
+    /// they have to grow. What they hold stays. They grow one after the other, so that no more
+    /// than one of them is there twice.
     ///
     /// # Errors
     /// `OutOfMemory`, and the caches hold what they held; `DeviceLost`.

@@ -8,8 +8,8 @@ use crate::{
 
 /// A picture or a clip as a short list of tokens, and how they came about.
 pub struct Merged<B: Backend> {
-    /// `[tokens, c]`, event after event; in each the tokens of stage 0, then 1, then 2, each by falling
-    /// score of their centre.
+    /// `[tokens, c]`, event after event; in each the tokens of stage 0, then 1, then 2, each by
+    /// falling score of their centre.
     pub tokens: B::Tensor,
     /// What was merged: a picture is one event of one frame.
     pub trace: Trace<B>,
@@ -20,8 +20,8 @@ pub struct Trace<B: Backend> {
     patches: usize,
     /// Frames of each event, in rising order; events in the order of their first frame.
     events: Vec<Vec<usize>>,
-    /// For each stage: the group of each token that entered it, frame by frame, one batch of frames after the other.
-    /// Empty without merging.
+    /// For each stage: the group of each token that entered it, frame by frame, one batch of
+    /// frames after the other. Empty without merging.
     frames: Vec<Vec<Groups<B>>>,
     /// The same for the merge inside each event of a clip. Empty for pictures.
     merges: Vec<Vec<Groups<B>>>,
@@ -42,13 +42,15 @@ impl<B: Backend> Clone for Groups<B> {
     }
 }
 
-/// Frames that were looked at, each by itself: what a clip is made of, and all that has to be kept of them.
+/// Frames that were looked at, each by itself: what a clip is made of, and all that has to be kept
+/// of them.
 pub struct Frames<B: Backend> {
     count: usize,
     patches: usize,
     /// `[count, c]`: the mean of each.
     means: B::Tensor,
-    /// The stages of each frame's own merging: tokens `[count * clusters, c]`, and the groups that they come from.
+    /// The stages of each frame's own merging: tokens `[count * clusters, c]`, and the groups that
+    /// they come from.
     stages: Vec<(B::Tensor, Vec<Groups<B>>)>,
     /// `[count * patches, c]`, where the model does not merge.
     whole: Option<B::Tensor>,
@@ -127,7 +129,8 @@ pub struct Event {
 /// One stage of merging inside one event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stage {
-    /// `[frames * patches]`: the merged token that each patch ended in, counted inside stage and event.
+    /// `[frames * patches]`: the merged token that each patch ended in, counted inside stage and
+    /// event.
     pub groups: Vec<u32>,
     /// Patches in each merged token.
     pub sizes: Vec<u32>,
@@ -154,10 +157,11 @@ pub fn image<B: Backend>(b: &B, x: &B::Tensor, config: &MergeConfig) -> Merged<B
     Merged { tokens, trace }
 }
 
-/// The frames of a clip -> its tokens. Frames keep their numbers for as long as they are told together.
+/// The frames of a clip -> its tokens. Frames keep their numbers for as long as they are told
+/// together.
 ///
-/// `noise [1, frames]` breaks ties between the densities of frames, see [`Backend::dpc_knn`]; without it
-/// the earlier frame wins.
+/// `noise [1, frames]` breaks ties between the densities of frames, see [`Backend::dpc_knn`];
+/// without it the earlier frame wins.
 ///
 /// # Errors
 /// As [`Backend::read`]: which frames belong together decides what is computed next.
@@ -262,8 +266,8 @@ fn events(groups: &[u32]) -> Vec<Vec<usize>> {
     events.into_iter().map(|event| event.1).collect()
 }
 
-/// The sinusoidal position (arXiv 1706.03762, section 3.5) of each frame, once for each of its tokens:
-/// `[frames * each, channels]`.
+/// The sinusoidal position (arXiv 1706.03762, section 3.5) of each frame, once for each of its
+/// tokens: `[frames * each, channels]`.
 fn sinusoids<B: Backend>(b: &B, frames: &[usize], each: usize, channels: usize) -> B::Tensor {
     let mut table = Vec::with_capacity(frames.len() * each * channels);
     for &frame in frames {

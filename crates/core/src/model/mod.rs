@@ -1,5 +1,5 @@
-//! The model, written once for every backend: CLIP sees, merging condenses, the projector translates,
-//! LLaMA speaks.
+//! The model, written once for every backend: CLIP sees, merging condenses, the projector
+//! translates, LLaMA speaks.
 
 mod chat_univi;
 pub mod clip;

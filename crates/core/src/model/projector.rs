@@ -25,7 +25,8 @@ fn layers(config: ProjectorConfig) -> usize {
     }
 }
 
-/// The layers are numbered as in the sequence of modules they come from, where each GELU counts too.
+/// The layers are numbered as in the sequence of modules they come from, where each GELU counts
+/// too.
 fn weight_name(layer: usize) -> String {
     format!("mm.{}.weight", 2 * layer)
 }

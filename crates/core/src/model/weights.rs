@@ -1,5 +1,5 @@
-//! The tensors of a checkpoint on their way into a model: checked against what the configuration calls
-//! for as soon as a header names them, before any of their bytes are fetched.
+//! The tensors of a checkpoint on their way into a model: checked against what the configuration
+//! calls for as soon as a header names them, before any of their bytes are fetched.
 
 use std::collections::HashMap;
 
@@ -66,8 +66,8 @@ impl<B: Backend> Weights<B> {
         }
     }
 
-    /// Makes room for a tensor, `shape` with the outermost dimension first. False where the model has no
-    /// use for a tensor of this name: its bytes may be skipped.
+    /// Makes room for a tensor, `shape` with the outermost dimension first. False where the model
+    /// has no use for a tensor of this name: its bytes may be skipped.
     ///
     /// # Errors
     /// `WrongShape`; `BadFile` for a second tensor of this name; `OutOfMemory`.
@@ -93,7 +93,8 @@ impl<B: Backend> Weights<B> {
         }
     }
 
-    /// Writes bytes of a tensor that has begun; offset and length as [`Backend::write_matrix`] wants them.
+    /// Writes bytes of a tensor that has begun; offset and length as [`Backend::write_matrix`]
+    /// wants them.
     pub fn write(&mut self, name: &str, offset: usize, bytes: &[u8]) {
         match self.arrived.get_mut(name) {
             Some(Arrived::Vector(_, all)) => {

@@ -40,7 +40,8 @@ pub struct TokenizerConfig {
     pub add_bos_token: Option<bool>,
     /// Whether a text ends with the end token.
     pub add_eos_token: Option<bool>,
-    /// Whether text after a special token gets a space in front, as LLaMA's tokenizer did at first.
+    /// Whether text after a special token gets a space in front, as LLaMA's tokenizer did at
+    /// first.
     pub legacy: Option<bool>,
     /// Tokens beside the vocabulary of a `tokenizer.model`.
     pub added_tokens: Vec<AddedToken>,

@@ -122,7 +122,8 @@ pub struct Tokenizer {
     engine: Engine,
     tokens: Vec<Token>,
     ids: HashMap<String, u32>,
-    /// Tokens that split a text: all of them, and those that do so even where special tokens are letters.
+    /// Tokens that split a text: all of them, and those that do so even where special tokens are
+    /// letters.
     special: Matcher,
     always_special: Matcher,
     splitting: BTreeSet<u32>,
@@ -164,7 +165,8 @@ const END_OF_GENERATION: [&str; 11] = [
 struct Parts {
     engine: Engine,
     tokens: Vec<Token>,
-    /// Tokens that split a text; of these, `UserDefined` ones do so even where special tokens are letters.
+    /// Tokens that split a text; of these, `UserDefined` ones do so even where special tokens are
+    /// letters.
     splitting: BTreeSet<u32>,
     strips: HashMap<u32, Strips>,
     prefix: Prefix,
@@ -274,7 +276,8 @@ impl Tokenizer {
     }
 
     /// Adds a control token such as `<im_start>` behind the vocabulary, or finds the one that is
-    /// there, and gives its id. As with the reference's tokenizer, white space beside it is dropped.
+    /// there, and gives its id. As with the reference's tokenizer, white space beside it is
+    /// dropped.
     ///
     /// # Errors
     /// `Tokenizer` for an empty text.
@@ -417,7 +420,8 @@ impl Tokenizer {
     }
 
     /// The text of ids, without special tokens and without the space that encoding puts in front.
-    /// Every byte that is part of no character becomes one U+FFFD; ids beyond the vocabulary are nothing.
+    /// Every byte that is part of no character becomes one U+FFFD; ids beyond the vocabulary are
+    /// nothing.
     pub fn decode(&self, ids: &[u32]) -> String {
         let mut decoder = Decoder::default();
         let mut text = String::new();

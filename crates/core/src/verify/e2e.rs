@@ -275,9 +275,9 @@ fn pictures_of(visual: &prompt::Visual) -> usize {
     }
 }
 
-/// Where visuals are parted by text, the reference repeats all that stands before the first of them,
-/// begin token included, before each group, and loses the text between groups. This library keeps
-/// the text; to be compared, a prompt is spliced as there. Any other prompt stays as it is.
+/// Where visuals are parted by text, the reference repeats all that stands before the first of
+/// them, begin token included, before each group, and loses the text between groups. This library
+/// keeps the text; to be compared, a prompt is spliced as there. Any other prompt stays as it is.
 fn as_spliced_by_reference<B: Backend>(places: &[Place<B>]) -> Vec<Place<B>> {
     let is_row = |place: &Place<B>| matches!(place, Place::Row(..));
     let Some(first) = places.iter().position(is_row) else {

@@ -57,7 +57,8 @@ fn yes() -> bool {
     true
 }
 
-/// Compares the events and the projected tokens of every case that the reference's noise does not decide.
+/// Compares the events and the projected tokens of every case that the reference's noise does not
+/// decide.
 pub async fn check<B: Backend>(backend: &B, fixtures: &dyn Fixtures) -> Report {
     let mut report = Report::default();
     for root in folders_with(fixtures, "merge/merge.json") {

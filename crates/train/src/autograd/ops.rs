@@ -1,8 +1,9 @@
 //! Fused operations on the CPU with their derivatives.
 //!
-//! candle differentiates compositions, each step with a tensor and a pass over memory of its own. Each operation here reads
-//! its inputs once, forward and backward.
-//! Loops run in lanes, so that the compiler turns them into the widest vectors that the processor has.
+//! candle differentiates compositions, each step with a tensor and a pass over memory of its own.
+//! Each operation here reads its inputs once, forward and backward.
+//! Loops run in lanes, so that the compiler turns them into the widest vectors that the processor
+//! has.
 
 use std::sync::Arc;
 
@@ -60,7 +61,8 @@ fn done(data: Vec<f32>, shape: &Shape) -> Result<(CpuStorage, Shape)> {
     Ok((CpuStorage::F32(data), shape.clone()))
 }
 
-/// `e^x`, to a relative error of 2e-7 where the result is a normal number: `2^n` times a polynomial.
+/// `e^x`, to a relative error of 2e-7 where the result is a normal number: `2^n` times a
+/// polynomial.
 #[inline(always)]
 fn exp(x: f32) -> f32 {
     let x = x.clamp(-87., 88.);
@@ -635,7 +637,8 @@ pub enum Seen {
 }
 
 impl Seen {
-    /// Blocks of rows that share what they see, and the blocks inside in which only what came before is seen.
+    /// Blocks of rows that share what they see, and the blocks inside in which only what came
+    /// before is seen.
     fn blocks(&self, rows: usize) -> Vec<Block> {
         match self {
             Seen::Runs(runs) => {
@@ -668,7 +671,8 @@ impl Seen {
     }
 }
 
-/// Queries that all see `shared`, and of the one range in `own` that they are in what comes before them.
+/// Queries that all see `shared`, and of the one range in `own` that they are in what comes before
+/// them.
 struct Block {
     queries: std::ops::Range<usize>,
     shared: std::ops::Range<usize>,
@@ -913,7 +917,8 @@ impl CustomOp3 for Attention {
                         let size = [keys.len(), d, queries.len()];
                         product(size, &mut dv[at..], kv_width, true, w, g, 1.);
                     });
-                    // The softmax backwards. Weights of what is not seen are 0, and so is what comes back.
+                    // The softmax backwards. Weights of what is not seen are 0, and so is what
+                    // comes back.
                     dispatch(|| {
                         let rows = weights.chunks_exact(cols).zip(back.chunks_exact_mut(cols));
                         for (w, back) in rows {

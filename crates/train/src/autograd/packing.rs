@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-/// One visual and what is asked about it, in consecutive rows: what comes before the questions, then each
-/// question with its answer. A question sees the prefix and itself, not the others, and its places go on
-/// where the prefix ends: each is computed as if it had been asked alone.
+/// One visual and what is asked about it, in consecutive rows: what comes before the questions,
+/// then each question with its answer. A question sees the prefix and itself, not the others, and
+/// its places go on where the prefix ends: each is computed as if it had been asked alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sequence {
     /// Rows that all questions share.

@@ -1,4 +1,5 @@
-//! What the small model is made of, and what it begins as: a checkpoint of random numbers in Hugging Face's layout.
+//! What the small model is made of, and what it begins as: a checkpoint of random numbers in
+//! Hugging Face's layout.
 
 use std::collections::BTreeMap;
 
@@ -68,7 +69,8 @@ impl Default for Variant {
 }
 
 impl Blueprint {
-    /// A model that knows nothing: random numbers of this seed, for this vocabulary (a `tokenizer.model`).
+    /// A model that knows nothing: random numbers of this seed, for this vocabulary (a
+    /// `tokenizer.model`).
     ///
     /// # Errors
     /// `Tokenizer` for a vocabulary that can't be read.
@@ -274,8 +276,8 @@ fn clip_config() -> ClipConfig {
     }
 }
 
-/// Norms begin as 1, biases as 0, matrices so that what comes out is about as large as what goes in, and what is added
-/// to the residual stream smaller by the number of additions.
+/// Norms begin as 1, biases as 0, matrices so that what comes out is about as large as what goes
+/// in, and what is added to the residual stream smaller by the number of additions.
 fn random(rng: &mut ChaCha8Rng, wanted: &Wanted) -> Vec<f32> {
     let count: usize = wanted.shape.iter().product();
     let cols = count / wanted.shape[0];

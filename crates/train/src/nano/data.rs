@@ -174,7 +174,8 @@ fn written(rng: &mut ChaCha8Rng, exchanges: Vec<Exchange>, visual: Visual) -> Ve
         .collect()
 }
 
-/// Scenes and stories told in symbols: what a language model learns to talk about before it has eyes.
+/// Scenes and stories told in symbols: what a language model learns to talk about before it has
+/// eyes.
 pub struct Symbols<'a> {
     /// The vocabulary.
     pub tokenizer: &'a Tokenizer,

@@ -1,4 +1,5 @@
-//! How often `univi-nano` is right: questions about held-out scenes and clips, answered as anybody would ask them.
+//! How often `univi-nano` is right: questions about held-out scenes and clips, answered as anybody
+//! would ask them.
 
 use std::{collections::BTreeMap, ops::ControlFlow, rc::Rc};
 
@@ -52,7 +53,8 @@ pub struct Miss {
     pub said: String,
 }
 
-/// The kinds of `count` questions: most about what a picture or clip shows, each of the others now and then.
+/// The kinds of `count` questions: most about what a picture or clip shows, each of the others now
+/// and then.
 pub fn kinds(count: usize) -> Vec<Kind> {
     const WEIGHTS: [(Kind, usize); 18] = [
         (Kind::Name, 8),
@@ -89,8 +91,8 @@ pub fn question(world: &World, styles: Styles, number: usize, kind: Kind) -> (Vi
     world.question(&mut rng, kind, styles)
 }
 
-/// Asks about `count` held-out pictures and clips, greedily, and counts. `on_answer` gets what was missed, if it was, and
-/// may break off: then the scores are of what was asked until then.
+/// Asks about `count` held-out pictures and clips, greedily, and counts. `on_answer` gets what was
+/// missed, if it was, and may break off: then the scores are of what was asked until then.
 ///
 /// # Errors
 /// As [`Session::answer`].

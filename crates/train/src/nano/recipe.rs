@@ -1,5 +1,5 @@
-//! From nothing to `univi-nano`: the two stages of the paper, and before them one for the eyes and one for the language
-//! model, which a small model can't borrow from elsewhere.
+//! From nothing to `univi-nano`: the two stages of the paper, and before them one for the eyes and
+//! one for the language model, which a small model can't borrow from elsewhere.
 //!
 //! | stage | learns | from |
 //! |---|---|---|
@@ -47,8 +47,8 @@ pub enum Stage {
     Joint,
     /// Everything learns together, the eyes what answers want of them.
     Whole,
-    /// So it goes on, with more about clips. What comes out is the mean of what was and what it made: either alone is right
-    /// about fewer questions.
+    /// So it goes on, with more about clips. What comes out is the mean of what was and what it
+    /// made: either alone is right about fewer questions.
     Clips,
 }
 
@@ -179,8 +179,9 @@ impl Recipe<'_> {
         Blueprint::new(vocabulary, self.variant, self.seed)
     }
 
-    /// Runs a stage, from the state in `state` where there is one, to its end or until `on_step` breaks off; then false.
-    /// The state is kept up to date; each stage goes on from the blueprint that the one before left.
+    /// Runs a stage, from the state in `state` where there is one, to its end or until `on_step`
+    /// breaks off; then false. The state is kept up to date; each stage goes on from the
+    /// blueprint that the one before left.
     ///
     /// # Errors
     /// As [`Trainer::run`] and [`Trainer::resume`].

@@ -1,7 +1,8 @@
 //! Stage 0 of the eyes: what is where, patch by patch. No words yet.
 //!
-//! Each patch learns, at the output that later become the features, which thing it shows and where that thing's centre
-//! is; the class token behind the last block learns which things a picture shows, and on what.
+//! Each patch learns, at the output that later become the features, which thing it shows and where
+//! that thing's centre is; the class token behind the last block learns which things a picture
+//! shows, and on what.
 
 use candle_core::{Device, Tensor};
 use univi::{
@@ -21,7 +22,8 @@ use crate::{
 pub struct Labelled {
     /// The picture.
     pub pixels: Rgb8,
-    /// For each patch the class of what it shows, if anything, and where the centre of that is, in image widths.
+    /// For each patch the class of what it shows, if anything, and where the centre of that is, in
+    /// image widths.
     pub patches: Vec<Option<(usize, [f32; 2])>>,
     /// Classes of things in the picture, each once.
     pub things: Vec<usize>,

@@ -97,7 +97,8 @@ pub struct Sprite {
     pub height: usize,
     /// `[height * width]`: red, green, blue, alpha.
     pub pixels: Vec<[f32; 4]>,
-    /// `[height * width]`: how steeply a cushion of this outline would fall to the right and down, about 1 at its edges.
+    /// `[height * width]`: how steeply a cushion of this outline would fall to the right and down,
+    /// about 1 at its edges.
     pub slopes: Vec<[f32; 2]>,
 }
 
@@ -110,7 +111,8 @@ impl Sprite {
         for _ in 0..3 {
             raised = averages(&raised, width, height, reach as isize);
         }
-        // From one neighbour to the other (at a border there is one alone), so that a straight edge falls by about 1.
+        // From one neighbour to the other (at a border there is one alone), so that a straight edge
+        // falls by about 1.
         let fall = |at: usize, count: usize, raised: &dyn Fn(usize) -> f32| {
             let (before, behind) = (at.saturating_sub(1), (at + 1).min(count - 1));
             let apart = (behind - before).max(1) as f32;
@@ -201,7 +203,8 @@ impl Artwork {
         Artwork::new(all)
     }
 
-    /// Artwork of drawings: for each of [`THINGS`] at least one of a training style and one of an unseen one.
+    /// Artwork of drawings: for each of [`THINGS`] at least one of a training style and one of an
+    /// unseen one.
     ///
     /// # Errors
     /// `BadRequest` that names a thing without a drawing.

@@ -1,7 +1,7 @@
 //! What can be asked about scenes and clips, in plain English, and the one right answer.
 //!
-//! A question is asked only where its answer is definite. How it is put decides how it is answered: in a word or two, or
-//! in a sentence where it says so.
+//! A question is asked only where its answer is definite. How it is put decides how it is answered:
+//! in a word or two, or in a sentence where it says so.
 
 use rand::{
     RngExt,
@@ -123,7 +123,8 @@ const SENTENCE: &str = " Answer in a sentence.";
 /// How often it does.
 const SENTENCES: f64 = 0.3;
 
-/// How far, in image widths, a middle is from the middle lines of the picture at least, where its quarter is asked for.
+/// How far, in image widths, a middle is from the middle lines of the picture at least, where its
+/// quarter is asked for.
 const CLEARLY: f32 = 0.08;
 /// How far middles are apart at least, where an order from left to right is asked for.
 const BESIDE: f32 = 0.06;
@@ -205,7 +206,8 @@ impl Layout {
         }
     }
 
-    /// A question of a kind, where the layout allows one. `yes` decides whether something that is there is asked for.
+    /// A question of a kind, where the layout allows one. `yes` decides whether something that is
+    /// there is asked for.
     pub fn question(&self, rng: &mut ChaCha8Rng, kind: Kind, yes: bool) -> Option<Exchange> {
         let colour = COLOURS[self.background].0;
         let any = self.things.choose(rng)?;
@@ -454,7 +456,8 @@ impl Layout {
         })
     }
 
-    /// What a model learns from: questions of all kinds that are definite here, those that are hard to learn more often.
+    /// What a model learns from: questions of all kinds that are definite here, those that are hard
+    /// to learn more often.
     pub fn questions(&self, rng: &mut ChaCha8Rng, most: usize) -> Vec<Exchange> {
         use Kind::*;
         let kinds = [
@@ -522,7 +525,8 @@ fn pick(
 }
 
 impl Story {
-    /// A question of a kind, where the story allows one. `yes` decides whether something that is there is asked for.
+    /// A question of a kind, where the story allows one. `yes` decides whether something that is
+    /// there is asked for.
     pub fn question(&self, rng: &mut ChaCha8Rng, kind: Kind, yes: bool) -> Option<Exchange> {
         let actors: Vec<usize> = self.actors().map(|actor| actor.class).collect();
         let first = &THINGS[*actors.first()?];

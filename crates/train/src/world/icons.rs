@@ -94,8 +94,8 @@ fn bad(what: &str, reason: impl ToString) -> Error {
     }
 }
 
-/// What the icon of a thing is called in Noto Emoji v1 and in Firefox OS Emoji; nothing where there is none that
-/// looks like it. All other things go by their own names.
+/// What the icon of a thing is called in Noto Emoji v1 and in Firefox OS Emoji; nothing where there
+/// is none that looks like it. All other things go by their own names.
 const CALLED: [(&str, &str, &str); 59] = [
     ("dog", "dog-face", "dog"),
     ("cat", "cat-face", "cat"),

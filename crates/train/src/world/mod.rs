@@ -1,4 +1,5 @@
-//! A small world that is really there: emoji on backgrounds, in pictures and clips, and what can be asked about them.
+//! A small world that is really there: emoji on backgrounds, in pictures and clips, and what can be
+//! asked about them.
 //!
 //! Everything follows from seeds: the same seed is the same picture and the same words, everywhere.
 
@@ -89,8 +90,9 @@ impl World {
         Layout::random(rng, &classes, sizes(count))
     }
 
-    /// As [`World::layout`], to learn from: every other one with more things, and more of a kind, since those are what is
-    /// hard. Not all of them: a model that had learned from full pictures alone counted too many in others.
+    /// As [`World::layout`], to learn from: every other one with more things, and more of a kind,
+    /// since those are what is hard. Not all of them: a model that had learned from full
+    /// pictures alone counted too many in others.
     pub fn lesson_layout(rng: &mut ChaCha8Rng) -> Layout {
         if rng.random() {
             return World::layout(rng);
@@ -131,8 +133,8 @@ impl World {
         story.paint(rng, &self.artwork, styles)
     }
 
-    /// A question of a kind and what it is about, for measuring: as many yes as no, all directions and quarters alike
-    /// often, and several of a thing as often as one.
+    /// A question of a kind and what it is about, for measuring: as many yes as no, all directions
+    /// and quarters alike often, and several of a thing as often as one.
     pub fn question(&self, rng: &mut ChaCha8Rng, kind: Kind, styles: Styles) -> (View, Exchange) {
         let yes = match kind {
             Kind::Presence | Kind::ClipPresence => rng.random(),

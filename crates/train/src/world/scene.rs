@@ -108,13 +108,14 @@ pub(super) struct Look<'a> {
     sharpness: f32,
     /// Where light falls on what is drawn flat as if it were round, and how much of it.
     light: [f32; 2],
-    /// A wave down the drawing that bends it sideways, and one across that bends it up and down: how far, in sides, and
-    /// its phase, in radians.
+    /// A wave down the drawing that bends it sideways, and one across that bends it up and down:
+    /// how far, in sides, and its phase, in radians.
     bends: Option<[[f32; 2]; 2]>,
 }
 
-/// How many of the drawings that models learn with are altered up to four times as much as the others, and bent. Some are
-/// hard to make out, and what to answer about those is to be learned, too.
+/// How many of the drawings that models learn with are altered up to four times as much as the
+/// others, and bent. Some are hard to make out, and what to answer about those is to be learned,
+/// too.
 const STRANGE: f64 = 0.2;
 
 impl<'a> Look<'a> {
@@ -405,8 +406,8 @@ impl Scene {
         canvas.finish(layout)
     }
 
-    /// For each patch of a grid of `grid` by `grid` the thing that it shows most of, if it shows any, and the middle of
-    /// that thing.
+    /// For each patch of a grid of `grid` by `grid` the thing that it shows most of, if it shows
+    /// any, and the middle of that thing.
     pub fn patch_labels(&self, grid: usize) -> Vec<Option<(usize, [f32; 2])>> {
         let side = SIDE_PX / grid;
         let label = |patch: usize| {
@@ -430,7 +431,8 @@ impl Scene {
     }
 }
 
-/// Classes for a scene of so many things; each is of a kind that is there already with probability `again`.
+/// Classes for a scene of so many things; each is of a kind that is there already with probability
+/// `again`.
 pub(super) fn classes(rng: &mut ChaCha8Rng, count: usize, again: f64) -> Vec<usize> {
     let mut classes: Vec<usize> = Vec::new();
     while classes.len() < count {

@@ -18,7 +18,8 @@ pub(super) const SPLIT: Kernel = Kernel::new(
 pub(super) const JOIN: Kernel =
     Kernel::new("attention_join", include_str!("attention_join.wgsl"), 1, 1);
 
-/// Up to this many rows of q their keys are split among workgroups, else they are walked over in tiles.
+/// Up to this many rows of q their keys are split among workgroups, else they are walked over in
+/// tiles.
 const SPLIT_ROWS: usize = 8;
 /// Keys of one workgroup of [`SPLIT`].
 const SPLIT_KEYS: usize = 64;

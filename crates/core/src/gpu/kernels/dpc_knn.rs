@@ -173,7 +173,8 @@ impl Gpu {
         Clusters { centres, groups }
     }
 
-    /// `[batch, a.rows / batch, span.rows]`: distances between all of `a` and the tokens `span` of `x`, set by set.
+    /// `[batch, a.rows / batch, span.rows]`: distances between all of `a` and the tokens `span` of
+    /// `x`, set by set.
     fn distances(&self, a: &Tensor, x: &Tensor, batch: usize, span: Span, scale: f32) -> Tensor {
         let d = self.alloc(a.rows, span.rows);
         let m = a.rows / batch;

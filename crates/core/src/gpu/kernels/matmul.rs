@@ -8,7 +8,8 @@ use crate::gpu::{Gpu, Matrix, Tensor};
 pub(super) const VECTOR: Kernel = Kernel::new("matvec", include_str!("matvec.wgsl"), 2, 1);
 pub(super) const TILE: Kernel = Kernel::new("matmul", include_str!("matmul.wgsl"), 2, 1);
 
-/// Up to this many rows of x the weights are read once per row: reading them is what takes the time.
+/// Up to this many rows of x the weights are read once per row: reading them is what takes the
+/// time.
 const VECTOR_ROWS: usize = 8;
 /// Rows of W that a workgroup of [`VECTOR`] covers.
 const VECTOR_W_ROWS: usize = 8;

@@ -103,8 +103,8 @@ impl Kernel {
     }
 }
 
-/// Every kernel that works on neither stored weights nor a cache; attention without a cache reads tensors as if
-/// they were one of f32.
+/// Every kernel that works on neither stored weights nor a cache; attention without a cache reads
+/// tensors as if they were one of f32.
 pub(super) const PLAIN: [Kernel; 20] = [
     activate::QUICK_GELU,
     activate::GELU,
@@ -146,8 +146,8 @@ pub(super) fn over_cache(ty: KvType) -> [Kernel; 3] {
     ]
 }
 
-/// `count` workgroups along x, folded into rows of 32,768, since a dispatch takes at most 65,535 per
-/// dimension. Kernels count them as `x + (y << 15)` and skip what is beyond their last.
+/// `count` workgroups along x, folded into rows of 32,768, since a dispatch takes at most 65,535
+/// per dimension. Kernels count them as `x + (y << 15)` and skip what is beyond their last.
 fn fold(count: usize) -> [u32; 3] {
     const ROW: usize = 1 << 15;
     if count <= ROW {

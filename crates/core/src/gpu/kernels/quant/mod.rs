@@ -1,4 +1,5 @@
-//! How each stored type is read: one WGSL file per type, which goes between [`WEIGHTS`] and a kernel.
+//! How each stored type is read: one WGSL file per type, which goes between [`WEIGHTS`] and a
+//! kernel.
 
 use crate::gguf::GgmlType;
 
