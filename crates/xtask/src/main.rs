@@ -19,6 +19,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
+use test::Selection;
+
 #[derive(Parser)]
 #[command(about, bin_name = "cargo xtask")]
 struct Cli {
@@ -39,8 +41,13 @@ enum Task {
         #[arg(long, default_value_t = 8000)]
         port: u16,
     },
-    /// Run every test, native and in browsers
-    Test,
+    /// Run every test, native and in browsers; later steps run where an earlier one fails
+    Test {
+        /// Only the tests that read the fixtures: for a fuller set, which the variable
+        /// UNIVI_FIXTURES names
+        #[arg(long)]
+        fixtures: bool,
+    },
     /// Bring the real language models that tests use into models/
     Models,
     /// Bring the artwork that univi-nano is trained and measured on
@@ -63,7 +70,8 @@ fn run(task: Task) -> Result<()> {
         Task::Setup => setup::setup(&root),
         Task::Wasm => wasm::build(&root),
         Task::Demo { port } => demo::demo(&root, port),
-        Task::Test => test::test(&root),
+        Task::Test { fixtures: false } => test::test(&root, Selection::All),
+        Task::Test { fixtures: true } => test::test(&root, Selection::Fixtures),
         Task::Models => models::fetch(&root),
         Task::Artwork => artwork::fetch(&root),
     }

@@ -74,8 +74,14 @@ pub fn build_univi(root: &Path) -> Result<()> {
 
 /// The command line, where cargo builds it.
 pub fn univi(root: &Path) -> PathBuf {
+    built(root, "univi")
+}
+
+/// A program of this workspace, where cargo builds it.
+pub fn built(root: &Path, program: &str) -> PathBuf {
     target_dir(root)
-        .join("debug/univi")
+        .join("debug")
+        .join(program)
         .with_extension(std::env::consts::EXE_EXTENSION)
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::command::{Cmd, cmd};
 use crate::{artwork, models, npm, setup, wasm};
@@ -16,84 +16,159 @@ struct Count {
     failed: u64,
 }
 
-/// Runs everything; stops at the first step that fails.
-pub fn test(root: &Path) -> Result<()> {
-    let mut steps = Steps {
-        total: Count::default(),
-        report: String::new(),
-    };
-    let outcome = steps.run_all(root);
+/// Which of the tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Selection {
+    /// All of them.
+    All,
+    /// Those that read the fixtures: for fuller sets of them than this repository holds.
+    Fixtures,
+}
+
+/// The native tests that read the fixtures, by the names of their files.
+const FIXTURE_TESTS: [&str; 9] = [
+    "checkpoint",
+    "constraint",
+    "gguf",
+    "parity",
+    "preprocess",
+    "prompt",
+    "sampling",
+    "session",
+    "tokenizer",
+];
+
+/// Runs every step, whatever became of those before it, and fails naming those that failed.
+///
+/// # Errors
+/// Where a step failed.
+pub fn test(root: &Path, selection: Selection) -> Result<()> {
+    let mut steps = Steps::default();
+    match selection {
+        Selection::All => steps.run_all(root),
+        Selection::Fixtures => steps.run_fixtures(root),
+    }
     println!("\n{}", steps.report);
+    for (name, error) in &steps.failures {
+        println!("FAILED {name}: {error:#}");
+    }
     println!(
         "{} passed, {} failed",
         steps.total.passed, steps.total.failed
     );
-    outcome
+    if steps.failures.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<&str> = steps
+        .failures
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .collect();
+    bail!("{} steps failed: {}", names.len(), names.join(", "))
 }
 
+#[derive(Default)]
 struct Steps {
     total: Count,
     report: String,
+    failures: Vec<(String, anyhow::Error)>,
 }
 
 impl Steps {
-    fn run_all(&mut self, root: &Path) -> Result<()> {
-        self.check("setup", || setup::setup(root))?;
-        self.check("models", || models::fetch(root))?;
-        self.check("artwork", || artwork::fetch(root))?;
+    fn run_all(&mut self, root: &Path) {
+        self.bring_data(root);
         self.check("format", || {
             done(cargo(root, "fmt --all --check").remedy("cargo fmt --all"))
-        })?;
+        });
         // Xtask apart: cargo builds a library once for each set of features, and with the others'
         // it would build anew all that this program, which is running, was built from.
         for (packages, whose) in [(models::ALL_BUT_XTASK, ""), ("--package xtask", ", xtask")] {
             self.check(&format!("clippy{whose}"), || {
                 let lints = format!("clippy {packages} --all-targets -- -D warnings");
                 done(cargo(root, &lints))
-            })?;
+            });
             self.tests(
                 &format!("native tests{whose}"),
                 cargo(root, &format!("test {packages} --tests --no-fail-fast")),
                 cargo_totals,
-            )?;
+            );
         }
-        self.check("web module", || wasm::build(root))?;
-        self.check("package and page", || {
-            done(npm::run(root, "build"))?;
-            done(npm::run(root, "check"))
-        })?;
-        for path in node_tests(root)? {
-            let name = path
-                .strip_prefix(root)
-                .unwrap_or(&path)
-                .display()
-                .to_string();
-            self.tests(&name, node(root).arg(&path), node_totals)?;
+        self.vocabulary(root);
+        self.build_web(root);
+        self.check("package and page: checks", || done(npm::run(root, "check")));
+        self.node_tests(root, |_| true);
+    }
+
+    fn run_fixtures(&mut self, root: &Path) {
+        self.bring_data(root);
+        let named: String = FIXTURE_TESTS
+            .iter()
+            .map(|name| format!(" --test {name}"))
+            .collect();
+        self.tests(
+            "native tests of the fixtures",
+            cargo(
+                root,
+                &format!("test {}{named} --no-fail-fast", models::ALL_BUT_XTASK),
+            ),
+            cargo_totals,
+        );
+        self.build_web(root);
+        self.node_tests(root, |name| name.starts_with("verify-"));
+    }
+
+    /// What this machine needs, and what the tests read that is not in git.
+    fn bring_data(&mut self, root: &Path) {
+        self.check("setup", || setup::setup(root));
+        self.check("models", || models::fetch(root));
+        self.check("artwork", || artwork::fetch(root));
+    }
+
+    /// The LLaMA vocabulary, among the fixtures of this repository: the native tests bring it for
+    /// themselves, those in JavaScript can't.
+    fn vocabulary(&mut self, root: &Path) {
+        self.check("vocabulary", || {
+            done(cmd(models::built(root, "llama-vocabulary")).dir(root))
+        });
+    }
+
+    fn build_web(&mut self, root: &Path) {
+        self.check("web module", || wasm::build(root));
+        self.check("package and page", || done(npm::run(root, "build")));
+    }
+
+    /// The tests in JavaScript whose file names `wanted` says yes to.
+    fn node_tests(&mut self, root: &Path, wanted: fn(&str) -> bool) {
+        let paths = match node_tests(root) {
+            Ok(paths) => paths,
+            Err(error) => return self.check("tests in JavaScript", || Err(error)),
+        };
+        for path in paths {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if wanted(&name) {
+                let name = format!("tests/web/{name}");
+                self.tests(&name, node(root).arg(&path), node_totals);
+            }
         }
-        Ok(())
     }
 
     /// A step that passes or fails as a whole.
-    fn check(&mut self, name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
-        self.step(name, || (None, work()))
+    fn check(&mut self, name: &str, work: impl FnOnce() -> Result<()>) {
+        self.step(name, || (None, work()));
     }
 
     /// A step that runs tests and prints how many.
-    fn tests(&mut self, name: &str, command: Cmd, totals: fn(&str) -> Option<Count>) -> Result<()> {
+    fn tests(&mut self, name: &str, command: Cmd, totals: fn(&str) -> Option<Count>) {
         self.step(name, || {
             let (output, result) = command.echo().run_to_end();
             let count = totals(&output);
             let result =
                 result.and_then(|()| count.map(drop).context("no total of tests in its output"));
             (count, result)
-        })
+        });
     }
 
-    fn step(
-        &mut self,
-        name: &str,
-        work: impl FnOnce() -> (Option<Count>, Result<()>),
-    ) -> Result<()> {
+    fn step(&mut self, name: &str, work: impl FnOnce() -> (Option<Count>, Result<()>)) {
         println!("\n== {name}");
         let started = Instant::now();
         let (count, result) = work();
@@ -108,7 +183,10 @@ impl Steps {
             self.report += &format!(": {passed} passed, {failed} failed");
         }
         self.report += "\n";
-        result.with_context(|| format!("step \"{name}\" failed"))
+        if let Err(error) = result {
+            println!("FAILED {name}: {error:#}");
+            self.failures.push((name.to_owned(), error));
+        }
     }
 }
 
