@@ -5,7 +5,7 @@ use std::path::Path;
 
 use safetensors::SafeTensors;
 use univi::checkpoint::{Checkpoint, Tower};
-use univi::gguf::{GgmlType, Header, Recipe, parse};
+use univi::gguf::{GgmlType, Header, QuantizationPlan, parse};
 use univi::tokenizer::{EncodeOptions, Tokenizer};
 use univi_tests::{files_in, fixtures};
 
@@ -18,22 +18,22 @@ fn folder(path: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 /// The numbers of a tensor in a GGUF file.
-fn numbers(file: &[u8], header: &Header, name: &str) -> Vec<f32> {
+fn values(file: &[u8], header: &Header, name: &str) -> Vec<f32> {
     let t = header
         .tensor(name)
         .unwrap_or_else(|| panic!("{name} is not there"));
-    let mut numbers = vec![0.0; t.elements()];
-    t.ty.dequantize(&file[t.offset as usize..][..t.bytes as usize], &mut numbers);
-    numbers
+    let mut values = vec![0.0; t.elements()];
+    t.ty.dequantize(&file[t.offset as usize..][..t.bytes as usize], &mut values);
+    values
 }
 
 /// The f16 numbers of a tensor in a safetensors file.
 fn source(file: &[u8], name: &str) -> Vec<f32> {
     let tensors = SafeTensors::deserialize(file).unwrap();
     let bytes = tensors.tensor(name).unwrap().data().to_vec();
-    let mut numbers = vec![0.0; bytes.len() / 2];
-    GgmlType::F16.dequantize(&bytes, &mut numbers);
-    numbers
+    let mut values = vec![0.0; bytes.len() / 2];
+    GgmlType::F16.dequantize(&bytes, &mut values);
+    values
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn llama_folders_become_gguf() {
     for name in ["mha", "gqa_tied"] {
         let files = folder(&fixtures().join("golden/llama").join(name));
         let part = Checkpoint::open(&files).unwrap().llm().unwrap();
-        let file = part.to_gguf(Recipe::F16).unwrap();
+        let file = part.to_gguf(QuantizationPlan::F16).unwrap();
         let header = parse(&file).unwrap();
         let original = &files["model.safetensors"];
         for (ours, theirs) in [
@@ -61,7 +61,7 @@ fn llama_folders_become_gguf() {
             ),
         ] {
             assert_eq!(
-                numbers(&file, &header, ours),
+                values(&file, &header, ours),
                 source(original, theirs),
                 "{name} {ours}"
             );
@@ -69,7 +69,7 @@ fn llama_folders_become_gguf() {
         // Rows of the queries: number 2 i + j of a head comes from row i + j * half.
         let heads = header.metadata.u32("llama.attention.head_count").unwrap() as usize;
         let (got, want) = (
-            numbers(&file, &header, "blk.1.attn_q.weight"),
+            values(&file, &header, "blk.1.attn_q.weight"),
             source(original, "model.layers.1.self_attn.q_proj.weight"),
         );
         let cols = header.tensor("blk.1.attn_q.weight").unwrap().cols();
@@ -99,7 +99,7 @@ fn a_clip_folder_becomes_gguf() {
         .unwrap()
         .tower()
         .unwrap()
-        .to_gguf(Recipe::F16)
+        .to_gguf(QuantizationPlan::F16)
         .unwrap();
     let header = parse(&file).unwrap();
     let original = &files["model.safetensors"];
@@ -120,7 +120,7 @@ fn a_clip_folder_becomes_gguf() {
         ),
     ] {
         assert_eq!(
-            numbers(&file, &header, ours),
+            values(&file, &header, ours),
             source(original, theirs),
             "{ours}"
         );
@@ -135,11 +135,11 @@ fn a_chat_univi_checkpoint_becomes_two_parts() {
     let e2e = fixtures().join("golden/e2e");
     let files = folder(&e2e.join("checkpoint"));
     let checkpoint = Checkpoint::open(&files).unwrap();
-    assert!(checkpoint.sees() && !checkpoint.has_tower());
+    assert!(checkpoint.has_vision() && !checkpoint.has_tower());
     let tower_path = e2e.join(checkpoint.tower_name().unwrap());
 
     let llm = checkpoint.llm().unwrap();
-    let file = llm.to_gguf(Recipe::Q8_0).unwrap();
+    let file = llm.to_gguf(QuantizationPlan::Q8_0).unwrap();
     let header = parse(&file).unwrap();
     assert_eq!(header.metadata.str("univi.template").unwrap(), "simple");
     assert_eq!(
@@ -165,7 +165,7 @@ fn a_chat_univi_checkpoint_becomes_two_parts() {
         let file = checkpoint
             .vision(place)
             .unwrap()
-            .to_gguf(Recipe::F16)
+            .to_gguf(QuantizationPlan::F16)
             .unwrap();
         let header = parse(&file).unwrap();
         let width = header.metadata.u32("clip.vision.projection_dim").unwrap() as usize;
@@ -181,7 +181,7 @@ fn a_chat_univi_checkpoint_becomes_two_parts() {
             &tower_files["model.safetensors"],
             "vision_model.embeddings.patch_embedding.weight",
         );
-        assert_eq!(numbers(&file, &header, "v.patch_embd.weight"), patch);
+        assert_eq!(values(&file, &header, "v.patch_embd.weight"), patch);
     }
     // A CLIP alone is no language model.
     assert!(
@@ -247,8 +247,8 @@ fn a_tower_may_be_inside_the_shards() {
         .unwrap();
     let from_inside = inside.vision(Tower::Found(&tower)).unwrap();
     assert_eq!(
-        from_inside.to_gguf(Recipe::F16).unwrap(),
-        from_outside.to_gguf(Recipe::F16).unwrap()
+        from_inside.to_gguf(QuantizationPlan::F16).unwrap(),
+        from_outside.to_gguf(QuantizationPlan::F16).unwrap()
     );
     // Without its configuration nobody knows how many heads this small one has.
     let error = inside.vision(Tower::Inside).err().unwrap().to_string();

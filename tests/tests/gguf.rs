@@ -8,7 +8,8 @@ use safetensors::SafeTensors;
 use serde_json::Value;
 use univi::Result;
 use univi::gguf::{
-    Event, FiniteCheck, GgmlType, Header, Parser, Recipe, Shards, SplitName, parse, quantize,
+    Event, FiniteCheck, GgmlType, Header, Parser, QuantizationPlan, Shards, SplitName, parse,
+    quantize,
 };
 use univi_tests::{files_in, fixtures};
 
@@ -122,8 +123,8 @@ fn quantize_loses_no_more_than_ggml() {
         };
         let (mut sum_ours, mut sum_theirs) = (0., 0.);
         for row in 0..end - first {
-            let numbers = row * cols..(row + 1) * cols;
-            let largest = original[numbers.clone()]
+            let row_values = row * cols..(row + 1) * cols;
+            let largest = original[row_values.clone()]
                 .iter()
                 .fold(0f32, |m, x| m.max(x.abs()));
             if largest < 1e-4 {
@@ -131,7 +132,9 @@ fn quantize_loses_no_more_than_ggml() {
             }
             // Root of the mean squared error, as a share of the row's largest number.
             let error = |got: &[f32]| -> f64 {
-                let pairs = original[numbers.clone()].iter().zip(&got[numbers.clone()]);
+                let pairs = original[row_values.clone()]
+                    .iter()
+                    .zip(&got[row_values.clone()]);
                 let squares: f64 = pairs
                     .map(|(a, b)| f64::from((a - b) / largest).powi(2))
                     .sum();
@@ -289,10 +292,10 @@ fn tensor_types_are_what_llama_cpp_says() {
 #[test]
 fn recipes_know_their_types() {
     use GgmlType::{F16, Q3K, Q4_0, Q4K, Q5K, Q6K};
-    assert_eq!(Recipe::F16.types(), [F16]);
-    assert_eq!(Recipe::Q4_0.types(), [Q4_0, Q6K]);
-    assert_eq!(Recipe::Q4KM.types(), [Q4K, Q6K]);
-    assert_eq!(Recipe::Q3KM.types(), [Q3K, Q4K, Q5K, Q6K]);
+    assert_eq!(QuantizationPlan::F16.types(), [F16]);
+    assert_eq!(QuantizationPlan::Q4_0.types(), [Q4_0, Q6K]);
+    assert_eq!(QuantizationPlan::Q4KM.types(), [Q4K, Q6K]);
+    assert_eq!(QuantizationPlan::Q3KM.types(), [Q3K, Q4K, Q5K, Q6K]);
 }
 
 #[test]
@@ -313,11 +316,11 @@ fn recipes_mix_types_as_llama_cpp_does() {
             .unwrap()
             .unwrap_or(heads);
         for (ty, facts) in expected["types"].as_object().unwrap() {
-            let Ok(recipe) = Recipe::parse(ty) else {
+            let Ok(plan) = QuantizationPlan::parse(ty) else {
                 assert!(ty.starts_with("IQ4"), "{ty}");
                 continue;
             };
-            let types = recipe.llm_types(&tensors, (heads / kv) as usize);
+            let types = plan.llm_types(&tensors, (heads / kv) as usize);
             for ((name, _), got) in tensors.iter().zip(types) {
                 assert_eq!(
                     facts["tensor_types"][name],

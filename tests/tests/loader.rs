@@ -209,10 +209,10 @@ fn hashes_that_the_driver_computes_are_checked_as_well() {
     };
     let mut loader = Loader::new(Cpu, vec![promised]).unwrap();
     let mut ends = |found: Option<String>| {
-        loader.hash_elsewhere();
+        loader.use_external_hash();
         loader.push(&bytes).unwrap();
         if let Some(found) = found {
-            loader.hashed(found);
+            loader.set_hash(found);
         }
         let ended = loader.end_file();
         if ended.is_err() {
@@ -231,7 +231,7 @@ fn hashes_that_the_driver_computes_are_checked_as_well() {
     };
     let mut loader = Loader::new(Cpu, vec![wrong]).unwrap();
     loader.push(&bytes).unwrap();
-    loader.hashed(sha256(b"another file"));
+    loader.set_hash(sha256(b"another file"));
     assert_eq!(loader.end_file().unwrap_err().code(), "wrong-hash");
 }
 

@@ -3,7 +3,8 @@
 use univi::{
     gguf::Metadata,
     prompt::{
-        Answer, ChatTemplate, Conversation, Part, Piece, Prompt, Slot, Template, Turn, Visual,
+        ChatTemplate, Conversation, Prompt, PromptPart, PromptVisual, Segment, Slot, StopBuffer,
+        Template, Turn,
     },
     tokenizer::Tokenizer,
 };
@@ -14,8 +15,8 @@ fn prompts_match_the_reference() {
     assert_report(&univi::verify::prompt::check(&folder_with_vocabulary()), 25);
 }
 
-fn text(text: &str) -> Part {
-    Part::Text(text.into())
+fn text(text: &str) -> PromptPart {
+    PromptPart::Text(text.into())
 }
 
 fn conversation(template: Template, turns: Vec<Turn>) -> Conversation {
@@ -27,7 +28,7 @@ fn conversation(template: Template, turns: Vec<Turn>) -> Conversation {
     }
 }
 
-fn asks(parts: Vec<Part>) -> Turn {
+fn asks(parts: Vec<PromptPart>) -> Turn {
     Turn {
         parts,
         answer: None,
@@ -36,42 +37,48 @@ fn asks(parts: Vec<Part>) -> Turn {
 
 #[test]
 fn a_marker_that_a_user_types_is_text() {
-    let turn = asks(vec![Part::Visual(Visual::Image), text("What is <image>?")]);
+    let turn = asks(vec![
+        PromptPart::Visual(PromptVisual::Image),
+        text("What is <image>?"),
+    ]);
     let prompt = conversation(Template::V1, vec![turn]).prompt().unwrap();
-    assert_eq!(prompt.visuals, [Visual::Image]);
+    assert_eq!(prompt.visuals, [PromptVisual::Image]);
     assert_eq!(
-        prompt.pieces,
+        prompt.segments,
         [
-            Piece::Text("S USER: ".into()),
-            Piece::Visual(0),
-            Piece::Text("\nWhat is <image>? ASSISTANT:".into()),
+            Segment::Text("S USER: ".into()),
+            Segment::Visual(0),
+            Segment::Text("\nWhat is <image>? ASSISTANT:".into()),
         ]
     );
 }
 
 #[test]
 fn a_clip_of_two_frames_is_a_clip_and_only_a_raw_prompt_can_mistake_it() {
-    let clip = Visual::Video { frames: 2 };
-    let turn = asks(vec![Part::Visual(clip), text("What?")]);
+    let clip = PromptVisual::Video { frames: 2 };
+    let turn = asks(vec![PromptPart::Visual(clip), text("What?")]);
     let prompt = conversation(Template::V1, vec![turn]).prompt().unwrap();
     assert_eq!(prompt.visuals, [clip]);
-    assert_eq!(Prompt::parse(&prompt.text()).visuals, [Visual::Image; 2]);
+    assert_eq!(
+        Prompt::parse(&prompt.text()).visuals,
+        [PromptVisual::Image; 2]
+    );
     let three = Prompt::parse("<image><image><image>");
-    assert_eq!(three.visuals, [Visual::Video { frames: 3 }]);
-    assert_eq!(Prompt::parse("").pieces, []);
+    assert_eq!(three.visuals, [PromptVisual::Video { frames: 3 }]);
+    assert_eq!(Prompt::parse("").segments, []);
 }
 
 #[test]
 fn visuals_stand_where_their_turns_put_them() {
     let turns = vec![
         Turn {
-            parts: vec![Part::Visual(Visual::Image), text("One?")],
+            parts: vec![PromptPart::Visual(PromptVisual::Image), text("One?")],
             answer: Some("A cat.".into()),
         },
         asks(vec![
             text("And "),
-            Part::Visual(Visual::Image),
-            Part::Visual(Visual::Video { frames: 4 }),
+            PromptPart::Visual(PromptVisual::Image),
+            PromptPart::Visual(PromptVisual::Video { frames: 4 }),
         ]),
     ];
     let mut conversation = conversation(Template::Simple, turns);
@@ -136,13 +143,22 @@ fn a_models_own_template_sees_text_and_gets_its_visuals_back() {
     let template = jinja(source).unwrap();
     let turns = vec![
         Turn {
-            parts: vec![Part::Visual(Visual::Image), text("a \u{10fffd} b")],
+            parts: vec![
+                PromptPart::Visual(PromptVisual::Image),
+                text("a \u{10fffd} b"),
+            ],
             answer: Some("c".into()),
         },
-        asks(vec![text("d"), Part::Visual(Visual::Video { frames: 9 })]),
+        asks(vec![
+            text("d"),
+            PromptPart::Visual(PromptVisual::Video { frames: 9 }),
+        ]),
     ];
     let prompt = conversation(template, turns).prompt().unwrap();
-    assert_eq!(prompt.visuals, [Visual::Image, Visual::Video { frames: 9 }]);
+    assert_eq!(
+        prompt.visuals,
+        [PromptVisual::Image, PromptVisual::Video { frames: 9 }]
+    );
     let expected = Prompt::parse(
         "<s>\n[S]\n<user><image>\na \u{10fffd} b\n<assistant>c\n<user>d\
          <image><image><image><image><image><image><image><image><image>\n\n<assistant>",
@@ -159,7 +175,12 @@ fn a_template_that_cannot_be_used_is_refused_with_the_reason() {
             .to_string()
             .contains("chat template")
     );
-    let turns = || vec![asks(vec![Part::Visual(Visual::Image), text("q")])];
+    let turns = || {
+        vec![asks(vec![
+            PromptPart::Visual(PromptVisual::Image),
+            text("q"),
+        ])]
+    };
     let refuse = |source: &str| {
         let error = conversation(jinja(source).unwrap(), turns())
             .prompt()
@@ -203,9 +224,12 @@ fn templates_are_found_by_name_or_in_the_metadata() {
 }
 
 /// What comes out of an answer piece by piece, and what is left at the end.
-fn streamed(stops: &[&str], pieces: &[&str]) -> (Vec<String>, String, bool) {
-    let mut answer = Answer::new(stops.iter().copied());
-    let given: Vec<String> = pieces.iter().map(|p| answer.push(p).to_string()).collect();
+fn streamed(stops: &[&str], segments: &[&str]) -> (Vec<String>, String, bool) {
+    let mut answer = StopBuffer::new(stops.iter().copied());
+    let given: Vec<String> = segments
+        .iter()
+        .map(|p| answer.push(p).to_string())
+        .collect();
     let rest = answer.finish().to_string();
     assert_eq!(given.concat() + &rest, answer.text());
     (given, rest, answer.stopped())
@@ -239,12 +263,12 @@ fn an_answer_is_the_same_in_whatever_pieces_it_comes() {
     let whole = "  one ## two # three \n\n é###four###";
     for width in 1..9 {
         let characters: Vec<char> = whole.chars().collect();
-        let pieces: Vec<String> = characters
+        let segments: Vec<String> = characters
             .chunks(width)
             .map(|c| c.iter().collect())
             .collect();
-        let pieces: Vec<&str> = pieces.iter().map(String::as_str).collect();
-        let (given, rest, stopped) = streamed(&["###"], &pieces);
+        let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+        let (given, rest, stopped) = streamed(&["###"], &segments);
         assert_eq!(given.concat() + &rest, "one ## two # three \n\n é");
         assert!(stopped);
     }

@@ -7,13 +7,15 @@ use univi::{
     Backend, Cpu, Gpu,
     backend::KvType,
     checkpoint::{Checkpoint, Tower},
-    gguf::Recipe,
+    gguf::QuantizationPlan,
     gpu::GpuOptions,
     image::Rgb8,
     loader::{LoadOptions, Loader, ModelFile},
-    model::{CHUNK_ROWS, ChatUniVi, Place, VisualKind},
+    model::{CHUNK_ROWS, ChatUniVi, PromptToken, VisualKind},
     sampler::Sampling,
-    session::{Answer, Finish, Generate, Overflow, Part, Session, SessionOptions},
+    session::{
+        Answer, EnginePart, EngineSession, Finish, GenerateOptions, Overflow, SessionOptions,
+    },
 };
 use univi_tests::{files_in, fixtures, on_every_backend};
 
@@ -48,8 +50,8 @@ fn model_with<B: Backend>(backend: &B, context: usize, kv_cache: KvType) -> Rc<C
     )
 }
 
-fn session<B: Backend>(model: &Rc<ChatUniVi<B>>) -> Session<B> {
-    Session::new(model.clone(), SessionOptions::default())
+fn session<B: Backend>(model: &Rc<ChatUniVi<B>>) -> EngineSession<B> {
+    EngineSession::new(model.clone(), SessionOptions::default())
 }
 
 /// Ids without any pattern that are ordinary tokens.
@@ -59,12 +61,12 @@ fn ids(count: usize, seed: u32) -> Vec<u32> {
         .collect()
 }
 
-fn places<B: Backend>(ids: &[u32]) -> Vec<Place<B>> {
-    ids.iter().map(|&id| Place::Token(id)).collect()
+fn prompt_tokens<B: Backend>(ids: &[u32]) -> Vec<PromptToken<B>> {
+    ids.iter().map(|&id| PromptToken::Token(id)).collect()
 }
 
-fn greedy(max_tokens: usize) -> Generate {
-    Generate {
+fn greedy(max_tokens: usize) -> GenerateOptions {
+    GenerateOptions {
         max_tokens,
         sampling: Sampling::greedy(),
         stop: Vec::new(),
@@ -73,28 +75,33 @@ fn greedy(max_tokens: usize) -> Generate {
 }
 
 fn generate<B: Backend>(
-    session: &mut Session<B>,
+    session: &mut EngineSession<B>,
     ids: &[u32],
-    options: &Generate,
+    options: &GenerateOptions,
 ) -> univi::Result<Answer> {
     let mut pieces = String::new();
     let mut on_piece = async |piece: &str| {
         pieces.push_str(piece);
         ControlFlow::Continue(())
     };
-    let answer = block_on(session.generate(&places(ids), options, &mut on_piece))?;
+    let answer = block_on(session.generate(&prompt_tokens(ids), options, &mut on_piece))?;
     assert_eq!(pieces, answer.text);
     Ok(answer)
 }
 
-fn answer<B: Backend>(session: &mut Session<B>, text: &str, options: &Generate) -> Answer {
+fn answer<B: Backend>(
+    session: &mut EngineSession<B>,
+    text: &str,
+    options: &GenerateOptions,
+) -> Answer {
     let mut pieces = String::new();
     let mut on_piece = async |piece: &str| {
         pieces.push_str(piece);
         ControlFlow::Continue(())
     };
     let answer =
-        block_on(session.answer(vec![Part::Text(text.into())], options, &mut on_piece)).unwrap();
+        block_on(session.answer(vec![EnginePart::Text(text.into())], options, &mut on_piece))
+            .unwrap();
     assert_eq!(pieces, answer.text);
     answer
 }
@@ -132,7 +139,7 @@ fn keeps_what_prompts_share<B: Backend>(backend: B) {
 
     // What comes next was asked for before: the prompt is not read again either.
     let mut asked = session(&model);
-    let logits = block_on(asked.logits(&places(&branch))).unwrap();
+    let logits = block_on(asked.logits(&prompt_tokens(&branch))).unwrap();
     let likeliest = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]));
     assert_eq!(likeliest, Some(found.ids[0] as usize));
     let after = generate(&mut asked, &branch, &greedy(12)).unwrap();
@@ -157,18 +164,19 @@ fn survives_what_goes_wrong<B: Backend>(backend: B) {
     );
 
     // Broken off between two chunks of the prompt, and after the first words.
-    let broken = block_on(
-        session.generate(&places(&prompt), &greedy(8), &mut async |_: &str| {
-            ControlFlow::Break(())
-        }),
-    )
+    let broken = block_on(session.generate(
+        &prompt_tokens(&prompt),
+        &greedy(8),
+        &mut async |_: &str| ControlFlow::Break(()),
+    ))
     .unwrap();
     assert_eq!((broken.finish, broken.ids.len()), (Finish::Aborted, 0));
     let mut after_text = async |piece: &str| match piece {
         "" => ControlFlow::Continue(()),
         _ => ControlFlow::Break(()),
     };
-    let broken = block_on(session.generate(&places(&prompt), &greedy(8), &mut after_text)).unwrap();
+    let broken =
+        block_on(session.generate(&prompt_tokens(&prompt), &greedy(8), &mut after_text)).unwrap();
     assert_eq!(broken.finish, Finish::Aborted);
     assert!(
         !broken.text.is_empty() && expected.text.starts_with(&broken.text),
@@ -198,7 +206,7 @@ fn ends_where_it_should<B: Backend>(backend: B) {
         .nth(5)
         .expect("an answer of some length");
     let stop = full.text[middle..].chars().take(3).collect::<String>();
-    let options = Generate {
+    let options = GenerateOptions {
         stop: vec!["never said".into(), stop.clone()],
         ..greedy(50)
     };
@@ -225,7 +233,7 @@ fn turns_follow_each_other<B: Backend>(backend: B) {
     );
 
     // A turn that is broken off before a word, or that finds no room, was never there.
-    let parts = |text: &str| vec![Part::Text(text.into())];
+    let parts = |text: &str| vec![EnginePart::Text(text.into())];
     let broken = block_on(spoken.answer(
         parts(&"more ".repeat(100)),
         &greedy(6),
@@ -292,7 +300,7 @@ fn oldest_turns_make_room<B: Backend>(backend: B) {
         overflow: Overflow::DropOldest,
         ..SessionOptions::default()
     };
-    let mut session = Session::new(model.clone(), options);
+    let mut session = EngineSession::new(model.clone(), options);
     assert_eq!(session.context_usage().unwrap().used, 0);
     let mut dropped = 0;
     for number in 0..8 {
@@ -306,7 +314,7 @@ fn oldest_turns_make_room<B: Backend>(backend: B) {
 
     // What has no room even alone is refused, and costs nothing of the conversation.
     let before = session.context_usage().unwrap();
-    let long = vec![Part::Text("more ".repeat(400))];
+    let long = vec![EnginePart::Text("more ".repeat(400))];
     let mut on_piece = async |_: &str| ControlFlow::Continue(());
     let refused = block_on(session.answer(long.clone(), &greedy(6), &mut on_piece));
     assert_eq!(refused.unwrap_err().code(), "context-overflow");
@@ -320,11 +328,11 @@ fn conversations_may_begin_with_a_past<B: Backend>(backend: B) {
     let mut lived = session(&model);
     let first = answer(&mut lived, "Who are you?", &greedy(6));
     let second = answer(&mut lived, "Why?", &greedy(6));
-    let past = vec![(vec![Part::Text("Who are you?".into())], first.text)];
-    let mut told = session(&model);
-    answer(&mut told, "Something else", &greedy(6));
-    told.restart(SessionOptions::default(), past);
-    let found = answer(&mut told, "Why?", &greedy(6));
+    let past = vec![(vec![EnginePart::Text("Who are you?".into())], first.text)];
+    let mut restarted = session(&model);
+    answer(&mut restarted, "Something else", &greedy(6));
+    restarted.restart(SessionOptions::default(), past);
+    let found = answer(&mut restarted, "Why?", &greedy(6));
     assert_eq!(
         (found.ids, found.usage.prompt),
         (second.ids, second.usage.prompt)
@@ -383,7 +391,9 @@ fn model_with_eyes<B: Backend>(backend: &B) -> Rc<ChatUniVi<B>> {
     let names = ["llm.gguf", "vision.gguf"].map(ModelFile::set).concat();
     let mut loader = Loader::new(backend.clone(), names).unwrap();
     for side in sides {
-        loader.push(&side.to_gguf(Recipe::F16).unwrap()).unwrap();
+        loader
+            .push(&side.to_gguf(QuantizationPlan::F16).unwrap())
+            .unwrap();
         loader.end_file().unwrap();
     }
     Rc::new(block_on(loader.finish(&LoadOptions::default())).unwrap())
@@ -406,18 +416,21 @@ fn visuals_stand_where_their_turn_put_them<B: Backend>(backend: B) {
     );
 
     let turns = || {
-        let text = |text: &str| Part::Text(text.into());
+        let text = |text: &str| EnginePart::Text(text.into());
         [
-            vec![Part::Visual(image.clone()), text("Describe the image.")],
+            vec![
+                EnginePart::Visual(image.clone()),
+                text("Describe the image."),
+            ],
             vec![text("And now?")],
             vec![
                 text("Compare it with this clip:"),
-                Part::Visual(clip.clone()),
+                EnginePart::Visual(clip.clone()),
                 text("Well?"),
             ],
         ]
     };
-    let say = |session: &mut Session<B>, parts| {
+    let say = |session: &mut EngineSession<B>, parts| {
         block_on(session.answer(parts, &greedy(6), &mut async |_: &str| {
             ControlFlow::Continue(())
         }))
@@ -468,8 +481,8 @@ fn picture(name: &str) -> Rgb8 {
 fn what_is_appended_is_read_ahead<B: Backend>(backend: B) {
     let model = model_with_eyes(&backend);
     let image = block_on(model.vision().unwrap().image(&picture("image.png"))).unwrap();
-    let look = || Part::Visual(image.clone());
-    let ask = || Part::Text("Describe the image.".into());
+    let look = || EnginePart::Visual(image.clone());
+    let ask = || EnginePart::Text("Describe the image.".into());
     let mut on_piece = async |_: &str| ControlFlow::Continue(());
 
     let mut plain = session(&model);
@@ -490,7 +503,7 @@ fn what_is_appended_is_read_ahead<B: Backend>(backend: B) {
     let mut broken = session(&model);
     let mut leave = async |_: &str| ControlFlow::Break(());
     let long = || {
-        let words = Part::Text("more ".repeat(CHUNK_ROWS));
+        let words = EnginePart::Text("more ".repeat(CHUNK_ROWS));
         vec![words, look()]
     };
     assert!(!block_on(broken.append(long(), &mut leave)).unwrap());
@@ -508,12 +521,12 @@ fn frames_that_were_seen_one_by_one_are_a_clip<B: Backend>(backend: B) {
         .collect();
     let glimpses: Vec<_> = frames
         .iter()
-        .map(|frame| block_on(vision.glimpse(frame)).unwrap())
+        .map(|frame| block_on(vision.encode_frame(frame)).unwrap())
         .collect();
     for range in [0..5, 1..4, 4..5] {
         let at_once =
             block_on(vision.video(frames[range.clone()].iter().cloned().map(Ok))).unwrap();
-        let recalled = block_on(vision.recall(&glimpses[range])).unwrap();
+        let recalled = block_on(vision.merge_frames(&glimpses[range])).unwrap();
         assert_eq!(recalled.event_frames(), at_once.event_frames());
         assert_eq!(
             block_on(recalled.events()).unwrap(),
@@ -529,7 +542,9 @@ fn frames_that_were_seen_one_by_one_are_a_clip<B: Backend>(backend: B) {
             );
         }
     }
-    let nothing = block_on(vision.recall(&[])).err().map(|error| error.code());
+    let nothing = block_on(vision.merge_frames(&[]))
+        .err()
+        .map(|error| error.code());
     assert_eq!(nothing, Some("bad-video"));
 }
 
@@ -555,17 +570,19 @@ fn a_picture_becomes_as_many_tokens_as_it_may<B: Backend>(backend: B) {
     let frame = picture("video/frame_000.png");
     let coarse = vision.merging_to(Some(14)).unwrap();
     let glimpses = [
-        block_on(coarse.glimpse(&frame)).unwrap(),
-        block_on(vision.glimpse(&frame)).unwrap(),
+        block_on(coarse.encode_frame(&frame)).unwrap(),
+        block_on(vision.encode_frame(&frame)).unwrap(),
     ];
     assert_eq!(
-        block_on(coarse.recall(&glimpses[..1])).unwrap().tokens(),
+        block_on(coarse.merge_frames(&glimpses[..1]))
+            .unwrap()
+            .tokens(),
         14
     );
     for refused in [
         vision.merging_to(Some(2)).err(),
         vision.merging_to(Some(100_000)).err(),
-        block_on(vision.recall(&glimpses)).err(),
+        block_on(vision.merge_frames(&glimpses)).err(),
     ] {
         assert_eq!(refused.map(|error| error.code()), Some("bad-request"));
     }
@@ -573,7 +590,7 @@ fn a_picture_becomes_as_many_tokens_as_it_may<B: Backend>(backend: B) {
 
 fn a_blind_model_says_so<B: Backend>(backend: B) {
     let model = model(&backend, 100);
-    assert!(!model.sees());
+    assert!(!model.has_vision());
     assert_eq!(
         model.vision().err().map(|error| error.code()),
         Some("bad-request")
@@ -592,7 +609,7 @@ fn seeds_decide<B: Backend>(backend: B) {
         generate(
             &mut session,
             &ids(20, 7),
-            &Generate {
+            &GenerateOptions {
                 sampling,
                 ..greedy(10)
             },
@@ -610,7 +627,7 @@ fn seeds_decide<B: Backend>(backend: B) {
     let refused = generate(
         &mut session,
         &ids(20, 7),
-        &Generate {
+        &GenerateOptions {
             sampling,
             ..greedy(10)
         },
@@ -659,7 +676,7 @@ fn bytes_are_kept_like_numbers<B: Backend>(backend: B) {
 /// Logits of the last of `t` ids.
 fn last_logits<B: Backend>(b: &B, kv_cache: KvType, t: usize) -> Vec<f32> {
     let model = model_with(b, t + 1, kv_cache);
-    block_on(session(&model).logits(&places(&ids(t, 9)))).unwrap()
+    block_on(session(&model).logits(&prompt_tokens(&ids(t, 9)))).unwrap()
 }
 
 #[test]
@@ -722,7 +739,7 @@ fn a_conversation_that_can_not_grow_stays_usable() {
         Some("out-of-memory")
     );
     drop(session);
-    let mut other = Session::new(model.clone(), SessionOptions::default());
+    let mut other = EngineSession::new(model.clone(), SessionOptions::default());
     assert_eq!(
         generate(&mut other, &prompt, &greedy(20)).unwrap().ids,
         said.ids

@@ -122,6 +122,45 @@ fn no_unfinished_work() {
     forbid(&["TODO", "FIXME", "XXX", "todo!(", "unimplemented!("]);
 }
 
+/// Names that the field has better ones for, as whole words of Rust and WGSL.
+const OLD_NAMES: [&str; 15] = [
+    "CoreGlimpse",
+    "Wanted",
+    "attend",
+    "coded",
+    "gated",
+    "has_room",
+    "hash_elsewhere",
+    "kv_room",
+    "PartTensor",
+    "Recipe",
+    "Seeing",
+    "Sight",
+    "Sights",
+    "times_transpose",
+    "warmed_up",
+];
+
+#[test]
+fn old_names_stay_away() {
+    let tree = tree();
+    let sources = tree.iter().filter(|file| {
+        (file.path.ends_with(".rs") || file.path.ends_with(".wgsl")) && file.path != THIS_FILE
+    });
+    let is_part_of_name = |c: char| c.is_alphanumeric() || c == '_';
+    check(sources.flat_map(|file| {
+        let lines = file.text().unwrap_or_default().lines().enumerate();
+        let found = lines.flat_map(|(i, line)| {
+            let words = line.split(|c| !is_part_of_name(c));
+            let old = words.filter(|word| OLD_NAMES.contains(word));
+            old.map(move |word| format!("{}: {word}", i + 1))
+        });
+        found
+            .map(|found| format!("{}:{found}", file.path))
+            .collect::<Vec<_>>()
+    }));
+}
+
 #[test]
 fn lock_files_leave_the_registry_open() {
     for name in [

@@ -7,11 +7,11 @@ use univi::{
     backend::KvType,
     config::MergeConfig,
     frames::FrameOptions,
-    gguf::Recipe,
+    gguf::QuantizationPlan,
     loader::LoadOptions,
     prompt::Template,
     sampler::Sampling,
-    session::{Generate, SessionOptions},
+    session::{GenerateOptions, SessionOptions},
 };
 
 use crate::{
@@ -160,7 +160,7 @@ pub struct SamplingArgs {
 
 impl SamplingArgs {
     /// As the library takes it.
-    pub fn generate(&self) -> Generate {
+    pub fn generate(&self) -> GenerateOptions {
         let default = Sampling::default();
         let sampling = Sampling {
             repetition_penalty: self
@@ -177,7 +177,7 @@ impl SamplingArgs {
             seed: self.seed.unwrap_or(default.seed),
             ..default
         };
-        Generate {
+        GenerateOptions {
             max_tokens: self.max_tokens as usize,
             sampling,
             stop: self.stop.clone(),
@@ -345,11 +345,11 @@ pub struct ConvertArgs {
     pub vision_tower: Option<PathBuf>,
     /// How the language model is stored: f32, f16, bf16, q8_0, q5_1, q5_0, q4_1, q4_0, q6_k,
     /// q5_k_m, q5_k_s, q4_k_m, q4_k_s, q3_k_l, q3_k_m, q3_k_s, q2_k.
-    #[arg(long, value_name = "TYPE", default_value = "q4_k_m", value_parser = recipe)]
-    pub quant: Recipe,
+    #[arg(long, value_name = "TYPE", default_value = "q4_k_m", value_parser = quantization_plan)]
+    pub quant: QuantizationPlan,
     /// How the vision side is stored.
-    #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = recipe)]
-    pub vision_quant: Recipe,
+    #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = quantization_plan)]
+    pub vision_quant: QuantizationPlan,
     /// The prompt template that the model was tuned with: simple, simpleqa, v1 or bare [default:
     /// what the checkpoint says, else simple].
     #[arg(long, value_name = "NAME")]
@@ -409,8 +409,8 @@ pub struct SynthArgs {
     #[arg(long, value_name = "NAME", value_parser = preset)]
     pub preset: Preset,
     /// How the language model is stored; the types are those of `univi convert`.
-    #[arg(long, value_name = "TYPE", default_value = "q4_0", value_parser = recipe)]
-    pub quant: Recipe,
+    #[arg(long, value_name = "TYPE", default_value = "q4_0", value_parser = quantization_plan)]
+    pub quant: QuantizationPlan,
     /// Where chance starts: the same seed makes the same files.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
@@ -443,7 +443,7 @@ pub enum Training {
     Tune(StageArgs),
 }
 
-/// Make univi-nano from nothing: eyes, language, projector, and all together.
+/// Make univi-nano from nothing: vision encoder, language, projector, and all together.
 ///
 /// What was learned is written to the folder as it goes; the same command goes on after a break. At
 /// the end the folder holds a checkpoint in Hugging Face's layout, `checkpoint`, with its
@@ -854,8 +854,8 @@ fn corrupt(rate: &str) -> Result<Fault, String> {
     Fault::parse(&format!("corrupt,rate={rate}"))
 }
 
-fn recipe(text: &str) -> Result<Recipe, String> {
-    Recipe::parse(text).map_err(|e| e.to_string())
+fn quantization_plan(text: &str) -> Result<QuantizationPlan, String> {
+    QuantizationPlan::parse(text).map_err(|e| e.to_string())
 }
 
 fn preset(text: &str) -> Result<Preset, String> {

@@ -5,9 +5,9 @@ use std::{io::Read, ops::ControlFlow, rc::Rc, time::Instant};
 use univi::{
     Backend, Error, Result,
     image::Rgb8,
-    model::{ChatUniVi, Visual, VisualKind},
+    model::{ChatUniVi, EncodedVisual, VisualKind},
     prompt::{self, Prompt},
-    session::{Answer, Finish, Part, Session},
+    session::{Answer, EnginePart, EngineSession, Finish},
 };
 
 use crate::{
@@ -32,7 +32,7 @@ pub async fn run<B: Backend>(backend: &B, device: &str, args: &AskArgs) -> Resul
     let model = open::model(backend, &args.model.model, &args.model.load_options()).await?;
     let model = Rc::new(model);
     let loaded = Instant::now();
-    let mut session = Session::new(model.clone(), session_options);
+    let mut session = EngineSession::new(model.clone(), session_options);
 
     let mut first_text = None;
     let mut on_piece = async |piece: &str| {
@@ -50,8 +50,10 @@ pub async fn run<B: Backend>(backend: &B, device: &str, args: &AskArgs) -> Resul
         let prompt = Prompt::parse(&question);
         visuals = raw_visuals(&model, &prompt, args).await?;
         looked = Instant::now();
-        let places = model.places(&prompt, &visuals)?;
-        answer = session.generate(&places, &generate, &mut on_piece).await?;
+        let prompt_tokens = model.prompt_tokens(&prompt, &visuals)?;
+        answer = session
+            .generate(&prompt_tokens, &generate, &mut on_piece)
+            .await?;
     } else {
         let mut shown = Vec::new();
         for visual in &args.visuals.0 {
@@ -59,8 +61,8 @@ pub async fn run<B: Backend>(backend: &B, device: &str, args: &AskArgs) -> Resul
         }
         visuals = shown;
         looked = Instant::now();
-        let parts = visuals.iter().cloned().map(Part::Visual);
-        let parts = parts.chain([Part::Text(question)]).collect();
+        let parts = visuals.iter().cloned().map(EnginePart::Visual);
+        let parts = parts.chain([EnginePart::Text(question)]).collect();
         answer = session.answer(parts, &generate, &mut on_piece).await?;
     }
     let end = Instant::now();
@@ -138,7 +140,7 @@ fn finish(answer: &Answer) -> &'static str {
     }
 }
 
-fn describe<B: Backend>(visual: &Visual<B>) -> serde_json::Value {
+fn describe<B: Backend>(visual: &EncodedVisual<B>) -> serde_json::Value {
     match visual.kind() {
         VisualKind::Image => serde_json::json!({ "kind": "image", "tokens": visual.tokens() }),
         VisualKind::Video => {
@@ -153,7 +155,7 @@ async fn raw_visuals<B: Backend>(
     model: &ChatUniVi<B>,
     prompt: &Prompt,
     args: &AskArgs,
-) -> Result<Vec<Visual<B>>> {
+) -> Result<Vec<EncodedVisual<B>>> {
     if prompt.visuals.is_empty() && args.visuals.0.is_empty() {
         return Ok(Vec::new());
     }
@@ -164,9 +166,9 @@ async fn raw_visuals<B: Backend>(
     for visual in &args.visuals.0 {
         frames.extend(look::read(vision, visual, &args.frames)?.frames);
     }
-    let count = |visual: &prompt::Visual| match *visual {
-        prompt::Visual::Image => 1,
-        prompt::Visual::Video { frames } => frames,
+    let count = |visual: &prompt::PromptVisual| match *visual {
+        prompt::PromptVisual::Image => 1,
+        prompt::PromptVisual::Video { frames } => frames,
     };
     let markers: usize = prompt.visuals.iter().map(count).sum();
     if markers != frames.len() {
@@ -183,8 +185,8 @@ async fn raw_visuals<B: Backend>(
     for visual in &prompt.visuals {
         let taken: Vec<Rgb8> = frames.by_ref().take(count(visual)).collect();
         seen.push(match visual {
-            prompt::Visual::Image => vision.image(&taken[0]).await?,
-            prompt::Visual::Video { .. } => look::video(vision, "the frames", taken).await?,
+            prompt::PromptVisual::Image => vision.image(&taken[0]).await?,
+            prompt::PromptVisual::Video { .. } => look::video(vision, "the frames", taken).await?,
         });
     }
     Ok(seen)

@@ -10,8 +10,8 @@ use std::{
 use rustyline::{Config, DefaultEditor, error::ReadlineError};
 use univi::{
     Backend, Error, Result,
-    model::Visual,
-    session::{Finish, Part, Session},
+    model::EncodedVisual,
+    session::{EnginePart, EngineSession, Finish},
 };
 
 use crate::{
@@ -38,7 +38,7 @@ pub async fn run<B: Backend>(backend: &B, args: &ChatArgs) -> Result<()> {
     look::check(&args.visuals.0)?;
     let options = args.model.session_options()?;
     let model = open::model(backend, &args.model.model, &args.model.load_options()).await?;
-    let session = Session::new(Rc::new(model), options);
+    let session = EngineSession::new(Rc::new(model), options);
     let mut chat = Chat {
         session,
         args,
@@ -109,7 +109,7 @@ fn unreadable(error: &dyn std::fmt::Display) -> Error {
 
 /// What was said, as it is saved.
 #[derive(serde::Serialize)]
-struct Turn {
+struct SavedTurn {
     /// `{"image": FILE}` or `{"video": FILE}`
     visuals: Vec<serde_json::Value>,
     user: String,
@@ -117,11 +117,11 @@ struct Turn {
 }
 
 struct Chat<'a, B: Backend> {
-    session: Session<B>,
+    session: EngineSession<B>,
     args: &'a ChatArgs,
     /// What the next message shows.
-    shown: Vec<(VisualPath, Visual<B>)>,
-    turns: Vec<Turn>,
+    shown: Vec<(VisualPath, EncodedVisual<B>)>,
+    turns: Vec<SavedTurn>,
 }
 
 impl<B: Backend> Chat<'_, B> {
@@ -174,8 +174,8 @@ impl<B: Backend> Chat<'_, B> {
         let visuals = self
             .shown
             .iter()
-            .map(|(_, seen)| Part::Visual(seen.clone()));
-        let parts = visuals.chain([Part::Text(text.to_owned())]).collect();
+            .map(|(_, seen)| EnginePart::Visual(seen.clone()));
+        let parts = visuals.chain([EnginePart::Text(text.to_owned())]).collect();
         let listener = Listener::new();
         let mut unread = None;
         let mut on_piece = async |piece: &str| {
@@ -202,7 +202,7 @@ impl<B: Backend> Chat<'_, B> {
             // The turn left no trace; what it showed goes with the next one.
             return Ok(());
         }
-        let visual = |(visual, _): (VisualPath, Visual<B>)| {
+        let visual = |(visual, _): (VisualPath, EncodedVisual<B>)| {
             let (kind, path) = ask::path_of(&visual);
             serde_json::json!({ kind: path })
         };
@@ -210,7 +210,7 @@ impl<B: Backend> Chat<'_, B> {
             .into_iter()
             .map(visual)
             .collect();
-        self.turns.push(Turn {
+        self.turns.push(SavedTurn {
             visuals,
             user: text.to_owned(),
             assistant: answer.text,

@@ -6,7 +6,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use univi::checkpoint::{Checkpoint, Files, Part, Tower};
+use univi::checkpoint::{Checkpoint, CheckpointPart, Files, Tower};
 use univi::{Error, Result};
 
 use crate::files;
@@ -39,7 +39,7 @@ impl Folder {
     }
 
     /// An error that names a file of this folder, or none, told with the folder.
-    pub fn told(&self, error: Error) -> Error {
+    pub fn explain(&self, error: Error) -> Error {
         match error {
             Error::In { file, source }
                 if !Path::new(&file).is_absolute() && self.path.join(&file).exists() =>
@@ -86,12 +86,12 @@ impl Folder {
         checkpoint: &Checkpoint<'a>,
         tower: Option<&'a Folder>,
         given: bool,
-    ) -> Result<(Part<'a>, Option<Part<'a>>)> {
+    ) -> Result<(CheckpointPart<'a>, Option<CheckpointPart<'a>>)> {
         let tower = tower
-            .map(|folder| Checkpoint::open(folder).map_err(|e| folder.told(e)))
+            .map(|folder| Checkpoint::open(folder).map_err(|e| folder.explain(e)))
             .transpose()?;
-        let llm = checkpoint.llm().map_err(|e| self.told(e))?;
-        if !checkpoint.sees() && !checkpoint.has_tower() && !given {
+        let llm = checkpoint.llm().map_err(|e| self.explain(e))?;
+        if !checkpoint.has_vision() && !checkpoint.has_tower() && !given {
             return Ok((llm, None));
         }
         let place = match &tower {
@@ -99,7 +99,7 @@ impl Folder {
             Some(tower) => Tower::Found(tower),
             None => Tower::Inside,
         };
-        let vision = checkpoint.vision(place).map_err(|e| self.told(e))?;
+        let vision = checkpoint.vision(place).map_err(|e| self.explain(e))?;
         Ok((llm, Some(vision)))
     }
 

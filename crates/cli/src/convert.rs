@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::thread;
 
-use univi::checkpoint::{Checkpoint, Files, Part, PartTensor};
+use univi::checkpoint::{Checkpoint, CheckpointPart, CheckpointTensor, Files};
 use univi::config::LlamaConfig;
 use univi::gguf::{GgmlType, Metadata, TensorSpec};
 use univi::manifest::{Manifest, Role};
@@ -27,7 +27,7 @@ const BATCH_NUMBERS: usize = 1 << 20;
 /// taken; `Io`.
 pub fn run(args: ConvertArgs) -> Result<()> {
     let source = Folder::open(&args.checkpoint)?;
-    let checkpoint = Checkpoint::open(&source).map_err(|e| source.told(e))?;
+    let checkpoint = Checkpoint::open(&source).map_err(|e| source.explain(e))?;
     let tower_folder = source.tower(args.vision_tower.as_deref(), &checkpoint)?;
     let given = args.vision_tower.is_some();
     let (mut llm, vision) = source.parts(&checkpoint, tower_folder.as_ref(), given)?;
@@ -85,7 +85,7 @@ pub fn run(args: ConvertArgs) -> Result<()> {
             Some(args.out.shard_size),
             &mut data,
         )
-        .map_err(|e| source.told(e))?;
+        .map_err(|e| source.explain(e))?;
     if let (Some(vision), Some((metadata, specs))) = (&vision, &vision_plan) {
         let mut data = |i: usize, sink: Sink<'_>| {
             write_tensor(&vision.tensors[i], specs[i].ty, sink, &mut progress)
@@ -93,7 +93,7 @@ pub fn run(args: ConvertArgs) -> Result<()> {
         let vision_stem = format!("{stem}-vision-{}", args.vision_quant.name());
         folder
             .add_gguf(Role::Vision, &vision_stem, metadata, specs, None, &mut data)
-            .map_err(|e| source.told(e))?;
+            .map_err(|e| source.explain(e))?;
     }
     for tokenizer in ["tokenizer.json", "tokenizer.model"] {
         if source.len(tokenizer)?.is_some() {
@@ -115,7 +115,8 @@ pub fn run(args: ConvertArgs) -> Result<()> {
     let manifest = folder.finish(|entries| {
         let mut manifest = Manifest::new(name, entries);
         manifest.quantization = Some(quant.to_string());
-        manifest.parameters = Some(llm.parameters() + vision.as_ref().map_or(0, Part::parameters));
+        manifest.parameters =
+            Some(llm.parameters() + vision.as_ref().map_or(0, CheckpointPart::parameters));
         manifest.context_length = context_length;
         manifest.kv_numbers = Some(kv_numbers);
         manifest.image_px = image_px;
@@ -123,12 +124,12 @@ pub fn run(args: ConvertArgs) -> Result<()> {
         manifest
     })?;
     drop(progress);
-    told(&manifest, &args.out.out);
+    print_summary(&manifest, &args.out.out);
     Ok(())
 }
 
 /// Says what was written.
-pub fn told(manifest: &Manifest, folder: &Path) {
+pub fn print_summary(manifest: &Manifest, folder: &Path) {
     let size = bytes(manifest.total_bytes());
     let count = manifest.files.len();
     out::note(&format!(
@@ -148,7 +149,7 @@ fn folder_name(path: &Path) -> Result<String> {
 
 /// Reads, quantizes and writes a tensor in batches, as many at a time as there are threads.
 fn write_tensor(
-    tensor: &PartTensor,
+    tensor: &CheckpointTensor,
     ty: GgmlType,
     sink: Sink<'_>,
     progress: &mut Progress,

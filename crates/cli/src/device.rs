@@ -35,7 +35,7 @@ impl Device {
     pub fn name(&self) -> String {
         match self {
             Device::Cpu(_) => "cpu".into(),
-            Device::Gpu(gpu) => format!("gpu: {}", gpu.describe()),
+            Device::Gpu(gpu) => format!("gpu: {}", gpu.adapter_info()),
         }
     }
 }

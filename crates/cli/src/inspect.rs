@@ -355,7 +355,7 @@ impl Backend for Blank {
         Ok(Vec::new())
     }
 
-    async fn has_room(&self, _: u64) -> Result<bool> {
+    async fn can_allocate(&self, _: u64) -> Result<bool> {
         Ok(true)
     }
 

@@ -8,14 +8,14 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use univi::config::{LlamaConfig, VisionConfig};
-use univi::gguf::{GgmlType, Metadata, Recipe, TensorSpec};
+use univi::gguf::{GgmlType, Metadata, QuantizationPlan, TensorSpec};
 use univi::manifest::{Manifest, Role};
-use univi::model::{Wanted, llama_tensors, vision_tensors};
+use univi::model::{ExpectedTensor, llama_tensors, vision_tensors};
 use univi::prompt::{TEMPLATE_KEY, WRAPS_VISUALS_KEY};
 use univi::{Error, Result};
 
 use crate::args::SynthArgs;
-use crate::convert::told;
+use crate::convert::print_summary;
 use crate::model_folder::{ModelFolder, Sink};
 use crate::progress::{Progress, Unit};
 
@@ -136,12 +136,12 @@ pub fn run(args: SynthArgs) -> Result<()> {
     let llm_metadata = llm_metadata(&sizes, &args, &name);
     let vision_metadata = vision_metadata(&sizes, &name);
     let llm_wanted = llama_tensors(&LlamaConfig::from_metadata(&llm_metadata)?);
-    let llm_wanted: Vec<Wanted> = llm_wanted
+    let llm_wanted: Vec<ExpectedTensor> = llm_wanted
         .into_iter()
         .filter(|t| t.name != "rope_freqs.weight")
         .collect();
     let vision_wanted = vision_tensors(&VisionConfig::from_metadata(&vision_metadata)?);
-    let shapes = |wanted: &[Wanted]| -> Vec<(String, Vec<usize>)> {
+    let shapes = |wanted: &[ExpectedTensor]| -> Vec<(String, Vec<usize>)> {
         wanted
             .iter()
             .map(|t| (t.name.clone(), t.shape.clone()))
@@ -149,14 +149,16 @@ pub fn run(args: SynthArgs) -> Result<()> {
     };
     let (llm_shapes, vision_shapes) = (shapes(&llm_wanted), shapes(&vision_wanted));
     let llm_specs = specs(&llm_shapes, |shapes| args.quant.llm_types(shapes, 1));
-    let vision_specs = specs(&vision_shapes, |shapes| Recipe::F16.vision_types(shapes));
+    let vision_specs = specs(&vision_shapes, |shapes| {
+        QuantizationPlan::F16.vision_types(shapes)
+    });
 
     let total = llm_specs
         .iter()
         .chain(&vision_specs)
         .map(TensorSpec::bytes)
         .sum::<Result<u64>>()?;
-    let numbers = |specs: &[TensorSpec]| {
+    let parameters = |specs: &[TensorSpec]| {
         specs
             .iter()
             .map(|t| t.shape.iter().product::<usize>() as u64)
@@ -192,14 +194,14 @@ pub fn run(args: SynthArgs) -> Result<()> {
     let manifest = folder.finish(|entries| {
         let mut manifest = Manifest::new(name, entries);
         manifest.quantization = Some(args.quant.name().into());
-        manifest.parameters = Some(numbers(&llm_specs) + numbers(&vision_specs));
+        manifest.parameters = Some(parameters(&llm_specs) + parameters(&vision_specs));
         manifest.context_length = Some(sizes.context.into());
         manifest.kv_numbers = Some(kv_numbers);
         manifest.image_px = Some(sizes.image_px.into());
         manifest
     })?;
     drop(progress);
-    told(&manifest, &args.out.out);
+    print_summary(&manifest, &args.out.out);
     Ok(())
 }
 
@@ -241,23 +243,23 @@ fn llm_metadata(sizes: &Sizes, args: &SynthArgs, name: &str) -> Metadata {
     m.insert("llama.rope.freq_base", 10000f32);
     m.insert(TEMPLATE_KEY, "simple");
     m.insert(WRAPS_VISUALS_KEY, false);
-    let pieces = vocabulary(sizes.tokens, &mut ChaCha8Rng::seed_from_u64(args.seed));
+    let entries = vocabulary(sizes.tokens, &mut ChaCha8Rng::seed_from_u64(args.seed));
     m.insert("tokenizer.ggml.model", "llama");
     m.insert("tokenizer.ggml.pre", "default");
     m.insert(
         "tokenizer.ggml.tokens",
-        pieces
+        entries
             .iter()
             .map(|p| p.text.clone())
             .collect::<Vec<String>>(),
     );
     m.insert(
         "tokenizer.ggml.scores",
-        pieces.iter().map(|p| p.score).collect::<Vec<f32>>(),
+        entries.iter().map(|p| p.score).collect::<Vec<f32>>(),
     );
     m.insert(
         "tokenizer.ggml.token_type",
-        pieces.iter().map(|p| p.kind).collect::<Vec<i32>>(),
+        entries.iter().map(|p| p.kind).collect::<Vec<i32>>(),
     );
     m.insert("tokenizer.ggml.bos_token_id", 1u32);
     m.insert("tokenizer.ggml.eos_token_id", 2u32);
@@ -271,7 +273,7 @@ fn vision_metadata(sizes: &Sizes, name: &str) -> Metadata {
     let mut m = Metadata::new();
     m.insert("general.architecture", "clip");
     m.insert("general.name", name);
-    m.insert("general.file_type", Recipe::F16.file_type());
+    m.insert("general.file_type", QuantizationPlan::F16.file_type());
     m.insert("clip.has_vision_encoder", true);
     m.insert("clip.use_gelu", false);
     m.insert("clip.projector_type", "linear");
@@ -304,7 +306,7 @@ fn vision_metadata(sizes: &Sizes, name: &str) -> Metadata {
 }
 
 /// An entry of the vocabulary, with GGUF's number for its kind.
-struct Piece {
+struct VocabularyEntry {
     text: String,
     score: f32,
     kind: i32,
@@ -312,19 +314,19 @@ struct Piece {
 
 /// A vocabulary in the manner of SentencePiece: special tokens, all bytes, all printable ASCII, and
 /// random words of which each is two shorter pieces, so that merging can reach it.
-fn vocabulary(tokens: usize, random: &mut impl Rng) -> Vec<Piece> {
+fn vocabulary(tokens: usize, random: &mut impl Rng) -> Vec<VocabularyEntry> {
     const LONGEST: usize = 12;
-    let piece = |text: String, kind| Piece {
+    let entry = |text: String, kind| VocabularyEntry {
         text,
         score: 0.,
         kind,
     };
-    let mut pieces = vec![
-        piece("<unk>".into(), 2),
-        piece("<s>".into(), 3),
-        piece("</s>".into(), 3),
+    let mut entries = vec![
+        entry("<unk>".into(), 2),
+        entry("<s>".into(), 3),
+        entry("</s>".into(), 3),
     ];
-    pieces.extend((0..256).map(|byte| piece(format!("<0x{byte:02X}>"), 6)));
+    entries.extend((0..256).map(|byte| entry(format!("<0x{byte:02X}>"), 6)));
     let letters: Vec<String> = std::iter::once('\u{2581}')
         .chain('!'..='~')
         .map(String::from)
@@ -336,12 +338,12 @@ fn vocabulary(tokens: usize, random: &mut impl Rng) -> Vec<Piece> {
     };
     let mut parts: Vec<String> = letters.iter().filter(|text| word(text)).cloned().collect();
     let mut known: HashSet<String> = letters.iter().cloned().collect();
-    let merged = tokens.saturating_sub(pieces.len() + letters.len());
+    let merged = tokens.saturating_sub(entries.len() + letters.len());
     let mut score = 0.;
     for _ in 0..merged {
         let text = loop {
             let (Some(a), Some(b)) = (parts.choose(random), parts.choose(random)) else {
-                return pieces;
+                return entries;
             };
             // A space begins a word, or stands alone.
             let text = format!("{a}{b}");
@@ -353,7 +355,7 @@ fn vocabulary(tokens: usize, random: &mut impl Rng) -> Vec<Piece> {
             }
         };
         parts.push(text.clone());
-        pieces.push(Piece {
+        entries.push(VocabularyEntry {
             text,
             score,
             kind: 1,
@@ -361,14 +363,14 @@ fn vocabulary(tokens: usize, random: &mut impl Rng) -> Vec<Piece> {
         score -= 1.;
     }
     for text in letters {
-        pieces.push(Piece {
+        entries.push(VocabularyEntry {
             text,
             score,
             kind: 1,
         });
         score -= 1.;
     }
-    pieces
+    entries
 }
 
 /// Random weights of a size that keeps activations near 1.
@@ -475,11 +477,10 @@ impl Blocks {
             blocks.fixed = scales(1.);
             let mut sample = vec![0; 256 * blocks.size];
             blocks.fill(&mut sample, &mut ChaCha8Rng::seed_from_u64(0));
-            let mut numbers = vec![0.; 256 * ty.block_len()];
-            ty.dequantize(&sample, &mut numbers);
-            let rms = (numbers.iter().map(|x| f64::from(x * x)).sum::<f64>()
-                / numbers.len() as f64)
-                .sqrt();
+            let mut values = vec![0.; 256 * ty.block_len()];
+            ty.dequantize(&sample, &mut values);
+            let rms =
+                (values.iter().map(|x| f64::from(x * x)).sum::<f64>() / values.len() as f64).sqrt();
             blocks.fixed = scales(spread / rms as f32);
         }
         blocks

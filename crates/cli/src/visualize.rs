@@ -6,7 +6,7 @@ use image::{ImageFormat, RgbImage};
 use univi::{
     Backend, Error, Result,
     image::Rgb8,
-    model::{Visual, merge::Stage},
+    model::{EncodedVisual, merge::Stage},
 };
 
 use crate::{
@@ -61,7 +61,11 @@ pub async fn run<B: Backend>(backend: &B, args: &VisualizeArgs) -> Result<()> {
 }
 
 /// The numbers of the stages to draw.
-fn chosen<B: Backend>(choice: StageChoice, stages: usize, seen: &Visual<B>) -> Result<Vec<usize>> {
+fn chosen<B: Backend>(
+    choice: StageChoice,
+    stages: usize,
+    seen: &EncodedVisual<B>,
+) -> Result<Vec<usize>> {
     if stages == 0 {
         let reason = format!(
             "the model does not merge: each of the {} tokens is one patch",

@@ -19,7 +19,7 @@ fn main() {
         .find(|arg| !arg.starts_with('-'))
         .unwrap_or_default();
     let gpu = block_on(Gpu::new(GpuOptions::default())).expect("a GPU");
-    println!("{}", gpu.describe());
+    println!("{}", gpu.adapter_info());
     let bench = Bench { gpu, filter };
     for ty in [
         GgmlType::F32,
@@ -158,10 +158,10 @@ impl Bench {
     }
 
     fn cluster(&self, batch: usize, n: usize, c: usize, clusters: usize) {
-        let numbers: Vec<f32> = (0..batch * n * c)
+        let values: Vec<f32> = (0..batch * n * c)
             .map(|i| ((i as u32).wrapping_mul(2654435761) >> 8) as f32 / 16777216.0)
             .collect();
-        let x = self.gpu.tensor(&numbers, c);
+        let x = self.gpu.tensor(&values, c);
         let work = (3 * batch * n * n * c) as f64;
         let name = format!("dpc_knn {batch} x {n} of {c} to {clusters}");
         self.time(

@@ -68,21 +68,19 @@ impl KvType {
     }
 
     /// Bytes of so many numbers, in whole blocks.
-    pub fn bytes(self, numbers: u64) -> u64 {
+    pub fn bytes(self, values: u64) -> u64 {
         let block_bytes = match self {
             KvType::F32 => 4 * KV_BLOCK as u64,
             KvType::Q8 => 4 + KV_BLOCK as u64,
         };
-        numbers
-            .div_ceil(KV_BLOCK as u64)
-            .saturating_mul(block_bytes)
+        values.div_ceil(KV_BLOCK as u64).saturating_mul(block_bytes)
     }
 }
 
 /// The positions that a cache of at most `most` gets room for when it has to hold `positions`: a
 /// quarter more than that, so that a conversation grows seldom and holds little that it does not
 /// use.
-pub fn kv_room(positions: usize, most: usize) -> usize {
+pub fn kv_capacity(positions: usize, most: usize) -> usize {
     /// A picture, a question and an answer.
     const LEAST: usize = 256;
     positions.saturating_add(positions / 4).max(LEAST).min(most)
@@ -117,20 +115,20 @@ pub trait Backend: Clone + 'static {
     ///
     /// # Errors
     /// `DeviceLost`.
-    async fn has_room(&self, bytes: u64) -> Result<bool>;
+    async fn can_allocate(&self, bytes: u64) -> Result<bool>;
 
     /// That weights stored in `types` are on their way: what takes long to prepare may begin.
-    fn warm_up(&self, types: &[GgmlType]) {
+    fn prepare_pipelines(&self, types: &[GgmlType]) {
         let _ = types;
     }
 
-    /// That conversations will have caches of this type, as [`Backend::warm_up`].
-    fn warm_up_cache(&self, ty: KvType) {
+    /// That conversations will have caches of this type, as [`Backend::prepare_pipelines`].
+    fn prepare_cache_pipelines(&self, ty: KvType) {
         let _ = ty;
     }
 
-    /// Waits until what was prepared after [`Backend::warm_up`] is ready.
-    async fn warmed_up(&self) {}
+    /// Waits until what was prepared after [`Backend::prepare_pipelines`] is ready.
+    async fn pipelines_ready(&self) {}
 
     /// Room for a matrix.
     ///
@@ -157,7 +155,7 @@ pub trait Backend: Clone + 'static {
     fn kv_cache(&self, width: usize, most: usize, ty: KvType) -> Self::KvCache;
 
     /// Gives `cache` room for `positions` positions, `most` at most, and for some more
-    /// ([`kv_room`]) where it has to grow. What it holds stays.
+    /// ([`kv_capacity`]) where it has to grow. What it holds stays.
     ///
     /// # Errors
     /// `OutOfMemory`, and the cache is as it was; `DeviceLost`.

@@ -16,7 +16,10 @@ use crate::{
     Backend, Error, Result,
     backend::KvType,
     config::{LlamaConfig, VisionConfig},
-    gguf::{Event, FiniteCheck, GgmlType, Header, Parser, Recipe, Shards, SplitName, TensorInfo},
+    gguf::{
+        Event, FiniteCheck, GgmlType, Header, Parser, QuantizationPlan, Shards, SplitName,
+        TensorInfo,
+    },
     model::{ChatUniVi, Language, Llama, Vision, Weights, llama_tensors, vision_tensors},
     prompt::{Template, WRAPS_VISUALS_KEY},
     tokenizer::{Tokenizer, TokenizerConfig},
@@ -113,13 +116,13 @@ impl Needs {
     /// `OutOfMemory` that says what is too large, and which context would do.
     pub async fn check<B: Backend>(&self, backend: &B) -> Result<()> {
         let needed_bytes = self.bytes();
-        if backend.has_room(needed_bytes).await? {
+        if backend.can_allocate(needed_bytes).await? {
             return Ok(());
         }
         let mut shorter = Needs { ..*self };
         while shorter.kv_bytes_per_token > 0 && shorter.context > MIN_CONTEXT {
             shorter.context = (shorter.context / 2).max(MIN_CONTEXT);
-            if backend.has_room(shorter.bytes()).await? {
+            if backend.can_allocate(shorter.bytes()).await? {
                 let what = format!(
                     "the model with a context of {} tokens (one of {} would fit)",
                     self.context, shorter.context
@@ -174,9 +177,9 @@ enum Hash {
     /// Nobody promised one.
     Unpromised,
     /// Computed as bytes come.
-    Here(Sha256),
+    Internal(Sha256),
     /// The driver computes it, and tells it before the file ends.
-    Elsewhere(Option<String>),
+    External(Option<String>),
 }
 
 enum Reader {
@@ -191,7 +194,7 @@ struct GgufReader {
     tensors: Vec<(TensorInfo, bool)>,
 }
 
-/// The language model or the eyes: a set of files with one configuration.
+/// The language model or the vision encoder: a set of files with one configuration.
 struct Side<B: Backend> {
     file: String,
     config: SideConfig,
@@ -233,7 +236,7 @@ impl Current {
         };
         Current {
             hash: match file.sha256 {
-                Some(_) => Hash::Here(Sha256::new()),
+                Some(_) => Hash::Internal(Sha256::new()),
                 None => Hash::Unpromised,
             },
             reader,
@@ -277,13 +280,13 @@ impl<B: Backend> Loader<B> {
     /// Tells what the language model is probably stored in, before any of its headers says so: the
     /// last of its files may hold a type that no other has, and preparing for it takes longer
     /// than fetching that file.
-    pub fn expect(&self, recipe: Recipe) {
-        self.backend.warm_up(&recipe.types());
+    pub fn expect(&self, plan: QuantizationPlan) {
+        self.backend.prepare_pipelines(&plan.types());
     }
 
     /// Tells what [`Loader::finish`] will be asked for: preparing for it may begin.
     pub fn expect_options(&self, options: &LoadOptions) {
-        self.backend.warm_up_cache(options.kv_cache);
+        self.backend.prepare_cache_pipelines(options.kv_cache);
     }
 
     /// All files, in the order in which they are wanted.
@@ -323,7 +326,7 @@ impl<B: Backend> Loader<B> {
             .current
             .get_or_insert_with(|| Current::new(file, &self.sides));
         current.done_bytes += bytes.len() as u64;
-        if let Hash::Here(sha256) = &mut current.hash {
+        if let Hash::Internal(sha256) = &mut current.hash {
             sha256.update(bytes);
         }
         let gguf = match &mut current.reader {
@@ -372,23 +375,23 @@ impl<B: Backend> Loader<B> {
     }
 
     /// Leaves the SHA-256 of [`Loader::next_file`] to the driver, where the platform computes it
-    /// faster: before the file's first byte. [`Loader::hashed`] then is due before its end.
-    pub fn hash_elsewhere(&mut self) {
+    /// faster: before the file's first byte. [`Loader::set_hash`] then is due before its end.
+    pub fn use_external_hash(&mut self) {
         let Some(file) = self.next_file().cloned() else {
             return;
         };
         let current = self
             .current
             .get_or_insert_with(|| Current::new(&file, &self.sides));
-        if let Hash::Here(_) = current.hash {
-            current.hash = Hash::Elsewhere(None);
+        if let Hash::Internal(_) = current.hash {
+            current.hash = Hash::External(None);
         }
     }
 
     /// The SHA-256, in hexadecimal, of all that was pushed of [`Loader::next_file`], after
-    /// [`Loader::hash_elsewhere`].
-    pub fn hashed(&mut self, sha256: String) {
-        if let Some(Hash::Elsewhere(found)) = self.current.as_mut().map(|current| &mut current.hash)
+    /// [`Loader::use_external_hash`].
+    pub fn set_hash(&mut self, sha256: String) {
+        if let Some(Hash::External(found)) = self.current.as_mut().map(|current| &mut current.hash)
         {
             *found = Some(sha256);
         }
@@ -432,8 +435,8 @@ impl<B: Backend> Loader<B> {
             };
             let found = match &current.hash {
                 Hash::Unpromised => return Ok(()),
-                Hash::Here(sha256) => hexadecimal(&sha256.clone().finalize()),
-                Hash::Elsewhere(found) => found.clone().ok_or_else(|| Error::BadRequest {
+                Hash::Internal(sha256) => hexadecimal(&sha256.clone().finalize()),
+                Hash::External(found) => found.clone().ok_or_else(|| Error::BadRequest {
                     reason: "its SHA-256 was to be computed elsewhere, and was not".into(),
                 })?,
             };
@@ -464,7 +467,7 @@ impl<B: Backend> Loader<B> {
             });
         }
         self.expect_options(options);
-        self.backend.warmed_up().await;
+        self.backend.pipelines_ready().await;
         for (name, came) in std::mem::take(&mut self.checks) {
             for side in &self.sides {
                 side.check_upload(&name, &came).await?;
@@ -512,7 +515,7 @@ impl<B: Backend> Loader<B> {
     /// # Errors
     /// As [`Loader::finish`]; `BadFile` without a vision side.
     pub async fn finish_vision(mut self) -> Result<Vision<B>> {
-        self.backend.warmed_up().await;
+        self.backend.pipelines_ready().await;
         for side in &mut self.sides {
             if let SideConfig::Vision(config) = &side.config {
                 let built = side.shards.check_complete();
@@ -646,7 +649,7 @@ fn begin<B: Backend>(
     let mut types: Vec<GgmlType> = header.tensors.iter().map(|tensor| tensor.ty).collect();
     types.sort_unstable();
     types.dedup();
-    backend.warm_up(&types);
+    backend.prepare_pipelines(&types);
 
     let side = sides.last_mut().expect("there is a side");
     side.shards.push(header.clone())?;

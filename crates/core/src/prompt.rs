@@ -33,7 +33,7 @@ pub const CHAT_TEMPLATE_KEY: &str = "tokenizer.chat_template";
 
 /// Something to look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Visual {
+pub enum PromptVisual {
     /// One picture.
     Image,
     /// A clip.
@@ -45,18 +45,18 @@ pub enum Visual {
 
 /// A part of what a user says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Part {
+pub enum PromptPart {
     /// Words. An `<image>` in them is five letters between two brackets.
     Text(String),
     /// Something to look at.
-    Visual(Visual),
+    Visual(PromptVisual),
 }
 
 /// What the user says, and what the model answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Turn {
     /// Words and visuals in their order.
-    pub parts: Vec<Part>,
+    pub parts: Vec<PromptPart>,
     /// The answer; `None` where it is the model's turn.
     pub answer: Option<String>,
 }
@@ -184,7 +184,7 @@ impl Template {
 
 /// A piece of a prompt.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Piece {
+pub enum Segment {
     /// Text, tokenized on its own.
     Text(String),
     /// The visual of this index.
@@ -195,9 +195,9 @@ pub enum Piece {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Prompt {
     /// Texts and visuals in their order.
-    pub pieces: Vec<Piece>,
-    /// What [`Piece::Visual`] counts.
-    pub visuals: Vec<Visual>,
+    pub segments: Vec<Segment>,
+    /// What [`Segment::Visual`] counts.
+    pub visuals: Vec<PromptVisual>,
 }
 
 /// A piece of a prompt as the model takes it.
@@ -251,11 +251,11 @@ impl Conversation {
         prompt
     }
 
-    fn push_parts(&self, parts: &[Part], prompt: &mut Prompt) {
+    fn push_parts(&self, parts: &[PromptPart], prompt: &mut Prompt) {
         for part in parts {
             match part {
-                Part::Text(text) => prompt.push_text(text),
-                Part::Visual(visual) => {
+                PromptPart::Text(text) => prompt.push_text(text),
+                PromptPart::Visual(visual) => {
                     let (before, after) = match self.wraps_visuals {
                         true => (IM_START, IM_END),
                         false => ("", ""),
@@ -276,8 +276,8 @@ impl Conversation {
         let says = |text: &str, mark: &str| text.contains(mark);
         while self.turns.iter().any(|turn| {
             let asked = turn.parts.iter().any(|part| match part {
-                Part::Text(text) => says(text, &mark),
-                Part::Visual(_) => false,
+                PromptPart::Text(text) => says(text, &mark),
+                PromptPart::Visual(_) => false,
             });
             asked || turn.answer.as_deref().is_some_and(|a| says(a, &mark))
         }) || self.system.as_deref().is_some_and(|s| says(s, &mark))
@@ -294,10 +294,10 @@ impl Conversation {
             let mut part = Prompt::default();
             self.push_parts(&turn.parts, &mut part);
             let mut content = String::new();
-            for piece in part.pieces {
-                match piece {
-                    Piece::Text(text) => content.push_str(&text),
-                    Piece::Visual(_) => content.push_str(&mark),
+            for segment in part.segments {
+                match segment {
+                    Segment::Text(text) => content.push_str(&text),
+                    Segment::Visual(_) => content.push_str(&mark),
                 }
             }
             asked.visuals.extend(part.visuals);
@@ -345,34 +345,34 @@ impl Prompt {
 
     fn push_run(&mut self, markers: usize) {
         match markers {
-            0..=2 => (0..markers).for_each(|_| self.push_visual(Visual::Image)),
-            frames => self.push_visual(Visual::Video { frames }),
+            0..=2 => (0..markers).for_each(|_| self.push_visual(PromptVisual::Image)),
+            frames => self.push_visual(PromptVisual::Video { frames }),
         }
     }
 
     fn push_text(&mut self, text: &str) {
-        match self.pieces.last_mut() {
+        match self.segments.last_mut() {
             _ if text.is_empty() => {}
-            Some(Piece::Text(last)) => last.push_str(text),
-            _ => self.pieces.push(Piece::Text(text.to_string())),
+            Some(Segment::Text(last)) => last.push_str(text),
+            _ => self.segments.push(Segment::Text(text.to_string())),
         }
     }
 
-    fn push_visual(&mut self, visual: Visual) {
-        self.pieces.push(Piece::Visual(self.visuals.len()));
+    fn push_visual(&mut self, visual: PromptVisual) {
+        self.segments.push(Segment::Visual(self.visuals.len()));
         self.visuals.push(visual);
     }
 
     /// The raw prompt.
     pub fn text(&self) -> String {
         let mut text = String::new();
-        for piece in &self.pieces {
-            match piece {
-                Piece::Text(piece) => text.push_str(piece),
-                Piece::Visual(i) => {
+        for segment in &self.segments {
+            match segment {
+                Segment::Text(piece) => text.push_str(piece),
+                Segment::Visual(i) => {
                     let markers = match self.visuals[*i] {
-                        Visual::Image => 1,
-                        Visual::Video { frames } => frames,
+                        PromptVisual::Image => 1,
+                        PromptVisual::Video { frames } => frames,
                     };
                     text.push_str(&IMAGE_MARKER.repeat(markers));
                 }
@@ -389,11 +389,11 @@ impl Prompt {
     /// # Errors
     /// As [`Tokenizer::encode`].
     pub fn encode(&self, tokenizer: &Tokenizer) -> Result<Vec<Slot>> {
-        let mut slots = Vec::with_capacity(self.pieces.len() + 1);
-        for piece in &self.pieces {
-            slots.push(match piece {
-                Piece::Text(text) => Slot::Tokens(tokenizer.encode(text, EncodeOptions::PIECE)?),
-                Piece::Visual(i) => Slot::Visual(*i),
+        let mut slots = Vec::with_capacity(self.segments.len() + 1);
+        for segment in &self.segments {
+            slots.push(match segment {
+                Segment::Text(text) => Slot::Tokens(tokenizer.encode(text, EncodeOptions::PIECE)?),
+                Segment::Visual(i) => Slot::Visual(*i),
             });
         }
         if let Some(bos) = tokenizer.bos().filter(|_| tokenizer.adds_bos()) {
@@ -504,7 +504,7 @@ fn unusable(reason: &str) -> Error {
 /// The stop text may arrive in any number of tokens, or as a part of one, so it is looked for in
 /// the text. What could still become it, and white space at the end, is held back.
 #[derive(Debug, Clone, Default)]
-pub struct Answer {
+pub struct StopBuffer {
     stops: Vec<String>,
     /// Everything so far, with what is held back.
     text: String,
@@ -513,13 +513,13 @@ pub struct Answer {
     stopped: bool,
 }
 
-impl Answer {
+impl StopBuffer {
     /// An answer that any of `stops` ends.
-    pub fn new(stops: impl IntoIterator<Item = impl Into<String>>) -> Answer {
+    pub fn new(stops: impl IntoIterator<Item = impl Into<String>>) -> StopBuffer {
         let stops = stops.into_iter().map(Into::into);
-        Answer {
+        StopBuffer {
             stops: stops.filter(|s: &String| !s.is_empty()).collect(),
-            ..Answer::default()
+            ..StopBuffer::default()
         }
     }
 

@@ -8,18 +8,18 @@ use std::{ops::ControlFlow, rc::Rc};
 use crate::{
     Backend, Error, Result,
     constraint::{Constraint, Schema},
-    model::{CHUNK_ROWS, ChatUniVi, Place, Visual},
+    model::{CHUNK_ROWS, ChatUniVi, EncodedVisual, PromptToken},
     prompt::{self, Conversation, Template},
     sampler::{Sampler, Sampling},
     tokenizer::Decoder,
 };
 
 /// A part of what a user says.
-pub enum Part<B: Backend> {
+pub enum EnginePart<B: Backend> {
     /// Words.
     Text(String),
     /// A picture or a clip.
-    Visual(Visual<B>),
+    Visual(EncodedVisual<B>),
 }
 
 /// How a conversation is written down.
@@ -55,7 +55,7 @@ pub struct ContextUsage {
 
 /// How an answer is made.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Generate {
+pub struct GenerateOptions {
     /// The answer ends after so many tokens.
     pub max_tokens: usize,
     /// How each is chosen.
@@ -67,10 +67,10 @@ pub struct Generate {
     pub schema: Option<Schema>,
 }
 
-impl Default for Generate {
+impl Default for GenerateOptions {
     /// The reference's.
-    fn default() -> Generate {
-        Generate {
+    fn default() -> GenerateOptions {
+        GenerateOptions {
             max_tokens: 1024,
             sampling: Sampling::default(),
             stop: Vec::new(),
@@ -119,46 +119,46 @@ pub struct Answer {
 }
 
 /// A conversation with a model.
-pub struct Session<B: Backend> {
+pub struct EngineSession<B: Backend> {
     model: Rc<ChatUniVi<B>>,
     options: SessionOptions,
-    turns: Vec<Turn<B>>,
+    turns: Vec<EngineTurn<B>>,
     /// What the user has begun to say.
-    begun: Vec<Part<B>>,
+    begun: Vec<EnginePart<B>>,
     caches: Vec<B::KvCache>,
     /// What the caches hold, position by position.
-    cached: Vec<Place<B>>,
+    cached: Vec<PromptToken<B>>,
 }
 
 /// What a user said, and what the model answered.
-struct Turn<B: Backend> {
-    parts: Vec<Part<B>>,
+struct EngineTurn<B: Backend> {
+    parts: Vec<EnginePart<B>>,
     answer: Option<String>,
 }
 
-impl<B: Backend> Clone for Part<B> {
+impl<B: Backend> Clone for EnginePart<B> {
     fn clone(&self) -> Self {
         match self {
-            Part::Text(text) => Part::Text(text.clone()),
-            Part::Visual(visual) => Part::Visual(visual.clone()),
+            EnginePart::Text(text) => EnginePart::Text(text.clone()),
+            EnginePart::Visual(visual) => EnginePart::Visual(visual.clone()),
         }
     }
 }
 
-impl<B: Backend> Clone for Turn<B> {
+impl<B: Backend> Clone for EngineTurn<B> {
     fn clone(&self) -> Self {
-        Turn {
+        EngineTurn {
             parts: self.parts.clone(),
             answer: self.answer.clone(),
         }
     }
 }
 
-impl<B: Backend> Session<B> {
+impl<B: Backend> EngineSession<B> {
     /// An empty conversation. Its KV cache takes memory as it grows.
-    pub fn new(model: Rc<ChatUniVi<B>>, options: SessionOptions) -> Session<B> {
+    pub fn new(model: Rc<ChatUniVi<B>>, options: SessionOptions) -> EngineSession<B> {
         let caches = model.llama().caches();
-        Session {
+        EngineSession {
             model,
             options,
             turns: Vec::new(),
@@ -172,9 +172,9 @@ impl<B: Backend> Session<B> {
     ///
     /// # Errors
     /// `OutOfMemory` where there is no room for what was read; `DeviceLost`.
-    pub async fn fork(&self) -> Result<Session<B>> {
+    pub async fn fork(&self) -> Result<EngineSession<B>> {
         let llama = self.model.llama();
-        Ok(Session {
+        Ok(EngineSession {
             model: self.model.clone(),
             options: self.options.clone(),
             turns: self.turns.clone(),
@@ -204,18 +204,18 @@ impl<B: Backend> Session<B> {
 
     /// Another conversation instead of this one, with turns that are over; what the KV cache holds
     /// of its beginning stays of use.
-    pub fn restart(&mut self, options: SessionOptions, turns: Vec<(Vec<Part<B>>, String)>) {
+    pub fn restart(&mut self, options: SessionOptions, turns: Vec<(Vec<EnginePart<B>>, String)>) {
         self.clear();
         self.options = options;
         self.turns
-            .extend(turns.into_iter().map(|(parts, answer)| Turn {
+            .extend(turns.into_iter().map(|(parts, answer)| EngineTurn {
                 parts,
                 answer: Some(answer),
             }));
     }
 
     /// Begins the next question, or goes on with it: pictures and clips are read now, words with
-    /// what follows them. [`Session::answer`] then has less to read. False where `on_piece`,
+    /// what follows them. [`EngineSession::answer`] then has less to read. False where `on_piece`,
     /// which gets empty pieces meanwhile, broke off: then nothing is appended.
     ///
     /// # Errors
@@ -223,7 +223,7 @@ impl<B: Backend> Session<B> {
     /// or as [`Backend::read`].
     pub async fn append(
         &mut self,
-        parts: Vec<Part<B>>,
+        parts: Vec<EnginePart<B>>,
         on_piece: &mut impl AsyncFnMut(&str) -> ControlFlow<()>,
     ) -> Result<bool> {
         let before = self.begun.len();
@@ -239,24 +239,24 @@ impl<B: Backend> Session<B> {
         &mut self,
         on_piece: &mut impl AsyncFnMut(&str) -> ControlFlow<()>,
     ) -> Result<bool> {
-        self.turns.push(Turn {
+        self.turns.push(EngineTurn {
             parts: self.begun.clone(),
             answer: None,
         });
         let room = self.make_room(1);
         self.turns.pop();
-        let (places, _) = room?;
-        self.check_room(&places)?;
+        let (prompt_tokens, _) = room?;
+        self.check_room(&prompt_tokens)?;
         // Words may become other tokens with what follows them: what is behind the last visual is
         // not yet sure.
-        let Some(last) = places
+        let Some(last) = prompt_tokens
             .iter()
-            .rposition(|place| matches!(place, Place::Row(..)))
+            .rposition(|prompt_token| matches!(prompt_token, PromptToken::Row(..)))
         else {
             return Ok(true);
         };
         let read = self
-            .read(&places[..=last], &mut Usage::default(), on_piece)
+            .read(&prompt_tokens[..=last], &mut Usage::default(), on_piece)
             .await?;
         Ok(read.is_some())
     }
@@ -268,14 +268,14 @@ impl<B: Backend> Session<B> {
     pub fn context_usage(&self) -> Result<ContextUsage> {
         let mut turns = self.turns.clone();
         if !self.begun.is_empty() {
-            turns.push(Turn {
+            turns.push(EngineTurn {
                 parts: self.begun.clone(),
                 answer: None,
             });
         }
         let used = match turns.is_empty() {
             true => 0,
-            false => self.places(&turns)?.len(),
+            false => self.prompt_tokens(&turns)?.len(),
         };
         Ok(ContextUsage {
             used,
@@ -292,19 +292,19 @@ impl<B: Backend> Session<B> {
     /// conversation; what was appended before it stays.
     ///
     /// # Errors
-    /// As [`Session::generate`], and `Tokenizer` where the template can't be rendered.
+    /// As [`EngineSession::generate`], and `Tokenizer` where the template can't be rendered.
     pub async fn answer(
         &mut self,
-        parts: Vec<Part<B>>,
-        generate: &Generate,
+        parts: Vec<EnginePart<B>>,
+        options: &GenerateOptions,
         on_piece: &mut impl AsyncFnMut(&str) -> ControlFlow<()>,
     ) -> Result<Answer> {
         let parts = self.begun.iter().cloned().chain(parts).collect();
-        self.turns.push(Turn {
+        self.turns.push(EngineTurn {
             parts,
             answer: None,
         });
-        let answer = self.next_answer(generate, on_piece).await;
+        let answer = self.next_answer(options, on_piece).await;
         match &answer {
             Ok(answer) if answer.finish != Finish::Aborted || !answer.text.is_empty() => {
                 let turn = self.turns.last_mut().expect("it was just said");
@@ -318,17 +318,17 @@ impl<B: Backend> Session<B> {
 
     async fn next_answer(
         &mut self,
-        generate: &Generate,
+        options: &GenerateOptions,
         on_piece: &mut impl AsyncFnMut(&str) -> ControlFlow<()>,
     ) -> Result<Answer> {
         let capacity = self.model.llama().context();
-        let (prompt, dropped_turns) = self.make_room(generate.max_tokens.min(capacity / 4))?;
-        let mut generate = generate.clone();
-        if generate.schema.is_none() {
+        let (prompt, dropped_turns) = self.make_room(options.max_tokens.min(capacity / 4))?;
+        let mut options = options.clone();
+        if options.schema.is_none() {
             let stop = self.template().stop().map(String::from);
-            generate.stop.extend(stop);
+            options.stop.extend(stop);
         }
-        let mut answer = self.generate(&prompt, &generate, on_piece).await?;
+        let mut answer = self.generate(&prompt, &options, on_piece).await?;
         answer.usage.dropped_turns = dropped_turns;
         Ok(answer)
     }
@@ -340,15 +340,17 @@ impl<B: Backend> Session<B> {
 
     /// The places of the conversation, with room for `answer` more where that takes forgetting
     /// turns; how many were forgotten. Where not even the last turn has room, none is.
-    fn make_room(&mut self, answer: usize) -> Result<(Vec<Place<B>>, usize)> {
-        let whole = self.places(&self.turns)?;
-        let fits = |places: &[Place<B>]| places.len() + answer <= self.model.llama().context();
+    fn make_room(&mut self, answer: usize) -> Result<(Vec<PromptToken<B>>, usize)> {
+        let whole = self.prompt_tokens(&self.turns)?;
+        let fits = |prompt_tokens: &[PromptToken<B>]| {
+            prompt_tokens.len() + answer <= self.model.llama().context()
+        };
         if self.options.overflow == Overflow::DropOldest && !fits(&whole) {
             for dropped in 1..self.turns.len() {
-                let places = self.places(&self.turns[dropped..])?;
-                if fits(&places) {
+                let prompt_tokens = self.prompt_tokens(&self.turns[dropped..])?;
+                if fits(&prompt_tokens) {
                     self.turns.drain(..dropped);
-                    return Ok((places, dropped));
+                    return Ok((prompt_tokens, dropped));
                 }
             }
         }
@@ -356,13 +358,13 @@ impl<B: Backend> Session<B> {
     }
 
     /// The places of a conversation of these turns, up to the model's next answer.
-    fn places(&self, turns: &[Turn<B>]) -> Result<Vec<Place<B>>> {
+    fn prompt_tokens(&self, turns: &[EngineTurn<B>]) -> Result<Vec<PromptToken<B>>> {
         let mut visuals = Vec::new();
-        let mut part = |part: &Part<B>| match part {
-            Part::Text(text) => prompt::Part::Text(text.clone()),
-            Part::Visual(visual) => {
+        let mut part = |part: &EnginePart<B>| match part {
+            EnginePart::Text(text) => prompt::PromptPart::Text(text.clone()),
+            EnginePart::Visual(visual) => {
                 visuals.push(visual.clone());
-                prompt::Part::Visual(visual.in_prompt())
+                prompt::PromptPart::Visual(visual.in_prompt())
             }
         };
         let turns = turns.iter().map(|turn| prompt::Turn {
@@ -375,10 +377,10 @@ impl<B: Backend> Session<B> {
             wraps_visuals: self.model.wraps_visuals(),
             turns: turns.collect(),
         };
-        self.model.places(&conversation.prompt()?, &visuals)
+        self.model.prompt_tokens(&conversation.prompt()?, &visuals)
     }
 
-    /// What the model says after `prompt`, whatever was said before; [`Session::answer`] without
+    /// What the model says after `prompt`, whatever was said before; [`EngineSession::answer`] without
     /// turns and templates.
     ///
     /// # Errors
@@ -387,12 +389,12 @@ impl<B: Backend> Session<B> {
     /// can't grow; or as [`Backend::read`].
     pub async fn generate(
         &mut self,
-        prompt: &[Place<B>],
-        generate: &Generate,
+        prompt: &[PromptToken<B>],
+        options: &GenerateOptions,
         on_piece: &mut impl AsyncFnMut(&str) -> ControlFlow<()>,
     ) -> Result<Answer> {
-        let mut sampler = Sampler::new(generate.sampling)?;
-        let mut constraint = match &generate.schema {
+        let mut sampler = Sampler::new(options.sampling)?;
+        let mut constraint = match &options.schema {
             Some(schema) => Some(Constraint::new(self.model.vocabulary(), schema)?),
             None => None,
         };
@@ -405,7 +407,7 @@ impl<B: Backend> Session<B> {
                 reused: 0,
                 visual: prompt
                     .iter()
-                    .filter(|place| matches!(place, Place::Row(..)))
+                    .filter(|prompt_token| matches!(prompt_token, PromptToken::Row(..)))
                     .count(),
                 completion: 0,
                 dropped_turns: 0,
@@ -417,12 +419,12 @@ impl<B: Backend> Session<B> {
                 ..answer
             });
         };
-        if generate.max_tokens == 0 {
+        if options.max_tokens == 0 {
             return Ok(answer);
         }
         let model = self.model.clone();
         let (llama, tokenizer) = (model.llama(), model.tokenizer());
-        let (mut decoder, mut text) = (Decoder::default(), prompt::Answer::new(&generate.stop));
+        let (mut decoder, mut text) = (Decoder::default(), prompt::StopBuffer::new(&options.stop));
         loop {
             let logits = llama.logits(&hidden);
             let (id, next) = self
@@ -442,14 +444,14 @@ impl<B: Backend> Session<B> {
                 answer.finish = Finish::Stop;
                 break;
             }
-            if answer.ids.len() == generate.max_tokens || self.cached.len() == llama.context() {
+            if answer.ids.len() == options.max_tokens || self.cached.len() == llama.context() {
                 break;
             }
             llama
                 .reserve(&mut self.caches, self.cached.len() + 1)
                 .await?;
             hidden = llama.forward(&next, &mut self.caches, self.cached.len());
-            self.cached.push(Place::Token(id));
+            self.cached.push(PromptToken::Token(id));
         }
         if answer.finish != Finish::Aborted {
             for rest in [
@@ -468,11 +470,11 @@ impl<B: Backend> Session<B> {
     }
 
     /// The logits `[vocabulary]` of what comes after `prompt`. What it reads stays in the KV cache:
-    /// of [`Session::generate`] after the same prompt, the last place is left.
+    /// of [`EngineSession::generate`] after the same prompt, the last place is left.
     ///
     /// # Errors
-    /// As [`Session::generate`].
-    pub async fn logits(&mut self, prompt: &[Place<B>]) -> Result<Vec<f32>> {
+    /// As [`EngineSession::generate`].
+    pub async fn logits(&mut self, prompt: &[PromptToken<B>]) -> Result<Vec<f32>> {
         let mut go_on = async |_: &str| ControlFlow::Continue(());
         let read = self.read(prompt, &mut Usage::default(), &mut go_on).await?;
         let hidden = read.expect("nothing broke off");
@@ -481,7 +483,7 @@ impl<B: Backend> Session<B> {
     }
 
     /// That a prompt has room, and one token of an answer.
-    fn check_room(&self, prompt: &[Place<B>]) -> Result<()> {
+    fn check_room(&self, prompt: &[PromptToken<B>]) -> Result<()> {
         let (needed, capacity) = (prompt.len() + 1, self.model.llama().context());
         if needed <= capacity {
             return Ok(());
@@ -493,7 +495,7 @@ impl<B: Backend> Session<B> {
     /// `on_piece` broke off.
     async fn read(
         &mut self,
-        prompt: &[Place<B>],
+        prompt: &[PromptToken<B>],
         usage: &mut Usage,
         on_piece: &mut impl AsyncFnMut(&str) -> ControlFlow<()>,
     ) -> Result<Option<B::Tensor>> {

@@ -4,7 +4,7 @@
 //! ```text
 //! loop {
 //!     let head = fetch(transfer.request())?;
-//!     match transfer.answered(&head)? { .. }
+//!     match transfer.on_response(&head)? { .. }
 //!     for chunk in body { transfer.received(chunk.len())?; .. }
 //!     if transfer.ended()?.is_none() { break }
 //! }
@@ -35,7 +35,7 @@ pub struct Request {
 
 /// The head of an answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Head {
+pub struct ResponseHead {
     /// The status, such as 200.
     pub status: u16,
     /// The header `Content-Type`.
@@ -52,7 +52,7 @@ pub struct Head {
 
 /// What to do with an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
+pub enum ResponseAction {
     /// Its body goes on where the bytes that have come end.
     Continues,
     /// Its body is the whole file again, the very same: so many bytes of it have come already.
@@ -122,7 +122,7 @@ impl Transfer {
     /// # Errors
     /// `Io` for an answer that no patience changes, or when patience ends; `BadFile` for something
     /// else than the file.
-    pub fn answered(&mut self, head: &Head) -> Result<Answer> {
+    pub fn on_response(&mut self, head: &ResponseHead) -> Result<ResponseAction> {
         match head.status {
             200 | 206 if is_page(head) => Err(self.bad(
                 "the server sent a web page instead of the file; is the address right?".into(),
@@ -132,16 +132,17 @@ impl Transfer {
             // Nothing is left of a file that is as long as what has come, or longer than it should
             // be.
             416 if self.done > 0 => match total(head) {
-                Some(total) if total == self.done => Ok(Answer::Complete),
+                Some(total) if total == self.done => Ok(ResponseAction::Complete),
                 _ => {
                     self.restart(None);
                     self.broke("the file is shorter than what has come of it", None)
-                        .map(Answer::Pause)
+                        .map(ResponseAction::Pause)
                 }
             },
             408 | 425 | 429 | 500 | 502 | 503 | 504 => {
                 let why = format!("the server answered {}", head.status);
-                self.broke(&why, head.retry_after_ms).map(Answer::Pause)
+                self.broke(&why, head.retry_after_ms)
+                    .map(ResponseAction::Pause)
             }
             status => Err(self.io(format!(
                 "the server answered {status}; is the address right?"
@@ -149,21 +150,21 @@ impl Transfer {
         }
     }
 
-    fn whole(&mut self, head: &Head) -> Result<Answer> {
+    fn whole(&mut self, head: &ResponseHead) -> Result<ResponseAction> {
         self.check_length(head.content_length)?;
         if self.done == 0 {
             self.validator = head.validator.clone();
-            return Ok(Answer::Continues);
+            return Ok(ResponseAction::Continues);
         }
         if self.validator.is_some() && self.validator == head.validator {
             // The server knows no ranges.
-            return Ok(Answer::Skip(self.done));
+            return Ok(ResponseAction::Skip(self.done));
         }
         self.restart(head.validator.clone());
-        Ok(Answer::Restart)
+        Ok(ResponseAction::Restart)
     }
 
-    fn part(&mut self, head: &Head) -> Result<Answer> {
+    fn part(&mut self, head: &ResponseHead) -> Result<ResponseAction> {
         let expected = format!("bytes {}-", self.done);
         let range = head.content_range.as_deref().unwrap_or_default();
         if !range.starts_with(&expected) {
@@ -176,10 +177,10 @@ impl Transfer {
             // A server that ignores `If-Range`: this part is of another version than what has come.
             self.restart(None);
             let why = "the file has changed on the server";
-            return self.broke(why, None).map(Answer::Pause);
+            return self.broke(why, None).map(ResponseAction::Pause);
         }
         self.check_length(total(head))?;
-        Ok(Answer::Continues)
+        Ok(ResponseAction::Continues)
     }
 
     fn check_length(&mut self, found: Option<u64>) -> Result<()> {
@@ -275,7 +276,7 @@ impl Transfer {
 }
 
 /// The `N` of `Content-Range: bytes A-B/N`.
-fn total(head: &Head) -> Option<u64> {
+fn total(head: &ResponseHead) -> Option<u64> {
     head.content_range
         .as_deref()?
         .rsplit_once('/')?
@@ -284,7 +285,7 @@ fn total(head: &Head) -> Option<u64> {
         .ok()
 }
 
-fn is_page(head: &Head) -> bool {
+fn is_page(head: &ResponseHead) -> bool {
     head.content_type
         .as_deref()
         .is_some_and(|content_type| content_type.starts_with("text/html"))
@@ -299,16 +300,16 @@ mod tests {
         Transfer::new("a.gguf", bytes, kept, validator, 7)
     }
 
-    fn head(status: u16) -> Head {
-        Head {
+    fn head(status: u16) -> ResponseHead {
+        ResponseHead {
             status,
             validator: Some("\"v1\"".into()),
-            ..Head::default()
+            ..ResponseHead::default()
         }
     }
 
-    fn ranged(range: &str) -> Head {
-        Head {
+    fn ranged(range: &str) -> ResponseHead {
+        ResponseHead {
             content_range: Some(range.into()),
             ..head(206)
         }
@@ -324,11 +325,11 @@ mod tests {
                 if_range: None
             }
         );
-        let whole = Head {
+        let whole = ResponseHead {
             content_length: Some(10),
             ..head(200)
         };
-        assert_eq!(t.answered(&whole).unwrap(), Answer::Continues);
+        assert_eq!(t.on_response(&whole).unwrap(), ResponseAction::Continues);
         assert_eq!(t.validator(), Some("\"v1\""));
         t.received(4).unwrap();
         t.received(6).unwrap();
@@ -338,7 +339,7 @@ mod tests {
     #[test]
     fn a_broken_one_goes_on_where_it_broke() {
         let mut t = transfer(Some(10), 0);
-        t.answered(&head(200)).unwrap();
+        t.on_response(&head(200)).unwrap();
         t.received(4).unwrap();
         let pause = t.ended().unwrap().unwrap();
         assert!((250..750).contains(&pause), "{pause}");
@@ -350,8 +351,8 @@ mod tests {
             }
         );
         assert_eq!(
-            t.answered(&ranged("bytes 4-9/10")).unwrap(),
-            Answer::Continues
+            t.on_response(&ranged("bytes 4-9/10")).unwrap(),
+            ResponseAction::Continues
         );
         t.received(6).unwrap();
         assert_eq!(t.ended().unwrap(), None);
@@ -360,46 +361,52 @@ mod tests {
     #[test]
     fn a_server_without_ranges_sends_it_again() {
         let mut t = transfer(Some(10), 4);
-        assert_eq!(t.answered(&head(200)).unwrap(), Answer::Skip(4));
+        assert_eq!(t.on_response(&head(200)).unwrap(), ResponseAction::Skip(4));
         t.received(6).unwrap();
         assert_eq!(t.ended().unwrap(), None);
         // Nobody can tell that it is the same where the server names no version.
         let mut t = Transfer::new("a.gguf", None, 4, None, 7);
-        let nameless = Head {
+        let nameless = ResponseHead {
             validator: None,
             ..head(200)
         };
-        assert_eq!(t.answered(&nameless).unwrap(), Answer::Restart);
+        assert_eq!(t.on_response(&nameless).unwrap(), ResponseAction::Restart);
     }
 
     #[test]
     fn a_changed_file_begins_anew() {
-        let other = |status| Head {
+        let other = |status| ResponseHead {
             validator: Some("\"v2\"".into()),
             ..head(status)
         };
         let mut t = transfer(None, 4);
-        assert_eq!(t.answered(&other(200)).unwrap(), Answer::Restart);
+        assert_eq!(t.on_response(&other(200)).unwrap(), ResponseAction::Restart);
         assert_eq!((t.done_bytes(), t.validator()), (0, Some("\"v2\"")));
         let mut t = transfer(None, 4);
-        let part = Head {
+        let part = ResponseHead {
             content_range: Some("bytes 4-9/10".into()),
             ..other(206)
         };
-        assert!(matches!(t.answered(&part).unwrap(), Answer::Pause(_)));
+        assert!(matches!(
+            t.on_response(&part).unwrap(),
+            ResponseAction::Pause(_)
+        ));
         assert_eq!(t.request().from, 0);
     }
 
     #[test]
     fn what_is_kept_may_be_all_or_too_much() {
         let mut t = transfer(None, 10);
-        let satisfied = Head {
+        let satisfied = ResponseHead {
             content_range: Some("bytes */10".into()),
             ..head(416)
         };
-        assert_eq!(t.answered(&satisfied).unwrap(), Answer::Complete);
+        assert_eq!(t.on_response(&satisfied).unwrap(), ResponseAction::Complete);
         let mut t = transfer(None, 12);
-        assert!(matches!(t.answered(&satisfied).unwrap(), Answer::Pause(_)));
+        assert!(matches!(
+            t.on_response(&satisfied).unwrap(),
+            ResponseAction::Pause(_)
+        ));
         assert_eq!(t.request().from, 0);
     }
 
@@ -408,8 +415,8 @@ mod tests {
         let mut t = transfer(Some(10), 0);
         let mut pauses = Vec::new();
         let error = loop {
-            match t.answered(&head(503)) {
-                Ok(Answer::Pause(ms)) => pauses.push(ms),
+            match t.on_response(&head(503)) {
+                Ok(ResponseAction::Pause(ms)) => pauses.push(ms),
                 Ok(other) => panic!("{other:?}"),
                 Err(error) => break error,
             }
@@ -428,48 +435,54 @@ mod tests {
 
     #[test]
     fn a_server_may_ask_for_patience() {
-        let asks = |ms| Head {
+        let asks = |ms| ResponseHead {
             retry_after_ms: Some(ms),
             ..head(429)
         };
         let mut t = transfer(None, 0);
-        assert_eq!(t.answered(&asks(1500)).unwrap(), Answer::Pause(1500));
-        assert_eq!(t.answered(&asks(3_600_000)).unwrap_err().code(), "io");
+        assert_eq!(
+            t.on_response(&asks(1500)).unwrap(),
+            ResponseAction::Pause(1500)
+        );
+        assert_eq!(t.on_response(&asks(3_600_000)).unwrap_err().code(), "io");
     }
 
     #[test]
     fn what_is_not_the_file_is_refused() {
-        let page = Head {
+        let page = ResponseHead {
             content_type: Some("text/html; charset=utf-8".into()),
             ..head(200)
         };
         assert_eq!(
-            transfer(None, 0).answered(&page).unwrap_err().code(),
+            transfer(None, 0).on_response(&page).unwrap_err().code(),
             "bad-file"
         );
         for status in [301, 401, 403, 404, 410, 418] {
-            let error = transfer(None, 0).answered(&head(status)).unwrap_err();
+            let error = transfer(None, 0).on_response(&head(status)).unwrap_err();
             assert_eq!(error.code(), "io");
             assert!(error.to_string().contains(&status.to_string()));
         }
-        let longer = Head {
+        let longer = ResponseHead {
             content_length: Some(11),
             ..head(200)
         };
         assert_eq!(
-            transfer(Some(10), 0).answered(&longer).unwrap_err().code(),
+            transfer(Some(10), 0)
+                .on_response(&longer)
+                .unwrap_err()
+                .code(),
             "bad-file"
         );
         let elsewhere = ranged("bytes 0-9/10");
         assert_eq!(
             transfer(Some(10), 4)
-                .answered(&elsewhere)
+                .on_response(&elsewhere)
                 .unwrap_err()
                 .code(),
             "io"
         );
         let mut t = transfer(Some(10), 0);
-        t.answered(&head(200)).unwrap();
+        t.on_response(&head(200)).unwrap();
         assert_eq!(t.received(11).unwrap_err().code(), "bad-file");
     }
 }

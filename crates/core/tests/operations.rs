@@ -39,7 +39,7 @@ impl Random {
         self.bits() as f32 / (1u32 << 30) as f32 - 1.0
     }
 
-    fn numbers(&mut self, count: usize) -> Vec<f32> {
+    fn values(&mut self, count: usize) -> Vec<f32> {
         (0..count).map(|_| self.number()).collect()
     }
 
@@ -90,11 +90,11 @@ fn weights(random: &mut Random, ty: GgmlType, rows: usize, cols: usize) -> (Vec<
             };
             (0..blocks).flat_map(block).collect()
         }
-        _ => quantize(ty, &random.numbers(rows * cols)).expect("whole blocks"),
+        _ => quantize(ty, &random.values(rows * cols)).expect("whole blocks"),
     };
-    let mut numbers = vec![0.0; rows * cols];
-    ty.dequantize(&bytes, &mut numbers);
-    (bytes, numbers)
+    let mut values = vec![0.0; rows * cols];
+    ty.dequantize(&bytes, &mut values);
+    (bytes, values)
 }
 
 fn matrix<B: Backend>(b: &B, ty: GgmlType, rows: usize, cols: usize, bytes: &[u8]) -> B::Matrix {
@@ -122,7 +122,7 @@ fn product(x: &[f32], w: &[f32], k: usize) -> Vec<f64> {
 fn check_matmul<B: Backend>(b: &B, ty: GgmlType, t: usize, n: usize, k: usize) {
     let random = &mut Random((t * n * k) as u64);
     let (bytes, w) = weights(random, ty, n, k);
-    let x = random.numbers(t * k);
+    let x = random.values(t * k);
     let y = b.matmul(&b.tensor(&x, k), &matrix(b, ty, n, k, &bytes));
     assert_eq!(b.shape(&y), [t, n]);
     assert_close(&read(b, &y), &product(&x, &w, k), TOLERANCE);
@@ -225,7 +225,7 @@ fn check_random_blocks<B: Backend>(b: &B) {
 fn check_rows<B: Backend>(b: &B) {
     let random = &mut Random(4);
     for cols in [1, 3, 64, 129] {
-        let (x, y) = (random.numbers(10 * cols), random.numbers(3 * cols));
+        let (x, y) = (random.values(10 * cols), random.values(3 * cols));
         let (tx, ty) = (b.tensor(&x, cols), b.tensor(&y, cols));
         for range in [0..10, 0..1, 3..7, 9..10, 4..4] as [Range<usize>; 5] {
             let part = b.slice(&tx, range.clone());
@@ -272,12 +272,8 @@ fn check_rows<B: Backend>(b: &B) {
 fn check_pointwise<B: Backend>(b: &B) {
     let random = &mut Random(5);
     for (rows, cols) in [(1, 1), (6, 37), (130, 300)] {
-        let x: Vec<f32> = random
-            .numbers(rows * cols)
-            .iter()
-            .map(|x| x * 6.0)
-            .collect();
-        let y = random.numbers(rows * cols);
+        let x: Vec<f32> = random.values(rows * cols).iter().map(|x| x * 6.0).collect();
+        let y = random.values(rows * cols);
         let (tx, ty) = (b.tensor(&x, cols), b.tensor(&y, cols));
         let pairs = || {
             x.iter()
@@ -350,11 +346,11 @@ fn check_norms<B: Backend>(b: &B) {
     for (rows, cols) in [(1, 1), (3, 5), (70, 64), (2, 1025)] {
         // An offset that E[x^2] - E[x]^2 would drown in.
         let x: Vec<f32> = random
-            .numbers(rows * cols)
+            .values(rows * cols)
             .iter()
             .map(|x| x + 100.0)
             .collect();
-        let (w, bias) = (random.numbers(cols), random.numbers(cols));
+        let (w, bias) = (random.values(cols), random.values(cols));
         let (tx, tw, tb) = (
             b.tensor(&x, cols),
             b.tensor(&w, cols),
@@ -404,8 +400,8 @@ fn check_rope<B: Backend>(b: &B) {
         (4, 64, 64, 9, 3),
     ] {
         let cols = heads * head_dim;
-        let x = random.numbers(rows * cols);
-        let table = random.numbers(20 * rotary);
+        let x = random.values(rows * cols);
+        let table = random.values(20 * rotary);
         let want: Vec<f64> = (0..x.len())
             .map(|i| {
                 let (row, column) = (i / cols, i % cols % head_dim);
@@ -490,13 +486,13 @@ fn check_attention<B: Backend>(b: &B) {
         let width = heads.heads * head_dim;
         let kv_width = kv_heads * head_dim;
         let q: Vec<f32> = random
-            .numbers(batch * n * width)
+            .values(batch * n * width)
             .iter()
             .map(|x| x * 3.0)
             .collect();
         let (k, v) = (
-            random.numbers(batch * n * kv_width),
-            random.numbers(batch * n * kv_width),
+            random.values(batch * n * kv_width),
+            random.values(batch * n * kv_width),
         );
         let sets = q
             .chunks(n * width)
@@ -565,15 +561,15 @@ fn check_causal_in<B: Backend>(b: &B, ty: KvType) {
         let (width, kv_width) = (heads.heads * head_dim, kv_heads * head_dim);
         let capacity = 300;
         let (k, v) = (
-            random.numbers(capacity * kv_width),
-            random.numbers(capacity * kv_width),
+            random.values(capacity * kv_width),
+            random.values(capacity * kv_width),
         );
         let (kept_k, kept_v) = (kept(&k, kv_width, ty), kept(&v, kv_width, ty));
         let mut cache = cache(b, kv_width, capacity, ty);
         for (start, t) in TURNS {
             let rows = |x: &[f32]| b.tensor(&x[start * kv_width..(start + t) * kv_width], kv_width);
             b.append(&mut cache, start, &rows(&k), &rows(&v));
-            let q: Vec<f32> = random.numbers(t * width).iter().map(|x| x * 3.0).collect();
+            let q: Vec<f32> = random.values(t * width).iter().map(|x| x * 3.0).collect();
             let y = b.attention_causal(&b.tensor(&q, width), &cache, heads, start);
             let want = attention(&q, &kept_k, &kept_v, heads, |row| start + row + 1);
             assert_close(&read(b, &y), &want, TOLERANCE);
@@ -599,8 +595,8 @@ fn check_q8_is_close<B: Backend>(b: &B) {
     };
     let (width, t) = (256, 200);
     let [q, k, v] = [3.0, 1.0, 1.0].map(|size| {
-        let numbers = random.numbers(t * width);
-        b.tensor(&numbers.iter().map(|x| x * size).collect::<Vec<_>>(), width)
+        let values = random.values(t * width);
+        b.tensor(&values.iter().map(|x| x * size).collect::<Vec<_>>(), width)
     });
     let [exact, rounded] = [KvType::F32, KvType::Q8].map(|ty| {
         let mut cache = cache(b, width, t, ty);
@@ -643,8 +639,8 @@ fn check_growth<B: Backend>(b: &B) {
         .into_iter()
         .enumerate()
         {
-            let [k, v] = [(); 2].map(|()| b.tensor(&random.numbers(t * width), width));
-            let q = b.tensor(&random.numbers(t * 2 * width), 2 * width);
+            let [k, v] = [(); 2].map(|()| b.tensor(&random.values(t * width), width));
+            let q = b.tensor(&random.values(t * 2 * width), 2 * width);
             if i % 3 == 2 {
                 let cache = if i % 2 == 0 { &grown } else { &copy };
                 copy = block_on(b.copy_kv_cache(cache, pos)).expect("room");
@@ -728,7 +724,7 @@ fn check_dpc_knn<B: Backend>(
 ) {
     let (batch, n, c) = shape;
     let noise: Vec<f32> = random
-        .numbers(batch * n)
+        .values(batch * n)
         .iter()
         .map(|x| (x + 1.0) * 500.0)
         .collect();
@@ -767,7 +763,7 @@ fn check_clustering<B: Backend>(b: &B) {
         (2, 12, 4, 12, 1),
     ];
     for (batch, n, c, count, k) in shapes {
-        let x = random.numbers(batch * n * c);
+        let x = random.values(batch * n * c);
         check_dpc_knn(b, random, &x, (batch, n, c), count, k);
     }
     // All tokens are alike: the first ones are the centres.
@@ -789,7 +785,7 @@ fn check_clustering<B: Backend>(b: &B) {
 fn check_merge<B: Backend>(b: &B) {
     let random = &mut Random(11);
     for (batch, n, cols, clusters) in [(1, 1, 1, 1), (2, 9, 5, 3), (3, 256, 70, 64)] {
-        let x = random.numbers(batch * n * cols);
+        let x = random.values(batch * n * cols);
         let groups: Vec<u32> = (0..batch * n)
             .map(|_| random.below(clusters) as u32)
             .collect();
@@ -814,7 +810,7 @@ fn check_merge<B: Backend>(b: &B) {
 fn check_argmax<B: Backend>(b: &B) {
     let random = &mut Random(12);
     for cols in [1, 2, 255, 256, 257, 32000] {
-        let mut x = random.numbers(3 * cols);
+        let mut x = random.values(3 * cols);
         x[cols..2 * cols].fill(-2.5);
         x[cols + cols / 3] = -1.5;
         x[cols + cols / 2] = -1.5;
@@ -866,7 +862,7 @@ fn modest_gpu() -> Gpu {
 #[test]
 fn weights_beyond_a_binding_are_split() {
     let b = &modest_gpu();
-    assert_eq!(b.describe().max_binding_bytes, 128 << 20);
+    assert_eq!(b.adapter_info().max_binding_bytes, 128 << 20);
     let random = &mut Random(13);
     // 105 MiB each; rows of 2 bytes more than whole words. Then 150 MiB, in two parts.
     for (rows, cols) in [(3_000, 17_474), (4_501, 17_474)] {
@@ -879,7 +875,7 @@ fn weights_beyond_a_binding_are_split() {
         for (i, piece) in bytes.chunks(1 << 22).enumerate() {
             b.write_matrix(&mut matrix, i << 22, piece);
         }
-        let x = random.numbers(cols);
+        let x = random.values(cols);
         let y = b.matmul(&b.tensor(&x, cols), &matrix);
         assert_close(&read(b, &y), &product(&x, &w, cols), 1e-4);
         let ids = [0, rows as u32 - 1, 3_500.min(rows as u32 - 1)];
@@ -894,7 +890,7 @@ fn long_events_are_clustered_in_blocks() {
     let random = &mut Random(14);
     // 4500 x 4500 distances are more than are kept at once.
     let (n, c) = (4_500, 3);
-    let x = random.numbers(n * c);
+    let x = random.values(n * c);
     check_dpc_knn(b, random, &x, (1, n, c), 64, 5);
 }
 
@@ -965,7 +961,7 @@ fn a_cache_that_can_not_grow_is_as_it_was() {
         head_dim: 128,
     };
     let random = &mut Random(17);
-    let [q, k, v] = [(); 3].map(|()| b.tensor(&random.numbers(20 * 512), 512));
+    let [q, k, v] = [(); 3].map(|()| b.tensor(&random.values(20 * 512), 512));
     let mut cache = b.kv_cache(512, 1 << 20, KvType::F32);
     block_on(b.reserve(&mut cache, 20)).expect("room");
     b.append(&mut cache, 0, &k, &v);

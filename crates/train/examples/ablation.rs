@@ -1,5 +1,5 @@
 //! The paper's claims in small: dynamic merging beside other ways to visual tokens, and images,
-//! clips and both, each trained for equally many steps from the same eyes and the same language
+//! clips and both, each trained for equally many steps from the same vision encoder and the same language
 //! model.
 //!
 //! `cargo run --release -p univi-train --example ablation -- training/nano 400`
@@ -12,12 +12,12 @@ use candle_core::Device;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use univi::Result;
 use univi_train::{
-    conversations::{Conversations, Example, Sight},
+    conversations::{Conversations, Example, VisualInput},
     nano::{
         blueprint::{Blueprint, Variant, normal},
-        data::{self, Mixture, Talks},
+        data::{self, Mixture, WorldConversations},
         eval,
-        recipe::{Recipe, Stage},
+        recipe::{Stage, TrainingRecipe},
     },
     reader::Reader,
     trainer::Trainer,
@@ -111,7 +111,7 @@ fn main() -> Result<()> {
 impl Run {
     fn measure(&self, world: &World, folder: &Path, steps: u64) -> Result<String> {
         let device = Device::Cpu;
-        let recipe = Recipe {
+        let recipe = TrainingRecipe {
             world,
             seed: 1,
             threads: 2,
@@ -121,7 +121,7 @@ impl Run {
         };
         let mut blueprint: Blueprint = recipe.begin()?;
         // The stages before are done: nothing but their states is read.
-        for stage in [Stage::Sight, Stage::Speech] {
+        for stage in [Stage::Vision, Stage::Speech] {
             let state = folder.join(format!("{}.safetensors", stage.name()));
             recipe.stage(&mut blueprint, stage, &state, &mut |_| {
                 ControlFlow::Break(())
@@ -136,7 +136,7 @@ impl Run {
         let learns: fn(&str) -> bool = |name| !name.starts_with("v.");
         let task = Conversations {
             shape: &shape,
-            examples: Talks {
+            examples: WorldConversations {
                 world,
                 seed: 77,
                 mixture: self.mixture,
@@ -200,11 +200,11 @@ impl Run {
         let (view, exchange) = eval::question(world, Styles::Seen, 0, Kind::Where);
         let picture = data::example(view, &exchange);
         let pixels = match &picture.sights[0] {
-            Sight::Image(pixels) => pixels.clone(),
+            VisualInput::Image(pixels) => pixels.clone(),
             _ => unreachable!("where is asked about pictures"),
         };
         let clip = Example {
-            sights: vec![Sight::Video(vec![pixels; 8])],
+            sights: vec![VisualInput::Video(vec![pixels; 8])],
             conversations: Vec::new(),
         };
         let tokens = |example: &Example| task.visual_tokens(&trainer.parameters, example);

@@ -13,7 +13,7 @@ use univi::{
     config::{LlamaConfig, VisionConfig},
     image::Rgb8,
     model::{Llama, Vision, llama_tensors, vision_tensors},
-    prompt::{Conversation, Part},
+    prompt::{Conversation, PromptPart},
     tokenizer::Tokenizer,
 };
 
@@ -26,12 +26,12 @@ use crate::{
 };
 
 /// Something to look at.
-pub enum Sight {
+pub enum VisualInput {
     /// A picture.
     Image(Rgb8),
     /// Frames of a clip, already chosen.
     Video(Vec<Rgb8>),
-    /// What a language model learns with before it has eyes: embeddings, each the sum of those of
+    /// What a language model learns with before it has a vision encoder: embeddings, each the sum of those of
     /// tokens, blurred by noise `[embeddings, width]`.
     Symbols {
         /// The tokens of each embedding.
@@ -44,7 +44,7 @@ pub enum Sight {
 /// What is seen, and what is said about it; each conversation begins with all of it.
 pub struct Example {
     /// The visuals in their order.
-    pub sights: Vec<Sight>,
+    pub sights: Vec<VisualInput>,
     /// One or more, independent of each other.
     pub conversations: Vec<Conversation>,
 }
@@ -60,7 +60,7 @@ pub trait Examples: Sync {
 
 /// What a model is made of, besides its numbers.
 pub struct Shape {
-    /// The eyes.
+    /// The vision encoder.
     pub vision: VisionConfig,
     /// The language model.
     pub llama: LlamaConfig,
@@ -78,7 +78,7 @@ pub struct Conversations<'a, E> {
     pub device: Device,
     /// Which parameters remember what is computed with them.
     pub learns: fn(&str) -> bool,
-    /// Whether eyes that learn do so from clips, too. Their frames are most of what is looked at,
+    /// Whether a vision encoder that learns does so from clips, too. Their frames are most of what is looked at,
     /// and remembering all of them costs twice as much again.
     pub eyes_learn_from_clips: bool,
     /// How features become visual tokens: [`Reader::Model`] but for comparisons.
@@ -104,23 +104,23 @@ impl<E: Examples> Task for Conversations<'_, E> {
         let (mut looks, mut tokens) = (0., 0);
         for sight in &example.sights {
             match sight {
-                Sight::Image(_) => {
+                VisualInput::Image(_) => {
                     looks += remembered(eyes_learn);
                     tokens += vision.image_tokens();
                 }
-                Sight::Video(frames) => {
+                VisualInput::Video(frames) => {
                     let learns = eyes_learn && self.eyes_learn_from_clips;
                     looks += frames.len() as f64 * remembered(learns);
                     let (events, _) = vision.merge.temporal.clusters_and_k(frames.len());
                     tokens += events * vision.image_tokens();
                 }
-                Sight::Symbols { tokens: all, .. } => tokens += all.len(),
+                VisualInput::Symbols { tokens: all, .. } => tokens += all.len(),
             }
         }
         for turn in example.conversations.iter().flat_map(|talk| &talk.turns) {
             let parts = turn.parts.iter().map(|part| match part {
-                Part::Text(text) => text.len(),
-                Part::Visual(_) => 0,
+                PromptPart::Text(text) => text.len(),
+                PromptPart::Visual(_) => 0,
             });
             let letters = parts.sum::<usize>() + turn.answer.as_ref().map_or(0, String::len);
             tokens += letters / 4;
@@ -154,13 +154,13 @@ impl<E> Conversations<'_, E> {
             tokenizer,
             ..
         } = self.shape;
-        let mut eyes = Eyes::default();
+        let mut encoders = VisionEncoders::default();
         let mut batch = Batch::default();
         let mut seen: Vec<Tensor> = Vec::new();
         for example in examples.iter().map(Borrow::borrow) {
             let first = seen.len();
             for sight in &example.sights {
-                seen.push(self.embeds(parameters, &mut eyes, sight)?);
+                seen.push(self.embeds(parameters, &mut encoders, sight)?);
             }
             let tokens = seen[first..].iter().map(|x| x.dim(0).map_err(candle));
             let tokens = tokens.collect::<Result<Vec<_>>>()?;
@@ -214,17 +214,22 @@ impl<E> Conversations<'_, E> {
     /// # Errors
     /// As [`Vision::image`] and [`Vision::video`].
     pub fn visual_tokens(&self, parameters: &Parameters, example: &Example) -> Result<Vec<usize>> {
-        let mut eyes = Eyes::default();
+        let mut encoders = VisionEncoders::default();
         let sights = example.sights.iter();
-        let embeds = sights.map(|sight| self.embeds(parameters, &mut eyes, sight));
+        let embeds = sights.map(|sight| self.embeds(parameters, &mut encoders, sight));
         embeds.map(|x| x?.dim(0).map_err(candle)).collect()
     }
 
     /// `[tokens, width]`
-    fn embeds(&self, parameters: &Parameters, eyes: &mut Eyes, sight: &Sight) -> Result<Tensor> {
+    fn embeds(
+        &self,
+        parameters: &Parameters,
+        encoders: &mut VisionEncoders,
+        sight: &VisualInput,
+    ) -> Result<Tensor> {
         let b = Autograd::new(&self.device, Packing::default());
         match sight {
-            Sight::Symbols { tokens, noise } => {
+            VisualInput::Symbols { tokens, noise } => {
                 let table = parameters.var("token_embd.weight");
                 let table = match (self.learns)("token_embd.weight") {
                     true => table.as_tensor().clone(),
@@ -248,22 +253,26 @@ impl<E> Conversations<'_, E> {
                 }
                 Ok(sum)
             }
-            Sight::Image(picture) => {
-                self.look(parameters, eyes, &b, std::slice::from_ref(picture), true)
-            }
-            Sight::Video(frames) => self.look(parameters, eyes, &b, frames, false),
+            VisualInput::Image(picture) => self.look(
+                parameters,
+                encoders,
+                &b,
+                std::slice::from_ref(picture),
+                true,
+            ),
+            VisualInput::Video(frames) => self.look(parameters, encoders, &b, frames, false),
         }
     }
 
     fn look(
         &self,
         parameters: &Parameters,
-        eyes: &mut Eyes,
+        encoders: &mut VisionEncoders,
         b: &Autograd,
         frames: &[Rgb8],
         is_image: bool,
     ) -> Result<Tensor> {
-        let vision = eyes.open(self, parameters, b, is_image)?;
+        let vision = encoders.open(self, parameters, b, is_image)?;
         let pictures = frames.iter().map(|frame| Ok(frame.clone()));
         if let Reader::Pooled { .. } | Reader::Queries { .. } = self.reader {
             let features = pollster::block_on(vision.features(pictures))?;
@@ -293,9 +302,9 @@ impl<E> Conversations<'_, E> {
 
 /// The vision side for pictures, and for clips, each made when something is to be looked at.
 #[derive(Default)]
-struct Eyes([Option<Vision<Autograd>>; 2]);
+struct VisionEncoders([Option<Vision<Autograd>>; 2]);
 
-impl Eyes {
+impl VisionEncoders {
     fn open<E>(
         &mut self,
         task: &Conversations<E>,

@@ -16,11 +16,11 @@ use serde::Deserialize;
 use univi::{
     Error, Result,
     image::Rgb8,
-    prompt::{Conversation, IMAGE_MARKER, Part, Template, Turn, Visual},
+    prompt::{Conversation, IMAGE_MARKER, PromptPart, PromptVisual, Template, Turn},
 };
 
 use crate::{
-    conversations::{Example, Examples, Sight},
+    conversations::{Example, Examples, VisualInput},
     nano::data::rng,
 };
 
@@ -199,18 +199,18 @@ impl<M: Media> Examples for Dataset<M> {
         let sample = self.sample(step, item);
         let mut sights = Vec::new();
         for image in &sample.images {
-            sights.push(Sight::Image(self.media.image(image)?));
+            sights.push(VisualInput::Image(self.media.image(image)?));
         }
         if let Some(video) = &sample.video {
-            sights.push(Sight::Video(self.media.video(video)?));
+            sights.push(VisualInput::Video(self.media.video(video)?));
         }
-        let visuals: Vec<Visual> = sights
+        let visuals: Vec<PromptVisual> = sights
             .iter()
             .map(|sight| match sight {
-                Sight::Video(frames) => Visual::Video {
+                VisualInput::Video(frames) => PromptVisual::Video {
                     frames: frames.len(),
                 },
-                _ => Visual::Image,
+                _ => PromptVisual::Image,
             })
             .collect();
         let mut visuals = visuals.into_iter();
@@ -218,7 +218,7 @@ impl<M: Media> Examples for Dataset<M> {
             let mut parts = Vec::new();
             for (i, text) in human.split(IMAGE_MARKER).enumerate() {
                 if i > 0 {
-                    parts.extend(visuals.next().map(Part::Visual));
+                    parts.extend(visuals.next().map(PromptPart::Visual));
                 }
                 // The template puts a line break behind each visual.
                 let text = if i > 0 {
@@ -227,7 +227,7 @@ impl<M: Media> Examples for Dataset<M> {
                     text
                 };
                 if !text.is_empty() {
-                    parts.push(Part::Text(text.to_string()));
+                    parts.push(PromptPart::Text(text.to_string()));
                 }
             }
             Turn {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
-use univi::{Error, Result, checkpoint::Part};
+use univi::{Error, Result, checkpoint::CheckpointPart};
 
 use crate::parameters::Parameters;
 
@@ -21,12 +21,12 @@ pub const WEIGHTS_NAME: &str = "model.safetensors";
 ///
 /// # Errors
 /// `Gpu` where the device fails.
-pub fn tensors(part: &Part, parameters: &Parameters) -> Result<Tensors> {
+pub fn tensors(part: &CheckpointPart, parameters: &Parameters) -> Result<Tensors> {
     let mut tensors = Tensors::new();
     for tensor in &part.tensors {
         if parameters.has(&tensor.name) {
-            let numbers = tensor.in_stored_order(&parameters.numbers(&tensor.name)?);
-            tensors.insert(tensor.source.clone(), (tensor.shape.clone(), numbers));
+            let values = tensor.in_stored_order(&parameters.f32s(&tensor.name)?);
+            tensors.insert(tensor.source.clone(), (tensor.shape.clone(), values));
         }
     }
     Ok(tensors)
@@ -37,8 +37,8 @@ pub fn tensors(part: &Part, parameters: &Parameters) -> Result<Tensors> {
 /// # Errors
 /// `Io` where they can't be written down.
 pub fn write(folder: &mut Folder, tensors: &Tensors) -> Result<()> {
-    let views = tensors.iter().map(|(name, (shape, numbers))| {
-        let view = TensorView::new(Dtype::F32, shape.clone(), bytemuck::cast_slice(numbers));
+    let views = tensors.iter().map(|(name, (shape, values))| {
+        let view = TensorView::new(Dtype::F32, shape.clone(), bytemuck::cast_slice(values));
         (name.clone(), view.expect("as many bytes as numbers"))
     });
     let about = BTreeMap::from([("format".to_string(), "pt".to_string())]);
@@ -69,11 +69,11 @@ pub fn update(folder: &mut Folder, tensors: &Tensors) -> Result<()> {
             if view.dtype() != Dtype::F32 {
                 return Err(bad(format!("{name} is not f32")));
             }
-            let numbers = match tensors.get(&name) {
-                Some((_, numbers)) => numbers.clone(),
+            let values = match tensors.get(&name) {
+                Some((_, values)) => values.clone(),
                 None => bytemuck::pod_collect_to_vec(view.data()),
             };
-            all.insert(name, (view.shape().to_vec(), numbers));
+            all.insert(name, (view.shape().to_vec(), values));
         }
     }
     write(folder, &all)

@@ -7,8 +7,8 @@ use rayon::prelude::*;
 use univi::Result;
 
 use crate::{
-    autograd::{View, product},
-    parameters::{Parameters, candle, numbers},
+    autograd::{Strided, product},
+    parameters::{Parameters, candle, f32s},
 };
 
 /// A gradient for each parameter that has one.
@@ -69,7 +69,7 @@ impl Optimizer {
         moments.try_for_each(|(name, moments, gradient)| {
             let var = parameters.var(name);
             let (rows, cols) = var.dims2().map_err(candle)?;
-            let mut x = numbers(var)?;
+            let mut x = f32s(var)?;
             let decay = |rate: f32| {
                 if rows > 1 {
                     1. - rate * rates.weight_decay
@@ -144,8 +144,12 @@ fn muon(momentum: &mut [f32], gradient: &[f32], shape: [usize; 2]) -> Vec<f32> {
     orthogonal(nesterov.collect(), shape)
 }
 
-fn view(data: &[f32], rows: usize, cols: usize) -> View<'_> {
-    View { data, rows, cols }
+fn view(data: &[f32], rows: usize, cols: usize) -> Strided<'_> {
+    Strided {
+        data,
+        row_stride: rows,
+        col_stride: cols,
+    }
 }
 
 /// `x` with all its singular values near 1, where they are no less than 0.002 of its Frobenius

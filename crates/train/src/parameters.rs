@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use candle_core::{Device, Tensor, Var};
 use univi::{
     Error, Result,
-    checkpoint::Part,
-    model::{Wanted, Weights},
+    checkpoint::CheckpointPart,
+    model::{ExpectedTensor, Weights},
 };
 
 use crate::autograd::Autograd;
@@ -28,17 +28,12 @@ impl Parameters {
     /// All tensors of one side of a checkpoint.
     ///
     /// # Errors
-    /// As [`univi::checkpoint::PartTensor::read`].
-    pub fn read(part: &Part, device: &Device) -> Result<Parameters> {
+    /// As [`univi::checkpoint::CheckpointTensor::read`].
+    pub fn read(part: &CheckpointPart, device: &Device) -> Result<Parameters> {
         let mut parameters = Parameters::default();
         for tensor in &part.tensors {
-            let numbers = tensor.read(0..tensor.rows())?;
-            parameters.insert(
-                &tensor.name,
-                [tensor.rows(), tensor.cols()],
-                numbers,
-                device,
-            )?;
+            let values = tensor.read(0..tensor.rows())?;
+            parameters.insert(&tensor.name, [tensor.rows(), tensor.cols()], values, device)?;
         }
         Ok(parameters)
     }
@@ -51,10 +46,10 @@ impl Parameters {
         &mut self,
         name: &str,
         [rows, cols]: [usize; 2],
-        numbers: Vec<f32>,
+        values: Vec<f32>,
         device: &Device,
     ) -> Result<()> {
-        let tensor = Tensor::from_vec(numbers, (rows, cols), device).map_err(candle)?;
+        let tensor = Tensor::from_vec(values, (rows, cols), device).map_err(candle)?;
         let var = Var::from_tensor(&tensor).map_err(candle)?;
         self.vars.insert(name.to_string(), var);
         Ok(())
@@ -107,7 +102,7 @@ impl Parameters {
     /// `Gpu` where the device fails.
     pub(crate) fn snapshot(&self) -> Result<BTreeMap<String, Vec<f32>>> {
         let all = self.iter();
-        all.map(|(name, var)| Ok((name.to_string(), numbers(var)?)))
+        all.map(|(name, var)| Ok((name.to_string(), f32s(var)?)))
             .collect()
     }
 
@@ -118,7 +113,7 @@ impl Parameters {
     pub(crate) fn average(&self, before: BTreeMap<String, Vec<f32>>) -> Result<()> {
         for (name, before) in before {
             let var = self.var(&name);
-            let mut mean = numbers(var)?;
+            let mut mean = f32s(var)?;
             for (x, before) in mean.iter_mut().zip(before) {
                 *x = 0.5 * (*x + before);
             }
@@ -133,7 +128,7 @@ impl Parameters {
     pub fn weights(
         &self,
         backend: &Autograd,
-        wanted: Vec<Wanted>,
+        wanted: Vec<ExpectedTensor>,
         learns: impl Fn(&str) -> bool,
     ) -> Weights<Autograd> {
         let shapes: Vec<(String, usize)> = wanted
@@ -161,13 +156,13 @@ impl Parameters {
     ///
     /// # Errors
     /// `Gpu` for a device that is lost.
-    pub fn numbers(&self, name: &str) -> Result<Vec<f32>> {
-        numbers(self.var(name))
+    pub fn f32s(&self, name: &str) -> Result<Vec<f32>> {
+        f32s(self.var(name))
     }
 }
 
 /// All numbers, row-major.
-pub(crate) fn numbers(x: &Tensor) -> Result<Vec<f32>> {
+pub(crate) fn f32s(x: &Tensor) -> Result<Vec<f32>> {
     let all = || x.flatten_all()?.to_vec1();
     all().map_err(candle)
 }

@@ -46,12 +46,12 @@ impl Reader {
     pub fn parameters(
         self,
         config: &VisionConfig,
-        numbers: &mut dyn FnMut() -> f32,
+        values: &mut dyn FnMut() -> f32,
     ) -> Result<Parameters> {
         let mut parameters = Parameters::default();
         if let Reader::Queries { count } = self {
             let width = config.clip.width;
-            let queries = (0..count * width).map(|_| numbers()).collect();
+            let queries = (0..count * width).map(|_| values()).collect();
             parameters.insert(
                 "query.weight",
                 [count, width],

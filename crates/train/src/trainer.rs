@@ -10,7 +10,7 @@ use univi::{Error, Result};
 
 use crate::{
     optimizer::{Gradients, Optimizer, Rates},
-    parameters::{Parameters, candle, numbers},
+    parameters::{Parameters, candle, f32s},
 };
 
 /// What is learned in a stage: how wrong the parameters are about an item.
@@ -67,7 +67,7 @@ pub struct Plan {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Schedule {
     /// The share of steps in which they rise to their highest.
-    pub warm_up: f32,
+    pub warmup_steps: f32,
     /// The share of steps up to which they stay there.
     pub hold: f32,
     /// What is left of them at the end of the half cosine that follows.
@@ -90,7 +90,7 @@ pub struct Restart {
 impl Schedule {
     /// The paper's: 3 % warm-up, then a cosine down to nothing.
     pub const COSINE: Schedule = Schedule {
-        warm_up: 0.03,
+        warmup_steps: 0.03,
         hold: 0.03,
         floor: 0.,
         restart: None,
@@ -108,8 +108,8 @@ impl Schedule {
             return half_cosine(restart.height, fallen);
         }
         let at = (step as f32 + 1.) / first as f32;
-        if at < self.warm_up {
-            return at / self.warm_up;
+        if at < self.warmup_steps {
+            return at / self.warmup_steps;
         }
         half_cosine(1., (at - self.hold) / (1. - self.hold))
     }
@@ -235,19 +235,19 @@ impl Trainer {
         let (mut loss, mut weight, mut sum) = (0., 0., Gradients::new());
         let at_a_time = plan.threads * plan.micro_batch;
         for start in (0..plan.batch).step_by(at_a_time) {
-            let numbers = (start..plan.batch.min(start + at_a_time)).into_par_iter();
-            let items = numbers.map(|number| task.item(self.step, number));
+            let indices = (start..plan.batch.min(start + at_a_time)).into_par_iter();
+            let items = indices.map(|index| task.item(self.step, index));
             let items: Vec<T::Item> = items.collect::<Result<_>>()?;
             let costs: Vec<f64> = items.iter().map(|item| task.cost(item)).collect();
             let shares = share_out(&costs, plan.threads, plan.micro_batch);
             let shares: Vec<Result<(f32, f32, Gradients)>> = thread::scope(|scope| {
-                let share = |numbers: &Vec<usize>| {
-                    let items: Vec<&T::Item> = numbers.iter().map(|&i| &items[i]).collect();
+                let share = |indices: &Vec<usize>| {
+                    let items: Vec<&T::Item> = indices.iter().map(|&i| &items[i]).collect();
                     self.share(task, &items)
                 };
                 let others: Vec<_> = shares[1..]
                     .iter()
-                    .map(|numbers| scope.spawn(move || share(numbers)))
+                    .map(|indices| scope.spawn(move || share(indices)))
                     .collect();
                 let mut done = vec![share(&shares[0])];
                 done.extend(others.into_iter().map(|other| match other.join() {
@@ -279,10 +279,10 @@ impl Trainer {
         let mut found = Gradients::new();
         for (name, var) in self.learning.iter() {
             if let Some(grad) = grads.remove(var.as_tensor()) {
-                found.insert(name.to_string(), numbers(&grad)?);
+                found.insert(name.to_string(), f32s(&grad)?);
             }
         }
-        Ok((numbers(&share.loss)?[0], share.weight, found))
+        Ok((f32s(&share.loss)?[0], share.weight, found))
     }
 
     /// Writes everything that a stage needs to go on, in one piece: a break leaves the state before
@@ -293,19 +293,19 @@ impl Trainer {
     pub fn save(&self, path: &Path) -> Result<()> {
         let mut tensors: Vec<(String, Vec<f32>)> = Vec::new();
         for (name, var) in self.parameters.iter() {
-            tensors.push((format!("parameter/{name}"), numbers(var)?));
+            tensors.push((format!("parameter/{name}"), f32s(var)?));
         }
         for (name, moments) in &self.optimizer.moments {
             for (i, moment) in moments.iter().enumerate() {
                 tensors.push((format!("moment{i}/{name}"), moment.clone()));
             }
         }
-        for (name, numbers) in self.before_restart.iter().flatten() {
-            tensors.push((format!("before_restart/{name}"), numbers.clone()));
+        for (name, values) in self.before_restart.iter().flatten() {
+            tensors.push((format!("before_restart/{name}"), values.clone()));
         }
-        let views = tensors.iter().map(|(name, numbers)| {
-            let bytes = bytemuck::cast_slice(numbers);
-            let view = TensorView::new(Dtype::F32, vec![numbers.len()], bytes);
+        let views = tensors.iter().map(|(name, values)| {
+            let bytes = bytemuck::cast_slice(values);
+            let view = TensorView::new(Dtype::F32, vec![values.len()], bytes);
             (name.clone(), view.expect("as many bytes as numbers"))
         });
         let about = [("step".to_string(), self.step.to_string())];
@@ -347,10 +347,10 @@ impl Trainer {
         };
         let (mut moments, mut before_restart) = (BTreeMap::new(), BTreeMap::new());
         for (name, var) in self.parameters.iter() {
-            let numbers = read(&format!("parameter/{name}"))?
-                .filter(|numbers| numbers.len() == var.elem_count())
+            let values = read(&format!("parameter/{name}"))?
+                .filter(|values| values.len() == var.elem_count())
                 .ok_or_else(|| not_ours(format!("{name} is missing or of another size")))?;
-            let tensor = Tensor::from_vec(numbers, var.shape(), var.device());
+            let tensor = Tensor::from_vec(values, var.shape(), var.device());
             tensor.and_then(|tensor| var.set(&tensor)).map_err(candle)?;
             let fits = |m: &Vec<f32>| m.is_empty() || m.len() == var.elem_count();
             if let Some(first) = read(&format!("moment0/{name}"))?.filter(fits) {
@@ -429,7 +429,7 @@ mod tests {
     #[test]
     fn rates_rise_and_fall_and_once_more_where_they_are_to() {
         let schedule = Schedule {
-            warm_up: 0.1,
+            warmup_steps: 0.1,
             hold: 0.5,
             floor: 0.01,
             restart: Some(Restart {

@@ -9,15 +9,15 @@ use univi::{
     Backend, Cpu,
     backend::{Activation, Heads, KvType},
     checkpoint::{Checkpoint, Tower},
-    gguf::Recipe,
+    gguf::QuantizationPlan,
     image::Rgb8,
     loader::{LoadOptions, Loader, ModelFile},
-    model::{ChatUniVi, Place},
-    prompt::{Conversation, Part, Template, Turn, Visual},
+    model::{ChatUniVi, PromptToken},
+    prompt::{Conversation, PromptPart, PromptVisual, Template, Turn},
 };
 use univi_train::{
     autograd::{Autograd, Packing, Sequence, cross_entropy},
-    conversations::{Conversations, Example, Shape, Sight},
+    conversations::{Conversations, Example, Shape, VisualInput},
     nano::blueprint::{Blueprint, Variant},
     parameters::Parameters,
     reader::Reader,
@@ -28,13 +28,13 @@ use univi_train::{
 const TOLERANCE: f32 = 2e-5;
 
 fn random(rng: &mut ChaCha8Rng, rows: usize, cols: usize) -> Tensor {
-    let numbers: Vec<f32> = (0..rows * cols)
+    let values: Vec<f32> = (0..rows * cols)
         .map(|_| rng.random_range(-1.0..1.0))
         .collect();
-    Tensor::from_vec(numbers, (rows, cols), &Device::Cpu).unwrap()
+    Tensor::from_vec(values, (rows, cols), &Device::Cpu).unwrap()
 }
 
-fn numbers(x: &Tensor) -> Vec<f32> {
+fn f32s(x: &Tensor) -> Vec<f32> {
     x.flatten_all().unwrap().to_vec1().unwrap()
 }
 
@@ -77,9 +77,9 @@ fn same(
             .unwrap();
         let grads: Vec<Vec<f32>> = tensors
             .iter()
-            .map(|x| numbers(grads.get(x).unwrap()))
+            .map(|x| f32s(grads.get(x).unwrap()))
             .collect();
-        (numbers(&y), grads)
+        (f32s(&y), grads)
     };
     let ((y, grads), (expected_y, expected)) = (run(&fused), run(&composed));
     assert_close(what, &y, &expected_y, TOLERANCE);
@@ -180,7 +180,7 @@ fn one_sequence_is_causal_attention_with_rotary_places() {
         head_dim: 8,
     };
     let table = random(rng, rows, 8);
-    fn attend<B: Backend<Tensor = Tensor>>(
+    fn attention_of<B: Backend<Tensor = Tensor>>(
         b: &B,
         x: &[Tensor],
         table: &Tensor,
@@ -200,8 +200,8 @@ fn one_sequence_is_causal_attention_with_rotary_places() {
     same(
         "causal attention",
         &inputs,
-        |x| attend(&b, x, &table, heads),
-        |x| attend(&Cpu, x, &table, heads),
+        |x| attention_of(&b, x, &table, heads),
+        |x| attention_of(&Cpu, x, &table, heads),
     );
 }
 
@@ -242,13 +242,13 @@ fn picture(seed: u64) -> Rgb8 {
     Rgb8::new(96, 96, (0..96 * 96 * 3).map(|_| rng.random()).collect()).unwrap()
 }
 
-fn talk(visual: Visual, turns: &[(&str, &str)]) -> Conversation {
+fn talk(visual: PromptVisual, turns: &[(&str, &str)]) -> Conversation {
     let turns = turns.iter().enumerate().map(|(i, (question, answer))| {
         let mut parts = Vec::new();
         if i == 0 {
-            parts.push(Part::Visual(visual));
+            parts.push(PromptPart::Visual(visual));
         }
-        parts.push(Part::Text(question.to_string()));
+        parts.push(PromptPart::Text(question.to_string()));
         Turn {
             parts,
             answer: Some(answer.to_string()),
@@ -265,29 +265,29 @@ fn talk(visual: Visual, turns: &[(&str, &str)]) -> Conversation {
 /// The examples that the tests below learn from: a picture with three conversations, and a clip.
 fn examples() -> Vec<Example> {
     let frames: Vec<Rgb8> = (10..15).map(picture).collect();
-    let video = Visual::Video {
+    let video = PromptVisual::Video {
         frames: frames.len(),
     };
     vec![
         Example {
-            sights: vec![Sight::Image(picture(1))],
+            sights: vec![VisualInput::Image(picture(1))],
             conversations: vec![
                 talk(
-                    Visual::Image,
+                    PromptVisual::Image,
                     &[("What is in the picture?", "a dog and a cat")],
                 ),
                 talk(
-                    Visual::Image,
+                    PromptVisual::Image,
                     &[
                         ("What is it?", "a dog"),
                         ("Which way does it move?", "left"),
                     ],
                 ),
-                talk(Visual::Image, &[("Which?", "a cat")]),
+                talk(PromptVisual::Image, &[("Which?", "a cat")]),
             ],
         },
         Example {
-            sights: vec![Sight::Video(frames)],
+            sights: vec![VisualInput::Video(frames)],
             conversations: vec![talk(video, &[("Which way does it move?", "left, right")])],
         },
     ]
@@ -299,7 +299,7 @@ fn loaded(blueprint: &Blueprint) -> Rc<ChatUniVi<Cpu>> {
         Checkpoint::open(&blueprint.model).unwrap(),
         Checkpoint::open(&blueprint.tower).unwrap(),
     );
-    let f32 = Recipe::parse("f32").unwrap();
+    let f32 = QuantizationPlan::parse("f32").unwrap();
     let files = BTreeMap::from([
         (
             "llm.gguf".to_string(),
@@ -357,14 +357,16 @@ fn packed_conversations_get_the_logits_that_inference_gives() {
     let mut row = 0;
     for example in examples() {
         let visual = match &example.sights[0] {
-            Sight::Image(picture) => pollster::block_on(model.vision().unwrap().image(picture)),
-            Sight::Video(frames) => pollster::block_on(
+            VisualInput::Image(picture) => {
+                pollster::block_on(model.vision().unwrap().image(picture))
+            }
+            VisualInput::Video(frames) => pollster::block_on(
                 model
                     .vision()
                     .unwrap()
                     .video(frames.iter().map(|frame| Ok(frame.clone()))),
             ),
-            Sight::Symbols { .. } => unreachable!("the examples have none"),
+            VisualInput::Symbols { .. } => unreachable!("the examples have none"),
         }
         .unwrap();
         for conversation in example.conversations {
@@ -373,11 +375,11 @@ fn packed_conversations_get_the_logits_that_inference_gives() {
                 let mut asked = conversation.clone();
                 asked.turns.truncate(turn + 1);
                 let answered = model
-                    .places(&asked.prompt().unwrap(), std::slice::from_ref(&visual))
+                    .prompt_tokens(&asked.prompt().unwrap(), std::slice::from_ref(&visual))
                     .unwrap();
                 asked.turns[turn].answer = None;
                 let question = model
-                    .places(&asked.prompt().unwrap(), std::slice::from_ref(&visual))
+                    .prompt_tokens(&asked.prompt().unwrap(), std::slice::from_ref(&visual))
                     .unwrap();
                 let x = model.embed(&answered);
                 let mut caches = model.llama().caches();
@@ -385,10 +387,12 @@ fn packed_conversations_get_the_logits_that_inference_gives() {
                 pollster::block_on(room).unwrap();
                 let hidden = model.llama().forward(&x, &mut caches, 0);
                 let expected = model.llama().logits(&hidden).to_vec2::<f32>().unwrap();
-                for place in question.len()..answered.len() {
-                    assert!(matches!(answered[place], Place::Token(id) if id == targets[row]));
+                for prompt_token in question.len()..answered.len() {
+                    assert!(
+                        matches!(answered[prompt_token], PromptToken::Token(id) if id == targets[row])
+                    );
                     let what = format!("row {row}");
-                    assert_close(&what, &logits[row], &expected[place - 1], 1e-4);
+                    assert_close(&what, &logits[row], &expected[prompt_token - 1], 1e-4);
                     row += 1;
                 }
             }
@@ -459,8 +463,8 @@ fn slopes(task: &Conversations<()>, parameters: &Parameters, names: &[&str]) -> 
     let grads = loss().backward().unwrap();
     for name in names {
         let var = parameters.var(name);
-        let gradient = numbers(grads.get(var.as_tensor()).unwrap());
-        let before = parameters.numbers(name).unwrap();
+        let gradient = f32s(grads.get(var.as_tensor()).unwrap());
+        let before = parameters.f32s(name).unwrap();
         // Along the gradient the loss is steepest, and rounding matters least.
         let length = gradient.iter().map(|x| x * x).sum::<f32>().sqrt();
         let moved = |by: f32| {
@@ -471,7 +475,7 @@ fn slopes(task: &Conversations<()>, parameters: &Parameters, names: &[&str]) -> 
                 .collect();
             var.set(&Tensor::from_vec(x, var.shape(), &Device::Cpu).unwrap())
                 .unwrap();
-            numbers(&loss())[0]
+            f32s(&loss())[0]
         };
         // So short that no patch of these pictures changes its cluster: there the loss jumps.
         let step = 1e-3;

@@ -7,7 +7,7 @@ use candle_core::Device;
 use univi_train::{
     nano::{
         blueprint::{Blueprint, Variant},
-        recipe::{Recipe, Stage},
+        recipe::{Stage, TrainingRecipe},
     },
     parameters::Parameters,
     trainer::Trainer,
@@ -22,8 +22,8 @@ fn world() -> World {
 /// A scale at which each stage is one step.
 const ONE_STEP: f64 = 0.;
 
-fn recipe(world: &World, scale: f64) -> Recipe<'_> {
-    Recipe {
+fn recipe(world: &World, scale: f64) -> TrainingRecipe<'_> {
+    TrainingRecipe {
         world,
         seed: 3,
         threads: 2,
@@ -85,7 +85,7 @@ fn each_stage_moves_what_learns_in_it_and_nothing_else() {
     assert_eq!(
         moved,
         [
-            (Stage::Sight, [true, false, false]),
+            (Stage::Vision, [true, false, false]),
             (Stage::Speech, [false, false, true]),
             (Stage::Projector, [false, true, false]),
             (Stage::Joint, [false, true, true]),
@@ -102,7 +102,7 @@ fn what_comes_out_of_clips_is_the_mean_of_what_was_and_what_it_made() {
     let state = folder.path().join("clips.safetensors");
     let recipe = recipe(&world, ONE_STEP);
     let projector =
-        |parameters: Parameters| -> Vec<f32> { parameters.numbers("mm.0.weight").unwrap() };
+        |parameters: Parameters| -> Vec<f32> { parameters.f32s("mm.0.weight").unwrap() };
     let open = |blueprint: &Blueprint| blueprint.open(&Device::Cpu).unwrap().1;
     let run = || {
         let mut blueprint = recipe.begin().unwrap();
@@ -124,13 +124,13 @@ fn what_comes_out_of_clips_is_the_mean_of_what_was_and_what_it_made() {
     assert_eq!(run(), after);
 }
 
-/// The numbers of eyes, projector and language model.
+/// The numbers of vision encoder, projector and language model.
 fn parts(blueprint: &Blueprint) -> [Vec<Vec<f32>>; 3] {
     let (_, parameters) = blueprint.open(&Device::Cpu).unwrap();
     let part = |fits: fn(&str) -> bool| {
         let names = parameters.iter().filter(|(name, _)| fits(name));
         names
-            .map(|(name, _)| parameters.numbers(name).unwrap())
+            .map(|(name, _)| parameters.f32s(name).unwrap())
             .collect()
     };
     [

@@ -95,7 +95,7 @@ fn plan(steps: u64) -> Plan {
             weight_decay: 0.,
         },
         schedule: Schedule {
-            warm_up: 0.05,
+            warmup_steps: 0.05,
             hold: 0.5,
             floor: 0.05,
             restart: None,
@@ -152,8 +152,8 @@ fn a_toy_set_is_learned_by_heart_and_told_after_export() {
     blueprint.put(&trainer.parameters).unwrap();
     let (shape, parameters) = blueprint.open(&Device::Cpu).unwrap();
     for (name, var) in trainer.parameters.iter() {
-        let numbers = var.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        assert_eq!(parameters.numbers(name).unwrap(), numbers, "{name}");
+        let values = var.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert_eq!(parameters.f32s(name).unwrap(), values, "{name}");
     }
     let task = Conversations {
         shape: &shape,
@@ -205,8 +205,8 @@ fn after_a_break_the_losses_are_the_same_to_the_last_bit() {
     let bits = |losses: Vec<f32>| losses.into_iter().map(f32::to_bits).collect::<Vec<_>>();
     assert_eq!(bits(parts), bits(whole));
     for (name, _) in trainer.parameters.iter() {
-        let numbers = |trainer: &Trainer| bits(trainer.parameters.numbers(name).unwrap());
-        assert_eq!(numbers(&in_parts), numbers(&trainer), "{name}");
+        let values = |trainer: &Trainer| bits(trainer.parameters.f32s(name).unwrap());
+        assert_eq!(values(&in_parts), values(&trainer), "{name}");
     }
 }
 
@@ -221,19 +221,19 @@ fn after_a_restart_what_was_learned_is_the_mean_of_both_ends() {
     // The rates stay where they were, so that one trainer goes through all steps and another stops
     // at the first end.
     plan.schedule = Schedule {
-        warm_up: 0.,
+        warmup_steps: 0.,
         hold: 0.,
         floor: 1.,
         restart: None,
     };
     let name = "mm.0.weight";
-    let numbers = |trainer: &Trainer| trainer.parameters.numbers(name).unwrap();
+    let values = |trainer: &Trainer| trainer.parameters.f32s(name).unwrap();
     let mut straight = Trainer::new(parameters, LEARNS);
     losses(&mut straight, &task, &plan, 2);
-    let first = numbers(&straight);
+    let first = values(&straight);
     straight.save(&state).unwrap();
     losses(&mut straight, &task, &plan, 4);
-    let second = numbers(&straight);
+    let second = values(&straight);
 
     plan.schedule.restart = Some(Restart {
         at: 0.5,
@@ -243,12 +243,12 @@ fn after_a_restart_what_was_learned_is_the_mean_of_both_ends() {
     losses(&mut again, &task, &plan, 4);
     assert_ne!(first, second);
     let mean = first.iter().zip(&second).map(|(a, b)| 0.5 * (a + b));
-    assert_eq!(numbers(&again), mean.collect::<Vec<_>>());
+    assert_eq!(values(&again), mean.collect::<Vec<_>>());
     let before = blueprint.open(&Device::Cpu).unwrap().1;
-    let eyes = "v.patch_embd.weight";
+    let encoders = "v.patch_embd.weight";
     assert_eq!(
-        again.parameters.numbers(eyes).unwrap(),
-        before.numbers(eyes).unwrap()
+        again.parameters.f32s(encoders).unwrap(),
+        before.f32s(encoders).unwrap()
     );
 
     // A state without the first end can't become a mean.
@@ -362,7 +362,7 @@ impl Task for Broken {
 #[test]
 fn a_loss_that_is_no_number_ends_the_stage_and_changes_nothing() {
     let (_, parameters) = blueprint().open(&Device::Cpu).unwrap();
-    let before = parameters.numbers("mm.0.bias").unwrap();
+    let before = parameters.f32s("mm.0.bias").unwrap();
     let mut trainer = Trainer::new(parameters, LEARNS);
     let error = trainer
         .run(&Broken, &plan(2), |_, _| Ok(ControlFlow::Continue(())))
@@ -371,5 +371,5 @@ fn a_loss_that_is_no_number_ends_the_stage_and_changes_nothing() {
         error.to_string().contains("lower the learning rate"),
         "{error}"
     );
-    assert_eq!(trainer.parameters.numbers("mm.0.bias").unwrap(), before);
+    assert_eq!(trainer.parameters.f32s("mm.0.bias").unwrap(), before);
 }

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, path::Path, sync::LazyLock};
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use univi_train::world::{
     Artwork, COLOURS, Kind, Layout, Plot, SIDE_PX, Sprite, Story, Style, Styles, THINGS, Thing,
-    View, World,
+    VisualSample, World,
 };
 
 static ARTWORK: LazyLock<Artwork> = LazyLock::new(|| {
@@ -347,8 +347,8 @@ fn views_are_what_kinds_are_about() {
     for kind in Kind::ALL {
         let (view, exchange) = WORLD.question(&mut rng, kind, Styles::Unseen);
         assert_eq!(exchange.kind, kind);
-        assert_eq!(matches!(view, View::Clip(_)), kind.of_clip());
-        if let View::Scene(scene) = view {
+        assert_eq!(matches!(view, VisualSample::Clip(_)), kind.of_clip());
+        if let VisualSample::Scene(scene) = view {
             assert_eq!(scene.pixels.pixels.len(), 3 * SIDE_PX * SIDE_PX);
         }
     }

@@ -7,11 +7,11 @@ use univi::{
     Error,
     constraint::Schema,
     image::Rgb8,
-    model::{ChatUniVi, Glimpse as CoreGlimpse, Visual as CoreVisual},
+    model::{ChatUniVi, EncodedFrame as CoreEncodedFrame, EncodedVisual as CoreVisual},
     prompt::Template,
     sampler::Sampling,
     session::{
-        Finish, Generate, Overflow, Part, Session as CoreSession,
+        EnginePart, EngineSession as CoreSession, Finish, GenerateOptions, Overflow,
         SessionOptions as CoreSessionOptions,
     },
 };
@@ -69,8 +69,7 @@ impl Engine {
 
     async fn look_at(&self, picture: &Rgb8, time_s: f64, budget: Budget) -> univi::Result<Glimpse> {
         let tokens = tokens_of(budget)?;
-        let glimpse =
-            map!(&self.model, model => model.vision()?.merging_to(tokens)?.glimpse(picture).await?);
+        let glimpse = map!(&self.model, model => model.vision()?.merging_to(tokens)?.encode_frame(picture).await?);
         Ok(Glimpse::new(glimpse, Frame::new(picture, time_s)))
     }
 
@@ -87,7 +86,7 @@ impl Engine {
                     model
                         .vision()?
                         .merging_to(tokens)?
-                        .recall(&glimpses)
+                        .merge_frames(&glimpses)
                         .await?,
                 )
             }
@@ -100,7 +99,7 @@ impl Engine {
                     model
                         .vision()?
                         .merging_to(tokens)?
-                        .recall(&glimpses)
+                        .merge_frames(&glimpses)
                         .await?,
                 )
             }
@@ -117,7 +116,7 @@ impl Engine {
     )]
     pub fn info(&self) -> JsValue {
         let (vision, context) =
-            with!(&self.model, model => (model.sees(), model.llama().context()));
+            with!(&self.model, model => (model.has_vision(), model.llama().context()));
         object([
             ("name", (&self.name).into()),
             ("vision", vision.into()),
@@ -286,8 +285,8 @@ impl SessionOptions {
 }
 
 impl SamplingOptions {
-    fn generate(&self) -> univi::Result<Generate> {
-        let default = Generate::default();
+    fn generate(&self) -> univi::Result<GenerateOptions> {
+        let default = GenerateOptions::default();
         let not_text = || Error::BadRequest {
             reason: "what stops an answer must be strings".into(),
         };
@@ -295,7 +294,7 @@ impl SamplingOptions {
         let stop = stop
             .iter()
             .map(|text| text.as_string().ok_or_else(not_text));
-        Ok(Generate {
+        Ok(GenerateOptions {
             max_tokens: whole("maxTokens", self.max_tokens())?
                 .map_or(default.max_tokens, |n| n as usize),
             sampling: Sampling {
@@ -393,15 +392,16 @@ impl Session {
     ) -> Result<JsValue, JsValue> {
         let generate = options.generate().map_err(thrown)?;
         let mut failed = None;
-        let mut tell = async |piece: &str| told(&mut failed, goes_on(on_piece, piece).await);
+        let mut stream =
+            async |piece: &str| to_control_flow(&mut failed, goes_on(on_piece, piece).await);
         let answer = match &mut self.0 {
             On::Cpu(session) => {
                 let parts = turn.parts(on_cpu).map_err(thrown)?;
-                session.answer(parts, &generate, &mut tell).await
+                session.answer(parts, &generate, &mut stream).await
             }
             On::Gpu(session) => {
                 let parts = turn.parts(on_gpu).map_err(thrown)?;
-                session.answer(parts, &generate, &mut tell).await
+                session.answer(parts, &generate, &mut stream).await
             }
         };
         if let Some(error) = failed {
@@ -441,15 +441,16 @@ impl Session {
         on_piece: &Function,
     ) -> Result<bool, JsValue> {
         let mut failed = None;
-        let mut tell = async |piece: &str| told(&mut failed, goes_on(on_piece, piece).await);
+        let mut stream =
+            async |piece: &str| to_control_flow(&mut failed, goes_on(on_piece, piece).await);
         let read = match &mut self.0 {
             On::Cpu(session) => {
                 let parts = turn.parts(on_cpu).map_err(thrown)?;
-                session.append(parts, &mut tell).await
+                session.append(parts, &mut stream).await
             }
             On::Gpu(session) => {
                 let parts = turn.parts(on_gpu).map_err(thrown)?;
-                session.append(parts, &mut tell).await
+                session.append(parts, &mut stream).await
             }
         };
         match failed {
@@ -522,7 +523,7 @@ impl Past {
     fn turns<B: univi::Backend>(
         self,
         own: impl Fn(on_either!(CoreVisual)) -> Option<CoreVisual<B>>,
-    ) -> univi::Result<Vec<(Vec<Part<B>>, String)>> {
+    ) -> univi::Result<Vec<(Vec<EnginePart<B>>, String)>> {
         let turn = |(turn, answer): (Turn, String)| Ok((turn.parts(&own)?, answer));
         self.0.into_iter().map(turn).collect()
     }
@@ -530,9 +531,9 @@ impl Past {
 
 /// All of them, where they belong to the model that is asked.
 fn own<B: univi::Backend>(
-    glimpses: Vec<on_either!(CoreGlimpse)>,
-    own: impl Fn(on_either!(CoreGlimpse)) -> Option<CoreGlimpse<B>>,
-) -> univi::Result<Vec<CoreGlimpse<B>>> {
+    glimpses: Vec<on_either!(CoreEncodedFrame)>,
+    own: impl Fn(on_either!(CoreEncodedFrame)) -> Option<CoreEncodedFrame<B>>,
+) -> univi::Result<Vec<CoreEncodedFrame<B>>> {
     let foreign = || Error::BadRequest {
         reason: "the frame was seen by a model on another device".into(),
     };
@@ -543,7 +544,10 @@ fn own<B: univi::Backend>(
 }
 
 /// Whether JavaScript wants more; what it threw is kept.
-fn told(failed: &mut Option<JsValue>, goes_on: Result<bool, JsValue>) -> ControlFlow<()> {
+fn to_control_flow(
+    failed: &mut Option<JsValue>,
+    goes_on: Result<bool, JsValue>,
+) -> ControlFlow<()> {
     match goes_on {
         Ok(true) => ControlFlow::Continue(()),
         Ok(false) => ControlFlow::Break(()),
@@ -558,13 +562,13 @@ impl Turn {
     fn parts<B: univi::Backend>(
         self,
         own: impl Fn(on_either!(CoreVisual)) -> Option<CoreVisual<B>>,
-    ) -> univi::Result<Vec<Part<B>>> {
+    ) -> univi::Result<Vec<EnginePart<B>>> {
         let foreign = || Error::BadRequest {
             reason: "the visual was encoded by a model on another device".into(),
         };
         let part = |part| match part {
-            TurnPart::Text(text) => Ok(Part::Text(text)),
-            TurnPart::Visual(visual) => own(visual).map(Part::Visual).ok_or_else(foreign),
+            TurnPart::Text(text) => Ok(EnginePart::Text(text)),
+            TurnPart::Visual(visual) => own(visual).map(EnginePart::Visual).ok_or_else(foreign),
         };
         self.0.into_iter().map(part).collect()
     }

@@ -6,7 +6,7 @@ use js_sys::Array;
 use univi::{
     Backend, Cpu, Error,
     backend::KvType,
-    gguf::Recipe,
+    gguf::QuantizationPlan,
     gpu::{Gpu, GpuOptions},
     loader::{LoadOptions as CoreLoadOptions, Loader as CoreLoader, ModelFile},
     manifest::Manifest,
@@ -88,7 +88,7 @@ impl Loader {
     pub fn adapter(&self) -> String {
         match &self.device {
             On::Cpu(_) => "WebAssembly, one thread".into(),
-            On::Gpu(gpu) => gpu.describe().name.clone(),
+            On::Gpu(gpu) => gpu.adapter_info().name.clone(),
         }
     }
 
@@ -105,9 +105,12 @@ impl Loader {
     pub fn manifest(&mut self, name: &str, json: &[u8]) -> Result<(), JsValue> {
         let manifest = Manifest::parse(json).map_err(|error| thrown(error.in_file(name)))?;
         self.begin(manifest.name.clone(), manifest.model_files())?;
-        let quantization = manifest.quantization.as_deref().map(Recipe::parse);
-        if let (Some(loader), Some(Ok(recipe))) = (&self.loader, quantization) {
-            with!(loader, loader => loader.expect(recipe));
+        let quantization = manifest
+            .quantization
+            .as_deref()
+            .map(QuantizationPlan::parse);
+        if let (Some(loader), Some(Ok(plan))) = (&self.loader, quantization) {
+            with!(loader, loader => loader.expect(plan));
         }
         self.manifest = Some(manifest);
         Ok(())
@@ -175,16 +178,16 @@ impl Loader {
     /// Leaves the SHA-256 of the next file to the caller, who tells it with `hashed` before
     /// `endFile`: before its first byte.
     #[wasm_bindgen(js_name = hashElsewhere)]
-    pub fn hash_elsewhere(&mut self) {
+    pub fn use_external_hash(&mut self) {
         if let Some(loader) = &mut self.loader {
-            with!(loader, loader => loader.hash_elsewhere());
+            with!(loader, loader => loader.use_external_hash());
         }
     }
 
     /// The SHA-256, in hexadecimal, of all that was pushed of the next file.
-    pub fn hashed(&mut self, sha256: String) {
+    pub fn set_hash(&mut self, sha256: String) {
         if let Some(loader) = &mut self.loader {
-            with!(loader, loader => loader.hashed(sha256));
+            with!(loader, loader => loader.set_hash(sha256));
         }
     }
 

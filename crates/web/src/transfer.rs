@@ -1,6 +1,6 @@
 //! The transfer of a file over HTTP: JavaScript fetches, [`univi::transfer`] decides.
 
-use univi::transfer::{Answer, Head, Transfer as CoreTransfer};
+use univi::transfer::{ResponseAction, ResponseHead, Transfer as CoreTransfer};
 use wasm_bindgen::prelude::*;
 
 use crate::object::{object, thrown};
@@ -74,7 +74,7 @@ impl Transfer {
         unchecked_return_type = "{ kind: \"continues\" | \"restart\" | \"complete\" } | { kind: \"skip\"; bytes: number } | { kind: \"pause\"; ms: number }"
     )]
     pub fn answered(&mut self, head: &AnswerHead) -> Result<JsValue, JsValue> {
-        let head = Head {
+        let head = ResponseHead {
             status: head.status(),
             content_type: head.content_type(),
             content_length: head.content_length().map(|bytes| bytes as u64),
@@ -82,14 +82,14 @@ impl Transfer {
             validator: head.validator(),
             retry_after_ms: head.retry_after_ms().map(|ms| ms as u32),
         };
-        Ok(match self.0.answered(&head).map_err(thrown)? {
-            Answer::Continues => object([("kind", "continues".into())]),
-            Answer::Restart => object([("kind", "restart".into())]),
-            Answer::Complete => object([("kind", "complete".into())]),
-            Answer::Skip(bytes) => {
+        Ok(match self.0.on_response(&head).map_err(thrown)? {
+            ResponseAction::Continues => object([("kind", "continues".into())]),
+            ResponseAction::Restart => object([("kind", "restart".into())]),
+            ResponseAction::Complete => object([("kind", "complete".into())]),
+            ResponseAction::Skip(bytes) => {
                 object([("kind", "skip".into()), ("bytes", (bytes as f64).into())])
             }
-            Answer::Pause(ms) => object([("kind", "pause".into()), ("ms", ms.into())]),
+            ResponseAction::Pause(ms) => object([("kind", "pause".into()), ("ms", ms.into())]),
         })
     }
 

@@ -69,8 +69,8 @@ impl Verifier {
     #[wasm_bindgen(js_name = compileAll)]
     pub async fn compile_all(&self) -> Result<(), JsValue> {
         if let On::Gpu(gpu) = &self.device {
-            gpu.warm_up(&GgmlType::ALL);
-            gpu.warmed_up().await;
+            gpu.prepare_pipelines(&GgmlType::ALL);
+            gpu.pipelines_ready().await;
             gpu.finish().await.map_err(thrown)?;
         }
         Ok(())

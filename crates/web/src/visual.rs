@@ -4,7 +4,7 @@ use js_sys::{Array, Uint32Array};
 use univi::{
     frames::{FrameOptions, sample_frames},
     image::{Animation, Rgb8},
-    model::{Event, Glimpse as CoreGlimpse, Visual as CoreVisual, VisualKind},
+    model::{EncodedFrame as CoreEncodedFrame, EncodedVisual as CoreVisual, Event, VisualKind},
 };
 use wasm_bindgen::prelude::*;
 
@@ -179,13 +179,13 @@ impl Clip {
 /// A frame of what goes on, of which a few tokens are kept.
 #[wasm_bindgen]
 pub struct Glimpse {
-    inner: on_either!(CoreGlimpse),
+    inner: on_either!(CoreEncodedFrame),
     frame: Frame,
 }
 
 impl Glimpse {
     /// What was kept of `frame`.
-    pub fn new(inner: on_either!(CoreGlimpse), frame: Frame) -> Glimpse {
+    pub fn new(inner: on_either!(CoreEncodedFrame), frame: Frame) -> Glimpse {
         Glimpse { inner, frame }
     }
 }
@@ -203,7 +203,7 @@ impl Glimpse {
 #[wasm_bindgen]
 #[derive(Default)]
 pub struct Memory {
-    pub(crate) glimpses: Vec<on_either!(CoreGlimpse)>,
+    pub(crate) glimpses: Vec<on_either!(CoreEncodedFrame)>,
     /// As they were shown.
     pub(crate) frames: Vec<Frame>,
 }

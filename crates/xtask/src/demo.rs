@@ -27,7 +27,7 @@ const OFFERS: &str = r#"[
   {
     "name": "SmolLM2 135M Instruct",
     "url": "models/SmolLM2-135M-Instruct.Q4_1.gguf",
-    "note": "A real language model without eyes.",
+    "note": "A real language model without a vision encoder.",
     "bytes": 98362432
   }
 ]

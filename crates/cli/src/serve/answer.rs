@@ -66,7 +66,7 @@ pub struct Site {
 }
 
 /// An answer, before it is bent.
-struct Answer {
+struct Reply {
     status: StatusCode,
     headers: HeaderMap,
     source: Box<dyn Read + Send>,
@@ -79,7 +79,7 @@ impl Site {
         let begun = Instant::now();
         let (answer, faults) = self
             .find(request)
-            .unwrap_or_else(|e| (Answer::plain(status_of(&e)), Faults::default()));
+            .unwrap_or_else(|e| (Reply::plain(status_of(&e)), Faults::default()));
 
         let mut response = Response::new(());
         *response.status_mut() = answer.status;
@@ -118,32 +118,32 @@ impl Site {
         response.map(|()| body)
     }
 
-    fn find<B>(&self, request: &Request<B>) -> io::Result<(Answer, Faults)> {
+    fn find<B>(&self, request: &Request<B>) -> io::Result<(Reply, Faults)> {
         let without_fault = |answer| Ok((answer, Faults::default()));
         match *request.method() {
             Method::GET | Method::HEAD => {}
-            Method::OPTIONS => return without_fault(Answer::preflight()),
-            _ => return without_fault(Answer::not_allowed()),
+            Method::OPTIONS => return without_fault(Reply::preflight()),
+            _ => return without_fault(Reply::not_allowed()),
         }
         let path = request.uri().path();
         let Some(found) = self.folders.find(path)? else {
-            return without_fault(Answer::plain(StatusCode::NOT_FOUND));
+            return without_fault(Reply::plain(StatusCode::NOT_FOUND));
         };
         let faults = self.rules.next(path);
         let answer = if let Some(status) = faults.status {
-            Answer::refusal(status, faults.retry_after_s)
+            Reply::refusal(status, faults.retry_after_s)
         } else if faults.html {
-            Answer::text(StatusCode::OK, "text/html; charset=utf-8", PAGE.to_owned())
+            Reply::text(StatusCode::OK, "text/html; charset=utf-8", PAGE.to_owned())
         } else {
-            Answer::file(request, found, &faults)?
+            Reply::file(request, found, &faults)?
         };
         Ok((answer, faults))
     }
 }
 
-impl Answer {
-    fn new(status: StatusCode) -> Answer {
-        Answer {
+impl Reply {
+    fn new(status: StatusCode) -> Reply {
+        Reply {
             status,
             headers: HeaderMap::new(),
             source: Box::new(io::empty()),
@@ -151,27 +151,27 @@ impl Answer {
         }
     }
 
-    fn with(mut self, name: HeaderName, value: HeaderValue) -> Answer {
+    fn with(mut self, name: HeaderName, value: HeaderValue) -> Reply {
         self.headers.insert(name, value);
         self
     }
 
-    fn text(status: StatusCode, content_type: &'static str, text: String) -> Answer {
-        Answer {
+    fn text(status: StatusCode, content_type: &'static str, text: String) -> Reply {
+        Reply {
             size_bytes: text.len() as u64,
             source: Box::new(Cursor::new(text)),
-            ..Answer::new(status)
+            ..Reply::new(status)
         }
         .with(CONTENT_TYPE, HeaderValue::from_static(content_type))
     }
 
     /// The status as text, for whoever looks.
-    fn plain(status: StatusCode) -> Answer {
-        Answer::text(status, "text/plain; charset=utf-8", format!("{status}\n"))
+    fn plain(status: StatusCode) -> Reply {
+        Reply::text(status, "text/plain; charset=utf-8", format!("{status}\n"))
     }
 
-    fn refusal(status: StatusCode, retry_after_s: Option<u64>) -> Answer {
-        let answer = Answer::plain(status);
+    fn refusal(status: StatusCode, retry_after_s: Option<u64>) -> Reply {
+        let answer = Reply::plain(status);
         match retry_after_s {
             Some(s) => answer.with(RETRY_AFTER, s.into()),
             None => answer,
@@ -179,8 +179,8 @@ impl Answer {
     }
 
     /// A browser's question whether a page of another origin may ask with such headers.
-    fn preflight() -> Answer {
-        Answer::new(StatusCode::NO_CONTENT)
+    fn preflight() -> Reply {
+        Reply::new(StatusCode::NO_CONTENT)
             .with(
                 ACCESS_CONTROL_ALLOW_METHODS,
                 HeaderValue::from_static(METHODS),
@@ -192,13 +192,13 @@ impl Answer {
             )
     }
 
-    fn not_allowed() -> Answer {
-        Answer::plain(StatusCode::METHOD_NOT_ALLOWED).with(ALLOW, HeaderValue::from_static(METHODS))
+    fn not_allowed() -> Reply {
+        Reply::plain(StatusCode::METHOD_NOT_ALLOWED).with(ALLOW, HeaderValue::from_static(METHODS))
     }
 
     /// A file, a part of it, or what the conditions of the request say instead. In the order of RFC
     /// 9110, section 13.2.2.
-    fn file<B>(request: &Request<B>, found: Found, faults: &Faults) -> io::Result<Answer> {
+    fn file<B>(request: &Request<B>, found: Found, faults: &Faults) -> io::Result<Reply> {
         let asked = request.headers();
         let size_bytes = found
             .size_bytes
@@ -208,7 +208,7 @@ impl Answer {
             None => found.etag,
         };
         let header = |text: &str| HeaderValue::from_str(text).map_err(io::Error::other);
-        let about_file = |answer: Answer| {
+        let about_file = |answer: Reply| {
             Ok::<_, io::Error>(
                 answer
                     .with(ETAG, header(&etag)?)
@@ -217,35 +217,35 @@ impl Answer {
         };
 
         if text(asked, &IF_MATCH).is_some_and(|list| !lists(list, &etag)) {
-            return about_file(Answer::plain(StatusCode::PRECONDITION_FAILED));
+            return about_file(Reply::plain(StatusCode::PRECONDITION_FAILED));
         }
         // A weak tag will do here: it was made of the strong one by somebody in between who packed
         // the bytes.
         if text(asked, &IF_NONE_MATCH).is_some_and(|list| lists(&list.replace("W/", ""), &etag)) {
-            return about_file(Answer::new(StatusCode::NOT_MODIFIED));
+            return about_file(Reply::new(StatusCode::NOT_MODIFIED));
         }
         // A date never fits: the file could have changed twice within its second.
         let is_same = text(asked, &IF_RANGE).is_none_or(|tag| tag == etag);
         let range = text(asked, &RANGE)
             .filter(|_| request.method() == Method::GET && is_same && !faults.ignore_range);
         let (status, part, content_range) = match range.map(|range| part(range, size_bytes)) {
-            None | Some(Part::Whole) => (StatusCode::OK, 0..size_bytes, None),
-            Some(Part::Of(part)) => {
+            None | Some(ByteRange::Whole) => (StatusCode::OK, 0..size_bytes, None),
+            Some(ByteRange::Of(part)) => {
                 let content = format!("bytes {}-{}/{size_bytes}", part.start, part.end - 1);
                 (StatusCode::PARTIAL_CONTENT, part, Some(content))
             }
-            Some(Part::Outside) => {
-                let answer = Answer::plain(StatusCode::RANGE_NOT_SATISFIABLE);
+            Some(ByteRange::Outside) => {
+                let answer = Reply::plain(StatusCode::RANGE_NOT_SATISFIABLE);
                 let content = header(&format!("bytes */{size_bytes}"))?;
                 return about_file(answer.with(CONTENT_RANGE, content));
             }
         };
         let mut file = found.file;
         file.seek(SeekFrom::Start(part.start))?;
-        let mut answer = Answer {
+        let mut answer = Reply {
             source: Box::new(file),
             size_bytes: part.end - part.start,
-            ..Answer::new(status)
+            ..Reply::new(status)
         }
         .with(CONTENT_TYPE, header(&found.content_type)?);
         if let Some(content) = content_range {
@@ -257,7 +257,7 @@ impl Answer {
 
 /// What a `Range` header asks for.
 #[derive(Debug, PartialEq, Eq)]
-enum Part {
+enum ByteRange {
     /// All of the file: the header is none that is understood.
     Whole,
     Of(Range<u64>),
@@ -267,25 +267,25 @@ enum Part {
 
 /// Which part of `size_bytes` a `Range` header asks for. Several ranges at once are answered with
 /// the whole file, as the standard allows: browsers don't ask so.
-fn part(header: &str, size_bytes: u64) -> Part {
+fn part(header: &str, size_bytes: u64) -> ByteRange {
     let ends = header
         .split_once('=')
         .filter(|(unit, _)| unit.eq_ignore_ascii_case("bytes"))
         .and_then(|(_, ends)| ends.trim().split_once('-'));
     let Some((first, last)) = ends else {
-        return Part::Whole;
+        return ByteRange::Whole;
     };
     let (start, end) = match (position(first), position(last)) {
         (Some(first), Some(last)) if first <= last => (first, last.saturating_add(1)),
         (Some(first), None) if last.is_empty() => (first, size_bytes),
         (None, Some(suffix)) if first.is_empty() => (size_bytes.saturating_sub(suffix), size_bytes),
-        _ => return Part::Whole,
+        _ => return ByteRange::Whole,
     };
     let end = end.min(size_bytes);
     if start < end {
-        Part::Of(start..end)
+        ByteRange::Of(start..end)
     } else {
-        Part::Outside
+        ByteRange::Outside
     }
 }
 
@@ -325,34 +325,34 @@ mod tests {
     #[test]
     fn ranges() {
         for (header, expected) in [
-            ("bytes=0-0", Part::Of(0..1)),
-            ("bytes=2-4", Part::Of(2..5)),
-            ("bytes=7-", Part::Of(7..10)),
-            ("bytes=8-99", Part::Of(8..10)),
-            ("bytes=0-18446744073709551615", Part::Of(0..10)),
-            ("bytes=5-99999999999999999999999", Part::Of(5..10)),
-            ("bytes=-3", Part::Of(7..10)),
-            ("bytes=-10", Part::Of(0..10)),
-            ("bytes=-11", Part::Of(0..10)),
-            ("Bytes= 1-2 ", Part::Of(1..3)),
-            ("bytes=10-", Part::Outside),
-            ("bytes=10-20", Part::Outside),
-            ("bytes=99999999999999999999999-", Part::Outside),
-            ("bytes=-0", Part::Outside),
-            ("bytes=4-2", Part::Whole),
-            ("bytes=-", Part::Whole),
-            ("bytes=", Part::Whole),
-            ("bytes=1", Part::Whole),
-            ("bytes=a-b", Part::Whole),
-            ("bytes=+1-2", Part::Whole),
-            ("bytes=1-2,4-5", Part::Whole),
-            ("items=1-2", Part::Whole),
-            ("", Part::Whole),
+            ("bytes=0-0", ByteRange::Of(0..1)),
+            ("bytes=2-4", ByteRange::Of(2..5)),
+            ("bytes=7-", ByteRange::Of(7..10)),
+            ("bytes=8-99", ByteRange::Of(8..10)),
+            ("bytes=0-18446744073709551615", ByteRange::Of(0..10)),
+            ("bytes=5-99999999999999999999999", ByteRange::Of(5..10)),
+            ("bytes=-3", ByteRange::Of(7..10)),
+            ("bytes=-10", ByteRange::Of(0..10)),
+            ("bytes=-11", ByteRange::Of(0..10)),
+            ("Bytes= 1-2 ", ByteRange::Of(1..3)),
+            ("bytes=10-", ByteRange::Outside),
+            ("bytes=10-20", ByteRange::Outside),
+            ("bytes=99999999999999999999999-", ByteRange::Outside),
+            ("bytes=-0", ByteRange::Outside),
+            ("bytes=4-2", ByteRange::Whole),
+            ("bytes=-", ByteRange::Whole),
+            ("bytes=", ByteRange::Whole),
+            ("bytes=1", ByteRange::Whole),
+            ("bytes=a-b", ByteRange::Whole),
+            ("bytes=+1-2", ByteRange::Whole),
+            ("bytes=1-2,4-5", ByteRange::Whole),
+            ("items=1-2", ByteRange::Whole),
+            ("", ByteRange::Whole),
         ] {
             assert_eq!(part(header, 10), expected, "{header}");
         }
         for header in ["bytes=0-", "bytes=0-0", "bytes=-1"] {
-            assert_eq!(part(header, 0), Part::Outside, "{header} of nothing");
+            assert_eq!(part(header, 0), ByteRange::Outside, "{header} of nothing");
         }
     }
 

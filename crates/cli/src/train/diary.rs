@@ -26,7 +26,7 @@ pub struct Diary {
     batch: usize,
     /// When this run began, and at which step.
     began: Option<(Instant, u64)>,
-    told: Instant,
+    last_line: Instant,
     since: usize,
 }
 
@@ -64,7 +64,7 @@ impl Diary {
             steps,
             batch,
             began: None,
-            told: Instant::now(),
+            last_line: Instant::now(),
         })
     }
 
@@ -78,10 +78,10 @@ impl Diary {
         self.losses.push(report.loss);
         let &mut (began, first) = self.began.get_or_insert((Instant::now(), report.step + 1));
         let last = report.step + 1 == self.steps;
-        if self.told.elapsed() < BETWEEN_LINES && !last {
+        if self.last_line.elapsed() < BETWEEN_LINES && !last {
             return Ok(());
         }
-        self.told = Instant::now();
+        self.last_line = Instant::now();
         let recent = &self.losses[self.since.min(self.losses.len() - 1)..];
         let loss = recent.iter().sum::<f32>() / recent.len() as f32;
         self.since = self.losses.len();

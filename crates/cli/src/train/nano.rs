@@ -7,7 +7,7 @@ use univi::{Error, Result};
 use univi_train::{
     nano::{
         blueprint::Variant,
-        recipe::{Recipe, Stage, sight_accuracy},
+        recipe::{Stage, TrainingRecipe, vision_accuracy},
     },
     world::{Styles, World},
 };
@@ -15,7 +15,7 @@ use univi_train::{
 use super::{diary::Diary, write_folder};
 use crate::{args::NanoArgs, files, interrupt::Listener, out};
 
-/// Scenes that the eyes are measured on when they have learned.
+/// Scenes that the vision encoder is measured on when it has learned.
 const HELD_OUT_SCENES: usize = 256;
 
 /// Makes the model, or goes on making it.
@@ -26,7 +26,7 @@ const HELD_OUT_SCENES: usize = 256;
 pub fn run(args: &NanoArgs) -> Result<()> {
     let world = World::open(&args.world.artwork)?;
     fs::create_dir_all(&args.out).map_err(|e| files::io_error(&args.out, &e))?;
-    let recipe = Recipe {
+    let recipe = TrainingRecipe {
         world: &world,
         seed: args.seed,
         threads: args.threads as usize,
@@ -44,7 +44,7 @@ pub fn run(args: &NanoArgs) -> Result<()> {
         let mut diary: Option<Diary> = None;
         let mut failed = None;
         let finished = recipe.stage(&mut blueprint, stage, &state, &mut |progress| {
-            let mut tell = || -> Result<()> {
+            let mut report = || -> Result<()> {
                 if diary.is_none() {
                     let (step, steps) = (progress.report.step, progress.steps);
                     diary = Some(Diary::open(
@@ -59,7 +59,7 @@ pub fn run(args: &NanoArgs) -> Result<()> {
                     .as_mut()
                     .map_or(Ok(()), |diary| diary.step(progress.report))
             };
-            failed = tell().err();
+            failed = report().err();
             match failed.is_some() || listener.pressed() {
                 true => ControlFlow::Break(()),
                 false => ControlFlow::Continue(()),
@@ -71,9 +71,9 @@ pub fn run(args: &NanoArgs) -> Result<()> {
         if let Some(diary) = &diary {
             diary.draw()?;
         }
-        if finished && stage == Stage::Sight && diary.is_some() {
+        if finished && stage == Stage::Vision && diary.is_some() {
             for (name, styles) in [("seen", Styles::Seen), ("unseen", Styles::Unseen)] {
-                let right = sight_accuracy(&world, &blueprint, &state, styles, HELD_OUT_SCENES)?;
+                let right = vision_accuracy(&world, &blueprint, &state, styles, HELD_OUT_SCENES)?;
                 out::note(&format!(
                     "sight: {:.1} % of the patches that show something are told right, {name} styles",
                     100. * right

@@ -9,7 +9,7 @@ use std::{
 use candle_core::Device;
 use univi::{
     Error, Result,
-    checkpoint::{Checkpoint, Part},
+    checkpoint::{Checkpoint, CheckpointPart},
     config::{LlamaConfig, VisionConfig},
     frames::FrameOptions,
     image::Rgb8,
@@ -83,7 +83,7 @@ pub fn run(args: &StageArgs, stage: Stage) -> Result<()> {
     let samples =
         dataset::read(&files::read(&args.data)?).map_err(|e| e.in_file(files::name(&args.data)))?;
     let source = Folder::open(&args.checkpoint)?;
-    let checkpoint = Checkpoint::open(&source).map_err(|e| source.told(e))?;
+    let checkpoint = Checkpoint::open(&source).map_err(|e| source.explain(e))?;
     let tower = source.tower(args.vision_tower.as_deref(), &checkpoint)?;
     let (llm, vision) = source.parts(&checkpoint, tower.as_ref(), args.vision_tower.is_some())?;
     let vision = vision.ok_or_else(|| Error::BadRequest {
@@ -205,8 +205,8 @@ fn device(cuda: bool) -> Result<Device> {
 fn write_checkpoint(
     args: &StageArgs,
     tower_folder: Option<&Folder>,
-    llm: &Part,
-    vision: &Part,
+    llm: &CheckpointPart,
+    vision: &CheckpointPart,
     parameters: &Parameters,
 ) -> Result<()> {
     let mut folder = Files::new();

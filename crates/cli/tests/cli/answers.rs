@@ -361,9 +361,9 @@ fn without_a_gpu_the_cpu_answers_and_says_so() {
         let output = without("auto");
         assert!(output.status.success());
         let stderr = String::from_utf8(output.stderr).unwrap();
-        let told: Vec<&str> = stderr.lines().collect();
+        let lines: Vec<&str> = stderr.lines().collect();
         assert!(
-            matches!(told[..], [cpu, cut] if cpu.starts_with("using the CPU: no GPU: ") && cut.starts_with("(cut off: ")),
+            matches!(lines[..], [cpu, cut] if cpu.starts_with("using the CPU: no GPU: ") && cut.starts_with("(cut off: ")),
             "{stderr}"
         );
         let output = without("gpu");

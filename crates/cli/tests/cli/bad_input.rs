@@ -360,7 +360,7 @@ fn questions_that_cannot_be_answered() {
         &["--raw-prompt", "USER: <image><image>\nWhat? ASSISTANT:"],
         "2 markers",
     );
-    // The language model alone has no eyes.
+    // The language model alone has no vision encoder.
     let language = language();
     let args = [
         "ask",

@@ -93,17 +93,17 @@ fn an_end_that_the_answer_does_not_show_is_told() {
         args.extend(["--device", "cpu", "--greedy", "--max-tokens", max_tokens]);
         args.extend(["--raw-prompt", &prompt]);
         let output = run(&args, "");
-        let told = String::from_utf8(output.stderr.clone()).unwrap();
-        (said(&args, output), told)
+        let stderr = String::from_utf8(output.stderr.clone()).unwrap();
+        (said(&args, output), stderr)
     };
     assert_eq!(ask("", "9"), ("yes\n".into(), String::new()));
     // The prompt has the whole answer: nothing is left to say.
-    let (answer, told) = ask(" yes", "9");
+    let (answer, stderr) = ask(" yes", "9");
     assert_eq!(answer, "\n");
-    assert!(told.contains("said nothing"), "{told}");
-    let (answer, told) = ask("", "1");
+    assert!(stderr.contains("said nothing"), "{stderr}");
+    let (answer, stderr) = ask("", "1");
     assert_eq!(answer, "yes\n");
-    assert!(told.contains("--max-tokens"), "{told}");
+    assert!(stderr.contains("--max-tokens"), "{stderr}");
 }
 
 #[test]

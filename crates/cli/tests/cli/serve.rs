@@ -64,19 +64,19 @@ impl Server {
     }
 
     /// Asks for `path` in a connection of its own. `headers` are lines.
-    fn ask(&self, method: &str, path: &str, headers: &[&str]) -> Answer {
+    fn ask(&self, method: &str, path: &str, headers: &[&str]) -> Reply {
         let headers: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
         let request =
             format!("{method} {path} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n{headers}\r\n");
         let mut stream = self.connect(&request);
-        Answer::read(&mut stream, method == "HEAD")
+        Reply::read(&mut stream, method == "HEAD")
     }
 
-    fn get(&self, path: &str) -> Answer {
+    fn get(&self, path: &str) -> Reply {
         self.ask("GET", path, &[])
     }
 
-    fn get_range(&self, path: &str, range: &str) -> Answer {
+    fn get_range(&self, path: &str, range: &str) -> Reply {
         self.ask("GET", path, &[&format!("Range: {range}")])
     }
 }
@@ -88,7 +88,7 @@ impl Drop for Server {
     }
 }
 
-struct Answer {
+struct Reply {
     status: u16,
     /// Names in lower case.
     headers: HashMap<String, String>,
@@ -97,8 +97,8 @@ struct Answer {
     complete: bool,
 }
 
-impl Answer {
-    fn read(stream: &mut TcpStream, is_head: bool) -> Answer {
+impl Reply {
+    fn read(stream: &mut TcpStream, is_head: bool) -> Reply {
         let mut stream = BufReader::new(stream);
         let mut line = || {
             let mut line = String::new();
@@ -119,7 +119,7 @@ impl Answer {
             let before = headers.insert(name.to_lowercase(), value.to_owned());
             assert_eq!(before, None, "{name} comes twice");
         }
-        let mut answer = Answer {
+        let mut answer = Reply {
             status,
             headers,
             body: Vec::new(),
@@ -339,7 +339,7 @@ fn a_connection_carries_many_requests() {
     let mut stream = server.connect("");
     for (path, status) in [("/m.gguf", 200), ("/nothing", 404), ("/manifest.json", 200)] {
         stream.write_all(request(path).as_bytes()).unwrap();
-        assert_eq!(Answer::read(&mut stream, false).status, status, "{path}");
+        assert_eq!(Reply::read(&mut stream, false).status, status, "{path}");
     }
 }
 
@@ -432,22 +432,22 @@ fn no_way_out_of_the_folder() {
 
 #[test]
 fn programs_are_told_what_was_sent() {
-    let (dir, bytes) = large("told");
+    let (dir, bytes) = large("logged");
     let mut server = Server::start(&dir, &[]);
     server.get_range("/large.gguf?v=1", "bytes=10-19");
-    let told = json!({
+    let logged = json!({
         "method": "GET", "path": "/large.gguf", "range": "bytes=10-19", "status": 206, "bytes": 10, "faults": [],
     });
-    assert_eq!(server.line(), told);
+    assert_eq!(server.line(), logged);
     server.ask("HEAD", "/large.gguf", &[]);
-    let told = json!({
+    let logged = json!({
         "method": "HEAD", "path": "/large.gguf", "range": null, "status": 200, "bytes": 0, "faults": [],
     });
-    assert_eq!(server.line(), told);
+    assert_eq!(server.line(), logged);
     assert_eq!(server.get("/large.gguf").body, bytes);
     assert_eq!(server.line()["bytes"], bytes.len());
 
-    // Somebody who leaves in the middle is told about too. The file is larger than what a
+    // Somebody who leaves in the middle is logged about too. The file is larger than what a
     // connection can hold.
     let huge = 1 << 30;
     fs::File::create(dir.join("huge.gguf"))

@@ -2,7 +2,7 @@
 
 use super::Checkpoint;
 use super::config::{CONFIG_NAME, wrong};
-use super::part::{Kind, Part, PartTensor, RowOrder};
+use super::part::{CheckpointPart, CheckpointTensor, Kind, RowOrder};
 use crate::config::LlamaConfig;
 use crate::gguf::Metadata;
 use crate::model::llama_tensors;
@@ -18,7 +18,7 @@ impl<'a> Checkpoint<'a> {
     /// # Errors
     /// `Tokenizer`; `BadFile` for what is no LLaMA or is computed otherwise; `MissingTensor`,
     /// `WrongShape`, `UnsupportedType`.
-    pub fn llm(&self) -> Result<Part<'a>> {
+    pub fn llm(&self) -> Result<CheckpointPart<'a>> {
         let metadata = self.llm_metadata()?;
         let config = LlamaConfig::from_metadata(&metadata)?;
         let tied = self.config.tie_word_embeddings.unwrap_or(false);
@@ -52,7 +52,7 @@ impl<'a> Checkpoint<'a> {
                     expected: wanted.shape,
                 });
             }
-            tensors.push(PartTensor::new(
+            tensors.push(CheckpointTensor::new(
                 wanted.name,
                 wanted.shape,
                 self.files,
@@ -62,7 +62,7 @@ impl<'a> Checkpoint<'a> {
             )?);
         }
         self.refuse_unknown(&config, tied)?;
-        Ok(Part {
+        Ok(CheckpointPart {
             metadata,
             tensors,
             kind: Kind::Llm {
@@ -137,7 +137,7 @@ impl<'a> Checkpoint<'a> {
         if let Some(window) = c.sliding_window {
             m.insert("llama.attention.sliding_window", window);
         }
-        if self.sees() {
+        if self.has_vision() {
             let template = c.univi_template.as_deref().unwrap_or("simple");
             Template::from_name(template).map_err(|e| wrong(format!("univi_template: {e}")))?;
             m.insert(TEMPLATE_KEY, template);

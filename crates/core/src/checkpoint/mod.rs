@@ -59,7 +59,7 @@ mod weights;
 use std::collections::BTreeMap;
 
 pub use llama::source_name as llama_source_name;
-pub use part::{Part, PartTensor};
+pub use part::{CheckpointPart, CheckpointTensor};
 pub use vision::{Tower, source_name as vision_source_name};
 
 use crate::{Error, Result};
@@ -154,7 +154,7 @@ impl<'a> Checkpoint<'a> {
 
     /// Whether there is a projector, or a tower that the model calls for: whether this is more than
     /// a language model.
-    pub fn sees(&self) -> bool {
+    pub fn has_vision(&self) -> bool {
         self.config.mm_vision_tower.is_some() || self.config.mm_hidden_size.is_some()
     }
 

@@ -4,16 +4,16 @@ use std::ops::Range;
 
 use super::Files;
 use super::weights::{Dtype, Stored};
-use crate::gguf::{GgmlType, Metadata, Recipe, TensorSpec, Writer, quantize};
+use crate::gguf::{GgmlType, Metadata, QuantizationPlan, TensorSpec, Writer, quantize};
 use crate::{Error, Result};
 
 /// One side of a model on its way into GGUF files.
-pub struct Part<'a> {
-    /// What the file will say about itself, but for how the tensors are stored: [`Part::plan`]
+pub struct CheckpointPart<'a> {
+    /// What the file will say about itself, but for how the tensors are stored: [`CheckpointPart::plan`]
     /// adds that.
     pub metadata: Metadata,
     /// The tensors in the order of the file.
-    pub tensors: Vec<PartTensor<'a>>,
+    pub tensors: Vec<CheckpointTensor<'a>>,
     pub(super) kind: Kind,
 }
 
@@ -25,7 +25,7 @@ pub(super) enum Kind {
 
 /// A tensor of a checkpoint, as it will stand in a GGUF file.
 #[derive(Clone)]
-pub struct PartTensor<'a> {
+pub struct CheckpointTensor<'a> {
     /// The name in the file.
     pub name: String,
     /// Outermost dimension first.
@@ -60,7 +60,7 @@ impl RowOrder {
     }
 }
 
-impl<'a> PartTensor<'a> {
+impl<'a> CheckpointTensor<'a> {
     /// Finds numbers of `stored` for a tensor of `shape`, which may have fewer rows.
     pub(super) fn new(
         name: String,
@@ -69,7 +69,7 @@ impl<'a> PartTensor<'a> {
         source: &str,
         stored: &Stored,
         order: RowOrder,
-    ) -> Result<PartTensor<'a>> {
+    ) -> Result<CheckpointTensor<'a>> {
         if let Dtype::Other { name: found, .. } = &stored.dtype {
             return Err(Error::UnsupportedType {
                 name: source.to_string(),
@@ -85,7 +85,7 @@ impl<'a> PartTensor<'a> {
                 expected: shape,
             });
         }
-        Ok(PartTensor {
+        Ok(CheckpointTensor {
             name,
             shape,
             source: source.to_string(),
@@ -115,20 +115,20 @@ impl<'a> PartTensor<'a> {
     /// As [`Files::read`], named with the file.
     pub fn read(&self, rows: Range<usize>) -> Result<Vec<f32>> {
         let cols = self.cols();
-        let mut numbers = Vec::with_capacity(rows.len() * cols);
+        let mut values = Vec::with_capacity(rows.len() * cols);
         let read = |first, count, out: &mut Vec<f32>| {
             self.stored
                 .read(self.files, first, count, out)
                 .map_err(|e| e.in_file(&*self.stored.file))
         };
         if self.order == RowOrder::Same {
-            read(rows.start * cols, rows.len() * cols, &mut numbers)?;
+            read(rows.start * cols, rows.len() * cols, &mut values)?;
         } else {
             for row in rows {
-                read(self.order.stored_row(row) * cols, cols, &mut numbers)?;
+                read(self.order.stored_row(row) * cols, cols, &mut values)?;
             }
         }
-        Ok(numbers)
+        Ok(values)
     }
 
     /// The numbers of the whole tensor, as they will stand in the file, in the order of the
@@ -136,18 +136,13 @@ impl<'a> PartTensor<'a> {
     ///
     /// # Panics
     /// Where there are not as many as the tensor has.
-    pub fn in_stored_order(&self, numbers: &[f32]) -> Vec<f32> {
+    pub fn in_stored_order(&self, values: &[f32]) -> Vec<f32> {
         let cols = self.cols();
-        assert_eq!(
-            numbers.len(),
-            self.rows() * cols,
-            "numbers of {}",
-            self.name
-        );
-        let mut stored = vec![0.; numbers.len()];
-        for (row, numbers) in numbers.chunks_exact(cols).enumerate() {
+        assert_eq!(values.len(), self.rows() * cols, "numbers of {}", self.name);
+        let mut stored = vec![0.; values.len()];
+        for (row, values) in values.chunks_exact(cols).enumerate() {
             let at = self.order.stored_row(row) * cols;
-            stored[at..at + cols].copy_from_slice(numbers);
+            stored[at..at + cols].copy_from_slice(values);
         }
         stored
     }
@@ -155,7 +150,7 @@ impl<'a> PartTensor<'a> {
     /// Some rows as they will stand in the file.
     ///
     /// # Errors
-    /// As [`PartTensor::read`]; `BadFile` for numbers that `ty` can't hold.
+    /// As [`CheckpointTensor::read`]; `BadFile` for numbers that `ty` can't hold.
     pub fn encode(&self, ty: GgmlType, rows: Range<usize>) -> Result<Vec<u8>> {
         quantize(ty, &self.read(rows)?).map_err(|e| match e {
             Error::BadFile { format, reason } => Error::BadFile {
@@ -167,17 +162,17 @@ impl<'a> PartTensor<'a> {
     }
 }
 
-impl Part<'_> {
+impl CheckpointPart<'_> {
     /// How the file will be: its metadata, and the tensors with their types.
-    pub fn plan(&self, recipe: Recipe) -> (Metadata, Vec<TensorSpec>) {
+    pub fn plan(&self, plan: QuantizationPlan) -> (Metadata, Vec<TensorSpec>) {
         let shapes: Vec<(&str, &[usize])> =
             self.tensors.iter().map(|t| (&*t.name, &*t.shape)).collect();
         let types = match self.kind {
-            Kind::Llm { heads_per_kv } => recipe.llm_types(&shapes, heads_per_kv),
-            Kind::Vision => recipe.vision_types(&shapes),
+            Kind::Llm { heads_per_kv } => plan.llm_types(&shapes, heads_per_kv),
+            Kind::Vision => plan.vision_types(&shapes),
         };
         let mut metadata = self.metadata.clone();
-        metadata.insert("general.file_type", recipe.file_type());
+        metadata.insert("general.file_type", plan.file_type());
         metadata.insert("general.quantization_version", 2u32);
         let specs = shapes
             .iter()
@@ -193,9 +188,9 @@ impl Part<'_> {
     /// The whole part as one GGUF file in memory: for small models.
     ///
     /// # Errors
-    /// As [`PartTensor::encode`] and [`Writer`].
-    pub fn to_gguf(&self, recipe: Recipe) -> Result<Vec<u8>> {
-        let (metadata, specs) = self.plan(recipe);
+    /// As [`CheckpointTensor::encode`] and [`Writer`].
+    pub fn to_gguf(&self, plan: QuantizationPlan) -> Result<Vec<u8>> {
+        let (metadata, specs) = self.plan(plan);
         let mut writer = Writer::new(Vec::new(), &metadata, &specs)?;
         for (tensor, spec) in self.tensors.iter().zip(&specs) {
             writer.write(&tensor.encode(spec.ty, 0..tensor.rows())?)?;

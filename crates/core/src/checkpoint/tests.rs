@@ -7,7 +7,7 @@ use zip::{CompressionMethod, ZipWriter};
 use super::pickle::state_dict;
 use super::weights::Dtype;
 use super::*;
-use crate::gguf::{GgmlType, Recipe, parse};
+use crate::gguf::{GgmlType, QuantizationPlan, parse};
 
 /// Writes a pickle, instruction by instruction, as torch.save does.
 #[derive(Default)]
@@ -228,7 +228,7 @@ fn folder(files: &[(&str, &[u8])]) -> BTreeMap<String, Vec<u8>> {
 
 #[test]
 fn archives_are_checked() {
-    let numbers: Vec<u8> = (0..20u8).collect();
+    let values: Vec<u8> = (0..20u8).collect();
     let with = |pickle: Vec<u8>, entries: &[(&str, &[u8])]| {
         let mut all: Vec<(&str, &[u8])> = vec![("m/data.pkl", &pickle), ("m/byteorder", b"little")];
         all.extend(entries);
@@ -247,36 +247,36 @@ fn archives_are_checked() {
     };
     let dict = |shape: &[i32], stride: &[i32]| Pickle::new().dict().entry("a", shape, stride).end();
 
-    let (stored, files) = open(with(dict(&[2, 4], &[4, 1]), &[("m/data/0", &numbers)])).unwrap();
+    let (stored, files) = open(with(dict(&[2, 4], &[4, 1]), &[("m/data/0", &values)])).unwrap();
     let stored = stored.unwrap();
     let mut read = Vec::new();
     stored.read(&files, 6, 2, &mut read).unwrap();
-    let half = |at: usize| half::f16::from_le_bytes([numbers[at], numbers[at + 1]]).to_f32();
+    let half = |at: usize| half::f16::from_le_bytes([values[at], values[at + 1]]).to_f32();
     assert_eq!(read, [half(16), half(18)]);
 
     refused(
-        with(dict(&[2, 5], &[5, 1]), &[("m/data/0", &numbers)]),
+        with(dict(&[2, 5], &[5, 1]), &[("m/data/0", &values)]),
         "20 bytes",
     );
     refused(
-        with(dict(&[2, 4], &[1, 2]), &[("m/data/0", &numbers)]),
+        with(dict(&[2, 4], &[1, 2]), &[("m/data/0", &values)]),
         "contiguous",
     );
     refused(
         with(
             dict(&[i32::MAX, i32::MAX, i32::MAX], &[1, 1, 1]),
-            &[("m/data/0", &numbers)],
+            &[("m/data/0", &values)],
         ),
         "overflows",
     );
     refused(
-        with(dict(&[2, 4], &[4, 1]), &[("m/data/1", &numbers)]),
+        with(dict(&[2, 4], &[4, 1]), &[("m/data/1", &values)]),
         "not in the archive",
     );
     refused(
         with(
             dict(&[1], &[1]),
-            &[("n/data.pkl", b""), ("m/data/0", &numbers)],
+            &[("n/data.pkl", b""), ("m/data/0", &values)],
         ),
         "2 entries",
     );
@@ -287,14 +287,14 @@ fn archives_are_checked() {
     refused(packed, "compressed");
     refused(b"\x80\x02}.".to_vec(), "not a zip");
     refused(Vec::new(), "not a zip");
-    let whole = with(dict(&[2, 4], &[4, 1]), &[("m/data/0", &numbers)]);
+    let whole = with(dict(&[2, 4], &[4, 1]), &[("m/data/0", &values)]);
     for end in 0..whole.len() {
         assert!(open(whole[..end].to_vec()).is_err(), "{end} bytes");
     }
     let big = archive(&[
         ("m/data.pkl", &dict(&[1], &[1])),
         ("m/byteorder", b"big"),
-        ("m/data/0", &numbers),
+        ("m/data/0", &values),
     ]);
     refused(big, "big-endian");
 }
@@ -388,8 +388,8 @@ fn checkpoint(config: &str, tensors: &[(&str, &[usize])]) -> BTreeMap<String, Ve
     let (mut header, mut data) = (Vec::new(), Vec::new());
     for (name, shape) in tensors {
         let start = data.len();
-        let numbers = 0..shape.iter().product::<usize>();
-        data.extend(numbers.flat_map(|i| (i as f32).to_le_bytes()));
+        let values = 0..shape.iter().product::<usize>();
+        data.extend(values.flat_map(|i| (i as f32).to_le_bytes()));
         header.push(format!(
             r#""{name}":{{"dtype":"F32","shape":{shape:?},"data_offsets":[{start},{}]}}"#,
             data.len()
@@ -431,7 +431,7 @@ fn llama_tensors() -> Tensors {
 fn a_llama_becomes_gguf() {
     let files = checkpoint(LLAMA, &llama_tensors());
     let part = Checkpoint::open(&files).unwrap().llm().unwrap();
-    let file = part.to_gguf(Recipe::F32).unwrap();
+    let file = part.to_gguf(QuantizationPlan::F32).unwrap();
     let header = parse(&file).unwrap();
     assert_eq!(
         header
@@ -442,24 +442,24 @@ fn a_llama_becomes_gguf() {
     );
     assert!(!header.metadata.contains("univi.template"));
     assert_eq!(header.tensors.len(), 12);
-    let numbers = |name: &str| {
+    let values = |name: &str| {
         let t = header.tensor(name).unwrap();
         let mut out = vec![0.; t.elements()];
         GgmlType::F32.dequantize(&file[t.offset as usize..][..t.bytes as usize], &mut out);
         out
     };
     // Heads of four columns: rows 0, 1 (first halves) and 2, 3 (second halves) become pairs.
-    let first: Vec<f32> = numbers("blk.0.attn_q.weight")
+    let first: Vec<f32> = values("blk.0.attn_q.weight")
         .chunks(8)
         .map(|row| row[0] / 8.)
         .collect();
     assert_eq!(first, [0., 2., 1., 3., 4., 6., 5., 7.]);
-    let first: Vec<f32> = numbers("blk.0.attn_k.weight")
+    let first: Vec<f32> = values("blk.0.attn_k.weight")
         .chunks(8)
         .map(|row| row[0] / 8.)
         .collect();
     assert_eq!(first, [0., 2., 1., 3.]);
-    let first: Vec<f32> = numbers("blk.0.attn_v.weight")
+    let first: Vec<f32> = values("blk.0.attn_v.weight")
         .chunks(8)
         .map(|row| row[0] / 8.)
         .collect();
@@ -472,7 +472,7 @@ fn a_llama_becomes_gguf() {
         .unwrap();
     assert_eq!(
         [q.read(0..3).unwrap(), q.read(3..8).unwrap()].concat(),
-        numbers("blk.0.attn_q.weight")
+        values("blk.0.attn_q.weight")
     );
 }
 

@@ -2,7 +2,7 @@
 
 use super::Checkpoint;
 use super::config::{Config, wrong};
-use super::part::{Kind, Part, PartTensor, RowOrder};
+use super::part::{CheckpointPart, CheckpointTensor, Kind, RowOrder};
 use super::read_small;
 use super::weights::Weights;
 use crate::config::VisionConfig;
@@ -43,7 +43,7 @@ impl<'a> Checkpoint<'a> {
     /// # Errors
     /// `BadRequest` where there is no tower; `BadFile` for what is no CLIP or is computed
     /// otherwise; `MissingTensor`, `WrongShape`, `UnsupportedType`.
-    pub fn vision(&self, tower: Tower<'_, 'a>) -> Result<Part<'a>> {
+    pub fn vision(&self, tower: Tower<'_, 'a>) -> Result<CheckpointPart<'a>> {
         let c = &self.config;
         let (weights, config) = match tower {
             Tower::Given(tower) => (tower, tower.tower_config()?),
@@ -100,7 +100,7 @@ impl<'a> Checkpoint<'a> {
     ///
     /// # Errors
     /// As [`Checkpoint::vision`].
-    pub fn tower(&self) -> Result<Part<'a>> {
+    pub fn tower(&self) -> Result<CheckpointPart<'a>> {
         let config = self.tower_config()?;
         let mut metadata = self.tower_metadata(&config)?;
         metadata.insert("clip.projector_type", "identity");
@@ -113,7 +113,11 @@ impl<'a> Checkpoint<'a> {
         self.vision_part(metadata, self)
     }
 
-    fn vision_part(&self, metadata: Metadata, tower: &Checkpoint<'a>) -> Result<Part<'a>> {
+    fn vision_part(
+        &self,
+        metadata: Metadata,
+        tower: &Checkpoint<'a>,
+    ) -> Result<CheckpointPart<'a>> {
         let config = VisionConfig::from_metadata(&metadata)?;
         let linear = metadata.str("clip.projector_type")? == "linear";
         let prefix = prefix(&tower.weights).ok_or_else(|| {
@@ -142,7 +146,7 @@ impl<'a> Checkpoint<'a> {
                     expected: wanted.shape,
                 });
             }
-            tensors.push(PartTensor::new(
+            tensors.push(CheckpointTensor::new(
                 wanted.name,
                 wanted.shape,
                 holder.files,
@@ -151,7 +155,7 @@ impl<'a> Checkpoint<'a> {
                 RowOrder::Same,
             )?);
         }
-        Ok(Part {
+        Ok(CheckpointPart {
             metadata,
             tensors,
             kind: Kind::Vision,

@@ -83,7 +83,7 @@ impl Checkpoint<'_> {
         if let Some(template) = self
             .tokenizer_config()?
             .chat_template
-            .filter(|_| !self.sees())
+            .filter(|_| !self.has_vision())
         {
             metadata.insert(CHAT_TEMPLATE_KEY, template);
         }

@@ -72,7 +72,7 @@ pub(super) enum Step {
 struct Way {
     at: usize,
     /// How much of the instruction is read.
-    part: Part,
+    part: ValueState,
     stack: Option<Rc<Frame>>,
 }
 
@@ -94,7 +94,7 @@ impl Drop for Frame {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
+enum ValueState {
     Nothing,
     Text {
         characters: u32,
@@ -135,7 +135,7 @@ impl Machine {
         machine.go(
             Way {
                 at: 0,
-                part: Part::Nothing,
+                part: ValueState::Nothing,
                 stack: None,
             },
             &mut 0,
@@ -152,8 +152,8 @@ impl Machine {
         let mut taken = 0;
         for way in &self.ways {
             let (part, is_over) = match (&self.program[way.at], way.part) {
-                (I::Byte(wanted), _) if *wanted == byte => (Part::Nothing, true),
-                (I::Space, _) if byte == b' ' => (Part::Nothing, true),
+                (I::Byte(wanted), _) if *wanted == byte => (ValueState::Nothing, true),
+                (I::Space, _) if byte == b' ' => (ValueState::Nothing, true),
                 (I::Text { min, max }, part) => match text(part, byte, *min, *max) {
                     Some(read) => read,
                     None => continue,
@@ -213,7 +213,7 @@ impl Machine {
             let Way { at, part, stack } = way;
             let to = |at: usize, stack: Option<Rc<Frame>>| Way {
                 at,
-                part: Part::Nothing,
+                part: ValueState::Nothing,
                 stack,
             };
             let pushed =
@@ -265,13 +265,13 @@ impl Machine {
 }
 
 /// Whether an instruction that reads may be done without another byte.
-fn can_be_over(instruction: &Instruction, part: Part) -> bool {
+fn can_be_over(instruction: &Instruction, part: ValueState) -> bool {
     match (instruction, part) {
         (I::Space, _) => true,
-        (I::Number, Part::Number { may_end, .. }) => may_end,
+        (I::Number, ValueState::Number { may_end, .. }) => may_end,
         (
             I::Integer { min, max },
-            Part::Integer {
+            ValueState::Integer {
                 is_negative,
                 magnitude,
                 digits,
@@ -285,16 +285,18 @@ fn can_be_over(instruction: &Instruction, part: Part) -> bool {
 }
 
 /// What has been read then, and whether that is all.
-fn text(part: Part, byte: u8, min: u32, max: u32) -> Option<(Part, bool)> {
-    let Part::Text { characters, within } = part else {
-        let begun = Part::Text {
+fn text(part: ValueState, byte: u8, min: u32, max: u32) -> Option<(ValueState, bool)> {
+    let ValueState::Text { characters, within } = part else {
+        let begun = ValueState::Text {
             characters: 0,
             within: Within::Between,
         };
         return (byte == b'"').then_some((begun, false));
     };
     let within = match (within, byte) {
-        (Within::Between, b'"') => return (characters >= min).then_some((Part::Nothing, true)),
+        (Within::Between, b'"') => {
+            return (characters >= min).then_some((ValueState::Nothing, true));
+        }
         (Within::Between, _) if characters == max => return None,
         (Within::Between, b'\\') => Some(Within::Escape),
         (Within::Between, 0x20..=0x7f) => None,
@@ -329,7 +331,7 @@ fn text(part: Part, byte: u8, min: u32, max: u32) -> Option<(Part, bool)> {
         None => characters + 1,
     };
     Some((
-        Part::Text {
+        ValueState::Text {
             characters,
             within: within.unwrap_or(Within::Between),
         },
@@ -338,9 +340,9 @@ fn text(part: Part, byte: u8, min: u32, max: u32) -> Option<(Part, bool)> {
 }
 
 /// `-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?`, with [`MAX_DIGITS`].
-fn number(part: Part, byte: u8) -> Option<Part> {
+fn number(part: ValueState, byte: u8) -> Option<ValueState> {
     let (group, digits, is_zero, may_end) = match part {
-        Part::Number {
+        ValueState::Number {
             group,
             digits,
             is_zero,
@@ -348,8 +350,8 @@ fn number(part: Part, byte: u8) -> Option<Part> {
         } => (group, digits, is_zero, may_end),
         _ => (0, 0, false, false),
     };
-    let is_first = part == Part::Nothing;
-    let sign = Part::Number {
+    let is_first = part == ValueState::Nothing;
+    let sign = ValueState::Number {
         group,
         digits: 0,
         is_zero: false,
@@ -359,27 +361,27 @@ fn number(part: Part, byte: u8) -> Option<Part> {
         b'-' if is_first => Some(sign),
         // The sign of an exponent: `is_zero` stands for one that has come, so that there is no
         // second.
-        b'+' | b'-' if group == 2 && digits == 0 && !is_zero => Some(Part::Number {
+        b'+' | b'-' if group == 2 && digits == 0 && !is_zero => Some(ValueState::Number {
             group,
             digits,
             is_zero: true,
             may_end,
         }),
         b'0'..=b'9' if digits < MAX_DIGITS[usize::from(group)] && !(group == 0 && is_zero) => {
-            Some(Part::Number {
+            Some(ValueState::Number {
                 group,
                 digits: digits + 1,
                 is_zero: (group == 0 && byte == b'0' && digits == 0) || (group == 2 && is_zero),
                 may_end: true,
             })
         }
-        b'.' if group == 0 && may_end => Some(Part::Number {
+        b'.' if group == 0 && may_end => Some(ValueState::Number {
             group: 1,
             digits: 0,
             is_zero: false,
             may_end: false,
         }),
-        b'e' | b'E' if group < 2 && may_end => Some(Part::Number {
+        b'e' | b'E' if group < 2 && may_end => Some(ValueState::Number {
             group: 2,
             digits: 0,
             is_zero: false,
@@ -390,15 +392,15 @@ fn number(part: Part, byte: u8) -> Option<Part> {
 }
 
 /// Only digits that still lead into the range.
-fn integer(part: Part, byte: u8, min: i64, max: i64) -> Option<Part> {
+fn integer(part: ValueState, byte: u8, min: i64, max: i64) -> Option<ValueState> {
     let (is_negative, magnitude, digits) = match part {
-        Part::Integer {
+        ValueState::Integer {
             is_negative,
             magnitude,
             digits,
         } => (is_negative, magnitude, digits),
         _ if byte == b'-' => {
-            return (min < 0).then_some(Part::Integer {
+            return (min < 0).then_some(ValueState::Integer {
                 is_negative: true,
                 magnitude: 0,
                 digits: 0,
@@ -433,7 +435,7 @@ fn integer(part: Part, byte: u8, min: i64, max: i64) -> Option<Part> {
         }
         unit *= 10;
     };
-    leads_there.then_some(Part::Integer {
+    leads_there.then_some(ValueState::Integer {
         is_negative,
         magnitude,
         digits: digits + 1,

@@ -67,7 +67,7 @@ impl Vocabulary {
             .collect();
         spellings.sort_unstable();
         spellings.dedup();
-        let numbers: HashMap<&[u8], u32> = spellings.iter().copied().zip(0..).collect();
+        let ids_by_spelling: HashMap<&[u8], u32> = spellings.iter().copied().zip(0..).collect();
         let in_common = |i: usize| match i {
             0 => 0,
             i => spellings[i - 1]
@@ -80,11 +80,11 @@ impl Vocabulary {
             shared: (0..spellings.len()).map(in_common).collect(),
             by_token: ids
                 .clone()
-                .map(|id| numbers.get(bytes(id)).copied())
+                .map(|id| ids_by_spelling.get(bytes(id)).copied())
                 .collect(),
             by_first_token: ids
                 .clone()
-                .map(|id| numbers.get(first_bytes(id)).copied())
+                .map(|id| ids_by_spelling.get(first_bytes(id)).copied())
                 .collect(),
             ends: ids.map(|id| tokenizer.ends_generation(id)).collect(),
             spellings: spellings.iter().map(|bytes| bytes.to_vec()).collect(),

@@ -2,10 +2,10 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use super::{done, numbers};
+use super::{done, f32s};
 use crate::{
     Error, Result,
-    backend::{KV_BLOCK, KvType, kv_room},
+    backend::{KV_BLOCK, KvType, kv_capacity},
 };
 
 /// Bytes of a block of [`KvType::Q8`]: its scale, a f32, then its numbers.
@@ -51,7 +51,7 @@ impl KvCache {
         if positions > held {
             *self = KvCache {
                 first: self.first.take(),
-                ..self.copy(held, kv_room(positions, self.most))?
+                ..self.copy(held, kv_capacity(positions, self.most))?
             };
         }
         Ok(())
@@ -87,7 +87,7 @@ impl KvCache {
     pub(super) fn fork(&self, len: usize) -> Result<KvCache> {
         match len {
             0 => Ok(KvCache::new(self.width, self.most, self.ty)),
-            len => self.copy(len, kv_room(len, self.most)),
+            len => self.copy(len, kv_capacity(len, self.most)),
         }
     }
 
@@ -110,8 +110,8 @@ impl KvCache {
         if let Some(first) = self.first.as_ref().filter(|_| from_start) {
             return Ok(first.clone());
         }
-        let loaded = |rows: &Tensor| loaded(self.ty, self.width, &rows.narrow(0, 0, len)?);
-        Ok((loaded(&self.keys)?, loaded(&self.values)?))
+        let dequantize = |rows: &Tensor| dequantize(self.ty, self.width, &rows.narrow(0, 0, len)?);
+        Ok((dequantize(&self.keys)?, dequantize(&self.values)?))
     }
 }
 
@@ -149,7 +149,7 @@ fn stored(ty: KvType, x: &Tensor) -> candle_core::Result<Tensor> {
     }
     let (t, width) = x.dims2()?;
     let mut bytes = Vec::with_capacity(t * width.div_ceil(KV_BLOCK) * Q8_BYTES);
-    for row in numbers(x)?.chunks_exact(width) {
+    for row in f32s(x)?.chunks_exact(width) {
         row.chunks(KV_BLOCK)
             .for_each(|block| bytes.extend(to_q8(block)));
     }
@@ -158,7 +158,7 @@ fn stored(ty: KvType, x: &Tensor) -> candle_core::Result<Tensor> {
 }
 
 /// The opposite of [`stored`].
-fn loaded(ty: KvType, width: usize, rows: &Tensor) -> candle_core::Result<Tensor> {
+fn dequantize(ty: KvType, width: usize, rows: &Tensor) -> candle_core::Result<Tensor> {
     if ty == KvType::F32 {
         return Ok(rows.clone());
     }

@@ -80,11 +80,11 @@ impl Matrix {
             Matrix::Plain(table) => table.index_select(ids, 0),
             Matrix::Stored(stored) => {
                 let ids = ids.to_vec1::<u32>()?;
-                let mut numbers = vec![0.; ids.len() * stored.cols];
-                for (row, id) in numbers.chunks_exact_mut(stored.cols).zip(&ids) {
+                let mut values = vec![0.; ids.len() * stored.cols];
+                for (row, id) in values.chunks_exact_mut(stored.cols).zip(&ids) {
                     stored.dequantize(*id as usize..*id as usize + 1, row);
                 }
-                Tensor::from_vec(numbers, (ids.len(), stored.cols), &Device::Cpu)
+                Tensor::from_vec(values, (ids.len(), stored.cols), &Device::Cpu)
             }
         }
     }
@@ -99,10 +99,10 @@ impl Matrix {
                     .into_par_iter()
                     .map(|i| {
                         let rows = i * block_rows..((i + 1) * block_rows).min(stored.rows);
-                        let mut numbers = vec![0.; rows.len() * stored.cols];
-                        stored.dequantize(rows.clone(), &mut numbers);
+                        let mut values = vec![0.; rows.len() * stored.cols];
+                        stored.dequantize(rows.clone(), &mut values);
                         x.matmul(
-                            &Tensor::from_vec(numbers, (rows.len(), stored.cols), &Device::Cpu)?
+                            &Tensor::from_vec(values, (rows.len(), stored.cols), &Device::Cpu)?
                                 .t()?,
                         )
                     });
@@ -113,7 +113,7 @@ impl Matrix {
 }
 
 impl Stored {
-    fn dequantize(&self, rows: Range<usize>, numbers: &mut [f32]) {
+    fn dequantize(&self, rows: Range<usize>, values: &mut [f32]) {
         assert!(
             rows.end <= self.rows,
             "rows {rows:?} of a matrix of {}",
@@ -121,7 +121,7 @@ impl Stored {
         );
         self.ty.dequantize(
             &self.bytes[rows.start * self.row_bytes..rows.end * self.row_bytes],
-            numbers,
+            values,
         );
     }
 }

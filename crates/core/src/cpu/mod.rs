@@ -51,7 +51,7 @@ impl Backend for Cpu {
 
     /// Where addresses have 64 bits the system answers when memory is used; in WebAssembly they end
     /// at 4 GiB.
-    async fn has_room(&self, bytes: u64) -> Result<bool> {
+    async fn can_allocate(&self, bytes: u64) -> Result<bool> {
         Ok(bytes < (usize::MAX / 8 * 7) as u64)
     }
 
@@ -96,7 +96,7 @@ impl Backend for Cpu {
     }
 
     async fn read(&self, x: &Tensor) -> Result<Vec<f32>> {
-        Ok(done(numbers(x)))
+        Ok(done(f32s(x)))
     }
 
     async fn read_ids(&self, ids: &Tensor) -> Result<Vec<u32>> {
@@ -206,7 +206,7 @@ impl Backend for Cpu {
     }
 
     fn attention(&self, q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, batch: usize) -> Tensor {
-        done(attend(q, k, v, heads, batch, None))
+        done(attention(q, k, v, heads, batch, None))
     }
 
     fn append(&self, cache: &mut KvCache, pos: usize, k: &Tensor, v: &Tensor) {
@@ -214,7 +214,7 @@ impl Backend for Cpu {
     }
 
     fn attention_causal(&self, q: &Tensor, cache: &KvCache, heads: Heads, pos: usize) -> Tensor {
-        let attend = || {
+        let run = || {
             let (t, _) = q.dims2()?;
             let (k, v) = cache.seen(pos + t, pos == 0)?;
             // One row sees everything that is there: no mask.
@@ -224,9 +224,9 @@ impl Backend for Cpu {
                 };
                 Tensor::from_vec((0..t).flat_map(seen).collect(), (t, pos + t), &Device::Cpu)
             });
-            attend(q, &k, &v, heads, 1, mask.transpose()?.as_ref())
+            attention(q, &k, &v, heads, 1, mask.transpose()?.as_ref())
         };
-        done(attend())
+        done(run())
     }
 
     fn dpc_knn(
@@ -239,7 +239,7 @@ impl Backend for Cpu {
     ) -> Clusters<Tensor> {
         let [rows, channels] = self.shape(x);
         let n = rows / batch;
-        let (x, noise) = (done(numbers(x)), noise.map(|noise| done(numbers(noise))));
+        let (x, noise) = (done(f32s(x)), noise.map(|noise| done(f32s(noise))));
         let (mut centres, mut groups) = (Vec::new(), Vec::new());
         for (i, set) in x.chunks_exact(n * channels).enumerate() {
             let noise = noise.as_ref().map(|noise| &noise[i * n..(i + 1) * n]);
@@ -274,7 +274,7 @@ impl Backend for Cpu {
         let first_largest = |row: &[f32]| {
             (1..cols).fold(0, |best, i| if row[i] > row[best] { i } else { best }) as u32
         };
-        let ids: Vec<u32> = done(numbers(x))
+        let ids: Vec<u32> = done(f32s(x))
             .chunks_exact(cols)
             .map(first_largest)
             .collect();
@@ -283,13 +283,13 @@ impl Backend for Cpu {
 }
 
 /// All values, row-major.
-fn numbers(x: &Tensor) -> candle_core::Result<Vec<f32>> {
+fn f32s(x: &Tensor) -> candle_core::Result<Vec<f32>> {
     x.flatten_all()?.to_vec1()
 }
 
 /// Softmax of `q k' / sqrt(head_dim) + mask`, times `v`, in each head of each of `batch` runs of
 /// rows; `mask: [queries, keys]` of one run.
-fn attend(
+fn attention(
     q: &Tensor,
     k: &Tensor,
     v: &Tensor,

@@ -26,8 +26,8 @@ fn scattered(count: usize, seed: u32) -> Vec<f32> {
 /// Compares the gradient of `loss` at random parameters of this shape with differences.
 fn check_gradient(what: &str, shape: (usize, usize), loss: impl Fn(&Tensor) -> Tensor) {
     let start = scattered(shape.0 * shape.1, 1);
-    let value = |numbers: &[f32]| {
-        let x = Tensor::from_slice(numbers, shape, &Device::Cpu).unwrap();
+    let value = |values: &[f32]| {
+        let x = Tensor::from_slice(values, shape, &Device::Cpu).unwrap();
         loss(&x).to_scalar::<f32>().unwrap()
     };
     let var = Var::from_tensor(&Tensor::from_slice(&start, shape, &Device::Cpu).unwrap()).unwrap();
@@ -35,14 +35,14 @@ fn check_gradient(what: &str, shape: (usize, usize), loss: impl Fn(&Tensor) -> T
     let gradient = gradients
         .get(&var)
         .unwrap_or_else(|| panic!("{what}: no gradient came through"));
-    let gradient = numbers(gradient).unwrap();
+    let gradient = f32s(gradient).unwrap();
     let size = gradient.iter().fold(0f32, |size, g| size.max(g.abs()));
     assert!(size > 1e-3, "{what}: the gradient vanishes");
     for i in 0..start.len() {
         let moved = |by: f32| {
-            let mut numbers = start.clone();
-            numbers[i] += by;
-            value(&numbers)
+            let mut values = start.clone();
+            values[i] += by;
+            value(&values)
         };
         let expected = (moved(STEP) - moved(-STEP)) / (2. * STEP);
         let error = (gradient[i] - expected).abs() / size;
@@ -157,7 +157,7 @@ fn a_cache_continues_where_it_was() {
     let whole = {
         let mut cache = cache(6);
         Cpu.append(&mut cache, 0, &k, &v);
-        numbers(&Cpu.attention_causal(&q, &cache, HEADS, 0)).unwrap()
+        f32s(&Cpu.attention_causal(&q, &cache, HEADS, 0)).unwrap()
     };
     let mut cache = cache(6);
     // What is written over is forgotten.
@@ -171,9 +171,8 @@ fn a_cache_continues_where_it_was() {
             &Cpu.slice(&k, rows.clone()),
             &Cpu.slice(&v, rows.clone()),
         );
-        parts.extend(
-            numbers(&Cpu.attention_causal(&Cpu.slice(&q, rows), &cache, HEADS, pos)).unwrap(),
-        );
+        parts
+            .extend(f32s(&Cpu.attention_causal(&Cpu.slice(&q, rows), &cache, HEADS, pos)).unwrap());
     }
     for (part, whole) in parts.iter().zip(&whole) {
         assert!((part - whole).abs() < 1e-6, "{part}, expected {whole}");

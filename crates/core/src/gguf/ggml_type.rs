@@ -134,14 +134,14 @@ impl GgmlType {
     /// # Errors
     /// [`Error::BadRequest`] where `numbers` is not a multiple of the block, or the result
     /// overflows.
-    pub fn row_bytes(self, numbers: usize) -> Result<usize> {
-        let bytes = numbers
+    pub fn row_bytes(self, values: usize) -> Result<usize> {
+        let bytes = values
             .is_multiple_of(self.block_len())
-            .then(|| (numbers / self.block_len()).checked_mul(self.block_bytes()))
+            .then(|| (values / self.block_len()).checked_mul(self.block_bytes()))
             .flatten();
         bytes.ok_or_else(|| Error::BadRequest {
             reason: format!(
-                "a row of {numbers} numbers can't be stored as {}: blocks hold {}",
+                "a row of {values} numbers can't be stored as {}: blocks hold {}",
                 self.name(),
                 self.block_len()
             ),
@@ -179,11 +179,11 @@ impl GgmlType {
             GgmlType::Iq4Nl => iq4_nl,
             GgmlType::Iq4Xs => iq4_xs,
         };
-        for (block, numbers) in bytes
+        for (block, values) in bytes
             .chunks_exact(self.block_bytes())
             .zip(out.chunks_exact_mut(self.block_len()))
         {
-            each(block, numbers);
+            each(block, values);
         }
     }
 

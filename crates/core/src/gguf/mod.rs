@@ -13,16 +13,16 @@
 mod ggml_type;
 mod metadata;
 mod parser;
+mod quantization_plan;
 mod quantize;
-mod recipe;
 mod split;
 mod writer;
 
 pub use ggml_type::{GgmlType, IQ4_VALUES};
 pub use metadata::{Array, Metadata, Value};
 pub use parser::{Event, FiniteCheck, MAX_HEADER_BYTES, Parser, parse};
+pub use quantization_plan::QuantizationPlan;
 pub use quantize::quantize;
-pub use recipe::Recipe;
 pub use split::{Shards, SplitName, plan_shards, shard_metadata};
 pub use writer::{TensorSpec, Writer, check_specs};
 

@@ -18,12 +18,12 @@ const SUPER: usize = 256;
 /// [`Error::BadRequest`] for the types that nothing here can write (`IQ4_NL`, `IQ4_XS`) and for
 /// rows that are not whole blocks; [`Error::BadFile`] for numbers that the type can't hold (NaN,
 /// infinity, too large).
-pub fn quantize(ty: GgmlType, numbers: &[f32]) -> Result<Vec<u8>> {
-    let mut bytes = vec![0; ty.row_bytes(numbers.len())?];
-    if let Some(at) = numbers.iter().position(|x| !x.is_finite()) {
+pub fn quantize(ty: GgmlType, values: &[f32]) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; ty.row_bytes(values.len())?];
+    if let Some(at) = values.iter().position(|x| !x.is_finite()) {
         return Err(bad(format!(
             "number {at} to be stored is {}: the checkpoint is damaged",
-            numbers[at]
+            values[at]
         )));
     }
     let each: fn(&[f32], &mut [u8]) = match ty {
@@ -46,11 +46,11 @@ pub fn quantize(ty: GgmlType, numbers: &[f32]) -> Result<Vec<u8>> {
             });
         }
     };
-    for (numbers, block) in numbers
+    for (values, block) in values
         .chunks_exact(ty.block_len())
         .zip(bytes.chunks_exact_mut(ty.block_bytes()))
     {
-        each(numbers, block);
+        each(values, block);
     }
     match ty.first_not_finite(&bytes) {
         None => Ok(bytes),

@@ -526,12 +526,15 @@ fn quantize_refuses_what_it_cannot_hold() {
     assert!(quantize(GgmlType::Q8_0, &[f32::MAX; 32]).is_err());
     assert!(quantize(GgmlType::Q4_0, &[0.0; 31]).is_err());
     assert!(
-        Recipe::parse("q9")
+        QuantizationPlan::parse("q9")
             .unwrap_err()
             .to_string()
             .contains("q4_k_m")
     );
-    assert_eq!(Recipe::parse("Q4_K_M").unwrap(), Recipe::Q4KM);
+    assert_eq!(
+        QuantizationPlan::parse("Q4_K_M").unwrap(),
+        QuantizationPlan::Q4KM
+    );
 }
 
 #[test]

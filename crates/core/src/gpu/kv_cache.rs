@@ -3,7 +3,7 @@
 use super::{Gpu, Tensor, memory::Buffer, recorder::Binding};
 use crate::{
     Error, Result,
-    backend::{KvType, kv_room},
+    backend::{KvType, kv_capacity},
 };
 
 /// Keys and values of one layer: `[capacity, blocks of 32 numbers]` each.
@@ -48,7 +48,7 @@ impl Gpu {
             return Ok(());
         }
         *cache = self
-            .enlarged(cache, cache.capacity, kv_room(positions, cache.most))
+            .enlarged(cache, cache.capacity, kv_capacity(positions, cache.most))
             .await?;
         // The smaller buffers go once they have been copied, and not only when all layers have
         // grown.
@@ -61,7 +61,10 @@ impl Gpu {
         assert!(len <= cache.capacity, "{len} of {}", cache.capacity);
         match len {
             0 => Ok(KvCache::new(cache.width, cache.most, cache.ty)),
-            len => self.enlarged(cache, len, kv_room(len, cache.most)).await,
+            len => {
+                self.enlarged(cache, len, kv_capacity(len, cache.most))
+                    .await
+            }
         }
     }
 
@@ -94,7 +97,7 @@ impl Gpu {
     /// answer is awaited.
     async fn cache_buffer(&self, cache: &KvCache, positions: usize) -> Result<Buffer> {
         let inner = &*self.0;
-        inner.faults.take()?;
+        inner.errors.take()?;
         let needed_bytes = cache.bytes(positions);
         let refused = |limit_bytes| Error::OutOfMemory {
             what: format!("the KV cache of a layer for {positions} tokens"),
@@ -109,7 +112,7 @@ impl Gpu {
             .device
             .push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let buffer = inner.memory.alloc(needed_bytes);
-        match (scope.pop().await, inner.faults.take()) {
+        match (scope.pop().await, inner.errors.take()) {
             (Some(_), _) | (None, Err(Error::OutOfMemory { .. })) => Err(refused(0)),
             (None, Err(error)) => Err(error),
             (None, Ok(())) => Ok(buffer),

@@ -9,11 +9,11 @@ pub struct Matrix {
     pub(super) rows: usize,
     pub(super) cols: usize,
     pub(super) row_bytes: usize,
-    pub(super) parts: Vec<Part>,
+    pub(super) parts: Vec<MatrixShard>,
 }
 
 /// Consecutive rows in a buffer of their own.
-pub(super) struct Part {
+pub(super) struct MatrixShard {
     pub first: usize,
     pub rows: usize,
     pub buffer: Buffer,
@@ -42,7 +42,7 @@ impl Gpu {
         for first in (0..rows).step_by(max_rows.max(1)) {
             let rows = max_rows.min(rows - first);
             let buffer = self.persistent(rows as u64 * row_bytes as u64, what)?;
-            parts.push(Part {
+            parts.push(MatrixShard {
                 first,
                 rows,
                 buffer,
@@ -109,7 +109,7 @@ impl Gpu {
         }
         let buffer = self.0.memory.alloc(bytes);
         // Natively a refusal is known by now; in a browser it comes with the next read.
-        match self.0.faults.take() {
+        match self.0.errors.take() {
             Err(Error::OutOfMemory { .. }) => Err(Error::OutOfMemory {
                 what: what(),
                 needed_bytes: bytes,

@@ -6,7 +6,7 @@ use std::{
     rc::{Rc, Weak},
 };
 
-use super::{fault::Faults, recorder::Binding};
+use super::{device_errors::DeviceErrors, recorder::Binding};
 use crate::Error;
 
 /// A free buffer is destroyed after this many submits without use. A conversation decodes a token
@@ -88,7 +88,7 @@ pub(super) struct Memory(Rc<RefCell<State>>);
 
 struct State {
     device: wgpu::Device,
-    faults: Faults,
+    errors: DeviceErrors,
     max_bytes: u64,
     /// What all buffers together may take.
     budget_bytes: u64,
@@ -112,11 +112,11 @@ struct Free {
 }
 
 impl Memory {
-    pub fn new(device: &wgpu::Device, faults: &Faults, budget_bytes: Option<u64>) -> Memory {
+    pub fn new(device: &wgpu::Device, errors: &DeviceErrors, budget_bytes: Option<u64>) -> Memory {
         let limits = device.limits();
         Memory(Rc::new(RefCell::new(State {
             device: device.clone(),
-            faults: faults.clone(),
+            errors: errors.clone(),
             max_bytes: max_bytes(&limits),
             budget_bytes: budget_bytes.unwrap_or(u64::MAX),
             free: BTreeMap::new(),
@@ -233,7 +233,7 @@ impl Memory {
             let state = self.0.borrow();
             if bytes > state.max_bytes {
                 // Nothing recorded from here on will run, so any buffer will do.
-                state.faults.record(Error::OutOfMemory {
+                state.errors.record(Error::OutOfMemory {
                     what: "an intermediate result".into(),
                     needed_bytes: bytes,
                     limit_bytes: state.max_bytes,
@@ -267,13 +267,13 @@ impl Memory {
             state.next_id += 1;
             state.bytes += size;
             if state.bytes > state.budget_bytes {
-                state.faults.record(Error::OutOfMemory {
+                state.errors.record(Error::OutOfMemory {
                     what: "a buffer".into(),
                     needed_bytes: size,
                     limit_bytes: 0,
                 });
             }
-            state.faults.requesting(size);
+            state.errors.requesting(size);
             (state.device.clone(), state.next_id)
         };
         let raw = device.create_buffer(&wgpu::BufferDescriptor {

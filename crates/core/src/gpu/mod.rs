@@ -7,11 +7,11 @@
 //! - `kv_cache`: keys and values, in buffers that grow;
 //! - `kernels`: each shader beside the Rust that records it;
 //! - `read`: the one thing that waits;
-//! - `fault`: what goes wrong meanwhile.
+//! - `device_errors`: what goes wrong meanwhile.
 //!
 //! Everything runs with the limits that WebGPU guarantees and in plain f32.
 
-mod fault;
+mod device_errors;
 mod kernels;
 mod kv_cache;
 mod matrix;
@@ -32,7 +32,7 @@ use std::{
 use bytemuck::Pod;
 
 use self::{
-    fault::Faults,
+    device_errors::DeviceErrors,
     kernels::Kernel,
     memory::{Buffer, Memory},
     recorder::{Binding, Recorder},
@@ -113,8 +113,8 @@ pub struct Gpu(Rc<Inner>);
 
 struct Inner {
     device: wgpu::Device,
-    description: Description,
-    faults: Faults,
+    adapter: AdapterInfo,
+    errors: DeviceErrors,
     memory: Memory,
     recorder: RefCell<Recorder>,
     compile_ahead: Option<CompileAhead>,
@@ -126,7 +126,7 @@ struct Inner {
 
 /// What the device is and can do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Description {
+pub struct AdapterInfo {
     /// The adapter's name.
     pub name: String,
     /// "vulkan", "metal", "dx12" or "webgpu".
@@ -143,9 +143,9 @@ pub struct Description {
     pub workgroup_threads: u32,
 }
 
-impl fmt::Display for Description {
+impl fmt::Display for AdapterInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Description {
+        let AdapterInfo {
             name,
             backend,
             software,
@@ -235,12 +235,12 @@ impl Gpu {
             })
             .await
             .map_err(|error| no_gpu(error.to_string()))?;
-        let faults = Faults::default();
-        fault::watch(&device, &faults);
+        let errors = DeviceErrors::default();
+        device_errors::watch(&device, &errors);
 
         let info = adapter.get_info();
         let limits = device.limits();
-        let description = Description {
+        let adapter = AdapterInfo {
             name: if info.name.is_empty() {
                 "unnamed adapter".into()
             } else {
@@ -256,17 +256,17 @@ impl Gpu {
             workgroup_memory_bytes: limits.max_compute_workgroup_storage_size,
             workgroup_threads: limits.max_compute_invocations_per_workgroup,
         };
-        let max_work = if description.software {
+        let max_work = if adapter.software {
             MAX_WORK_CPU
         } else {
             MAX_WORK_GPU
         };
-        let memory = Memory::new(&device, &faults, options.memory_bytes);
-        let recorder = RefCell::new(Recorder::new(&device, &queue, &faults, &memory, max_work));
+        let memory = Memory::new(&device, &errors, options.memory_bytes);
+        let recorder = RefCell::new(Recorder::new(&device, &queue, &errors, &memory, max_work));
         Ok(Gpu(Rc::new(Inner {
             device,
-            description,
-            faults,
+            adapter,
+            errors,
             memory,
             recorder,
             compile_ahead: options.compile_ahead,
@@ -276,13 +276,13 @@ impl Gpu {
     }
 
     /// What the device is and can do.
-    pub fn describe(&self) -> &Description {
-        &self.0.description
+    pub fn adapter_info(&self) -> &AdapterInfo {
+        &self.0.adapter
     }
 
     /// Gives the device back. Whatever is awaited or recorded from here on fails with `DeviceLost`.
     pub fn destroy(&self) {
-        self.0.faults.lose("it was given back");
+        self.0.errors.lose("it was given back");
         self.0.device.destroy();
     }
 
@@ -385,16 +385,16 @@ impl Backend for Gpu {
     type KvCache = KvCache;
 
     /// Creates the pipelines of a model, all at once instead of each at its first use.
-    fn warm_up(&self, types: &[GgmlType]) {
+    fn prepare_pipelines(&self, types: &[GgmlType]) {
         let over = types.iter().flat_map(|&ty| kernels::over(ty));
         self.prepare(kernels::PLAIN.into_iter().chain(over));
     }
 
-    fn warm_up_cache(&self, ty: KvType) {
+    fn prepare_cache_pipelines(&self, ty: KvType) {
         self.prepare(kernels::over_cache(ty));
     }
 
-    async fn warmed_up(&self) {
+    async fn pipelines_ready(&self) {
         let ahead = self.0.ahead.take();
         for (kernel, compiled) in ahead {
             let kept = compiled.await;
@@ -403,7 +403,7 @@ impl Backend for Gpu {
         }
     }
 
-    async fn has_room(&self, bytes: u64) -> Result<bool> {
+    async fn can_allocate(&self, bytes: u64) -> Result<bool> {
         let mut tried = Vec::new();
         let mut left = bytes;
         // One by one: a driver that is asked for far more than there is may not survive it.
@@ -418,7 +418,7 @@ impl Backend for Gpu {
             left -= size;
         }
         tried.iter().for_each(wgpu::Buffer::destroy);
-        self.0.faults.take()?;
+        self.0.errors.take()?;
         Ok(left == 0)
     }
 
@@ -555,7 +555,7 @@ impl Backend for Gpu {
     }
 
     fn matmul(&self, x: &Tensor, w: &Matrix) -> Tensor {
-        self.times_transpose(x, w)
+        self.matmul(x, w)
     }
 
     fn add(&self, x: &Tensor, y: &Tensor) -> Tensor {
@@ -567,7 +567,7 @@ impl Backend for Gpu {
     }
 
     fn silu_mul(&self, gate: &Tensor, up: &Tensor) -> Tensor {
-        self.gated(gate, up)
+        self.silu_mul(gate, up)
     }
 
     fn layer_norm(&self, x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Tensor {
@@ -583,7 +583,7 @@ impl Backend for Gpu {
     }
 
     fn attention(&self, q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, batch: usize) -> Tensor {
-        self.attend(q, k, v, heads, batch)
+        self.attention(q, k, v, heads, batch)
     }
 
     fn append(&self, cache: &mut KvCache, pos: usize, k: &Tensor, v: &Tensor) {
@@ -610,7 +610,7 @@ impl Backend for Gpu {
     }
 
     fn argmax(&self, x: &Tensor) -> Ids {
-        self.largest(x)
+        self.argmax(x)
     }
 }
 

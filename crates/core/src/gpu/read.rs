@@ -22,7 +22,7 @@ impl Gpu {
     /// Runs what was recorded and reads `bytes` bytes, a multiple of 4.
     pub(super) async fn read_bytes(&self, from: Binding<'_>, bytes: u64) -> Result<Vec<u8>> {
         let inner = &*self.0;
-        inner.faults.take()?;
+        inner.errors.take()?;
         // No words at all are read as one, which every buffer has.
         let mapped_bytes = bytes.max(4);
         let staging = self.staging(mapped_bytes);
@@ -38,11 +38,11 @@ impl Gpu {
         });
         inner.recorder.borrow_mut().wait();
         let mapped = receiver.await;
-        inner.faults.take()?;
+        inner.errors.take()?;
         let refused = |reason: String| {
             // A healthy device maps whatever it was told to copy.
-            inner.faults.lose(reason);
-            inner.faults.take()
+            inner.errors.lose(reason);
+            inner.errors.take()
         };
         if let Err(error) = mapped {
             refused(error.to_string())?;
@@ -75,7 +75,7 @@ impl Gpu {
         }
         // What nobody wanted makes room.
         free.truncate(MAX_STAGING - 1);
-        self.0.faults.requesting(size);
+        self.0.errors.requesting(size);
         self.0.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("readback"),
             size,

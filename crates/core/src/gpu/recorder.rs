@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    fault::Faults,
+    device_errors::DeviceErrors,
     kernels::{Kernel, PipelineKey},
     memory::{Buffer, Memory},
 };
@@ -40,7 +40,7 @@ pub(super) struct Binding<'a> {
 pub(super) struct Recorder {
     device: wgpu::Device,
     queue: wgpu::Queue,
-    faults: Faults,
+    errors: DeviceErrors,
     memory: Memory,
     commands: Vec<Command>,
     /// The parameters of all commands, one slot each.
@@ -94,7 +94,7 @@ impl Recorder {
     pub fn new(
         device: &wgpu::Device,
         queue: &wgpu::Queue,
-        faults: &Faults,
+        errors: &DeviceErrors,
         memory: &Memory,
         max_work: u64,
     ) -> Recorder {
@@ -109,7 +109,7 @@ impl Recorder {
         Recorder {
             device: device.clone(),
             queue: queue.clone(),
-            faults: faults.clone(),
+            errors: errors.clone(),
             memory: memory.clone(),
             commands: Vec::new(),
             params: Vec::new(),
@@ -147,7 +147,7 @@ impl Recorder {
             kernel.name
         );
         assert!(params.len() <= PARAMS_BYTES as usize, "{}", kernel.name);
-        if groups.contains(&0) || self.faults.pending() {
+        if groups.contains(&0) || self.errors.pending() {
             return;
         }
         if self.commands.len() == MAX_DISPATCHES
@@ -196,7 +196,7 @@ impl Recorder {
 
     /// Uploads `words` to byte `offset` of `buffer`, before all that is recorded.
     pub fn upload(&mut self, buffer: &Buffer, offset: u64, words: &[u8]) {
-        if self.faults.pending() {
+        if self.errors.pending() {
             return;
         }
         self.queue.write_buffer(buffer.raw(), offset, words);
@@ -213,14 +213,14 @@ impl Recorder {
         self.in_flight.push_back(index);
         if self.in_flight.len() > MAX_IN_FLIGHT {
             let oldest = self.in_flight.pop_front();
-            wait(&self.device, &self.faults, oldest);
+            wait(&self.device, &self.errors, oldest);
         }
     }
 
     /// Waits natively for all that was submitted; in a browser the event loop does.
     pub fn wait(&mut self) {
         self.in_flight.clear();
-        wait(&self.device, &self.faults, None);
+        wait(&self.device, &self.errors, None);
     }
 
     /// Drops the bind groups of `dead` buffers, which would keep their memory alive, and those that
@@ -384,7 +384,7 @@ pub(super) struct Copy<'a> {
 }
 
 /// Waits until the submit `index`, or every submit, is done. In a browser this returns at once.
-fn wait(device: &wgpu::Device, faults: &Faults, index: Option<wgpu::SubmissionIndex>) {
+fn wait(device: &wgpu::Device, errors: &DeviceErrors, index: Option<wgpu::SubmissionIndex>) {
     let poll = wgpu::PollType::Wait {
         submission_index: index,
         timeout: None,
@@ -394,9 +394,9 @@ fn wait(device: &wgpu::Device, faults: &Faults, index: Option<wgpu::SubmissionIn
     match polled {
         Ok(Ok(_)) => {}
         // The submit itself was refused; why was reported on its own.
-        Ok(Err(error)) => faults.record(Error::Gpu {
+        Ok(Err(error)) => errors.record(Error::Gpu {
             reason: error.to_string(),
         }),
-        Err(_) => faults.lose("the driver stopped answering"),
+        Err(_) => errors.lose("the driver stopped answering"),
     }
 }

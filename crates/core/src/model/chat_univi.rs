@@ -8,7 +8,7 @@ use super::{
     llama::Llama,
     merge::{self, Event, Trace},
     projector::{self, Projector},
-    weights::{Wanted, Weights},
+    weights::{ExpectedTensor, Weights},
 };
 use crate::{
     Backend, Error, Result,
@@ -22,7 +22,7 @@ use crate::{
 /// Frames that go through the encoder at a time.
 const FRAME_BATCH: usize = 8;
 
-/// The eyes: encoder, merging, projector.
+/// The vision encoder: encoder, merging, projector.
 pub struct Vision<B: Backend> {
     backend: B,
     config: VisionConfig,
@@ -40,18 +40,18 @@ pub enum VisualKind {
 }
 
 /// A frame that was looked at by itself, to be asked about together with others. Cloning shares it.
-pub struct Glimpse<B: Backend>(Rc<merge::Frames<B>>);
+pub struct EncodedFrame<B: Backend>(Rc<merge::Frames<B>>);
 
-impl<B: Backend> Clone for Glimpse<B> {
+impl<B: Backend> Clone for EncodedFrame<B> {
     fn clone(&self) -> Self {
-        Glimpse(self.0.clone())
+        EncodedFrame(self.0.clone())
     }
 }
 
 /// A picture or clip as the language model reads it. Cloning shares it.
-pub struct Visual<B: Backend>(Rc<Seen<B>>);
+pub struct EncodedVisual<B: Backend>(Rc<EncodedVisualData<B>>);
 
-struct Seen<B: Backend> {
+struct EncodedVisualData<B: Backend> {
     backend: B,
     kind: VisualKind,
     /// `[tokens, width]`
@@ -60,7 +60,7 @@ struct Seen<B: Backend> {
     trace: Trace<B>,
 }
 
-/// A model: a language model, how one speaks with it, and the eyes if it has any.
+/// A model: a language model, how one speaks with it, and the vision encoder if it has any.
 pub struct ChatUniVi<B: Backend> {
     backend: B,
     llama: Llama<B>,
@@ -82,34 +82,34 @@ pub struct Language {
 }
 
 /// One place in a prompt.
-pub enum Place<B: Backend> {
+pub enum PromptToken<B: Backend> {
     /// A token of the vocabulary.
     Token(u32),
     /// This embedding of a visual.
-    Row(Visual<B>, usize),
+    Row(EncodedVisual<B>, usize),
 }
 
-impl<B: Backend> Clone for Place<B> {
+impl<B: Backend> Clone for PromptToken<B> {
     fn clone(&self) -> Self {
         match self {
-            Place::Token(id) => Place::Token(*id),
-            Place::Row(visual, row) => Place::Row(visual.clone(), *row),
+            PromptToken::Token(id) => PromptToken::Token(*id),
+            PromptToken::Row(visual, row) => PromptToken::Row(visual.clone(), *row),
         }
     }
 }
 
-impl<B: Backend> PartialEq for Place<B> {
+impl<B: Backend> PartialEq for PromptToken<B> {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
-            (Place::Token(a), Place::Token(b)) => a == b,
-            (Place::Row(a, i), Place::Row(b, j)) => a == b && i == j,
+            (PromptToken::Token(a), PromptToken::Token(b)) => a == b,
+            (PromptToken::Row(a, i), PromptToken::Row(b, j)) => a == b && i == j,
             _ => false,
         }
     }
 }
 
 /// The tensors of a vision side.
-pub fn vision_tensors(config: &VisionConfig) -> Vec<Wanted> {
+pub fn vision_tensors(config: &VisionConfig) -> Vec<ExpectedTensor> {
     let mut wanted = clip::tensors(&config.clip);
     wanted.extend(projector::tensors(
         config.projector,
@@ -174,7 +174,7 @@ impl<B: Backend> ChatUniVi<B> {
         &self.llama
     }
 
-    /// The eyes.
+    /// The vision encoder.
     ///
     /// # Errors
     /// `BadRequest` where the model has none.
@@ -185,8 +185,8 @@ impl<B: Backend> ChatUniVi<B> {
         self.vision.as_ref().ok_or_else(blind)
     }
 
-    /// Whether the model has eyes.
-    pub fn sees(&self) -> bool {
+    /// Whether the model has a vision encoder.
+    pub fn has_vision(&self) -> bool {
         self.vision.is_some()
     }
 
@@ -216,7 +216,11 @@ impl<B: Backend> ChatUniVi<B> {
     /// # Errors
     /// `BadRequest` where the prompt has a visual that is not given, or the other way round;
     /// `Tokenizer`.
-    pub fn places(&self, prompt: &Prompt, visuals: &[Visual<B>]) -> Result<Vec<Place<B>>> {
+    pub fn prompt_tokens(
+        &self,
+        prompt: &Prompt,
+        visuals: &[EncodedVisual<B>],
+    ) -> Result<Vec<PromptToken<B>>> {
         if prompt.visuals.len() != visuals.len() {
             let reason = format!(
                 "the prompt has {} images and videos, {} are given",
@@ -225,44 +229,46 @@ impl<B: Backend> ChatUniVi<B> {
             );
             return Err(Error::BadRequest { reason });
         }
-        let mut places = Vec::new();
+        let mut prompt_tokens = Vec::new();
         for slot in prompt.encode(self.tokenizer())? {
             match slot {
-                Slot::Tokens(ids) => places.extend(ids.into_iter().map(Place::Token)),
-                Slot::Visual(i) => places.extend(
-                    (0..visuals[i].tokens()).map(|row| Place::Row(visuals[i].clone(), row)),
+                Slot::Tokens(ids) => prompt_tokens.extend(ids.into_iter().map(PromptToken::Token)),
+                Slot::Visual(i) => prompt_tokens.extend(
+                    (0..visuals[i].tokens()).map(|row| PromptToken::Row(visuals[i].clone(), row)),
                 ),
             }
         }
-        Ok(places)
+        Ok(prompt_tokens)
     }
 
     /// The embeddings `[places, width]`.
     ///
     /// # Panics
     /// Without places.
-    pub fn embed(&self, places: &[Place<B>]) -> B::Tensor {
+    pub fn embed(&self, prompt_tokens: &[PromptToken<B>]) -> B::Tensor {
         let b = &self.backend;
         // Runs of tokens, and runs of rows of one visual.
-        let together = |a: &Place<B>, b: &Place<B>| match (a, b) {
-            (Place::Token(_), Place::Token(_)) => true,
-            (Place::Row(a, i), Place::Row(b, j)) => a == b && i + 1 == *j,
+        let together = |a: &PromptToken<B>, b: &PromptToken<B>| match (a, b) {
+            (PromptToken::Token(_), PromptToken::Token(_)) => true,
+            (PromptToken::Row(a, i), PromptToken::Row(b, j)) => a == b && i + 1 == *j,
             _ => false,
         };
-        let token = |place: &Place<B>| {
-            if let Place::Token(id) = place {
+        let token = |prompt_token: &PromptToken<B>| {
+            if let PromptToken::Token(id) = prompt_token {
                 Some(*id)
             } else {
                 None
             }
         };
-        let run = |places: &[Place<B>]| match &places[0] {
-            Place::Token(_) => self
+        let run = |prompt_tokens: &[PromptToken<B>]| match &prompt_tokens[0] {
+            PromptToken::Token(_) => self
                 .llama
-                .embed(&b.ids(&places.iter().filter_map(token).collect::<Vec<_>>())),
-            Place::Row(visual, row) => b.slice(visual.embeds(), *row..row + places.len()),
+                .embed(&b.ids(&prompt_tokens.iter().filter_map(token).collect::<Vec<_>>())),
+            PromptToken::Row(visual, row) => {
+                b.slice(visual.embeds(), *row..row + prompt_tokens.len())
+            }
         };
-        let runs: Vec<B::Tensor> = places.chunk_by(together).map(run).collect();
+        let runs: Vec<B::Tensor> = prompt_tokens.chunk_by(together).map(run).collect();
         match &runs[..] {
             [run] => run.clone(),
             runs => b.concat(&runs.iter().collect::<Vec<_>>()),
@@ -284,7 +290,7 @@ impl<B: Backend> Vision<B> {
         })
     }
 
-    /// The same eyes, merging to about `tokens` tokens a picture or an event of a clip; without a
+    /// The same vision encoder, merging to about `tokens` tokens a picture or an event of a clip; without a
     /// number, to as many as the model was trained with.
     ///
     /// # Errors
@@ -358,7 +364,7 @@ impl<B: Backend> Vision<B> {
     ///
     /// # Errors
     /// `BadImage`; or as [`Backend::read`].
-    pub async fn image(&self, picture: &Rgb8) -> Result<Visual<B>> {
+    pub async fn image(&self, picture: &Rgb8) -> Result<EncodedVisual<B>> {
         let features = self.features([Ok(picture.clone())]).await?;
         self.visual(
             VisualKind::Image,
@@ -373,7 +379,10 @@ impl<B: Backend> Vision<B> {
     ///
     /// # Errors
     /// `BadVideo` without frames; what the frames themselves bring; or as [`Backend::read`].
-    pub async fn video(&self, frames: impl IntoIterator<Item = Result<Rgb8>>) -> Result<Visual<B>> {
+    pub async fn video(
+        &self,
+        frames: impl IntoIterator<Item = Result<Rgb8>>,
+    ) -> Result<EncodedVisual<B>> {
         let features = self.features(frames).await?;
         let count = self.backend.shape(&features)[0] / self.config.clip.patches();
         let frames = merge::Frames::new(&self.backend, &features, count, &self.config.merge);
@@ -384,11 +393,11 @@ impl<B: Backend> Vision<B> {
     ///
     /// # Errors
     /// `BadImage`; or as [`Backend::read`].
-    pub async fn glimpse(&self, frame: &Rgb8) -> Result<Glimpse<B>> {
+    pub async fn encode_frame(&self, frame: &Rgb8) -> Result<EncodedFrame<B>> {
         let features = self.features([Ok(frame.clone())]).await?;
         let frames = merge::Frames::new(&self.backend, &features, 1, &self.config.merge);
         self.backend.finish().await?;
-        Ok(Glimpse(Rc::new(frames)))
+        Ok(EncodedFrame(Rc::new(frames)))
     }
 
     /// Frames that were looked at before, as the clip that they are together: nothing is looked at
@@ -397,13 +406,13 @@ impl<B: Backend> Vision<B> {
     /// # Errors
     /// `BadVideo` without frames, `BadRequest` for frames that were merged to different numbers of
     /// tokens; or as [`Backend::read`].
-    pub async fn recall(&self, glimpses: &[Glimpse<B>]) -> Result<Visual<B>> {
-        if glimpses.is_empty() {
+    pub async fn merge_frames(&self, frames: &[EncodedFrame<B>]) -> Result<EncodedVisual<B>> {
+        if frames.is_empty() {
             return Err(Error::BadVideo {
                 reason: "no frame of it has been seen yet".into(),
             });
         }
-        let all: Vec<&merge::Frames<B>> = glimpses.iter().map(|glimpse| &*glimpse.0).collect();
+        let all: Vec<&merge::Frames<B>> = frames.iter().map(|frame| &*frame.0).collect();
         if all.iter().any(|frames| !frames.is_like(all[0])) {
             return Err(Error::BadRequest {
                 reason: "its frames were merged to different numbers of tokens".into(),
@@ -412,16 +421,16 @@ impl<B: Backend> Vision<B> {
         self.clip(&merge::Frames::join(&self.backend, &all)).await
     }
 
-    async fn clip(&self, frames: &merge::Frames<B>) -> Result<Visual<B>> {
+    async fn clip(&self, frames: &merge::Frames<B>) -> Result<EncodedVisual<B>> {
         let merged = merge::video(&self.backend, frames, &self.config.merge, None).await?;
         self.visual(VisualKind::Video, merged).await
     }
 
-    async fn visual(&self, kind: VisualKind, merged: merge::Merged<B>) -> Result<Visual<B>> {
+    async fn visual(&self, kind: VisualKind, merged: merge::Merged<B>) -> Result<EncodedVisual<B>> {
         let embeds = self.projector.forward(&merged.tokens);
         self.backend.finish().await?;
         let (backend, grid) = (self.backend.clone(), self.config.clip.grid());
-        Ok(Visual(Rc::new(Seen {
+        Ok(EncodedVisual(Rc::new(EncodedVisualData {
             backend,
             kind,
             embeds,
@@ -431,30 +440,30 @@ impl<B: Backend> Vision<B> {
     }
 }
 
-impl<B: Backend> Clone for Visual<B> {
+impl<B: Backend> Clone for EncodedVisual<B> {
     fn clone(&self) -> Self {
-        Visual(self.0.clone())
+        EncodedVisual(self.0.clone())
     }
 }
 
 /// Whether it is the same look at the same thing.
-impl<B: Backend> PartialEq for Visual<B> {
+impl<B: Backend> PartialEq for EncodedVisual<B> {
     fn eq(&self, other: &Self) -> bool {
         Rc::ptr_eq(&self.0, &other.0)
     }
 }
 
-impl<B: Backend> Visual<B> {
+impl<B: Backend> EncodedVisual<B> {
     /// Picture or clip.
     pub fn kind(&self) -> VisualKind {
         self.0.kind
     }
 
     /// What a prompt knows of it.
-    pub fn in_prompt(&self) -> prompt::Visual {
+    pub fn in_prompt(&self) -> prompt::PromptVisual {
         match self.0.kind {
-            VisualKind::Image => prompt::Visual::Image,
-            VisualKind::Video => prompt::Visual::Video {
+            VisualKind::Image => prompt::PromptVisual::Image,
+            VisualKind::Video => prompt::PromptVisual::Video {
                 frames: self.event_frames().iter().map(Vec::len).sum(),
             },
         }

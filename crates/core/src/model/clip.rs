@@ -2,7 +2,7 @@
 //! the layer whose output are the features. Later blocks and the last norm are neither loaded nor
 //! run.
 
-use super::weights::{Wanted, Weights};
+use super::weights::{ExpectedTensor, Weights};
 use crate::{Backend, Result, backend::Heads, config::ClipConfig};
 
 /// The vision encoder.
@@ -41,7 +41,7 @@ struct Block<B: Backend> {
 }
 
 /// The tensors of a vision encoder of this configuration.
-pub fn tensors(config: &ClipConfig) -> Vec<Wanted> {
+pub fn tensors(config: &ClipConfig) -> Vec<ExpectedTensor> {
     let &ClipConfig {
         width,
         ffn,
@@ -49,13 +49,13 @@ pub fn tensors(config: &ClipConfig) -> Vec<Wanted> {
         ..
     } = config;
     let mut specs = vec![
-        Wanted::new("v.patch_embd.weight", [width, 3, patch_px, patch_px]),
-        Wanted::new("v.class_embd", [width]),
-        Wanted::new("v.position_embd.weight", [config.patches() + 1, width]),
+        ExpectedTensor::new("v.patch_embd.weight", [width, 3, patch_px, patch_px]),
+        ExpectedTensor::new("v.class_embd", [width]),
+        ExpectedTensor::new("v.position_embd.weight", [config.patches() + 1, width]),
     ];
     let mut pair = |name: &str, weight: &[usize]| {
-        specs.push(Wanted::new(format!("{name}.weight"), weight));
-        specs.push(Wanted::new(format!("{name}.bias"), [weight[0]]));
+        specs.push(ExpectedTensor::new(format!("{name}.weight"), weight));
+        specs.push(ExpectedTensor::new(format!("{name}.bias"), [weight[0]]));
     };
     pair("v.pre_ln", &[width]);
     for i in 0..config.blocks {

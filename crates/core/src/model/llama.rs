@@ -1,7 +1,7 @@
 //! LLaMA (arXiv 2302.13971), as GGUF files of architecture `llama` hold it: rows of `wq` and `wk`
 //! are in the order of interleaved rotary pairs.
 
-use super::weights::{Wanted, Weights};
+use super::weights::{ExpectedTensor, Weights};
 use crate::{Backend, Error, Result, backend::KvType, config::LlamaConfig};
 
 /// Rows of a prompt that go through the layers at a time: enough to keep the device busy, few
@@ -40,7 +40,7 @@ struct Layer<B: Backend> {
 }
 
 /// The tensors of a language model of this configuration.
-pub fn tensors(config: &LlamaConfig) -> Vec<Wanted> {
+pub fn tensors(config: &LlamaConfig) -> Vec<ExpectedTensor> {
     let &LlamaConfig {
         width,
         ffn,
@@ -51,10 +51,14 @@ pub fn tensors(config: &LlamaConfig) -> Vec<Wanted> {
         config.heads.heads * config.heads.head_dim,
         config.heads.kv_heads * config.heads.head_dim,
     );
-    let mut specs = vec![Wanted::new("token_embd.weight", [vocabulary, width])];
+    let mut specs = vec![ExpectedTensor::new(
+        "token_embd.weight",
+        [vocabulary, width],
+    )];
     for i in 0..config.layers {
-        let blk =
-            |name: &str, shape: &[usize]| Wanted::new(format!("blk.{i}.{name}.weight"), shape);
+        let blk = |name: &str, shape: &[usize]| {
+            ExpectedTensor::new(format!("blk.{i}.{name}.weight"), shape)
+        };
         specs.extend([
             blk("attn_norm", &[width]),
             blk("attn_q", &[q, width]),
@@ -67,9 +71,15 @@ pub fn tensors(config: &LlamaConfig) -> Vec<Wanted> {
             blk("ffn_down", &[width, ffn]),
         ]);
     }
-    specs.push(Wanted::new("output_norm.weight", [width]));
-    specs.push(Wanted::optional("output.weight", [vocabulary, width]));
-    specs.push(Wanted::optional(ROPE_FACTORS, [config.rope.rotary / 2]));
+    specs.push(ExpectedTensor::new("output_norm.weight", [width]));
+    specs.push(ExpectedTensor::optional(
+        "output.weight",
+        [vocabulary, width],
+    ));
+    specs.push(ExpectedTensor::optional(
+        ROPE_FACTORS,
+        [config.rope.rotary / 2],
+    ));
     specs
 }
 
@@ -100,7 +110,7 @@ impl<B: Backend> Llama<B> {
                 w_down: weights.matrix(&name("ffn_down"))?,
             })
         };
-        let factors = weights.numbers(ROPE_FACTORS);
+        let factors = weights.f32s(ROPE_FACTORS);
         if let Some(factor) = factors.iter().flatten().find(|&&factor| factor <= 0.) {
             let reason = format!("tensor {ROPE_FACTORS} holds {factor}, expected numbers above 0");
             return Err(Error::BadFile {

@@ -8,10 +8,11 @@ pub mod merge;
 pub mod projector;
 mod weights;
 
-pub use weights::{Wanted, Weights, check_shape};
+pub use weights::{ExpectedTensor, Weights, check_shape};
 
 pub use chat_univi::{
-    ChatUniVi, Glimpse, Language, Place, Vision, Visual, VisualKind, vision_tensors,
+    ChatUniVi, EncodedFrame, EncodedVisual, Language, PromptToken, Vision, VisualKind,
+    vision_tensors,
 };
 pub use llama::{CHUNK_ROWS, Llama, tensors as llama_tensors};
 pub use merge::{Event, Stage};

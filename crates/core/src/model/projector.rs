@@ -1,6 +1,6 @@
 //! From visual tokens to the embeddings that the language model reads.
 
-use super::weights::{Wanted, Weights};
+use super::weights::{ExpectedTensor, Weights};
 use crate::{Backend, Result, backend::Activation, config::ProjectorConfig};
 
 /// Linear layers with a GELU between two; none at all for the identity.
@@ -10,10 +10,11 @@ pub struct Projector<B: Backend> {
 }
 
 /// The tensors of a projector from `visual` to `width` channels.
-pub fn tensors(config: ProjectorConfig, visual: usize, width: usize) -> Vec<Wanted> {
+pub fn tensors(config: ProjectorConfig, visual: usize, width: usize) -> Vec<ExpectedTensor> {
     let layer = |i: usize| {
-        let weight = Wanted::new(weight_name(i), [width, if i == 0 { visual } else { width }]);
-        [weight, Wanted::new(bias_name(i), [width])]
+        let weight =
+            ExpectedTensor::new(weight_name(i), [width, if i == 0 { visual } else { width }]);
+        [weight, ExpectedTensor::new(bias_name(i), [width])]
     };
     (0..layers(config)).flat_map(layer).collect()
 }

@@ -7,7 +7,7 @@ use crate::{Backend, Error, Result, gguf::GgmlType};
 
 /// A tensor that a model calls for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
+pub struct ExpectedTensor {
     /// The name in GGUF files.
     pub name: String,
     /// Outermost dimension first. One dimension is a vector, more are a matrix of `shape[0]` rows.
@@ -16,19 +16,22 @@ pub struct Wanted {
     pub optional: bool,
 }
 
-impl Wanted {
-    pub(super) fn new(name: impl Into<String>, shape: impl Into<Vec<usize>>) -> Wanted {
-        Wanted {
+impl ExpectedTensor {
+    pub(super) fn new(name: impl Into<String>, shape: impl Into<Vec<usize>>) -> ExpectedTensor {
+        ExpectedTensor {
             name: name.into(),
             shape: shape.into(),
             optional: false,
         }
     }
 
-    pub(super) fn optional(name: impl Into<String>, shape: impl Into<Vec<usize>>) -> Wanted {
-        Wanted {
+    pub(super) fn optional(
+        name: impl Into<String>,
+        shape: impl Into<Vec<usize>>,
+    ) -> ExpectedTensor {
+        ExpectedTensor {
             optional: true,
-            ..Wanted::new(name, shape)
+            ..ExpectedTensor::new(name, shape)
         }
     }
 }
@@ -36,7 +39,7 @@ impl Wanted {
 /// The tensors that a model is made of, as far as they have arrived.
 pub struct Weights<B: Backend> {
     backend: B,
-    specs: HashMap<String, Wanted>,
+    specs: HashMap<String, ExpectedTensor>,
     arrived: HashMap<String, Arrived<B>>,
 }
 
@@ -54,7 +57,7 @@ const READ_BACK_BYTES: usize = 1 << 22;
 
 impl<B: Backend> Weights<B> {
     /// Nothing has arrived yet.
-    pub fn new(backend: B, specs: Vec<Wanted>) -> Weights<B> {
+    pub fn new(backend: B, specs: Vec<ExpectedTensor>) -> Weights<B> {
         let specs = specs
             .into_iter()
             .map(|spec| (spec.name.clone(), spec))
@@ -187,19 +190,19 @@ impl<B: Backend> Weights<B> {
             self.arrived.remove(name);
             return Ok(vector);
         }
-        let numbers = self.numbers(name).ok_or_else(|| Error::MissingTensor {
+        let values = self.f32s(name).ok_or_else(|| Error::MissingTensor {
             name: name.to_string(),
         })?;
-        Ok(self.backend.tensor(&numbers, numbers.len()))
+        Ok(self.backend.tensor(&values, values.len()))
     }
 
     /// Takes a vector's numbers out, if it is there.
-    pub fn numbers(&mut self, name: &str) -> Option<Vec<f32>> {
+    pub fn f32s(&mut self, name: &str) -> Option<Vec<f32>> {
         match self.arrived.remove(name)? {
             Arrived::Vector(ty, bytes) => {
-                let mut numbers = vec![0.; self.specs[name].shape[0]];
-                ty.dequantize(&bytes, &mut numbers);
-                Some(numbers)
+                let mut values = vec![0.; self.specs[name].shape[0]];
+                ty.dequantize(&bytes, &mut values);
+                Some(values)
             }
             Arrived::Matrix(..) => panic!("{name} is a matrix"),
             Arrived::Tensor(_) => panic!("{name} is on the device"),
@@ -216,7 +219,7 @@ impl<B: Backend> Weights<B> {
 ///
 /// # Errors
 /// `WrongShape`.
-pub fn check_shape(spec: &Wanted, found: &[usize]) -> Result<()> {
+pub fn check_shape(spec: &ExpectedTensor, found: &[usize]) -> Result<()> {
     if found == spec.shape {
         return Ok(());
     }

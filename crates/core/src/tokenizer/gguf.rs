@@ -288,17 +288,17 @@ fn tokens_and_kinds(metadata: &Metadata) -> Result<(&[String], Vec<Kind>)> {
             });
         }
     }
-    let Some(numbers) = metadata.opt_ints(TYPES)? else {
+    let Some(values) = metadata.opt_ints(TYPES)? else {
         let kind = |text: &String| match spm::byte_of(text) {
             Some(_) => Kind::Byte,
             None => Kind::Normal,
         };
         return Ok((texts, texts.iter().map(kind).collect()));
     };
-    if numbers.len() != texts.len() {
-        return Err(length(TYPES, numbers.len(), texts.len()));
+    if values.len() != texts.len() {
+        return Err(length(TYPES, values.len(), texts.len()));
     }
-    let kinds: Option<Vec<Kind>> = numbers
+    let kinds: Option<Vec<Kind>> = values
         .iter()
         .map(|&n| Kind::from_number(u64::try_from(n).ok()?))
         .collect();

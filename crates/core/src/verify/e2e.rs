@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 use crate::{
     Backend, Error, Result,
     checkpoint::{Checkpoint, Tower},
-    gguf::Recipe,
+    gguf::QuantizationPlan,
     image::{Preprocess, Rgb8, preprocess},
     loader::{Content, LoadOptions, Loader, ModelFile},
-    model::{ChatUniVi, Place, Visual},
+    model::{ChatUniVi, EncodedVisual, PromptToken},
     prompt::{self, Prompt, Slot},
     sampler::Sampling,
-    session::{Generate, Session},
+    session::{EngineSession, GenerateOptions},
 };
 
 use super::{Fixtures, Report, Tensors, folders_with, read_json};
@@ -83,7 +83,7 @@ async fn check_folder<B: Backend>(
         .map(|case| case.greedy_ids.len())
         .max()
         .unwrap_or(0);
-    let mut session = Session::new(model.clone(), Default::default());
+    let mut session = EngineSession::new(model.clone(), Default::default());
     let name = |case: &&Case| fixtures.wants(&format!("e2e/{}", case.name));
     for case in cases.cases.iter().filter(name) {
         if let Err(error) = check_case(
@@ -134,12 +134,15 @@ async fn convert<B: Backend>(
     let checkpoint = Checkpoint::open(&checkpoint)?;
     let tower = Checkpoint::open(&tower)?;
     let parts = [
-        ("llm.gguf", checkpoint.llm()?.to_gguf(Recipe::F16)?),
+        (
+            "llm.gguf",
+            checkpoint.llm()?.to_gguf(QuantizationPlan::F16)?,
+        ),
         (
             "vision.gguf",
             checkpoint
                 .vision(Tower::Given(&tower))?
-                .to_gguf(Recipe::F16)?,
+                .to_gguf(QuantizationPlan::F16)?,
         ),
     ];
     let files = parts.iter().map(|(name, bytes)| ModelFile {
@@ -157,7 +160,7 @@ async fn convert<B: Backend>(
 }
 
 async fn check_case<B: Backend>(
-    session: &mut Session<B>,
+    session: &mut EngineSession<B>,
     fixtures: &dyn Fixtures,
     folder: &str,
     case: &Case,
@@ -216,7 +219,7 @@ async fn check_case<B: Backend>(
 
     let visuals = look(&model, &prompt, pictures).await?;
     let clips = prompt.visuals.iter().zip(&visuals);
-    let clips = clips.filter(|(kind, _)| matches!(kind, prompt::Visual::Video { .. }));
+    let clips = clips.filter(|(kind, _)| matches!(kind, prompt::PromptVisual::Video { .. }));
     let events: Vec<Vec<Vec<usize>>> = clips
         .map(|(_, seen)| seen.event_frames().to_vec())
         .collect();
@@ -224,13 +227,13 @@ async fn check_case<B: Backend>(
         report.equal(name("events"), &events, expected);
     }
 
-    let places = as_spliced_by_reference(&model.places(&prompt, &visuals)?);
-    let visual_tokens: usize = visuals.iter().map(Visual::tokens).sum();
+    let prompt_tokens = as_spliced_by_reference(&model.prompt_tokens(&prompt, &visuals)?);
+    let visual_tokens: usize = visuals.iter().map(EncodedVisual::tokens).sum();
     if let Some(expected) = case.visual_tokens {
         report.equal(name("visual tokens"), &[visual_tokens], &[expected]);
     }
-    report.equal(name("embeddings"), &[places.len()], &[case.n_embeds]);
-    let embeds = model.embed(&places);
+    report.equal(name("embeddings"), &[prompt_tokens.len()], &[case.n_embeds]);
+    let embeds = model.embed(&prompt_tokens);
     report.close(
         name("inputs_embeds"),
         &b.read(&embeds).await?,
@@ -239,7 +242,7 @@ async fn check_case<B: Backend>(
     );
     let llama = model.llama();
     let mut caches = llama.caches();
-    llama.reserve(&mut caches, places.len()).await?;
+    llama.reserve(&mut caches, prompt_tokens.len()).await?;
     let hidden = llama.prefill(&embeds, &mut caches, 0);
     let logits = b.read(&llama.logits(&hidden)).await?;
     report.close(
@@ -249,14 +252,16 @@ async fn check_case<B: Backend>(
         LOGITS_TOLERANCE,
     );
 
-    let generate = Generate {
+    let generate = GenerateOptions {
         max_tokens,
         sampling: Sampling::greedy(),
         stop: vec![case.stop_str.clone()],
         schema: None,
     };
     let mut go_on = async |_: &str| std::ops::ControlFlow::Continue(());
-    let answer = session.generate(&places, &generate, &mut go_on).await?;
+    let answer = session
+        .generate(&prompt_tokens, &generate, &mut go_on)
+        .await?;
     report.equal(name("greedy ids"), &answer.ids, &case.greedy_ids);
     report.equal_text(
         name("decoded"),
@@ -268,24 +273,24 @@ async fn check_case<B: Backend>(
 }
 
 /// How many markers a visual takes.
-fn pictures_of(visual: &prompt::Visual) -> usize {
+fn pictures_of(visual: &prompt::PromptVisual) -> usize {
     match *visual {
-        prompt::Visual::Image => 1,
-        prompt::Visual::Video { frames } => frames,
+        prompt::PromptVisual::Image => 1,
+        prompt::PromptVisual::Video { frames } => frames,
     }
 }
 
 /// Where visuals are parted by text, the reference repeats all that stands before the first of
 /// them, begin token included, before each group, and loses the text between groups. This library
 /// keeps the text; to be compared, a prompt is spliced as there. Any other prompt stays as it is.
-fn as_spliced_by_reference<B: Backend>(places: &[Place<B>]) -> Vec<Place<B>> {
-    let is_row = |place: &Place<B>| matches!(place, Place::Row(..));
-    let Some(first) = places.iter().position(is_row) else {
-        return places.to_vec();
+fn as_spliced_by_reference<B: Backend>(prompt_tokens: &[PromptToken<B>]) -> Vec<PromptToken<B>> {
+    let is_row = |prompt_token: &PromptToken<B>| matches!(prompt_token, PromptToken::Row(..));
+    let Some(first) = prompt_tokens.iter().position(is_row) else {
+        return prompt_tokens.to_vec();
     };
-    let last = places.iter().rposition(is_row).unwrap_or(first);
-    let (before, after) = (&places[..first], &places[last + 1..]);
-    let groups = places[first..=last].split(|place| !is_row(place));
+    let last = prompt_tokens.iter().rposition(is_row).unwrap_or(first);
+    let (before, after) = (&prompt_tokens[..first], &prompt_tokens[last + 1..]);
+    let groups = prompt_tokens[first..=last].split(|prompt_token| !is_row(prompt_token));
     let groups = groups.filter(|group| !group.is_empty());
     let spliced = groups.flat_map(|group| [before, group].concat());
     spliced.chain(after.iter().cloned()).collect()
@@ -296,13 +301,13 @@ async fn look<B: Backend>(
     model: &ChatUniVi<B>,
     prompt: &Prompt,
     pictures: Vec<Rgb8>,
-) -> Result<Vec<Visual<B>>> {
+) -> Result<Vec<EncodedVisual<B>>> {
     let mut pictures = pictures.into_iter();
     let mut visuals = Vec::new();
     for visual in &prompt.visuals {
         let mut taken = pictures.by_ref().take(pictures_of(visual));
         visuals.push(match visual {
-            prompt::Visual::Image => {
+            prompt::PromptVisual::Image => {
                 let missing = || Error::BadFile {
                     format: "fixture",
                     reason: "fewer images than markers".into(),
@@ -312,7 +317,7 @@ async fn look<B: Backend>(
                     .image(&taken.next().ok_or_else(missing)?)
                     .await?
             }
-            prompt::Visual::Video { .. } => model.vision()?.video(taken.map(Ok)).await?,
+            prompt::PromptVisual::Video { .. } => model.vision()?.video(taken.map(Ok)).await?,
         });
     }
     Ok(visuals)

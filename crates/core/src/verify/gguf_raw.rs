@@ -131,22 +131,22 @@ async fn blocks<B: Backend>(
 
 /// The larger of the terms that make each number: `scale * quant` and, in types that have one, the
 /// minimum that is added to it.
-fn larger_terms(ty: GgmlType, bytes: &[u8], numbers: &[f32]) -> Vec<f32> {
+fn larger_terms(ty: GgmlType, bytes: &[u8], values: &[f32]) -> Vec<f32> {
     // Where a block keeps the f16 that scales its minima.
     let minimum_at = match ty {
         GgmlType::Q4_1 | GgmlType::Q5_1 | GgmlType::Q4K | GgmlType::Q5K => 2,
         GgmlType::Q2K => 82,
-        _ => return numbers.iter().map(|x| x.abs()).collect(),
+        _ => return values.iter().map(|x| x.abs()).collect(),
     };
     let mut without = bytes.to_vec();
     for block in without.chunks_mut(ty.block_bytes()) {
         block[minimum_at..minimum_at + 2].fill(0);
     }
-    let mut products = vec![0.0; numbers.len()];
+    let mut products = vec![0.0; values.len()];
     ty.dequantize(&without, &mut products);
     products
         .iter()
-        .zip(numbers)
+        .zip(values)
         .map(|(product, x)| product.abs().max((x - product).abs()))
         .collect()
 }

@@ -10,9 +10,9 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     Backend, Error, Result,
-    checkpoint::{Part, PartTensor},
+    checkpoint::{CheckpointPart, CheckpointTensor},
     gguf::GgmlType,
-    model::{Wanted, Weights},
+    model::{ExpectedTensor, Weights},
 };
 
 pub mod clip;
@@ -263,8 +263,8 @@ fn files_of_folder(fixtures: &dyn Fixtures, folder: &str) -> Result<BTreeMap<Str
 }
 
 /// The tensors of a side of a checkpoint, in f32.
-fn weights_of_part<B: Backend>(backend: &B, part: &Part<'_>) -> Result<Weights<B>> {
-    let wanted = |tensor: &PartTensor<'_>| Wanted {
+fn weights_of_part<B: Backend>(backend: &B, part: &CheckpointPart<'_>) -> Result<Weights<B>> {
+    let wanted = |tensor: &CheckpointTensor<'_>| ExpectedTensor {
         name: tensor.name.clone(),
         shape: tensor.shape.clone(),
         optional: false,
@@ -272,8 +272,8 @@ fn weights_of_part<B: Backend>(backend: &B, part: &Part<'_>) -> Result<Weights<B
     let mut weights = Weights::new(backend.clone(), part.tensors.iter().map(wanted).collect());
     for tensor in &part.tensors {
         weights.begin(&tensor.name, GgmlType::F32, &tensor.shape)?;
-        let numbers = tensor.read(0..tensor.rows())?;
-        weights.write(&tensor.name, 0, bytemuck::cast_slice(&numbers));
+        let values = tensor.read(0..tensor.rows())?;
+        weights.write(&tensor.name, 0, bytemuck::cast_slice(&values));
     }
     Ok(weights)
 }

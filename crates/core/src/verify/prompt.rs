@@ -10,8 +10,8 @@ use super::{
 use crate::{
     Result,
     prompt::{
-        Answer, Conversation, IM_END, IM_START, IMAGE_MARKER, Part, Prompt, Slot, Template, Turn,
-        Visual,
+        Conversation, IM_END, IM_START, IMAGE_MARKER, Prompt, PromptPart, PromptVisual, Slot,
+        StopBuffer, Template, Turn,
     },
     tokenizer::{Decoder, Tokenizer},
 };
@@ -255,7 +255,7 @@ fn check_stopping(tokenizer: &Tokenizer, name: &str, prompts: &Prompts, report: 
 /// What a session makes of generated ids: the index of the token that ended it, and the answer.
 fn answer(tokenizer: &Tokenizer, template: &Template, ids: &[u32]) -> (Option<usize>, String) {
     let mut decoder = Decoder::default();
-    let mut answer = Answer::new(template.stop());
+    let mut answer = StopBuffer::new(template.stop());
     let mut given = String::new();
     let mut end = None;
     for (i, &id) in ids.iter().enumerate() {
@@ -277,7 +277,7 @@ fn conversation(template: &str, turns: &[(String, Option<String>)]) -> Result<Co
     let wraps_visuals = turns.iter().any(|(text, _)| text.contains(IM_START));
     let turns = turns.iter().map(|(text, answer)| {
         let text = text.replace(IM_START, "").replace(IM_END, "");
-        let mut parts: Vec<Part> = Vec::new();
+        let mut parts: Vec<PromptPart> = Vec::new();
         let mut frames = 0;
         for (i, text) in text.split(IMAGE_MARKER).enumerate() {
             frames += usize::from(i > 0);
@@ -288,14 +288,14 @@ fn conversation(template: &str, turns: &[(String, Option<String>)]) -> Result<Co
             let own = match std::mem::take(&mut frames) {
                 0 => text,
                 frames => {
-                    parts.push(Part::Visual(match frames {
-                        1 => Visual::Image,
-                        frames => Visual::Video { frames },
+                    parts.push(PromptPart::Visual(match frames {
+                        1 => PromptVisual::Image,
+                        frames => PromptVisual::Video { frames },
                     }));
                     text.strip_prefix('\n').unwrap_or(text)
                 }
             };
-            parts.push(Part::Text(own.to_string()));
+            parts.push(PromptPart::Text(own.to_string()));
         }
         Turn {
             parts,
@@ -318,8 +318,8 @@ fn ids_of(prompt: &Prompt, tokenizer: &Tokenizer) -> Result<Vec<i64>> {
             Slot::Tokens(tokens) => ids.extend(tokens.into_iter().map(i64::from)),
             Slot::Visual(i) => {
                 let markers = match prompt.visuals[i] {
-                    Visual::Image => 1,
-                    Visual::Video { frames } => frames,
+                    PromptVisual::Image => 1,
+                    PromptVisual::Video { frames } => frames,
                 };
                 ids.extend(std::iter::repeat_n(IMAGE_ID, markers));
             }
@@ -441,7 +441,7 @@ fn check_chat(
                 ("system", _) => conversation.system = Some(message.content.clone()),
                 ("assistant", Some(turn)) => turn.answer = Some(message.content.clone()),
                 _ => conversation.turns.push(Turn {
-                    parts: vec![Part::Text(message.content.clone())],
+                    parts: vec![PromptPart::Text(message.content.clone())],
                     answer: None,
                 }),
             }

@@ -8,10 +8,10 @@ use std::{collections::BTreeMap, ops::ControlFlow, rc::Rc};
 use crate::{
     Backend, Error, Result,
     loader::{Content, LoadOptions, Loader, ModelFile},
-    model::{ChatUniVi, Place},
-    prompt::{Conversation, Part, Turn},
+    model::{ChatUniVi, PromptToken},
+    prompt::{Conversation, PromptPart, Turn},
     sampler::Sampling,
-    session::{Finish, Generate, Session},
+    session::{EngineSession, Finish, GenerateOptions},
 };
 
 use super::{
@@ -109,7 +109,7 @@ async fn check_folder<B: Backend>(
         return Ok(());
     };
     let model = load(backend, bytes).await?;
-    let mut session = Session::new(Rc::new(model), Default::default());
+    let mut session = EngineSession::new(Rc::new(model), Default::default());
     for (name, asked) in &prompts {
         let exact = logits.f32(&format!("{name}.exact")).ok();
         if let Err(error) = ask(&mut session, name, asked, exact, report).await {
@@ -140,7 +140,7 @@ async fn load<B: Backend>(backend: &B, bytes: Vec<u8>) -> Result<ChatUniVi<B>> {
 }
 
 async fn ask<B: Backend>(
-    session: &mut Session<B>,
+    session: &mut EngineSession<B>,
     name: &str,
     asked: &Asked,
     logits: Option<&[f32]>,
@@ -150,15 +150,15 @@ async fn ask<B: Backend>(
     let model = session.model().clone();
     let prompt = conversation(&model, &asked.messages)?.prompt()?;
     report.equal_text(case("prompt"), &prompt.text(), &asked.text);
-    let places = model.places(&prompt, &[])?;
-    let token = |place: &Place<B>| match place {
-        Place::Token(id) => Some(*id),
-        Place::Row(..) => None,
+    let prompt_tokens = model.prompt_tokens(&prompt, &[])?;
+    let token = |prompt_token: &PromptToken<B>| match prompt_token {
+        PromptToken::Token(id) => Some(*id),
+        PromptToken::Row(..) => None,
     };
-    let ids: Vec<u32> = places.iter().filter_map(token).collect();
+    let ids: Vec<u32> = prompt_tokens.iter().filter_map(token).collect();
     report.equal(case("prompt ids"), &ids, &asked.prompt_ids);
 
-    let found = session.logits(&places).await?;
+    let found = session.logits(&prompt_tokens).await?;
     if let Some(exact) = logits {
         let mut errors = Errors::default();
         errors.rows(&found, exact);
@@ -177,14 +177,16 @@ async fn ask<B: Backend>(
     let exact = &asked.exact_f32;
     // An answer that the model ends is given room to go on, so that it is seen to end.
     let max_tokens = exact.greedy.len() + usize::from(exact.stopped_at_eog);
-    let generate = Generate {
+    let generate = GenerateOptions {
         max_tokens,
         sampling: Sampling::greedy(),
         stop: Vec::new(),
         schema: None,
     };
     let mut go_on = async |_: &str| ControlFlow::Continue(());
-    let answer = session.generate(&places, &generate, &mut go_on).await?;
+    let answer = session
+        .generate(&prompt_tokens, &generate, &mut go_on)
+        .await?;
     match exact.margins.iter().position(|&margin| margin <= MARGIN) {
         // From a near-tie on, either way is right.
         Some(tie) => {
@@ -214,7 +216,7 @@ fn conversation<B: Backend>(model: &ChatUniVi<B>, messages: &[Message]) -> Resul
         match (&message.role[..], conversation.turns.last_mut()) {
             ("system", None) => conversation.system = Some(content),
             ("user", _) => {
-                let parts = vec![Part::Text(content)];
+                let parts = vec![PromptPart::Text(content)];
                 conversation.turns.push(Turn {
                     parts,
                     answer: None,
@@ -222,7 +224,7 @@ fn conversation<B: Backend>(model: &ChatUniVi<B>, messages: &[Message]) -> Resul
             }
             ("assistant", Some(turn)) => turn.answer = Some(content),
             (role, _) => {
-                let reason = format!("a message of {role:?} at a place that has none");
+                let reason = format!("a message of {role:?} at a prompt_token that has none");
                 return Err(Error::BadFile {
                     format: "fixture",
                     reason,

@@ -19,7 +19,7 @@ use univi::{
 };
 
 pub use ops::cross_entropy;
-pub(crate) use ops::{View, product};
+pub(crate) use ops::{Strided, product};
 pub use packing::{Packing, Sequence};
 
 /// Computes in f32 on a device of candle's, and remembers.
@@ -70,7 +70,7 @@ impl Backend for Autograd {
     type Matrix = Tensor;
     type KvCache = KvCache;
 
-    async fn has_room(&self, _bytes: u64) -> Result<bool> {
+    async fn can_allocate(&self, _bytes: u64) -> Result<bool> {
         Ok(true)
     }
 
@@ -203,7 +203,13 @@ impl Backend for Autograd {
 
     fn attention(&self, q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, batch: usize) -> Tensor {
         match self.fused() {
-            true => done(ops::attention(q, k, v, heads, ops::Seen::Runs(batch))),
+            true => done(ops::attention(
+                q,
+                k,
+                v,
+                heads,
+                ops::AttentionPattern::Runs(batch),
+            )),
             false => Cpu.attention(q, k, v, heads, batch),
         }
     }
@@ -220,7 +226,13 @@ impl Backend for Autograd {
             .as_ref()
             .expect("keys are appended before they are seen");
         done(match self.fused() {
-            true => ops::attention(q, k, v, heads, ops::Seen::Packed(self.packing.clone())),
+            true => ops::attention(
+                q,
+                k,
+                v,
+                heads,
+                ops::AttentionPattern::Packed(self.packing.clone()),
+            ),
             false => composed_attention(q, k, v, heads, &self.packing),
         })
     }

@@ -23,7 +23,7 @@ fn dispatch<T>(work: impl FnOnce() -> T) -> T {
 }
 
 /// The numbers of a contiguous operand.
-fn numbers<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     match layout.contiguous_offsets() {
         Some((start, end)) => Ok(&storage.as_slice::<f32>()?[start..end]),
         None => bail!("an operand of a fused operation is not contiguous"),
@@ -46,7 +46,7 @@ fn with<const N: usize, T>(
     let mut slices = [&[] as &[f32]; N];
     for (slice, (storage, layout)) in slices.iter_mut().zip(&held) {
         match &**storage {
-            Storage::Cpu(storage) => *slice = numbers(storage, layout)?,
+            Storage::Cpu(storage) => *slice = values(storage, layout)?,
             _ => bail!("a fused operation runs on the CPU"),
         }
     }
@@ -110,10 +110,10 @@ fn sum(n: usize, f: impl Fn(usize) -> f32) -> f32 {
 
 /// A view of a matrix: where it begins, and how far apart its rows and columns are.
 #[derive(Clone, Copy)]
-pub(crate) struct View<'a> {
+pub(crate) struct Strided<'a> {
     pub data: &'a [f32],
-    pub rows: usize,
-    pub cols: usize,
+    pub row_stride: usize,
+    pub col_stride: usize,
 }
 
 /// `out[i, j] (+)= scale * sum over l of a[i, l] b[l, j]`; strides are `(row, column)`.
@@ -122,15 +122,15 @@ pub(crate) fn product(
     out: &mut [f32],
     out_row: usize,
     add: bool,
-    a: View,
-    b: View,
+    a: Strided,
+    b: Strided,
     scale: f32,
 ) {
     if m == 0 || n == 0 || k == 0 {
         return;
     }
-    let last = |view: View, rows: usize, cols: usize| {
-        (rows - 1) * view.rows + (cols - 1) * view.cols < view.data.len()
+    let last = |view: Strided, rows: usize, cols: usize| {
+        (rows - 1) * view.row_stride + (cols - 1) * view.col_stride < view.data.len()
     };
     assert!(last(a, m, k) && last(b, k, n) && (m - 1) * out_row + n <= out.len());
     // SAFETY: the assertion above keeps every index inside its slice, and `out` is borrowed alone.
@@ -144,11 +144,11 @@ pub(crate) fn product(
             out_row as isize,
             add,
             a.data.as_ptr(),
-            a.cols as isize,
-            a.rows as isize,
+            a.col_stride as isize,
+            a.row_stride as isize,
             b.data.as_ptr(),
-            b.cols as isize,
-            b.rows as isize,
+            b.col_stride as isize,
+            b.row_stride as isize,
             1.,
             scale,
             false,
@@ -180,11 +180,11 @@ impl CustomOp2 for MatMul {
     ) -> Result<(CpuStorage, Shape)> {
         let ((t, k), (n, _)) = (lx.shape().dims2()?, lw.shape().dims2()?);
         let mut out = vec![0.; t * n];
-        let (x, w) = (numbers(x, lx)?, numbers(w, lw)?);
-        let x = View {
+        let (x, w) = (values(x, lx)?, values(w, lw)?);
+        let x = Strided {
             data: x,
-            rows: k,
-            cols: 1,
+            row_stride: k,
+            col_stride: 1,
         };
         product(
             [t, n, k],
@@ -192,10 +192,10 @@ impl CustomOp2 for MatMul {
             n,
             false,
             x,
-            View {
+            Strided {
                 data: w,
-                rows: 1,
-                cols: k,
+                row_stride: 1,
+                col_stride: k,
             },
             1.,
         );
@@ -211,10 +211,10 @@ impl CustomOp2 for MatMul {
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let ((t, k), (n, _)) = (x.dims2()?, w.dims2()?);
         with([x, w, grad], |[xs, ws, gs]| {
-            let g = View {
+            let g = Strided {
                 data: gs,
-                rows: n,
-                cols: 1,
+                row_stride: n,
+                col_stride: 1,
             };
             let mut dx = None;
             if x.track_op() {
@@ -225,10 +225,10 @@ impl CustomOp2 for MatMul {
                     k,
                     false,
                     g,
-                    View {
+                    Strided {
                         data: ws,
-                        rows: k,
-                        cols: 1,
+                        row_stride: k,
+                        col_stride: 1,
                     },
                     1.,
                 );
@@ -237,10 +237,10 @@ impl CustomOp2 for MatMul {
             let mut dw = None;
             if w.track_op() {
                 let mut out = vec![0.; n * k];
-                let g = View {
+                let g = Strided {
                     data: gs,
-                    rows: 1,
-                    cols: n,
+                    row_stride: 1,
+                    col_stride: n,
                 };
                 product(
                     [n, k, t],
@@ -248,10 +248,10 @@ impl CustomOp2 for MatMul {
                     k,
                     false,
                     g,
-                    View {
+                    Strided {
                         data: xs,
-                        rows: k,
-                        cols: 1,
+                        row_stride: k,
+                        col_stride: 1,
                     },
                     1.,
                 );
@@ -281,8 +281,8 @@ impl CustomOp2 for AddRows {
         y: &CpuStorage,
         ly: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let mut out = numbers(x, lx)?.to_vec();
-        let y = numbers(y, ly)?;
+        let mut out = values(x, lx)?.to_vec();
+        let y = values(y, ly)?;
         dispatch(|| {
             for out in out.chunks_exact_mut(y.len()) {
                 for (out, y) in out.iter_mut().zip(y) {
@@ -336,7 +336,7 @@ impl CustomOp1 for QuickGelu {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout) -> Result<(CpuStorage, Shape)> {
-        let mut out = numbers(x, lx)?.to_vec();
+        let mut out = values(x, lx)?.to_vec();
         dispatch(|| {
             for x in &mut out {
                 *x *= sigmoid(QUICK * *x);
@@ -379,8 +379,8 @@ impl CustomOp2 for SiluMul {
         up: &CpuStorage,
         lu: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let mut out = numbers(gate, lg)?.to_vec();
-        let up = numbers(up, lu)?;
+        let mut out = values(gate, lg)?.to_vec();
+        let up = values(up, lu)?;
         dispatch(|| {
             for (gate, up) in out.iter_mut().zip(up) {
                 *gate *= sigmoid(*gate) * up;
@@ -445,8 +445,8 @@ impl CustomOp3 for LayerNorm {
         b: &CpuStorage,
         lb: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let mut out = numbers(x, lx)?.to_vec();
-        let (w, b) = (numbers(w, lw)?, numbers(b, lb)?);
+        let mut out = values(x, lx)?.to_vec();
+        let (w, b) = (values(w, lw)?, values(b, lb)?);
         dispatch(|| {
             for x in out.chunks_exact_mut(w.len()) {
                 let (mean, scale) = moments(x, self.eps);
@@ -521,8 +521,8 @@ impl CustomOp2 for RmsNorm {
         w: &CpuStorage,
         lw: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let mut out = numbers(x, lx)?.to_vec();
-        let w = numbers(w, lw)?;
+        let mut out = values(x, lx)?.to_vec();
+        let w = values(w, lw)?;
         dispatch(|| {
             for x in out.chunks_exact_mut(w.len()) {
                 let scale = rms_scale(x, self.eps);
@@ -606,8 +606,8 @@ impl CustomOp2 for Rope {
         turns: &CpuStorage,
         lt: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let mut out = numbers(x, lx)?.to_vec();
-        let turns = numbers(turns, lt)?;
+        let mut out = values(x, lx)?.to_vec();
+        let turns = values(turns, lt)?;
         let ((_, width), (_, head_dim)) = (lx.shape().dims2()?, lt.shape().dims2()?);
         dispatch(|| self.turn(&mut out, turns, width, head_dim));
         done(out, lx.shape())
@@ -629,19 +629,19 @@ impl CustomOp2 for Rope {
 }
 
 /// Which rows see which.
-pub enum Seen {
+pub enum AttentionPattern {
     /// Everybody everybody, within each of so many equal runs.
     Runs(usize),
     /// As the packing says.
     Packed(Arc<Packing>),
 }
 
-impl Seen {
+impl AttentionPattern {
     /// Blocks of rows that share what they see, and the blocks inside in which only what came
     /// before is seen.
     fn blocks(&self, rows: usize) -> Vec<Block> {
         match self {
-            Seen::Runs(runs) => {
+            AttentionPattern::Runs(runs) => {
                 let n = rows / runs;
                 let run = |i| Block {
                     queries: i * n..(i + 1) * n,
@@ -650,7 +650,7 @@ impl Seen {
                 };
                 (0..*runs).map(run).collect()
             }
-            Seen::Packed(packing) => {
+            AttentionPattern::Packed(packing) => {
                 let blocks = packing.sequences().flat_map(|Rows { prefix, questions }| {
                     let first = Block {
                         queries: prefix.clone(),
@@ -680,9 +680,15 @@ struct Block {
 }
 
 /// Softmax of `q k' / sqrt(head_dim)`, times `v`, over what each row sees.
-pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, seen: Seen) -> Result<Tensor> {
+pub fn attention(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    heads: Heads,
+    pattern: AttentionPattern,
+) -> Result<Tensor> {
     let op = Attention {
-        blocks: seen.blocks(q.dim(0)?),
+        blocks: pattern.blocks(q.dim(0)?),
         heads,
     };
     q.contiguous()?
@@ -707,32 +713,32 @@ struct Head<'a> {
 }
 
 impl<'a> Head<'a> {
-    fn rows(data: &'a [f32], row: usize, width: usize, col: usize) -> View<'a> {
-        View {
+    fn rows(data: &'a [f32], row: usize, width: usize, col: usize) -> Strided<'a> {
+        Strided {
             data: &data[row * width + col..],
-            rows: width,
-            cols: 1,
+            row_stride: width,
+            col_stride: 1,
         }
     }
 
-    fn q(&self, row: usize) -> View<'a> {
+    fn q(&self, row: usize) -> Strided<'a> {
         Head::rows(self.q, row, self.q_width, self.q_col)
     }
 
-    fn k(&self, row: usize) -> View<'a> {
+    fn k(&self, row: usize) -> Strided<'a> {
         Head::rows(self.k, row, self.kv_width, self.kv_col)
     }
 
-    fn v(&self, row: usize) -> View<'a> {
+    fn v(&self, row: usize) -> Strided<'a> {
         Head::rows(self.v, row, self.kv_width, self.kv_col)
     }
 }
 
-fn transposed(view: View) -> View {
-    View {
+fn transposed(view: Strided) -> Strided {
+    Strided {
         data: view.data,
-        rows: view.cols,
-        cols: view.rows,
+        row_stride: view.col_stride,
+        col_stride: view.row_stride,
     }
 }
 
@@ -849,7 +855,7 @@ impl CustomOp3 for Attention {
         v: &CpuStorage,
         lv: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (q, k, v) = (numbers(q, lq)?, numbers(k, lk)?, numbers(v, lv)?);
+        let (q, k, v) = (values(q, lq)?, values(k, lk)?, values(v, lv)?);
         let mut out = vec![0.; q.len()];
         let mut weights = Vec::new();
         for block in &self.blocks {
@@ -858,10 +864,10 @@ impl CustomOp3 for Attention {
                 self.weights(block, head, &mut weights);
                 Attention::parts(block, |queries, keys, col| {
                     let w = &weights[(queries.start - block.queries.start) * cols + col..];
-                    let w = View {
+                    let w = Strided {
                         data: w,
-                        rows: cols,
-                        cols: 1,
+                        row_stride: cols,
+                        col_stride: 1,
                     };
                     let size = [queries.len(), self.heads.head_dim, keys.len()];
                     let at = queries.start * head.q_width + head.q_col;
@@ -908,10 +914,10 @@ impl CustomOp3 for Attention {
                         let size = [queries.len(), keys.len(), d];
                         let v = transposed(head.v(keys.start));
                         product(size, &mut back[start..], cols, false, g, v, 1.);
-                        let w = View {
+                        let w = Strided {
                             data: &weights[start..],
-                            rows: 1,
-                            cols,
+                            row_stride: 1,
+                            col_stride: cols,
                         };
                         let at = keys.start * kv_width + head.kv_col;
                         let size = [keys.len(), d, queries.len()];
@@ -930,10 +936,10 @@ impl CustomOp3 for Attention {
                     });
                     Attention::parts(block, |queries, keys, col| {
                         let start = (queries.start - block.queries.start) * cols + col;
-                        let s = View {
+                        let s = Strided {
                             data: &back[start..],
-                            rows: cols,
-                            cols: 1,
+                            row_stride: cols,
+                            col_stride: 1,
                         };
                         let at = queries.start * width + head.q_col;
                         let size = [queries.len(), d, keys.len()];
@@ -995,7 +1001,7 @@ impl CustomOp1 for CrossEntropy {
 
     fn cpu_fwd(&self, logits: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (_, classes) = layout.shape().dims2()?;
-        let logits = numbers(logits, layout)?;
+        let logits = values(logits, layout)?;
         let mut total = 0f64;
         dispatch(|| {
             let rows = logits

@@ -61,15 +61,15 @@ impl Packing {
     }
 
     /// Tells, row by row, which rows it sees.
-    pub(super) fn visible(&self, mut tell: impl FnMut(usize, Range<usize>)) {
+    pub(super) fn visible(&self, mut each: impl FnMut(usize, Range<usize>)) {
         for Rows { prefix, questions } in self.sequences() {
             for row in prefix.clone() {
-                tell(row, prefix.start..row + 1);
+                each(row, prefix.start..row + 1);
             }
             for question in questions {
                 for row in question.clone() {
-                    tell(row, prefix.clone());
-                    tell(row, question.start..row + 1);
+                    each(row, prefix.clone());
+                    each(row, question.start..row + 1);
                 }
             }
         }

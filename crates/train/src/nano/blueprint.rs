@@ -12,7 +12,7 @@ use univi::{
     backend::{Activation, Heads},
     checkpoint::{Checkpoint, Tower, llama_source_name, vision_source_name},
     config::{ClipConfig, LlamaConfig, ProjectorConfig, RopeConfig, VisionConfig},
-    model::{Wanted, clip, llama_tensors, projector},
+    model::{ExpectedTensor, clip, llama_tensors, projector},
     tokenizer::Tokenizer,
 };
 
@@ -26,7 +26,7 @@ use crate::{
 /// Pictures are as large as the world draws them.
 const IMAGE_PX: usize = SIDE_PX;
 const PATCH_PX: usize = 12;
-/// Channels of eyes and language model alike.
+/// Channels of vision encoder and language model alike.
 const WIDTH: usize = 160;
 const HEADS: usize = 5;
 const VISION_BLOCKS: usize = 6;
@@ -151,20 +151,20 @@ impl Blueprint {
         let mut language = Tensors::new();
         for wanted in llama_tensors(&llama_config(tokens)) {
             if !wanted.optional {
-                let numbers = random(rng, &wanted);
-                language.insert(llama_source_name(&wanted.name), (wanted.shape, numbers));
+                let values = random(rng, &wanted);
+                language.insert(llama_source_name(&wanted.name), (wanted.shape, values));
             }
         }
         for wanted in projector::tensors(ProjectorConfig::Mlp { layers: 1 }, WIDTH, WIDTH) {
             let name = wanted.name.replace("mm.0.", "model.mm_projector.");
-            let numbers = random(rng, &wanted);
-            language.insert(name, (wanted.shape, numbers));
+            let values = random(rng, &wanted);
+            language.insert(name, (wanted.shape, values));
         }
         let mut tower = Tensors::new();
         for wanted in clip::tensors(&clip_config()) {
             let name = format!("vision_model.{}", vision_source_name(&wanted.name));
-            let numbers = random(rng, &wanted);
-            tower.insert(name, (wanted.shape, numbers));
+            let values = random(rng, &wanted);
+            tower.insert(name, (wanted.shape, values));
         }
         export::write(&mut self.model, &language)?;
         export::write(&mut self.tower, &tower)
@@ -208,7 +208,7 @@ impl Blueprint {
     /// As [`Checkpoint::llm`] and [`Checkpoint::vision`].
     pub fn put(&mut self, parameters: &Parameters) -> Result<()> {
         let whole = self.with_last_block();
-        let (language, eyes) = {
+        let (language, vision) = {
             let (model, tower) = (Checkpoint::open(&whole)?, Checkpoint::open(&self.tower)?);
             let (llm, vision) = (model.llm()?, model.vision(Tower::Given(&tower))?);
             (
@@ -217,8 +217,8 @@ impl Blueprint {
             )
         };
         export::update(&mut self.model, &language)?;
-        export::update(&mut self.model, &eyes)?;
-        export::update(&mut self.tower, &eyes)
+        export::update(&mut self.model, &vision)?;
+        export::update(&mut self.tower, &vision)
     }
 
     /// The model's folder, with the features said to come out of the last block.
@@ -278,7 +278,7 @@ fn clip_config() -> ClipConfig {
 
 /// Norms begin as 1, biases as 0, matrices so that what comes out is about as large as what goes
 /// in, and what is added to the residual stream smaller by the number of additions.
-fn random(rng: &mut ChaCha8Rng, wanted: &Wanted) -> Vec<f32> {
+fn random(rng: &mut ChaCha8Rng, wanted: &ExpectedTensor) -> Vec<f32> {
     let count: usize = wanted.shape.iter().product();
     let cols = count / wanted.shape[0];
     let name = &*wanted.name;

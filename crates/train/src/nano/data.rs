@@ -8,14 +8,16 @@ use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use univi::{
     Error, Result,
     image::Rgb8,
-    prompt::{Conversation, Part, Template, Turn, Visual},
+    prompt::{Conversation, PromptPart, PromptVisual, Template, Turn},
     tokenizer::{EncodeOptions, Tokenizer},
 };
 
 use super::blueprint::normal;
-use super::sight::{Labelled, Pictures};
-use crate::conversations::{Example, Examples, Sight};
-use crate::world::{COLOURS, Clip, Exchange, Layout, Scene, Story, Styles, THINGS, View, World};
+use super::vision_pretraining::{Labelled, Pictures};
+use crate::conversations::{Example, Examples, VisualInput};
+use crate::world::{
+    COLOURS, Clip, Exchange, Layout, Scene, Story, Styles, THINGS, VisualSample, World,
+};
 
 /// Independent random numbers for each item of each step of a stage.
 pub fn rng(seed: u64, step: u64, item: usize) -> ChaCha8Rng {
@@ -25,7 +27,7 @@ pub fn rng(seed: u64, step: u64, item: usize) -> ChaCha8Rng {
 }
 
 /// What a model is asked about a visual, as a conversation.
-pub fn conversation(exchange: &Exchange, visual: Visual) -> Conversation {
+pub fn conversation(exchange: &Exchange, visual: PromptVisual) -> Conversation {
     let turns = exchange
         .turns
         .iter()
@@ -33,9 +35,9 @@ pub fn conversation(exchange: &Exchange, visual: Visual) -> Conversation {
         .map(|(i, (question, answer))| {
             let mut parts = Vec::new();
             if i == 0 {
-                parts.push(Part::Visual(visual));
+                parts.push(PromptPart::Visual(visual));
             }
-            parts.push(Part::Text(question.clone()));
+            parts.push(PromptPart::Text(question.clone()));
             Turn {
                 parts,
                 answer: Some(answer.clone()),
@@ -73,8 +75,8 @@ impl Labelled {
     }
 }
 
-/// Pictures for the eyes: most of them full of things.
-pub struct Sights<'a> {
+/// Pictures for the vision encoder: most of them full of things.
+pub struct LabelledScenes<'a> {
     /// The world.
     pub world: &'a World,
     /// Of all of them.
@@ -85,7 +87,7 @@ pub struct Sights<'a> {
 
 const MOSAICS: f64 = 0.8;
 
-impl Pictures for Sights<'_> {
+impl Pictures for LabelledScenes<'_> {
     fn picture(&self, step: u64, item: usize) -> Labelled {
         let mut rng = rng(self.seed, step, item);
         let scene = match rng.random_bool(MOSAICS) {
@@ -114,7 +116,7 @@ impl Mixture {
 }
 
 /// Pictures and clips, and what is said about them.
-pub struct Talks<'a> {
+pub struct WorldConversations<'a> {
     /// The world.
     pub world: &'a World,
     /// Of all of them.
@@ -125,7 +127,7 @@ pub struct Talks<'a> {
     pub captions: bool,
 }
 
-impl Examples for Talks<'_> {
+impl Examples for WorldConversations<'_> {
     fn example(&self, step: u64, item: usize) -> Result<Example> {
         let mut rng = rng(self.seed, step, item);
         let Mixture { clips, questions } = self.mixture;
@@ -134,8 +136,8 @@ impl Examples for Talks<'_> {
             let frames = clip.frames.len();
             let exchanges = clip.story.questions(&mut rng, questions);
             return Ok(Example {
-                sights: vec![Sight::Video(pixels(clip))],
-                conversations: written(&mut rng, exchanges, Visual::Video { frames }),
+                sights: vec![VisualInput::Video(pixels(clip))],
+                conversations: written(&mut rng, exchanges, PromptVisual::Video { frames }),
             });
         }
         loop {
@@ -150,8 +152,8 @@ impl Examples for Talks<'_> {
             }
             if !exchanges.is_empty() {
                 return Ok(Example {
-                    sights: vec![Sight::Image(scene.pixels)],
-                    conversations: written(&mut rng, exchanges, Visual::Image),
+                    sights: vec![VisualInput::Image(scene.pixels)],
+                    conversations: written(&mut rng, exchanges, PromptVisual::Image),
                 });
             }
         }
@@ -161,22 +163,30 @@ impl Examples for Talks<'_> {
 /// How often a question stands behind another one, in the same conversation.
 const CHAINED: f64 = 0.25;
 
-fn written(rng: &mut ChaCha8Rng, exchanges: Vec<Exchange>, visual: Visual) -> Vec<Conversation> {
-    let mut told: Vec<Exchange> = Vec::new();
+fn written(
+    rng: &mut ChaCha8Rng,
+    exchanges: Vec<Exchange>,
+    visual: PromptVisual,
+) -> Vec<Conversation> {
+    let mut conversations: Vec<Exchange> = Vec::new();
     for exchange in exchanges {
-        match told.last_mut().filter(|_| rng.random_bool(CHAINED)) {
+        match conversations
+            .last_mut()
+            .filter(|_| rng.random_bool(CHAINED))
+        {
             Some(before) => before.turns.extend(exchange.turns),
-            None => told.push(exchange),
+            None => conversations.push(exchange),
         }
     }
-    told.iter()
+    conversations
+        .iter()
         .map(|exchange| conversation(exchange, visual))
         .collect()
 }
 
-/// Scenes and stories told in symbols: what a language model learns to talk about before it has
-/// eyes.
-pub struct Symbols<'a> {
+/// Scenes and stories told in symbols: what a language model learns to talk about before it has a
+/// vision encoder.
+pub struct SymbolicConversations<'a> {
     /// The vocabulary.
     pub tokenizer: &'a Tokenizer,
     /// Channels of an embedding.
@@ -197,12 +207,12 @@ const PLACE: f32 = 0.5;
 
 /// Embeddings on their way.
 #[derive(Default)]
-struct Told {
+struct SymbolEmbeddings {
     tokens: Vec<Vec<u32>>,
     noise: Vec<f32>,
 }
 
-impl Symbols<'_> {
+impl SymbolicConversations<'_> {
     /// The one token of a word.
     fn token(&self, word: &str) -> Result<u32> {
         let ids = self.tokenizer.encode(word, EncodeOptions::PIECE)?;
@@ -218,12 +228,12 @@ impl Symbols<'_> {
     }
 
     /// Mentions of everything there is, in random order, each at least once.
-    fn tell(
+    fn describe(
         &self,
         rng: &mut ChaCha8Rng,
         layout: &Layout,
         mentions: usize,
-        told: &mut Told,
+        embeddings: &mut SymbolEmbeddings,
     ) -> Result<()> {
         let things = layout.things.len();
         let mut what: Vec<Option<usize>> = (0..things).map(Some).collect();
@@ -263,37 +273,42 @@ impl Symbols<'_> {
                 }
             };
             let words = words.into_iter().map(|word| self.token(word));
-            told.tokens.push(words.collect::<Result<_>>()?);
-            told.noise.extend(noise);
+            embeddings.tokens.push(words.collect::<Result<_>>()?);
+            embeddings.noise.extend(noise);
         }
         Ok(())
     }
 }
 
-impl Examples for Symbols<'_> {
+impl Examples for SymbolicConversations<'_> {
     fn example(&self, step: u64, item: usize) -> Result<Example> {
         let mut rng = rng(self.seed, step, item);
-        let mut told = Told::default();
+        let mut embeddings = SymbolEmbeddings::default();
         let exchanges = if rng.random_bool(self.mixture.clips) {
             let story = Story::random(&mut rng);
             let (frames, events) = (story.frames(), story.frames().min(4));
             for event in 0..events {
                 // The frame in the middle of each event.
                 let frame = (2 * event + 1) * frames / (2 * events);
-                self.tell(&mut rng, &story.layout(frame), EVENT_MENTIONS, &mut told)?;
+                self.describe(
+                    &mut rng,
+                    &story.layout(frame),
+                    EVENT_MENTIONS,
+                    &mut embeddings,
+                )?;
             }
             let exchanges = story.questions(&mut rng, self.mixture.questions);
-            written(&mut rng, exchanges, Visual::Video { frames })
+            written(&mut rng, exchanges, PromptVisual::Video { frames })
         } else {
             let layout = World::lesson_layout(&mut rng);
-            self.tell(&mut rng, &layout, MENTIONS, &mut told)?;
+            self.describe(&mut rng, &layout, MENTIONS, &mut embeddings)?;
             let exchanges = layout.questions(&mut rng, self.mixture.questions);
-            written(&mut rng, exchanges, Visual::Image)
+            written(&mut rng, exchanges, PromptVisual::Image)
         };
         Ok(Example {
-            sights: vec![Sight::Symbols {
-                tokens: told.tokens,
-                noise: told.noise,
+            sights: vec![VisualInput::Symbols {
+                tokens: embeddings.tokens,
+                noise: embeddings.noise,
             }],
             conversations: exchanges,
         })
@@ -329,12 +344,15 @@ pub fn speech(seed: u64, lines: usize) -> Vec<String> {
 pub const OFTEN: u64 = 4;
 
 /// A view as an example of one conversation.
-pub fn example(view: View, exchange: &Exchange) -> Example {
+pub fn example(view: VisualSample, exchange: &Exchange) -> Example {
     let (sight, visual) = match view {
-        View::Scene(scene) => (Sight::Image(scene.pixels), Visual::Image),
-        View::Clip(clip) => {
+        VisualSample::Scene(scene) => (VisualInput::Image(scene.pixels), PromptVisual::Image),
+        VisualSample::Clip(clip) => {
             let frames = clip.frames.len();
-            (Sight::Video(pixels(clip)), Visual::Video { frames })
+            (
+                VisualInput::Video(pixels(clip)),
+                PromptVisual::Video { frames },
+            )
         }
     };
     Example {

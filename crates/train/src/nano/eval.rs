@@ -6,13 +6,13 @@ use std::{collections::BTreeMap, ops::ControlFlow, rc::Rc};
 use univi::{
     Backend, Result,
     image::Rgb8,
-    model::{ChatUniVi, Visual},
+    model::{ChatUniVi, EncodedVisual},
     sampler::Sampling,
-    session::{Generate, Part, Session, SessionOptions},
+    session::{EnginePart, EngineSession, GenerateOptions, SessionOptions},
 };
 
 use super::{data, recipe::HELD_OUT};
-use crate::world::{Exchange, Kind, Styles, View, World};
+use crate::world::{Exchange, Kind, Styles, VisualSample, World};
 
 /// How often answers to a kind of question are right.
 #[derive(Debug, Clone, PartialEq)]
@@ -86,7 +86,12 @@ pub fn kinds(count: usize) -> Vec<Kind> {
 }
 
 /// The question of this number, and what it is about.
-pub fn question(world: &World, styles: Styles, number: usize, kind: Kind) -> (View, Exchange) {
+pub fn question(
+    world: &World,
+    styles: Styles,
+    number: usize,
+    kind: Kind,
+) -> (VisualSample, Exchange) {
     let mut rng = data::rng(HELD_OUT ^ styles as u64, kind as u64, number);
     world.question(&mut rng, kind, styles)
 }
@@ -103,8 +108,8 @@ pub async fn evaluate<B: Backend>(
     count: usize,
     on_answer: &mut dyn FnMut(Kind, Option<Miss>) -> ControlFlow<()>,
 ) -> Result<Vec<Score>> {
-    let mut session = Session::new(model.clone(), SessionOptions::default());
-    let greedy = Generate {
+    let mut session = EngineSession::new(model.clone(), SessionOptions::default());
+    let greedy = GenerateOptions {
         max_tokens: 64,
         sampling: Sampling {
             temperature: 0.,
@@ -121,8 +126,9 @@ pub async fn evaluate<B: Backend>(
         session.clear();
         let mut said = String::new();
         for (question, _) in &exchange.turns {
-            let mut parts: Vec<Part<B>> = visual.take().map(Part::Visual).into_iter().collect();
-            parts.push(Part::Text(question.clone()));
+            let mut parts: Vec<EnginePart<B>> =
+                visual.take().map(EnginePart::Visual).into_iter().collect();
+            parts.push(EnginePart::Text(question.clone()));
             let answer = session
                 .answer(parts, &greedy, &mut async |_: &str| {
                     ControlFlow::Continue(())
@@ -165,10 +171,13 @@ pub async fn evaluate<B: Backend>(
     Ok(expected.into_iter().map(score).collect())
 }
 
-async fn look<B: Backend>(model: &Rc<ChatUniVi<B>>, view: View) -> Result<Visual<B>> {
+async fn look<B: Backend>(
+    model: &Rc<ChatUniVi<B>>,
+    view: VisualSample,
+) -> Result<EncodedVisual<B>> {
     match view {
-        View::Scene(scene) => model.vision()?.image(&scene.pixels).await,
-        View::Clip(clip) => {
+        VisualSample::Scene(scene) => model.vision()?.image(&scene.pixels).await,
+        VisualSample::Clip(clip) => {
             let frames = clip
                 .frames
                 .into_iter()

@@ -4,4 +4,4 @@ pub mod blueprint;
 pub mod data;
 pub mod eval;
 pub mod recipe;
-pub mod sight;
+pub mod vision_pretraining;

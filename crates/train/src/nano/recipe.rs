@@ -1,4 +1,4 @@
-//! From nothing to `univi-nano`: the two stages of the paper, and before them one for the eyes and
+//! From nothing to `univi-nano`: the two stages of the paper, and before them one for the vision encoder and
 //! one for the language model, which a small model can't borrow from elsewhere.
 //!
 //! | stage | learns | from |
@@ -7,7 +7,7 @@
 //! | speech | language model | scenes and stories told in symbols |
 //! | projector | projector | captions of pictures (stage 1 of the paper) |
 //! | joint | projector and language model | conversations about pictures and clips, mixed (stage 2) |
-//! | whole | everything, the eyes from pictures alone | the same, fewer of them about clips; the mean of two falls of the rates |
+//! | whole | everything, the vision encoder from pictures alone | the same, fewer of them about clips; the mean of two falls of the rates |
 //! | clips | as before | the same, half of them about clips; the mean of two falls, and of that and what `whole` made |
 
 use std::{collections::BTreeMap, ops::ControlFlow, path::Path};
@@ -20,14 +20,14 @@ use univi::{
 
 use super::{
     blueprint::{Blueprint, Variant},
-    data::{self, Mixture, Sights, Symbols, Talks},
-    sight::{Labelled, Seeing},
+    data::{self, LabelledScenes, Mixture, SymbolicConversations, WorldConversations},
+    vision_pretraining::{Labelled, VisionPretraining},
 };
 use crate::{
     autograd::{Autograd, Packing},
     conversations::{Conversations, Shape},
     optimizer::Rates,
-    parameters::{Parameters, candle, numbers},
+    parameters::{Parameters, candle, f32s},
     reader::Reader,
     trainer::{Plan, Report, Restart, Schedule, Task, Trainer},
     vocabulary,
@@ -37,15 +37,15 @@ use crate::{
 /// The stages, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
-    /// The eyes learn to see.
-    Sight,
+    /// The vision encoder learns to see.
+    Vision,
     /// The language model learns to speak.
     Speech,
     /// The projector learns to translate.
     Projector,
     /// Projector and language model learn together.
     Joint,
-    /// Everything learns together, the eyes what answers want of them.
+    /// Everything learns together, the vision encoder from answers.
     Whole,
     /// So it goes on, with more about clips. What comes out is the mean of what was and what it
     /// made: either alone is right about fewer questions.
@@ -55,7 +55,7 @@ pub enum Stage {
 impl Stage {
     /// All of them.
     pub const ALL: [Stage; 6] = [
-        Stage::Sight,
+        Stage::Vision,
         Stage::Speech,
         Stage::Projector,
         Stage::Joint,
@@ -66,7 +66,7 @@ impl Stage {
     /// As files and progress name it.
     pub fn name(self) -> &'static str {
         match self {
-            Stage::Sight => "sight",
+            Stage::Vision => "sight",
             Stage::Speech => "speech",
             Stage::Projector => "projector",
             Stage::Joint => "joint",
@@ -78,7 +78,7 @@ impl Stage {
     /// What learns in it.
     fn learns(self) -> fn(&str) -> bool {
         match self {
-            Stage::Sight => |name| name.starts_with("v.") || name.starts_with("head."),
+            Stage::Vision => |name| name.starts_with("v.") || name.starts_with("head."),
             Stage::Speech => |name| !name.starts_with("v.") && !name.starts_with("mm."),
             Stage::Projector => |name| name.starts_with("mm."),
             Stage::Joint => |name| !name.starts_with("v."),
@@ -89,7 +89,7 @@ impl Stage {
     /// How it runs; `scale` shortens it.
     pub fn plan(self, threads: usize, scale: f64) -> Plan {
         let (steps, batch, muon, adam, schedule) = match self {
-            Stage::Sight => (9_000, 16, Some(2e-3), 1e-3, LONG),
+            Stage::Vision => (9_000, 16, Some(2e-3), 1e-3, LONG),
             Stage::Speech => (4_000, 8, Some(2e-3), 1e-3, LONG),
             Stage::Projector => (200, 8, None, 2e-3, Schedule::COSINE),
             Stage::Joint => (6_000, 8, Some(1.5e-3), 1e-3, LONG),
@@ -115,7 +115,7 @@ impl Stage {
 
 /// High for long, and then down.
 const LONG: Schedule = Schedule {
-    warm_up: 0.02,
+    warmup_steps: 0.02,
     hold: 0.45,
     floor: 0.01,
     restart: None,
@@ -140,7 +140,7 @@ const EVENLY_TWICE: Schedule = Schedule {
 };
 
 /// How the model is made.
-pub struct Recipe<'a> {
+pub struct TrainingRecipe<'a> {
     /// What it learns from.
     pub world: &'a World,
     /// Everything random follows from it.
@@ -168,7 +168,7 @@ pub struct Progress {
     pub batch: usize,
 }
 
-impl Recipe<'_> {
+impl TrainingRecipe<'_> {
     /// A model that knows nothing, with the vocabulary of the world.
     ///
     /// # Errors
@@ -194,12 +194,12 @@ impl Recipe<'_> {
     ) -> Result<bool> {
         let seed = self.seed ^ (stage as u64 + 2) << 32;
         let world = self.world;
-        if stage == Stage::Sight {
+        if stage == Stage::Vision {
             let (clip, parameters) = blueprint.open_tower(&self.device)?;
             let grid = clip.grid();
-            let task = Seeing {
+            let task = VisionPretraining {
                 clip,
-                pictures: Sights { world, seed, grid },
+                pictures: LabelledScenes { world, seed, grid },
                 classes: THINGS.len(),
                 colours: COLOURS.len(),
                 device: self.device.clone(),
@@ -211,7 +211,7 @@ impl Recipe<'_> {
         let (shape, learns) = (&shape, stage.learns());
         let device = self.device.clone();
         if stage == Stage::Speech {
-            let examples = Symbols {
+            let examples = SymbolicConversations {
                 tokenizer: &shape.tokenizer,
                 width: shape.llama.width,
                 seed,
@@ -231,13 +231,13 @@ impl Recipe<'_> {
         if stage == Stage::Projector {
             self.fit_projector(shape, &parameters)?;
         }
-        let examples = Talks {
+        let examples = WorldConversations {
             world,
             seed,
             mixture: Mixture {
                 clips: match stage {
                     Stage::Projector => 0.,
-                    // The eyes learn from pictures.
+                    // The vision encoder learns from pictures.
                     Stage::Whole => 0.2,
                     // What so few of them left to learn.
                     Stage::Clips => 0.5,
@@ -319,11 +319,11 @@ impl Recipe<'_> {
         let features =
             pollster::block_on(vision.features(scenes.into_iter().map(|scene| Ok(scene.pixels))))?;
         let deviation = |x: &[f32]| (x.iter().map(|x| x * x).sum::<f32>() / x.len() as f32).sqrt();
-        let seen = deviation(&numbers(&features)?);
-        let words = deviation(&parameters.numbers("token_embd.weight")?);
+        let seen = deviation(&f32s(&features)?);
+        let words = deviation(&parameters.f32s("token_embd.weight")?);
         let name = "mm.0.weight";
         let now =
-            deviation(&parameters.numbers(name)?) * seen * (shape.vision.clip.width as f32).sqrt();
+            deviation(&parameters.f32s(name)?) * seen * (shape.vision.clip.width as f32).sqrt();
         let var = parameters.var(name);
         let scaled = var.affine((words / now) as f64, 0.);
         scaled.and_then(|x| var.set(&x)).map_err(candle)
@@ -336,8 +336,8 @@ const SAVE_EVERY: u64 = 250;
 /// How many of the patches that show something are told right, over `count` scenes.
 ///
 /// # Errors
-/// As [`Seeing::right`].
-pub fn sight_accuracy(
+/// As [`VisionPretraining::right`].
+pub fn vision_accuracy(
     world: &World,
     blueprint: &Blueprint,
     state: &Path,
@@ -347,7 +347,7 @@ pub fn sight_accuracy(
     let device = Device::Cpu;
     let (clip, parameters) = blueprint.open_tower(&device)?;
     let grid = clip.grid();
-    let task = Seeing {
+    let task = VisionPretraining {
         clip,
         pictures: (),
         classes: THINGS.len(),
@@ -355,7 +355,7 @@ pub fn sight_accuracy(
         device,
     };
     let parameters = parameters.join(task.heads()?);
-    let mut trainer = Trainer::new(parameters, Stage::Sight.learns());
+    let mut trainer = Trainer::new(parameters, Stage::Vision.learns());
     trainer.resume(state)?;
     let mut right = [0; 2];
     for step in 0..count.div_ceil(16) as u64 {

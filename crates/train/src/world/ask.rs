@@ -384,13 +384,13 @@ impl Layout {
 
     /// "a dog and 2 cats on a blue background", in the order of the leftmost of each kind.
     fn shown(&self) -> Option<String> {
-        let mut told: Vec<usize> = Vec::new();
+        let mut mentioned: Vec<usize> = Vec::new();
         for thing in self.in_order()? {
-            if !told.contains(&thing.class) {
-                told.push(thing.class);
+            if !mentioned.contains(&thing.class) {
+                mentioned.push(thing.class);
             }
         }
-        let words: Vec<String> = told
+        let words: Vec<String> = mentioned
             .into_iter()
             .map(|class| match self.count(class) {
                 1 => THINGS[class].with_article(),

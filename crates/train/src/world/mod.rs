@@ -44,7 +44,7 @@ impl Styles {
 
 /// Something to ask about.
 #[derive(Debug, Clone)]
-pub enum View {
+pub enum VisualSample {
     /// A picture.
     Scene(Scene),
     /// A clip.
@@ -135,7 +135,12 @@ impl World {
 
     /// A question of a kind and what it is about, for measuring: as many yes as no, all directions
     /// and quarters alike often, and several of a thing as often as one.
-    pub fn question(&self, rng: &mut ChaCha8Rng, kind: Kind, styles: Styles) -> (View, Exchange) {
+    pub fn question(
+        &self,
+        rng: &mut ChaCha8Rng,
+        kind: Kind,
+        styles: Styles,
+    ) -> (VisualSample, Exchange) {
         let yes = match kind {
             Kind::Presence | Kind::ClipPresence => rng.random(),
             _ => true,
@@ -157,7 +162,7 @@ impl World {
                 };
                 if let Some(exchange) = story.question(rng, kind, yes) {
                     let clip = story.paint(rng, &self.artwork, styles);
-                    return (View::Clip(clip), exchange);
+                    return (VisualSample::Clip(clip), exchange);
                 }
                 continue;
             }
@@ -173,7 +178,7 @@ impl World {
             }
             if let Some(exchange) = layout.question(rng, kind, yes) {
                 let scene = Scene::paint(rng, &self.artwork, layout, styles);
-                return (View::Scene(scene), exchange);
+                return (VisualSample::Scene(scene), exchange);
             }
         }
     }

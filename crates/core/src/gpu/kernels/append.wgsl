@@ -28,11 +28,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
         key[j] = select(vec4f(), k[source + j], inside);
         value[j] = select(vec4f(), v[source + j], inside);
     }
-    var coded_key = coded(key);
-    var coded_value = coded(value);
+    var quantized_key = quantize(key);
+    var quantized_value = quantize(value);
     let to = (p.first + i) * BLOCK_STORED;
     for (var j = 0u; j < BLOCK_STORED; j++) {
-        keys[to + j] = coded_key[j];
-        values[to + j] = coded_value[j];
+        keys[to + j] = quantized_key[j];
+        values[to + j] = quantized_value[j];
     }
 }

@@ -16,7 +16,7 @@ struct Params {
 
 impl Gpu {
     /// See [`crate::backend::Backend::argmax`].
-    pub(in crate::gpu) fn largest(&self, x: &Tensor) -> Ids {
+    pub(in crate::gpu) fn argmax(&self, x: &Tensor) -> Ids {
         assert!(x.cols > 0);
         let ids = self.alloc_ids(x.rows);
         let params = Params {

@@ -63,7 +63,7 @@ struct JoinParams {
 
 impl Gpu {
     /// See [`crate::backend::Backend::attention`].
-    pub(in crate::gpu) fn attend(
+    pub(in crate::gpu) fn attention(
         &self,
         q: &Tensor,
         k: &Tensor,

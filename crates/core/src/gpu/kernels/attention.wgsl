@@ -38,7 +38,7 @@ var<workgroup> q_tile: array<vec4f, 256>;
 // 64 keys by 32 columns; then 32 rows by the weights of 64 keys.
 var<workgroup> k_tile: array<vec4f, 512>;
 // What the eight threads of a row have to tell each other.
-var<workgroup> told: array<f32, 256>;
+var<workgroup> row_scratch: array<f32, 256>;
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
@@ -146,10 +146,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
         b2 = masked(b2, key + 4u, seen2);
         a3 = masked(a3, key, seen3);
         b3 = masked(b3, key + 4u, seen3);
-        told[(down) * 8u + across] = largest_of(max(a0, b0));
-        told[(down + 8u) * 8u + across] = largest_of(max(a1, b1));
-        told[(down + 16u) * 8u + across] = largest_of(max(a2, b2));
-        told[(down + 24u) * 8u + across] = largest_of(max(a3, b3));
+        row_scratch[(down) * 8u + across] = largest_of(max(a0, b0));
+        row_scratch[(down + 8u) * 8u + across] = largest_of(max(a1, b1));
+        row_scratch[(down + 16u) * 8u + across] = largest_of(max(a2, b2));
+        row_scratch[(down + 24u) * 8u + across] = largest_of(max(a3, b3));
         workgroupBarrier();
         let now0 = max(largest0, told_largest(down));
         let now1 = max(largest1, told_largest(down + 8u));
@@ -237,10 +237,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
         workgroupBarrier();
     }
 
-    told[(down) * 8u + across] = total0;
-    told[(down + 8u) * 8u + across] = total1;
-    told[(down + 16u) * 8u + across] = total2;
-    told[(down + 24u) * 8u + across] = total3;
+    row_scratch[(down) * 8u + across] = total0;
+    row_scratch[(down + 8u) * 8u + across] = total1;
+    row_scratch[(down + 16u) * 8u + across] = total2;
+    row_scratch[(down + 24u) * 8u + across] = total3;
     workgroupBarrier();
     write(first_row + down, q_at, column, 1.0 / told_total(down), sum00, sum01, sum02, sum03);
     write(first_row + down + 8u, q_at, column, 1.0 / told_total(down + 8u), sum10, sum11, sum12, sum13);
@@ -250,12 +250,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
 
 // Four columns of a key, counted along the rows.
 fn key_at(four: u32) -> vec4f {
-    return loaded(k[scale_at(four)], k[numbers_at(four)]);
+    return dequantize(k[scale_at(four)], k[values_at(four)]);
 }
 
 // The same of a value.
 fn value_at(four: u32) -> vec4f {
-    return loaded(v[scale_at(four)], v[numbers_at(four)]);
+    return dequantize(v[scale_at(four)], v[values_at(four)]);
 }
 
 // The keys that a row sees: those before this one.
@@ -275,14 +275,14 @@ fn largest_of(v: vec4f) -> f32 {
 
 fn told_largest(row: u32) -> f32 {
     let i = row * 8u;
-    return max(max(max(told[i], told[i + 1u]), max(told[i + 2u], told[i + 3u])),
-               max(max(told[i + 4u], told[i + 5u]), max(told[i + 6u], told[i + 7u])));
+    return max(max(max(row_scratch[i], row_scratch[i + 1u]), max(row_scratch[i + 2u], row_scratch[i + 3u])),
+               max(max(row_scratch[i + 4u], row_scratch[i + 5u]), max(row_scratch[i + 6u], row_scratch[i + 7u])));
 }
 
 fn told_total(row: u32) -> f32 {
     let i = row * 8u;
-    return ((told[i] + told[i + 1u]) + (told[i + 2u] + told[i + 3u]))
-         + ((told[i + 4u] + told[i + 5u]) + (told[i + 6u] + told[i + 7u]));
+    return ((row_scratch[i] + row_scratch[i + 1u]) + (row_scratch[i + 2u] + row_scratch[i + 3u]))
+         + ((row_scratch[i + 4u] + row_scratch[i + 5u]) + (row_scratch[i + 6u] + row_scratch[i + 7u]));
 }
 
 // The weights of eight keys, in the place of the keys.

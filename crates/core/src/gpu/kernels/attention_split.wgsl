@@ -79,10 +79,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
 
 // Four columns of a key, counted along the rows.
 fn key_at(four: u32) -> vec4f {
-    return loaded(k[scale_at(four)], k[numbers_at(four)]);
+    return dequantize(k[scale_at(four)], k[values_at(four)]);
 }
 
 // The same of a value.
 fn value_at(four: u32) -> vec4f {
-    return loaded(v[scale_at(four)], v[numbers_at(four)]);
+    return dequantize(v[scale_at(four)], v[values_at(four)]);
 }

@@ -42,7 +42,7 @@ struct TileParams {
 
 impl Gpu {
     /// See [`crate::backend::Backend::matmul`].
-    pub(in crate::gpu) fn times_transpose(&self, x: &Tensor, w: &Matrix) -> Tensor {
+    pub(in crate::gpu) fn matmul(&self, x: &Tensor, w: &Matrix) -> Tensor {
         assert_eq!(
             x.cols,
             w.cols,

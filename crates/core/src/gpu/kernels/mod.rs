@@ -31,14 +31,14 @@ pub(super) struct Kernel {
     pub name: &'static str,
     pub source: &'static str,
     pub entry: &'static str,
-    pub over: Over,
+    pub specialization: Specialization,
     pub reads: usize,
     pub writes: usize,
 }
 
 /// What a kernel works on besides plain tensors: the WGSL that stands before its own.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Over {
+pub(super) enum Specialization {
     Nothing,
     /// Weights of this type, whose `block32` it calls; they are binding 1.
     Weights(GgmlType),
@@ -50,7 +50,7 @@ pub(super) enum Over {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct PipelineKey {
     name: &'static str,
-    over: Over,
+    specialization: Specialization,
 }
 
 impl Kernel {
@@ -60,7 +60,7 @@ impl Kernel {
             name,
             source,
             entry: "main",
-            over: Over::Nothing,
+            specialization: Specialization::Nothing,
             reads,
             writes,
         }
@@ -70,16 +70,18 @@ impl Kernel {
     pub fn key(&self) -> PipelineKey {
         PipelineKey {
             name: self.name,
-            over: self.over,
+            specialization: self.specialization,
         }
     }
 
     /// What its pipeline is made of.
     pub fn shader(&self) -> Shader {
-        let source = match self.over {
-            Over::Nothing => self.source.to_owned(),
-            Over::Weights(ty) => [quant::WEIGHTS, quant::source(ty), self.source].concat(),
-            Over::Cache(ty) => [cache::source(ty), self.source].concat(),
+        let source = match self.specialization {
+            Specialization::Nothing => self.source.to_owned(),
+            Specialization::Weights(ty) => {
+                [quant::WEIGHTS, quant::source(ty), self.source].concat()
+            }
+            Specialization::Cache(ty) => [cache::source(ty), self.source].concat(),
         };
         Shader {
             source,
@@ -92,13 +94,13 @@ impl Kernel {
 
     /// This kernel over weights of type `ty`.
     const fn over(mut self, ty: GgmlType) -> Kernel {
-        self.over = Over::Weights(ty);
+        self.specialization = Specialization::Weights(ty);
         self
     }
 
     /// This kernel over a KV cache of type `ty`.
     const fn over_cache(mut self, ty: KvType) -> Kernel {
-        self.over = Over::Cache(ty);
+        self.specialization = Specialization::Cache(ty);
         self
     }
 }

@@ -15,7 +15,7 @@ struct Params {
 
 impl Gpu {
     /// See [`crate::backend::Backend::silu_mul`].
-    pub(in crate::gpu) fn gated(&self, gate: &Tensor, up: &Tensor) -> Tensor {
+    pub(in crate::gpu) fn silu_mul(&self, gate: &Tensor, up: &Tensor) -> Tensor {
         assert_eq!(gate.shape(), up.shape());
         let y = self.alloc(gate.rows, gate.cols);
         let params = Params {

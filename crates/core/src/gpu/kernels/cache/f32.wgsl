@@ -7,14 +7,14 @@ fn scale_at(four: u32) -> u32 {
     return four;
 }
 
-fn numbers_at(four: u32) -> u32 {
+fn values_at(four: u32) -> u32 {
     return four;
 }
 
-fn loaded(scale: vec4f, numbers: vec4f) -> vec4f {
-    return numbers;
+fn dequantize(scale: vec4f, values: vec4f) -> vec4f {
+    return values;
 }
 
-fn coded(x: array<vec4f, 8>) -> array<vec4f, 8> {
+fn quantize(x: array<vec4f, 8>) -> array<vec4f, 8> {
     return x;
 }

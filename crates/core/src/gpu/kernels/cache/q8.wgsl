@@ -12,15 +12,15 @@ fn scale_at(four: u32) -> u32 {
 }
 
 // One scale for every eight words, and one before them.
-fn numbers_at(four: u32) -> u32 {
+fn values_at(four: u32) -> u32 {
     return four + (four >> 3u) + 1u;
 }
 
-fn loaded(scale: u32, numbers: u32) -> vec4f {
-    return vec4f(bitcast<vec4i>(vec4u(numbers) << vec4u(24u, 16u, 8u, 0u)) >> vec4u(24u)) * bitcast<f32>(scale);
+fn dequantize(scale: u32, values: u32) -> vec4f {
+    return vec4f(bitcast<vec4i>(vec4u(values) << vec4u(24u, 16u, 8u, 0u)) >> vec4u(24u)) * bitcast<f32>(scale);
 }
 
-fn coded(x: array<vec4f, 8>) -> array<u32, 9> {
+fn quantize(x: array<vec4f, 8>) -> array<u32, 9> {
     let largest4 = max(max(max(abs(x[0]), abs(x[1])), max(abs(x[2]), abs(x[3]))),
                        max(max(abs(x[4]), abs(x[5])), max(abs(x[6]), abs(x[7]))));
     let largest = max(max(largest4.x, largest4.y), max(largest4.z, largest4.w));

@@ -7,7 +7,7 @@ use crate::{Error, Result};
 /// most from rounding more bits than the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)] // The names are llama.cpp's.
-pub enum Recipe {
+pub enum QuantizationPlan {
     F32,
     F16,
     BF16,
@@ -27,48 +27,48 @@ pub enum Recipe {
     Q6K,
 }
 
-impl Recipe {
+impl QuantizationPlan {
     /// Every recipe.
-    pub const ALL: [Recipe; 17] = [
-        Recipe::F32,
-        Recipe::F16,
-        Recipe::BF16,
-        Recipe::Q4_0,
-        Recipe::Q4_1,
-        Recipe::Q5_0,
-        Recipe::Q5_1,
-        Recipe::Q8_0,
-        Recipe::Q2K,
-        Recipe::Q3KS,
-        Recipe::Q3KM,
-        Recipe::Q3KL,
-        Recipe::Q4KS,
-        Recipe::Q4KM,
-        Recipe::Q5KS,
-        Recipe::Q5KM,
-        Recipe::Q6K,
+    pub const ALL: [QuantizationPlan; 17] = [
+        QuantizationPlan::F32,
+        QuantizationPlan::F16,
+        QuantizationPlan::BF16,
+        QuantizationPlan::Q4_0,
+        QuantizationPlan::Q4_1,
+        QuantizationPlan::Q5_0,
+        QuantizationPlan::Q5_1,
+        QuantizationPlan::Q8_0,
+        QuantizationPlan::Q2K,
+        QuantizationPlan::Q3KS,
+        QuantizationPlan::Q3KM,
+        QuantizationPlan::Q3KL,
+        QuantizationPlan::Q4KS,
+        QuantizationPlan::Q4KM,
+        QuantizationPlan::Q5KS,
+        QuantizationPlan::Q5KM,
+        QuantizationPlan::Q6K,
     ];
 
     /// (name, llama.cpp's number in `general.file_type`, type of most matrices)
     const fn facts(self) -> (&'static str, u32, GgmlType) {
         match self {
-            Recipe::F32 => ("f32", 0, GgmlType::F32),
-            Recipe::F16 => ("f16", 1, GgmlType::F16),
-            Recipe::BF16 => ("bf16", 32, GgmlType::BF16),
-            Recipe::Q4_0 => ("q4_0", 2, GgmlType::Q4_0),
-            Recipe::Q4_1 => ("q4_1", 3, GgmlType::Q4_1),
-            Recipe::Q5_0 => ("q5_0", 8, GgmlType::Q5_0),
-            Recipe::Q5_1 => ("q5_1", 9, GgmlType::Q5_1),
-            Recipe::Q8_0 => ("q8_0", 7, GgmlType::Q8_0),
-            Recipe::Q2K => ("q2_k", 10, GgmlType::Q2K),
-            Recipe::Q3KS => ("q3_k_s", 11, GgmlType::Q3K),
-            Recipe::Q3KM => ("q3_k_m", 12, GgmlType::Q3K),
-            Recipe::Q3KL => ("q3_k_l", 13, GgmlType::Q3K),
-            Recipe::Q4KS => ("q4_k_s", 14, GgmlType::Q4K),
-            Recipe::Q4KM => ("q4_k_m", 15, GgmlType::Q4K),
-            Recipe::Q5KS => ("q5_k_s", 16, GgmlType::Q5K),
-            Recipe::Q5KM => ("q5_k_m", 17, GgmlType::Q5K),
-            Recipe::Q6K => ("q6_k", 18, GgmlType::Q6K),
+            QuantizationPlan::F32 => ("f32", 0, GgmlType::F32),
+            QuantizationPlan::F16 => ("f16", 1, GgmlType::F16),
+            QuantizationPlan::BF16 => ("bf16", 32, GgmlType::BF16),
+            QuantizationPlan::Q4_0 => ("q4_0", 2, GgmlType::Q4_0),
+            QuantizationPlan::Q4_1 => ("q4_1", 3, GgmlType::Q4_1),
+            QuantizationPlan::Q5_0 => ("q5_0", 8, GgmlType::Q5_0),
+            QuantizationPlan::Q5_1 => ("q5_1", 9, GgmlType::Q5_1),
+            QuantizationPlan::Q8_0 => ("q8_0", 7, GgmlType::Q8_0),
+            QuantizationPlan::Q2K => ("q2_k", 10, GgmlType::Q2K),
+            QuantizationPlan::Q3KS => ("q3_k_s", 11, GgmlType::Q3K),
+            QuantizationPlan::Q3KM => ("q3_k_m", 12, GgmlType::Q3K),
+            QuantizationPlan::Q3KL => ("q3_k_l", 13, GgmlType::Q3K),
+            QuantizationPlan::Q4KS => ("q4_k_s", 14, GgmlType::Q4K),
+            QuantizationPlan::Q4KM => ("q4_k_m", 15, GgmlType::Q4K),
+            QuantizationPlan::Q5KS => ("q5_k_s", 16, GgmlType::Q5K),
+            QuantizationPlan::Q5KM => ("q5_k_m", 17, GgmlType::Q5K),
+            QuantizationPlan::Q6K => ("q6_k", 18, GgmlType::Q6K),
         }
     }
 
@@ -91,14 +91,14 @@ impl Recipe {
     ///
     /// # Errors
     /// [`Error::BadRequest`] that lists the names.
-    pub fn parse(name: &str) -> Result<Recipe> {
-        Recipe::ALL
+    pub fn parse(name: &str) -> Result<QuantizationPlan> {
+        QuantizationPlan::ALL
             .into_iter()
             .find(|r| r.name().eq_ignore_ascii_case(name))
             .ok_or_else(|| Error::BadRequest {
                 reason: format!(
                     "unknown quantization {name:?}; there are {}",
-                    Recipe::ALL.map(Recipe::name).join(", ")
+                    QuantizationPlan::ALL.map(QuantizationPlan::name).join(", ")
                 ),
             })
     }
@@ -197,33 +197,37 @@ impl Recipe {
             .and_then(|n| n.rsplit('.').next())
             .unwrap_or_default();
         match (self, matrix) {
-            (Recipe::Q2K, "attn_v") => {
+            (QuantizationPlan::Q2K, "attn_v") => {
                 if heads_per_kv >= 4 {
                     Q4K
                 } else {
                     Q3K
                 }
             }
-            (Recipe::Q3KM, "attn_v") => {
+            (QuantizationPlan::Q3KM, "attn_v") => {
                 if layer < 2 {
                     Q5K
                 } else {
                     Q4K
                 }
             }
-            (Recipe::Q3KL, "attn_v" | "ffn_down" | "attn_output") => Q5K,
-            (Recipe::Q4KS, "attn_v") if layer < 4 => Q5K,
-            (Recipe::Q4KS, "ffn_down") if layer < layers / 8 => Q5K,
-            (Recipe::Q4KM | Recipe::Q5KM, "attn_v" | "ffn_down") if sensitive => Q6K,
-            (Recipe::Q2K, "ffn_down" | "attn_output") => Q3K,
-            (Recipe::Q3KM, "ffn_down") => {
+            (QuantizationPlan::Q3KL, "attn_v" | "ffn_down" | "attn_output") => Q5K,
+            (QuantizationPlan::Q4KS, "attn_v") if layer < 4 => Q5K,
+            (QuantizationPlan::Q4KS, "ffn_down") if layer < layers / 8 => Q5K,
+            (QuantizationPlan::Q4KM | QuantizationPlan::Q5KM, "attn_v" | "ffn_down")
+                if sensitive =>
+            {
+                Q6K
+            }
+            (QuantizationPlan::Q2K, "ffn_down" | "attn_output") => Q3K,
+            (QuantizationPlan::Q3KM, "ffn_down") => {
                 if layer < layers / 16 {
                     Q5K
                 } else {
                     Q4K
                 }
             }
-            (Recipe::Q3KM, "attn_output") => Q4K,
+            (QuantizationPlan::Q3KM, "attn_output") => Q4K,
             _ => base,
         }
     }

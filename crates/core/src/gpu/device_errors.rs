@@ -7,7 +7,7 @@ use crate::{Error, Result};
 /// Errors arrive in callbacks, between the calls that could return them. The first one is kept:
 /// what follows is mostly its consequence.
 #[derive(Clone, Default)]
-pub(super) struct Faults(Arc<Mutex<State>>);
+pub(super) struct DeviceErrors(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
@@ -18,7 +18,7 @@ struct State {
     requested_bytes: u64,
 }
 
-impl Faults {
+impl DeviceErrors {
     /// Keeps `error` unless an earlier one is waiting.
     pub fn record(&self, error: Error) {
         self.state().first.get_or_insert(error);
@@ -58,9 +58,9 @@ impl Faults {
     }
 }
 
-/// Reports to `faults` all that `device` reports outside of a call's own result.
-pub(super) fn watch(device: &wgpu::Device, faults: &Faults) {
-    let lost = faults.clone();
+/// Reports to `errors` all that `device` reports outside of a call's own result.
+pub(super) fn watch(device: &wgpu::Device, errors: &DeviceErrors) {
+    let lost = errors.clone();
     device.set_device_lost_callback(move |reason, message| {
         lost.lose(if message.is_empty() {
             format!("{reason:?}")
@@ -68,7 +68,7 @@ pub(super) fn watch(device: &wgpu::Device, faults: &Faults) {
             message
         });
     });
-    let uncaptured = faults.clone();
+    let uncaptured = errors.clone();
     device.on_uncaptured_error(Arc::new(move |error| {
         let error = match error {
             wgpu::Error::OutOfMemory { .. } => Error::OutOfMemory {

@@ -1,4 +1,4 @@
-//! Stage 0 of the eyes: what is where, patch by patch. No words yet.
+//! Stage 0: the vision encoder: what is where, patch by patch. No words yet.
 //!
 //! Each patch learns, at the output that later become the features, which thing it shows and where
 //! that thing's centre is; the class token behind the last block learns which things a picture
@@ -38,7 +38,7 @@ pub trait Pictures: Sync {
 }
 
 /// Learning to see, as a [`Task`].
-pub struct Seeing<P> {
+pub struct VisionPretraining<P> {
     /// The encoder, all blocks.
     pub clip: ClipConfig,
     /// The data.
@@ -68,8 +68,8 @@ fn heads(classes: usize, colours: usize) -> [(&'static str, usize); 4] {
     ]
 }
 
-/// What the eyes say of pictures.
-struct Said {
+/// What the vision encoder says of pictures.
+struct HeadOutputs {
     /// `[batch * patches, classes + 1]`: the last is nothing.
     patch: Tensor,
     /// `[batch * patches, 2]`
@@ -80,7 +80,7 @@ struct Said {
     background: Tensor,
 }
 
-impl<P> Seeing<P> {
+impl<P> VisionPretraining<P> {
     /// The heads, knowing nothing.
     ///
     /// # Errors
@@ -101,7 +101,12 @@ impl<P> Seeing<P> {
         Ok(parameters)
     }
 
-    fn look(&self, parameters: &Parameters, pictures: &[&Labelled], learns: bool) -> Result<Said> {
+    fn look(
+        &self,
+        parameters: &Parameters,
+        pictures: &[&Labelled],
+        learns: bool,
+    ) -> Result<HeadOutputs> {
         let b = Autograd::new(&self.device, Packing::default());
         let wanted = clip::tensors(&self.clip);
         let mut weights = parameters.weights(&b, wanted, |_| learns);
@@ -139,7 +144,7 @@ impl<P> Seeing<P> {
             };
             b.add(&b.matmul(x, &part("weight")), &part("bias"))
         };
-        Ok(Said {
+        Ok(HeadOutputs {
             patch: head("head.patch", &features),
             centre: head("head.centre", &features),
             things: head("head.things", &class),
@@ -153,16 +158,16 @@ impl<P> Seeing<P> {
     /// `Gpu` where the device fails.
     pub fn right(&self, parameters: &Parameters, pictures: &[&Labelled]) -> Result<[usize; 2]> {
         let said = self.look(parameters, pictures, false)?;
-        let told: Vec<u32> = said
+        let predicted: Vec<u32> = said
             .patch
             .argmax(1)
             .and_then(|x| x.to_vec1())
             .map_err(candle)?;
         let labels = pictures.iter().flat_map(|picture| &picture.patches);
         let mut right = [0; 2];
-        for (told, label) in told.iter().zip(labels) {
+        for (predicted, label) in predicted.iter().zip(labels) {
             if let Some((class, _)) = label {
-                right[0] += usize::from(*told as usize == *class);
+                right[0] += usize::from(*predicted as usize == *class);
                 right[1] += 1;
             }
         }
@@ -170,7 +175,7 @@ impl<P> Seeing<P> {
     }
 }
 
-impl<P: Pictures> Task for Seeing<P> {
+impl<P: Pictures> Task for VisionPretraining<P> {
     type Item = Labelled;
 
     fn item(&self, step: u64, number: usize) -> Result<Labelled> {
