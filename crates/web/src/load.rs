@@ -185,6 +185,7 @@ impl Loader {
     }
 
     /// The SHA-256, in hexadecimal, of all that was pushed of the next file.
+    #[wasm_bindgen(js_name = hashed)]
     pub fn set_hash(&mut self, sha256: String) {
         if let Some(loader) = &mut self.loader {
             with!(loader, loader => loader.set_hash(sha256));

@@ -100,7 +100,7 @@ pub fn question(
 /// missed, if it was, and may break off: then the scores are of what was asked until then.
 ///
 /// # Errors
-/// As [`Session::answer`].
+/// As [`EngineSession::answer`].
 pub async fn evaluate<B: Backend>(
     model: &Rc<ChatUniVi<B>>,
     world: &World,

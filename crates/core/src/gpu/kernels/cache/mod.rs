@@ -4,9 +4,9 @@
 //! alias Stored                                   what a buffer of keys or values is an array of
 //! const BLOCK_STORED                             how many of them hold a block of 32 numbers
 //! fn scale_at(four: u32) -> u32                  where the scale of the four-th four numbers is, counted along the rows,
-//! fn numbers_at(four: u32) -> u32                where they are themselves,
-//! fn dequantize(scale: Stored, numbers: Stored)      and what they stand for
-//! fn quantize(x: array<vec4f, 8>)                   a block as it is stored
+//! fn values_at(four: u32) -> u32                where they are themselves,
+//! fn dequantize(scale: Stored, values: Stored)  and what they stand for
+//! fn quantize(x: array<vec4f, 8>)                 a block as it is stored
 //! ```
 //!
 //! Rows are whole blocks, filled up with zeros. Truth: `cpu::KvCache`.
