@@ -88,17 +88,17 @@ export function univiModel(univi: Univi): LanguageModelV3 {
 }
 
 function requestOf(options: LanguageModelV3CallOptions): ChatCompletionRequest {
-  const { prompt, maxOutputTokens, temperature, topP, seed, stopSequences, responseFormat, tools } =
-    options;
+  const { prompt, responseFormat } = options;
   return {
     messages: prompt.map(messageOf),
-    ...(maxOutputTokens === undefined ? {} : { max_tokens: maxOutputTokens }),
-    ...(temperature === undefined ? {} : { temperature }),
-    ...(topP === undefined ? {} : { top_p: topP }),
-    ...(seed === undefined ? {} : { seed }),
-    ...(stopSequences === undefined ? {} : { stop: stopSequences }),
-    ...(responseFormat === undefined ? {} : { response_format: formatOf(responseFormat) }),
-    ...(tools === undefined ? {} : { tools }),
+    max_tokens: options.maxOutputTokens ?? null,
+    temperature: options.temperature ?? null,
+    top_p: options.topP ?? null,
+    top_k: options.topK ?? null,
+    seed: options.seed ?? null,
+    stop: options.stopSequences ?? null,
+    response_format: responseFormat ? formatOf(responseFormat) : null,
+    tools: options.tools ?? null,
   };
 }
 
@@ -112,7 +112,7 @@ function formatOf(
 }
 
 function messageOf(message: LanguageModelV3Message): ChatMessage {
-  if (message.role === "system") return message;
+  if (message.role === "system") return { role: "system", content: message.content };
   const content: ChatContentPart[] = [];
   for (const part of message.content) {
     if (part.type === "text") content.push({ type: "text", text: part.text });
@@ -168,11 +168,10 @@ function signalOf({ abortSignal }: LanguageModelV3CallOptions): { signal?: Abort
 
 /** What was asked for and has no effect. */
 function warningsOf({
-  topK,
   presencePenalty,
   frequencyPenalty,
 }: LanguageModelV3CallOptions): SharedV3Warning[] {
-  const given = Object.entries({ topK, presencePenalty, frequencyPenalty }).filter(
+  const given = Object.entries({ presencePenalty, frequencyPenalty }).filter(
     ([, value]) => value !== undefined,
   );
   return given.map(([feature]) => ({ type: "unsupported", feature }));

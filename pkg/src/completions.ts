@@ -21,17 +21,26 @@ import { Answer, answerTo, free, samplingOf } from "./session.js";
 /** A part of a message: OpenAI's `text` and `image_url`, and ours for what has no URL. */
 export type ChatContentPart =
   | { readonly type: "text"; readonly text: string }
-  | { readonly type: "image_url"; readonly image_url: { readonly url: string } }
+  | {
+      readonly type: "image_url";
+      /** The URL, alone or in OpenAI's object; of `detail` there is `"auto"` alone. */
+      readonly image_url: string | { readonly url: string; readonly detail?: "auto" | null };
+    }
   | {
       readonly type: "image";
       readonly image: Exclude<Part, string | { readonly video: ClipSource }>;
     }
   | ({ readonly type: "video"; readonly video: ClipSource } & FrameChoice);
 
-/** A message of a conversation. */
+/**
+ * A message of a conversation. Roles may follow each other in any order, up to the user's question:
+ * neighbours of one role become one turn. Instructions of `system` and `developer` that come before
+ * all else replace the template's own; later ones are read with the user's next words.
+ */
 export interface ChatMessage {
   readonly role: "system" | "developer" | "user" | "assistant";
-  readonly content: string | readonly ChatContentPart[];
+  /** `null` for an assistant that said nothing. */
+  readonly content: string | readonly ChatContentPart[] | null;
 }
 
 /**
@@ -52,25 +61,29 @@ export type ChatResponseFormat =
     };
 
 /**
- * What is asked for. Other fields of OpenAI's are refused where leaving them out would change the
- * answer.
+ * A request. `null` stands for a field that is left out. Every other field, OpenAI's or not, is
+ * refused by name, unless its value asks for what happens anyway, as `n: 1` does.
  */
 export interface ChatCompletionRequest {
   readonly messages: readonly ChatMessage[];
-  /** Not needed: there is one model. */
-  readonly model?: string;
-  readonly stream?: boolean;
-  readonly stream_options?: { readonly include_usage?: boolean };
-  readonly max_tokens?: number;
-  readonly max_completion_tokens?: number;
-  readonly temperature?: number;
-  readonly top_p?: number;
-  readonly seed?: number;
+  /** Any name: there is one model. */
+  readonly model?: string | null;
+  readonly stream?: boolean | null;
+  readonly stream_options?: { readonly include_usage?: boolean | null } | null;
+  readonly max_tokens?: number | null;
+  readonly max_completion_tokens?: number | null;
+  readonly temperature?: number | null;
+  readonly top_p?: number | null;
+  /** Not OpenAI's, but of many servers: see `SamplingOptions`. */
+  readonly top_k?: number | null;
+  readonly min_p?: number | null;
+  readonly repetition_penalty?: number | null;
+  readonly seed?: number | null;
   readonly stop?: string | readonly string[] | null;
-  readonly n?: number;
-  readonly response_format?: ChatResponseFormat;
-  readonly tools?: readonly unknown[];
-  readonly logprobs?: boolean;
+  readonly n?: number | null;
+  readonly response_format?: ChatResponseFormat | null;
+  readonly tools?: readonly unknown[] | null;
+  readonly logprobs?: boolean | null;
 }
 
 /** What an answer took: OpenAI's counts, and what only a machine of one's own can tell. */
@@ -162,7 +175,7 @@ export class Completions {
     options?: ChatRequestOptions,
   ): Promise<AsyncIterable<ChatCompletionChunk>>;
   create(
-    request: ChatCompletionRequest & { readonly stream?: false },
+    request: ChatCompletionRequest & { readonly stream?: false | null },
     options?: ChatRequestOptions,
   ): Promise<ChatCompletion>;
   create(
@@ -174,6 +187,7 @@ export class Completions {
     options: ChatRequestOptions = {},
   ): Promise<ChatCompletion | AsyncIterable<ChatCompletionChunk>> {
     refuseUnknown(request);
+    checkMessages(request.messages);
     const sampling = samplingOf(optionsOf(request));
     const head: Head = {
       id: `chatcmpl-${this.#count++}`,
@@ -208,18 +222,7 @@ export class Completions {
     try {
       await before;
       signal?.throwIfAborted();
-      const { system, turns, question } = conversationOf(messages);
-      const told = await this.#tell(
-        [...turns.flatMap(({ user, assistant }) => [user, assistant]), question],
-        answer,
-        signal,
-      );
-      const past = turns.map(
-        (_, i): PastTurn => ({
-          parts: told[2 * i]!.parts,
-          answer: textOf(told[2 * i + 1]!.message),
-        }),
-      );
+      const { system, past, question } = conversationOf(await this.#tell(messages, answer, signal));
       const session = this.#session;
       await this.#client.call(
         "restart",
@@ -229,7 +232,7 @@ export class Completions {
       yield* answerTo(
         this.#client,
         answer,
-        told.at(-1)!.parts,
+        question,
         signal ? { signal } : {},
         async (sent, signal, onPiece) => {
           return (
@@ -263,10 +266,10 @@ export class Completions {
       this.#client,
       this.#told.splice(same).flatMap((told) => told.visuals),
     );
-    for (const message of messages.slice(same)) {
+    for (const [i, message] of [...messages.entries()].slice(same)) {
       const [parts, visuals]: [SentPart[], Handle[]] = [[], []];
       try {
-        for (const part of partsOf(message)) {
+        for (const part of partsOf(message, `messages[${i}]`)) {
           if (typeof part === "string") {
             parts.push(part);
             continue;
@@ -322,101 +325,139 @@ async function* chunks(
 
 interface Conversation {
   readonly system: string | undefined;
-  readonly turns: readonly { readonly user: ChatMessage; readonly assistant: ChatMessage }[];
-  readonly question: ChatMessage;
+  readonly past: readonly PastTurn[];
+  readonly question: readonly SentPart[];
 }
 
-/**
- * Messages as turns: first what the system says, then user and assistant in turn, the user last.
- */
-function conversationOf(messages: readonly ChatMessage[]): Conversation {
-  const isSystem = ({ role }: ChatMessage) => role === "system" || role === "developer";
-  const systems = messages.filter(isSystem);
-  const rest = messages.slice(systems.length);
-  const wrong = rest.findIndex(({ role }, i) => role !== (i % 2 === 0 ? "user" : "assistant"));
-  if (wrong >= 0 || rest.length % 2 === 0) {
-    const where =
-      wrong >= 0
-        ? `messages[${systems.length + wrong}] is of role "${rest[wrong]!.role}"`
-        : "the last message is not the user's";
-    throw new UniviError(
-      "bad-request",
-      `${where}; messages are those of the system first, then of user and assistant in turn, with the user's last`,
-    );
+/** Whether the model is to read it with what the user says, or as the instructions before all. */
+const instructs = ({ role }: ChatMessage) => role === "system" || role === "developer";
+
+/** Messages as turns. A turn without parts is a greeting of the assistant. */
+function conversationOf(told: readonly Told[]): Conversation {
+  const first = told.findIndex(({ message }) => !instructs(message));
+  const textOf = ({ parts }: Told) => parts.filter((part) => typeof part === "string").join("\n");
+  const system = told.slice(0, first).map(textOf).join("\n");
+  const past: PastTurn[] = [];
+  let question: SentPart[] = [];
+  let answers: string[] = [];
+  for (const one of told.slice(first)) {
+    if (one.message.role === "assistant") {
+      if (one.parts.length > 0) answers.push(textOf(one));
+      continue;
+    }
+    if (answers.length > 0) {
+      past.push({ parts: question, answer: answers.join("\n") });
+      [question, answers] = [[], []];
+    }
+    // A line break follows each visual anyway.
+    if (typeof question.at(-1) === "string" && one.parts.length > 0) question.push("\n");
+    question.push(...one.parts);
   }
-  const turns = [];
-  for (let i = 0; i + 1 < rest.length; i += 2)
-    turns.push({ user: rest[i]!, assistant: rest[i + 1]! });
-  return {
-    system: systems.length > 0 ? systems.map(textOf).join("\n") : undefined,
-    turns,
-    question: rest.at(-1)!,
-  };
+  return { system: first > 0 ? system : undefined, past, question };
 }
 
-function partsOf({ role, content }: ChatMessage): Part[] {
-  if (typeof content === "string") return [content];
-  return content.map((part): Part => {
+function refuse(what: string): never {
+  throw new UniviError("bad-request", what);
+}
+
+/** Refuses what no turns can be made of, before anything is encoded. */
+function checkMessages(messages: readonly ChatMessage[]): void {
+  if (!Array.isArray(messages) || messages.length === 0)
+    refuse("messages must be a list with the user's question at its end");
+  for (const [i, message] of messages.entries()) {
+    const at = `messages[${i}]`;
+    if (typeof message !== "object" || message === null) refuse(`${at} is no message`);
+    const { role, content, ...others } = message;
+    const named: Record<string, unknown> = others;
+    if (role === ("tool" as string) || role === ("function" as string))
+      refuse(`${at} is of role "${role}": tools are not supported`);
+    if (!["system", "developer", "user", "assistant"].includes(role))
+      refuse(
+        `${at} is of role ${JSON.stringify(role)}; there are system, developer, user and assistant`,
+      );
+    for (const [name, value] of Object.entries(named)) {
+      if (value != null && !isEmpty(value)) refuse(`${at}.${name} is not supported; leave it out`);
+    }
+    if (content == null && role !== "assistant")
+      refuse(`${at}.content is missing; a message of role "${role}" needs a text or parts`);
+    partsOf(message, at);
+  }
+  const said: ChatMessage[] = messages.filter((message) => partsOf(message, "").length > 0);
+  if (!said.some(({ role }) => role === "user") || said.at(-1)?.role === "assistant")
+    refuse("the last message is not the user's: there is no question to answer");
+}
+
+/** The parts of a message; `at` is its place in the request. */
+function partsOf({ role, content }: ChatMessage, at: string): Part[] {
+  if (content == null) return [];
+  if (typeof content === "string") return content === "" ? [] : [content];
+  if (!Array.isArray(content)) refuse(`${at}.content is neither a text nor a list of parts`);
+  return (content as readonly ChatContentPart[]).map((part, i): Part => {
+    const place = `${at}.content[${i}]`;
+    const isText = (text: unknown): string =>
+      typeof text === "string" ? text : refuse(`${place} has no text`);
+    if (typeof part !== "object" || part === null) refuse(`${place} is no part of a message`);
     if (role !== "user" && part.type !== "text")
-      throw new UniviError(
-        "bad-request",
-        `a message of role "${role}" has a part of type "${part.type}"; only the user shows something`,
+      refuse(
+        `${place} is of type "${part.type}" in a message of role "${role}"; only the user shows something`,
       );
     switch (part.type) {
       case "text":
-        return part.text;
+        return isText(part.text);
       case "image_url":
-        return urlOf(part.image_url.url);
+        return urlOf(part.image_url, `${place}.image_url`);
       case "image":
-        return part.image;
+        return part.image ?? refuse(`${place} has no image`);
       case "video": {
         const { type: _type, ...clip } = part;
-        return clip;
+        return clip.video ? clip : refuse(`${place} has no video`);
       }
       default:
-        throw new UniviError(
-          "bad-request",
-          `there are no parts of type "${(part as { type: string }).type}"; there are text, image_url, image and video`,
+        return refuse(
+          `${place} is of type "${(part as { type: string }).type}"; there are text, image_url, image and video`,
         );
     }
   });
 }
 
-function urlOf(url: string): URL {
+function urlOf(image: Extract<ChatContentPart, { type: "image_url" }>["image_url"], at: string) {
+  const { url, detail } = typeof image === "string" ? { url: image } : { detail: null, ...image };
+  if (detail != null && detail !== "auto")
+    refuse(`${at}.detail: ${JSON.stringify(detail)} is not supported; leave it out`);
+  if (typeof url !== "string") refuse(`${at} has no url`);
   try {
     return new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href);
   } catch (cause) {
-    throw new UniviError("bad-request", `image_url: "${url}" is no URL`, { cause });
+    throw new UniviError("bad-request", `${at}: "${url.slice(0, 100)}" is no URL`, { cause });
   }
-}
-
-function textOf(message: ChatMessage): string {
-  return partsOf(message)
-    .filter((part) => typeof part === "string")
-    .join("\n");
 }
 
 /** As it is now: callers may go on writing into their own. */
 function copyOf({ role, content }: ChatMessage): ChatMessage {
   const copy = (part: ChatContentPart): ChatContentPart =>
-    part.type === "image_url" ? { ...part, image_url: { ...part.image_url } } : { ...part };
-  return { role, content: typeof content === "string" ? content : content.map(copy) };
+    part.type === "image_url" && typeof part.image_url === "object"
+      ? { ...part, image_url: { ...part.image_url } }
+      : { ...part };
+  return { role, content: Array.isArray(content) ? content.map(copy) : content };
 }
 
 /** Whether two messages say and show the same. */
 function equal(a: ChatMessage, b: ChatMessage): boolean {
   if (a.role !== b.role) return false;
-  if (typeof a.content === "string" || typeof b.content === "string")
-    return a.content === b.content;
-  const other = b.content;
-  return (
-    a.content.length === other.length && a.content.every((part, i) => equalParts(part, other[i]!))
-  );
+  const [parts, others] = [a.content, b.content];
+  if (typeof parts === "string" || typeof others === "string") return parts === others;
+  if (parts === null || others === null) return parts === others;
+  return parts.length === others.length && parts.every((part, i) => equalParts(part, others[i]!));
 }
 
 function equalParts(a: ChatContentPart, b: ChatContentPart): boolean {
   const plain = (part: ChatContentPart): Record<string, unknown> =>
-    part.type === "image_url" ? { type: part.type, url: part.image_url.url } : { ...part };
+    part.type === "image_url"
+      ? {
+          type: part.type,
+          url: typeof part.image_url === "string" ? part.image_url : part.image_url.url,
+        }
+      : { ...part };
   const [x, y] = [plain(a), plain(b)];
   return (
     Object.keys(x).length === Object.keys(y).length &&
@@ -425,20 +466,22 @@ function equalParts(a: ChatContentPart, b: ChatContentPart): boolean {
 }
 
 function optionsOf(request: ChatCompletionRequest): SamplingOptions {
-  const { temperature, top_p: topP, seed, stop } = request;
-  const maxTokens = request.max_completion_tokens ?? request.max_tokens;
-  const jsonSchema = schemaOf(request.response_format);
-  return {
-    ...(maxTokens === undefined ? {} : { maxTokens }),
-    ...(temperature === undefined ? {} : { temperature }),
-    ...(topP === undefined ? {} : { topP }),
-    ...(seed === undefined ? {} : { seed }),
-    ...(stop == null ? {} : { stop: typeof stop === "string" ? [stop] : stop }),
-    ...(jsonSchema === undefined ? {} : { jsonSchema }),
+  const { stop } = request;
+  const given = {
+    maxTokens: request.max_completion_tokens ?? request.max_tokens,
+    temperature: request.temperature,
+    topP: request.top_p,
+    topK: request.top_k,
+    minP: request.min_p,
+    repetitionPenalty: request.repetition_penalty,
+    seed: request.seed,
+    stop: typeof stop === "string" ? [stop] : stop,
+    jsonSchema: schemaOf(request.response_format ?? { type: "text" }),
   };
+  return Object.fromEntries(Object.entries(given).filter(([, value]) => value != null));
 }
 
-function schemaOf(format: ChatResponseFormat = { type: "text" }): object | undefined {
+function schemaOf(format: ChatResponseFormat): object | undefined {
   switch (format.type) {
     case "text":
       return undefined;
@@ -447,27 +490,80 @@ function schemaOf(format: ChatResponseFormat = { type: "text" }): object | undef
     case "json_schema": {
       const { schema } = format.json_schema ?? {};
       if (typeof schema !== "object" || schema === null)
-        throw new UniviError(
-          "bad-request",
-          "response_format: json_schema.schema is no object; put the JSON schema there",
-        );
+        refuse("response_format: json_schema.schema is no object; put the JSON schema there");
       return schema;
     }
     default:
-      throw new UniviError(
-        "bad-request",
+      return refuse(
         `response_format of type "${(format as { type: string }).type}" is not supported; there are text, json_object and json_schema`,
       );
   }
 }
 
-function refuseUnknown({ n, tools, logprobs }: ChatCompletionRequest): void {
-  const refuse = (what: string) => {
-    throw new UniviError("bad-request", `${what} is not supported; leave it out`);
+/** Fields that have an effect. */
+const FIELDS = new Set<keyof ChatCompletionRequest>([
+  "messages",
+  "stream",
+  "stream_options",
+  "max_tokens",
+  "max_completion_tokens",
+  "temperature",
+  "top_p",
+  "top_k",
+  "min_p",
+  "repetition_penalty",
+  "seed",
+  "stop",
+  "response_format",
+]);
+
+/** Fields that don't, by the values that ask for what happens anyway. */
+const NEUTRAL: Record<string, (value: unknown) => boolean> = {
+  model: () => true,
+  n: (value) => value === 1,
+  tools: isEmpty,
+  functions: isEmpty,
+  logit_bias: isEmpty,
+  tool_choice: (value) => value === "none" || value === "auto",
+  function_call: (value) => value === "none" || value === "auto",
+  parallel_tool_calls: () => true, // There are no tools.
+  logprobs: (value) => value === false,
+  frequency_penalty: (value) => value === 0,
+  presence_penalty: (value) => value === 0,
+  modalities: (value) => Array.isArray(value) && value.every((kind) => kind === "text"),
+  reasoning_effort: (value) => value === "none",
+  store: (value) => value === false,
+  service_tier: (value) => value === "auto" || value === "default",
+  // These say who asks, and nothing about the answer.
+  user: () => true,
+  safety_identifier: () => true,
+  prompt_cache_key: () => true,
+};
+
+function isEmpty(value: unknown): boolean {
+  return typeof value === "object" && value !== null && Object.keys(value).length === 0;
+}
+
+function refuseUnknown(request: ChatCompletionRequest): void {
+  const refuseOthers = (
+    fields: object,
+    prefix: string,
+    isTaken: (name: string, value: unknown) => boolean,
+  ) => {
+    for (const [name, value] of Object.entries(fields))
+      if (value != null && !isTaken(name, value)) {
+        const text = String(JSON.stringify(value) ?? typeof value).slice(0, 60);
+        refuse(`${prefix}${name}: ${text} is not supported; leave it out`);
+      }
   };
-  if (n !== undefined && n !== 1) refuse(`n: ${n}`);
-  if (tools !== undefined && tools.length > 0) refuse("tools");
-  if (logprobs) refuse("logprobs");
+  refuseOthers(
+    request,
+    "",
+    (name, value) => FIELDS.has(name as keyof ChatCompletionRequest) || !!NEUTRAL[name]?.(value),
+  );
+  refuseOthers(request.stream_options ?? {}, "stream_options.", (name, value) =>
+    name === "include_obfuscation" ? value === false : name === "include_usage",
+  );
 }
 
 function usageOf(usage: Usage): ChatUsage {

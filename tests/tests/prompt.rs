@@ -93,6 +93,28 @@ fn visuals_stand_where_their_turns_put_them() {
     );
 }
 
+#[test]
+fn a_turn_without_parts_is_a_greeting_of_the_model() {
+    let turns = || {
+        let greeting = Turn {
+            parts: vec![],
+            answer: Some("Hello!".into()),
+        };
+        vec![greeting, asks(vec![text("Hi.")])]
+    };
+    let written = conversation(Template::V1, turns()).prompt().unwrap();
+    assert_eq!(
+        written.text(),
+        "S ASSISTANT: Hello!</s>USER: Hi. ASSISTANT:"
+    );
+    let source = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}";
+    let rendered = conversation(jinja(source).unwrap(), turns()).prompt();
+    assert_eq!(
+        rendered.unwrap().text(),
+        "[system]S[assistant]Hello![user]Hi."
+    );
+}
+
 /// Letters and spaces as bytes.
 fn tokenizer() -> Tokenizer {
     let mut texts = vec!["<unk>".to_string(), "<s>".into(), "</s>".into()];

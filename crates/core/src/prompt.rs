@@ -61,6 +61,13 @@ pub struct Turn {
     pub answer: Option<String>,
 }
 
+impl Turn {
+    /// Whether the model speaks without having been asked.
+    fn is_greeting(&self) -> bool {
+        self.parts.is_empty() && self.answer.as_deref().is_some_and(|text| !text.is_empty())
+    }
+}
+
 /// A conversation, in full.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Conversation {
@@ -240,9 +247,12 @@ impl Conversation {
             ));
         }
         for turn in &self.turns {
-            prompt.push_text(&format!("{user}: "));
-            self.push_parts(&turn.parts, &mut prompt);
-            prompt.push_text(&format!("{after_user}{model}:"));
+            if !turn.is_greeting() {
+                prompt.push_text(&format!("{user}: "));
+                self.push_parts(&turn.parts, &mut prompt);
+                prompt.push_text(after_user);
+            }
+            prompt.push_text(&format!("{model}:"));
             // The reference takes an empty answer for one that is yet to come.
             if let Some(answer) = turn.answer.as_deref().filter(|a| !a.is_empty()) {
                 prompt.push_text(&format!(" {answer}{after_model}"));
@@ -301,7 +311,9 @@ impl Conversation {
                 }
             }
             asked.visuals.extend(part.visuals);
-            messages.push(Message::new("user", content));
+            if !turn.is_greeting() {
+                messages.push(Message::new("user", content));
+            }
             if let Some(answer) = &turn.answer {
                 messages.push(Message::new("assistant", answer.clone()));
             }
