@@ -18,8 +18,8 @@ import type {
 } from "@ai-sdk/provider";
 import type {
   ChatCompletionRequest,
-  ChatContentPart,
-  ChatMessage,
+  ChatCompletionContentPart,
+  ChatCompletionMessage,
   ChatResponseFormat,
   ChatUsage,
 } from "./completions.js";
@@ -111,9 +111,9 @@ function formatOf(
     : { type: "json_object" };
 }
 
-function messageOf(message: LanguageModelV3Message): ChatMessage {
+function messageOf(message: LanguageModelV3Message): ChatCompletionMessage {
   if (message.role === "system") return { role: "system", content: message.content };
-  const content: ChatContentPart[] = [];
+  const content: ChatCompletionContentPart[] = [];
   for (const part of message.content) {
     if (part.type === "text") content.push({ type: "text", text: part.text });
     else if (part.type === "file") content.push(shown(part));
@@ -129,7 +129,7 @@ function messageOf(message: LanguageModelV3Message): ChatMessage {
 }
 
 /** Pictures go by URL, which tells whether it is the same picture as before. */
-function shown({ data, mediaType }: LanguageModelV3FilePart): ChatContentPart {
+function shown({ data, mediaType }: LanguageModelV3FilePart): ChatCompletionContentPart {
   const isVideo = mediaType.startsWith("video/");
   if (!isVideo && !mediaType.startsWith("image/"))
     throw new UniviError(

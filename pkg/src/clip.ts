@@ -2,7 +2,9 @@
 import { openDecoded } from "./clip/decoded.js";
 import { openElement } from "./clip/element.js";
 import { UniviError } from "./error.js";
-import type { Client, FrameChoice, FramePicture, Handle } from "./protocol.js";
+import type { FramePicture, Handle } from "./calls.js";
+import type { Client } from "./rpc.js";
+import type { FrameChoice } from "./types.js";
 import { isA, runtime } from "./runtime.js";
 
 /** Where a clip comes from. A Blob may be an animated GIF or WebP, too. */

@@ -2,24 +2,18 @@
  * Chat completions in OpenAI's shapes, so that code that is written for a server runs on what is in
  * the page.
  */
+import { type AnswerSink, StreamedAnswer } from "./answer.js";
+import type { Handle, PastTurn, SentPart, SentSampling } from "./calls.js";
 import type { ClipSource } from "./clip.js";
 import { UniviError } from "./error.js";
-import { encode, type Part } from "./parts.js";
-import type {
-  Client,
-  FrameChoice,
-  Handle,
-  ModelInfo,
-  PastTurn,
-  SamplingOptions,
-  SentPart,
-  SentSampling,
-  Usage,
-} from "./protocol.js";
-import { Answer, answerTo, free, samplingOf } from "./session.js";
+import type { Part } from "./parts.js";
+import type { Client } from "./rpc.js";
+import { samplingOf } from "./sampling.js";
+import type { FrameChoice, ModelInfo, SamplingOptions, Usage } from "./types.js";
+import { PartUploader } from "./uploader.js";
 
 /** A part of a message: OpenAI's `text` and `image_url`, and ours for what has no URL. */
-export type ChatContentPart =
+export type ChatCompletionContentPart =
   | { readonly type: "text"; readonly text: string }
   | {
       readonly type: "image_url";
@@ -37,10 +31,10 @@ export type ChatContentPart =
  * neighbours of one role become one turn. Instructions of `system` and `developer` that come before
  * all else replace the template's own; later ones are read with the user's next words.
  */
-export interface ChatMessage {
+export interface ChatCompletionMessage {
   readonly role: "system" | "developer" | "user" | "assistant";
   /** `null` for an assistant that said nothing. */
-  readonly content: string | readonly ChatContentPart[] | null;
+  readonly content: string | readonly ChatCompletionContentPart[] | null;
 }
 
 /**
@@ -65,7 +59,7 @@ export type ChatResponseFormat =
  * refused by name, unless its value asks for what happens anyway, as `n: 1` does.
  */
 export interface ChatCompletionRequest {
-  readonly messages: readonly ChatMessage[];
+  readonly messages: readonly ChatCompletionMessage[];
   /** Any name: there is one model. */
   readonly model?: string | null;
   readonly stream?: boolean | null;
@@ -140,11 +134,11 @@ export interface ChatRequestOptions {
   readonly signal?: AbortSignal;
 }
 
-/** A message as it was put to the model, with what its visual parts became. */
-interface Told {
-  readonly message: ChatMessage;
+/** A message as it was sent to the model; its uploader owns what was encoded. */
+interface SentMessage {
+  readonly message: ChatCompletionMessage;
   readonly parts: readonly SentPart[];
-  readonly visuals: readonly Handle[];
+  readonly uploader: PartUploader;
 }
 
 /**
@@ -158,7 +152,7 @@ export class Completions {
   readonly #client: Client;
   readonly #info: ModelInfo;
   readonly #session: Handle;
-  #told: Told[] = [];
+  #sentMessages: SentMessage[] = [];
   #before: Promise<unknown> = Promise.resolve();
   #count = 0;
 
@@ -194,8 +188,8 @@ export class Completions {
       created: Math.floor(Date.now() / 1000),
       model: this.#info.name,
     };
-    const answer = new Answer((answer) =>
-      this.#answer(answer, request.messages, sampling, options),
+    const answer = new StreamedAnswer(options.signal, (sink) =>
+      this.#answer(request.messages, sampling, sink),
     );
     if (request.stream) return chunks(head, answer, request.stream_options?.include_usage ?? false);
     const content = await answer.text();
@@ -210,97 +204,62 @@ export class Completions {
     return { ...head, object: "chat.completion", choices: [choice], usage: usageOf(usage) };
   }
 
-  async *#answer(
-    answer: Answer,
-    messages: readonly ChatMessage[],
+  async #answer(
+    messages: readonly ChatCompletionMessage[],
     sampling: SentSampling,
-    { signal }: ChatRequestOptions,
-  ): AsyncGenerator<string, void> {
+    { signal, encoded, piece }: AnswerSink,
+  ): Promise<Usage> {
     const before = this.#before;
     let done = () => {};
     this.#before = new Promise<void>((resolve) => (done = resolve));
     try {
       await before;
-      signal?.throwIfAborted();
-      const { system, past, question } = conversationOf(await this.#tell(messages, answer, signal));
+      signal.throwIfAborted();
+      const { system, past, question } = conversationOf(await this.#upload(messages, signal));
+      encoded();
       const session = this.#session;
       await this.#client.call(
         "restart",
         { session, options: system === undefined ? {} : { system }, turns: past },
         { signal },
       );
-      yield* answerTo(
-        this.#client,
-        answer,
-        question,
-        signal ? { signal } : {},
-        async (sent, signal, onPiece) => {
-          return (
-            await this.#client.call(
-              "answer",
-              { session, parts: sent, options: sampling },
-              { signal, onEvent: onPiece },
-            )
-          ).usage;
-        },
-      );
+      const params = { session, parts: question, options: sampling };
+      return (await this.#client.call("answer", params, { signal, onEvent: piece })).usage;
     } finally {
       done();
     }
   }
 
   /** Encodes what is visual in messages that differ from those of the last request. */
-  async #tell(
-    messages: readonly ChatMessage[],
-    answer: Answer,
-    signal: AbortSignal | undefined,
-  ): Promise<Told[]> {
+  async #upload(
+    messages: readonly ChatCompletionMessage[],
+    signal: AbortSignal,
+  ): Promise<readonly SentMessage[]> {
     let same = 0;
     while (
       same < messages.length &&
-      same < this.#told.length &&
-      equal(messages[same]!, this.#told[same]!.message)
+      same < this.#sentMessages.length &&
+      equal(messages[same]!, this.#sentMessages[same]!.message)
     )
       same++;
-    free(
-      this.#client,
-      this.#told.splice(same).flatMap((told) => told.visuals),
-    );
+    for (const { uploader } of this.#sentMessages.splice(same)) uploader.free();
     for (const [i, message] of [...messages.entries()].slice(same)) {
-      const [parts, visuals]: [SentPart[], Handle[]] = [[], []];
+      const uploader = new PartUploader(this.#client, { signal });
       try {
-        for (const part of partsOf(message, `messages[${i}]`)) {
-          if (typeof part === "string") {
-            parts.push(part);
-            continue;
-          }
-          const visual = this.#client.newHandle();
-          visuals.push(visual);
-          answer.seen.push(
-            await encode(
-              this.#client,
-              visual,
-              part,
-              { signal },
-              () => {},
-              () => {},
-            ),
-          );
-          parts.push({ visual });
-        }
+        const parts = await uploader.upload(partsOf(message, `messages[${i}]`));
+        this.#sentMessages.push({ message: copyOf(message), parts, uploader });
       } catch (error) {
-        free(this.#client, visuals);
+        uploader.free();
         throw error;
       }
-      this.#told.push({ message: copyOf(message), parts, visuals });
     }
-    return this.#told;
+    return this.#sentMessages;
   }
 }
 
 async function* chunks(
   head: Head,
-  answer: Answer,
+  answer: StreamedAnswer,
   includeUsage: boolean,
 ): AsyncGenerator<ChatCompletionChunk, void> {
   const nothing = includeUsage ? { usage: null } : {};
@@ -330,17 +289,18 @@ interface Conversation {
 }
 
 /** Whether the model is to read it with what the user says, or as the instructions before all. */
-const instructs = ({ role }: ChatMessage) => role === "system" || role === "developer";
+const instructs = ({ role }: ChatCompletionMessage) => role === "system" || role === "developer";
 
 /** Messages as turns. A turn without parts is a greeting of the assistant. */
-function conversationOf(told: readonly Told[]): Conversation {
-  const first = told.findIndex(({ message }) => !instructs(message));
-  const textOf = ({ parts }: Told) => parts.filter((part) => typeof part === "string").join("\n");
-  const system = told.slice(0, first).map(textOf).join("\n");
+function conversationOf(sent: readonly SentMessage[]): Conversation {
+  const first = sent.findIndex(({ message }) => !instructs(message));
+  const textOf = ({ parts }: SentMessage) =>
+    parts.filter((part) => typeof part === "string").join("\n");
+  const system = sent.slice(0, first).map(textOf).join("\n");
   const past: PastTurn[] = [];
   let question: SentPart[] = [];
   let answers: string[] = [];
-  for (const one of told.slice(first)) {
+  for (const one of sent.slice(first)) {
     if (one.message.role === "assistant") {
       if (one.parts.length > 0) answers.push(textOf(one));
       continue;
@@ -361,7 +321,7 @@ function refuse(what: string): never {
 }
 
 /** Refuses what no turns can be made of, before anything is encoded. */
-function checkMessages(messages: readonly ChatMessage[]): void {
+function checkMessages(messages: readonly ChatCompletionMessage[]): void {
   if (!Array.isArray(messages) || messages.length === 0)
     refuse("messages must be a list with the user's question at its end");
   for (const [i, message] of messages.entries()) {
@@ -382,17 +342,19 @@ function checkMessages(messages: readonly ChatMessage[]): void {
       refuse(`${at}.content is missing; a message of role "${role}" needs a text or parts`);
     partsOf(message, at);
   }
-  const said: ChatMessage[] = messages.filter((message) => partsOf(message, "").length > 0);
+  const said: ChatCompletionMessage[] = messages.filter(
+    (message) => partsOf(message, "").length > 0,
+  );
   if (!said.some(({ role }) => role === "user") || said.at(-1)?.role === "assistant")
     refuse("the last message is not the user's: there is no question to answer");
 }
 
 /** The parts of a message; `at` is its place in the request. */
-function partsOf({ role, content }: ChatMessage, at: string): Part[] {
+function partsOf({ role, content }: ChatCompletionMessage, at: string): Part[] {
   if (content == null) return [];
   if (typeof content === "string") return content === "" ? [] : [content];
   if (!Array.isArray(content)) refuse(`${at}.content is neither a text nor a list of parts`);
-  return (content as readonly ChatContentPart[]).map((part, i): Part => {
+  return (content as readonly ChatCompletionContentPart[]).map((part, i): Part => {
     const place = `${at}.content[${i}]`;
     const isText = (text: unknown): string =>
       typeof text === "string" ? text : refuse(`${place} has no text`);
@@ -420,7 +382,10 @@ function partsOf({ role, content }: ChatMessage, at: string): Part[] {
   });
 }
 
-function urlOf(image: Extract<ChatContentPart, { type: "image_url" }>["image_url"], at: string) {
+function urlOf(
+  image: Extract<ChatCompletionContentPart, { type: "image_url" }>["image_url"],
+  at: string,
+) {
   const { url, detail } = typeof image === "string" ? { url: image } : { detail: null, ...image };
   if (detail != null && detail !== "auto")
     refuse(`${at}.detail: ${JSON.stringify(detail)} is not supported; leave it out`);
@@ -433,8 +398,8 @@ function urlOf(image: Extract<ChatContentPart, { type: "image_url" }>["image_url
 }
 
 /** As it is now: callers may go on writing into their own. */
-function copyOf({ role, content }: ChatMessage): ChatMessage {
-  const copy = (part: ChatContentPart): ChatContentPart =>
+function copyOf({ role, content }: ChatCompletionMessage): ChatCompletionMessage {
+  const copy = (part: ChatCompletionContentPart): ChatCompletionContentPart =>
     part.type === "image_url" && typeof part.image_url === "object"
       ? { ...part, image_url: { ...part.image_url } }
       : { ...part };
@@ -442,7 +407,7 @@ function copyOf({ role, content }: ChatMessage): ChatMessage {
 }
 
 /** Whether two messages say and show the same. */
-function equal(a: ChatMessage, b: ChatMessage): boolean {
+function equal(a: ChatCompletionMessage, b: ChatCompletionMessage): boolean {
   if (a.role !== b.role) return false;
   const [parts, others] = [a.content, b.content];
   if (typeof parts === "string" || typeof others === "string") return parts === others;
@@ -450,8 +415,8 @@ function equal(a: ChatMessage, b: ChatMessage): boolean {
   return parts.length === others.length && parts.every((part, i) => equalParts(part, others[i]!));
 }
 
-function equalParts(a: ChatContentPart, b: ChatContentPart): boolean {
-  const plain = (part: ChatContentPart): Record<string, unknown> =>
+function equalParts(a: ChatCompletionContentPart, b: ChatCompletionContentPart): boolean {
+  const plain = (part: ChatCompletionContentPart): Record<string, unknown> =>
     part.type === "image_url"
       ? {
           type: part.type,

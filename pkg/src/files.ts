@@ -2,8 +2,8 @@
 import { Transfer } from "../wasm/univi_web.js";
 import { collect, download, fetchAll, type Piece, ReadAhead } from "./download.js";
 import { codeOf, UniviError } from "./error.js";
-import type { ModelSource } from "./protocol.js";
-import type { Entry, FileKey, ModelAbout, Store } from "./store.js";
+import type { ModelSource } from "./calls.js";
+import type { FileKey, ModelAbout, Store, StoredFile } from "./store.js";
 
 /** The largest manifest that is read; real ones have a few kilobytes. */
 const MAX_MANIFEST_BYTES = 4 << 20;
@@ -82,8 +82,8 @@ class RemoteFiles implements ModelFiles {
   }
 
   async open(file: WantedFile, signal: AbortSignal): Promise<OpenFile> {
-    const entry = await this.#store.open(this.#key(file), signal);
-    return new RemoteFile(this.#address(file.name), file, entry, signal);
+    const stored = await this.#store.open(this.#key(file), signal);
+    return new RemoteFile(this.#address(file.name), file, stored, signal);
   }
 
   async begin(name: string, files: readonly WantedFile[]): Promise<void> {
@@ -116,22 +116,22 @@ function nameOf(pathname: string): string {
 /** A file on a server, and what the store keeps of it. */
 class RemoteFile implements OpenFile {
   readonly pieces: AsyncIterable<Piece & { readonly kept?: boolean }>;
-  readonly #entry: Entry;
+  readonly #stored: StoredFile;
   readonly #stop = new AbortController();
   readonly #transfer: Transfer | undefined;
 
-  constructor(url: URL, file: WantedFile, entry: Entry, signal: AbortSignal) {
-    this.#entry = entry;
+  constructor(url: URL, file: WantedFile, stored: StoredFile, signal: AbortSignal) {
+    this.#stored = stored;
     // What is known by its hash needs no server to tell whether it is the latest.
-    if (file.sha256 !== undefined && (entry.complete || entry.size === file.bytes)) {
+    if (file.sha256 !== undefined && (stored.complete || stored.size === file.bytes)) {
       this.pieces = this.#kept();
       return;
     }
     this.#transfer = new Transfer(
       file.name,
       file.bytes,
-      entry.size,
-      entry.validator,
+      stored.size,
+      stored.validator,
       Math.random(),
     );
     const rest = download(url, this.#transfer, AbortSignal.any([signal, this.#stop.signal]));
@@ -139,18 +139,18 @@ class RemoteFile implements OpenFile {
   }
 
   async *#kept(): AsyncGenerator<Piece & { readonly kept?: boolean }, void> {
-    for await (const bytes of this.#entry.read()) yield { kind: "bytes", bytes, kept: true };
+    for await (const bytes of this.#stored.read()) yield { kind: "bytes", bytes, kept: true };
   }
 
   async *#all(
     rest: AsyncIterable<Piece>,
   ): AsyncGenerator<Piece & { readonly kept?: boolean }, void> {
-    const complete = this.#entry.complete;
-    if (this.#entry.size > 0) yield* this.#kept();
+    const complete = this.#stored.complete;
+    if (this.#stored.size > 0) yield* this.#kept();
     try {
       for await (const piece of rest) {
-        if (piece.kind === "begins") await this.#entry.begin(piece.validator);
-        else await this.#entry.append(piece.bytes);
+        if (piece.kind === "begins") await this.#stored.begin(piece.validator);
+        else await this.#stored.append(piece.bytes);
         yield piece;
       }
     } catch (error) {
@@ -160,16 +160,16 @@ class RemoteFile implements OpenFile {
   }
 
   right(): Promise<void> {
-    return this.#entry.finish();
+    return this.#stored.finish();
   }
 
   wrong(): Promise<void> {
-    return this.#entry.evict();
+    return this.#stored.evict();
   }
 
   async close(): Promise<void> {
     this.#stop.abort();
-    await this.#entry.close();
+    await this.#stored.close();
   }
 }
 

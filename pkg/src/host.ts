@@ -1,9 +1,9 @@
-/** Carries out the page's calls: the end of the protocol that holds the model. */
+/** Carries out the page's calls: the end of the channel that holds the model. */
 import {
   Clip,
   type Engine,
-  type Glimpse,
-  Memory,
+  type EncodedFrame,
+  FrameBuffer,
   Past,
   type Session,
   Turn,
@@ -12,7 +12,9 @@ import {
 import { UniviError } from "./error.js";
 import { availability, load } from "./load.js";
 import { fetchAll } from "./download.js";
-import type { Handle, Handlers, ImageSource, Seen, SentPart, Usage } from "./protocol.js";
+import type { Handle, ImageSource, SentPart } from "./calls.js";
+import type { Handlers } from "./rpc.js";
+import type { TokenMap, Usage } from "./types.js";
 
 /** Longer than any picture. */
 const MAX_IMAGE_BYTES = 256 << 20;
@@ -24,7 +26,7 @@ export function host(): Handlers {
   const visuals = new Map<Handle, Visual>();
   const clips = new Map<Handle, Clip>();
   const sessions = new Map<Handle, Session>();
-  const lives = new Map<Handle, Glimpse[]>();
+  const lives = new Map<Handle, EncodedFrame[]>();
 
   const loaded = (): Engine => {
     if (!engine) throw new UniviError("bad-request", "no model is loaded");
@@ -35,9 +37,9 @@ export function host(): Handlers {
     clips.set(handle, known);
     return known;
   };
-  const keep = async (handle: Handle, visual: Visual, stages = true): Promise<Seen> => {
+  const keep = async (handle: Handle, visual: Visual, stages = true): Promise<TokenMap> => {
     visuals.set(handle, visual);
-    return visual.seen(stages);
+    return visual.tokenMap(stages);
   };
   const conversation = (handle: Handle): Session => {
     const session = sessions.get(handle);
@@ -88,20 +90,20 @@ export function host(): Handlers {
       return keep(visual, await loaded().clip(frames, visualTokens));
     },
 
-    async pushLive({ live, timeSeconds, windowSeconds, frame, visualTokens }) {
+    async encodeFrame({ live, timeSeconds, windowSeconds, frame, visualTokens }) {
       const { width, height, rgba } = pixels(frame);
-      const seen = await loaded().glimpse(width, height, rgba, timeSeconds, visualTokens);
-      const kept = [...(lives.get(live) ?? []), seen];
-      const old = kept.findIndex((glimpse) => glimpse.timeSeconds > timeSeconds - windowSeconds);
-      for (const glimpse of kept.splice(0, old)) glimpse.free();
-      lives.set(live, kept);
-      return kept.map((glimpse) => glimpse.timeSeconds);
+      const encoded = await loaded().encodeFrame(width, height, rgba, timeSeconds, visualTokens);
+      const frames = [...(lives.get(live) ?? []), encoded];
+      const old = frames.findIndex((frame) => frame.timeSeconds > timeSeconds - windowSeconds);
+      for (const frame of frames.splice(0, old)) frame.free();
+      lives.set(live, frames);
+      return frames.map((frame) => frame.timeSeconds);
     },
 
-    async recall({ live, visual, visualTokens }) {
-      const memory = new Memory();
-      for (const glimpse of lives.get(live) ?? []) memory.glimpse(glimpse);
-      return keep(visual, await loaded().recall(memory, visualTokens), false);
+    async mergeFrames({ live, visual, visualTokens }) {
+      const frames = new FrameBuffer();
+      for (const frame of lives.get(live) ?? []) frames.push(frame);
+      return keep(visual, await loaded().mergeFrames(frames, visualTokens), false);
     },
 
     async openSession({ session, options }) {
@@ -153,7 +155,7 @@ export function host(): Handlers {
       signal.throwIfAborted();
       const { promptTokens, reusedTokens, completionTokens } = usage;
       const timeToFirstTokenMs = (first ?? ended) - asked;
-      const told: Usage = {
+      const measured: Usage = {
         ...usage,
         timeToFirstTokenMs,
         prefillTokensPerSecond: (1000 * (promptTokens - reusedTokens)) / timeToFirstTokenMs,
@@ -162,7 +164,7 @@ export function host(): Handlers {
             ? 0
             : (1000 * (completionTokens - 1)) / (ended - first),
       };
-      return { usage: told, context: session.contextUsage() };
+      return { usage: measured, context: session.contextUsage() };
     },
 
     async memory() {
@@ -171,21 +173,21 @@ export function host(): Handlers {
 
     async free({ handles }) {
       for (const handle of handles) {
-        for (const things of [visuals, clips, sessions] as Map<Handle, { free(): void }>[]) {
-          things.get(handle)?.free();
-          things.delete(handle);
+        for (const owners of [visuals, clips, sessions] as Map<Handle, { free(): void }>[]) {
+          owners.get(handle)?.free();
+          owners.delete(handle);
         }
-        for (const glimpse of lives.get(handle) ?? []) glimpse.free();
+        for (const frame of lives.get(handle) ?? []) frame.free();
         lives.delete(handle);
       }
     },
 
     async dispose() {
-      for (const things of [visuals, clips, sessions] as Map<Handle, { free(): void }>[]) {
-        for (const thing of things.values()) thing.free();
-        things.clear();
+      for (const owners of [visuals, clips, sessions] as Map<Handle, { free(): void }>[]) {
+        for (const owner of owners.values()) owner.free();
+        owners.clear();
       }
-      for (const glimpse of [...lives.values()].flat()) glimpse.free();
+      for (const frame of [...lives.values()].flat()) frame.free();
       lives.clear();
       engine?.dispose();
       engine = undefined;

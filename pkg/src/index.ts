@@ -5,22 +5,16 @@
  */
 export { UniviError, type UniviErrorCode } from "./error.js";
 export { Univi, type UniviOptions } from "./univi.js";
-export {
-  Answer,
-  type AskOptions,
-  type ConversationOptions,
-  type LookingOptions,
-  type PastQuestion,
-  Session,
-} from "./session.js";
+export { StreamedAnswer } from "./answer.js";
+export { type AskOptions, type ChatMessage, type ConversationOptions, Session } from "./session.js";
 export { Live, type LiveStats, type WatchOptions } from "./live.js";
 export type {
   ChatCompletion,
   ChatCompletionChunk,
   ChatCompletionRequest,
-  ChatContentPart,
+  ChatCompletionContentPart,
   ChatFinishReason,
-  ChatMessage,
+  ChatCompletionMessage,
   ChatRequestOptions,
   ChatResponseFormat,
   ChatUsage,
@@ -34,23 +28,23 @@ export {
   persistCache,
 } from "./store/cached.js";
 export { type StorageEstimate, storageEstimate } from "./store/cached.js";
-export type { AskProgress, ClipPart, LookOptions, Part } from "./parts.js";
+export type { AskProgress, ClipPart, VisualOptions, Part } from "./parts.js";
 export type { ClipSource } from "./clip.js";
 export type {
   Availability,
   CacheChoice,
   ContextUsage,
   Device,
-  KvCache,
   FrameChoice,
+  KvCache,
   LoadProgress,
   MemoryUsage,
+  MergeStage,
   ModelInfo,
   SamplingOptions,
-  Seen,
-  SeenEvent,
-  SeenFrame,
-  SeenStage,
   SessionOptions,
+  TokenMap,
+  TokenMapFrame,
   Usage,
-} from "./protocol.js";
+  VideoEvent,
+} from "./types.js";

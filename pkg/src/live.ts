@@ -3,15 +3,20 @@
  * can be asked about.
  */
 import { UniviError } from "./error.js";
-import type { LookOptions, Part } from "./parts.js";
-import type { Client, Handle, Seen, SessionOptions } from "./protocol.js";
+import type { VisualOptions, Part } from "./parts.js";
+import type { Handle } from "./calls.js";
+import type { Client } from "./rpc.js";
+import type { SessionOptions, TokenMap } from "./types.js";
 import { isA } from "./runtime.js";
-import { Answer, answerTo, type AskOptions, free, samplingOf } from "./session.js";
+import { StreamedAnswer } from "./answer.js";
+import { samplingOf } from "./sampling.js";
+import type { AskOptions } from "./session.js";
+import { PartUploader } from "./uploader.js";
 
 /** How something is watched. */
 export interface WatchOptions
   extends Pick<SessionOptions, "system" | "template">,
-    Pick<LookOptions, "visualTokens"> {
+    Pick<VisualOptions, "visualTokens"> {
   /** So many frames are looked at in a second, at most; 1 by default. */
   readonly framesPerSecond?: number;
   /** For so long a frame can be asked about; 60 seconds by default. */
@@ -27,16 +32,16 @@ export interface WatchOptions
 /** How watching goes. */
 export interface LiveStats {
   /** Frames that were looked at. */
-  readonly seen: number;
+  readonly framesEncoded: number;
   /**
    * Frames whose time came while the one before was still being looked at: they were left out, not
    * queued.
    */
-  readonly dropped: number;
+  readonly framesDropped: number;
   /** When the frames that can be asked about were shown, in seconds since watching began. */
   readonly timesSeconds: readonly number[];
   /** What looking at the last frame took. */
-  readonly lookMs: number;
+  readonly encodeMs: number;
 }
 
 /**
@@ -53,8 +58,8 @@ export class Live {
   readonly #ownsVideo: boolean;
   readonly #began = performance.now();
   #timer: ReturnType<typeof setInterval> | undefined;
-  #looking = false;
-  #stats: LiveStats = { seen: 0, dropped: 0, timesSeconds: [], lookMs: 0 };
+  #encoding = false;
+  #stats: LiveStats = { framesEncoded: 0, framesDropped: 0, timesSeconds: [], encodeMs: 0 };
   /** Those who wait for the first frame. */
   #waiting: { readonly resolve: () => void; readonly reject: (reason: unknown) => void }[] = [];
 
@@ -95,44 +100,43 @@ export class Live {
   }
 
   /**
-   * Asks about what was seen in the window, in a conversation of its own. `seen[0]` of the answer
-   * tells which seconds it looked at and which of its frames were told as one event. Before the
-   * first frame has come, it is waited for.
+   * Asks about the frames of the window, in a conversation of its own. The first of the answer's
+   * token maps has the times of these frames, and the events that they were merged to. Waits for
+   * the first frame.
    */
-  ask(parts: string | readonly Part[], options: Omit<AskOptions, "visualTokens"> = {}): Answer {
-    return new Answer(
-      async function* (this: Live, answer: Answer) {
-        await this.#firstFrame(options.signal);
-        const client = this.#client;
-        const [visual, session] = [client.newHandle(), client.newHandle()];
-        try {
-          answer.seen.push(
-            await client.call(
-              "recall",
-              { live: this.#live, visual, ...this.#budget },
-              { signal: options.signal },
-            ),
-          );
-          const { system, template } = this.#options;
-          const conversation: SessionOptions = {
-            ...(system === undefined ? {} : { system }),
-            ...(template === undefined ? {} : { template }),
-          };
-          await client.call(
-            "openSession",
-            { session, options: conversation },
-            { signal: options.signal },
-          );
-          const all = [{ visual }, ...(typeof parts === "string" ? [parts] : parts)];
-          yield* answerTo(client, answer, all, options, async (sent, signal, onPiece) => {
-            const params = { session, parts: sent, options: samplingOf(options) };
-            return (await client.call("answer", params, { signal, onEvent: onPiece })).usage;
-          });
-        } finally {
-          free(client, [visual, session]);
-        }
-      }.bind(this),
-    );
+  ask(
+    parts: string | readonly Part[],
+    options: Omit<AskOptions, "visualTokens"> = {},
+  ): StreamedAnswer {
+    return new StreamedAnswer(options.signal, async (sink) => {
+      const { signal } = sink;
+      await this.#firstFrame(signal);
+      const client = this.#client;
+      const [visual, session] = [client.newHandle(), client.newHandle()];
+      const uploader = new PartUploader(client, { ...options, signal });
+      try {
+        const params = { live: this.#live, visual, ...this.#budget };
+        sink.tokenMap(await client.call("mergeFrames", params, { signal }));
+        const { system, template } = this.#options;
+        const conversation: SessionOptions = {
+          ...(system === undefined ? {} : { system }),
+          ...(template === undefined ? {} : { template }),
+        };
+        await client.call("openSession", { session, options: conversation }, { signal });
+        const all = [{ visual }, ...(typeof parts === "string" ? [parts] : parts)];
+        const sent = await uploader.upload(all, sink.tokenMap);
+        sink.encoded();
+        const { usage } = await client.call(
+          "answer",
+          { session, parts: sent, options: samplingOf(options) },
+          { signal, onEvent: sink.piece },
+        );
+        return usage;
+      } finally {
+        uploader.free();
+        client.free([visual, session]);
+      }
+    });
   }
 
   /** Resolves once the first frame has been looked at; rejects where watching is stopped before. */
@@ -141,17 +145,17 @@ export class Live {
   }
 
   /** What the model would be told now: events, with the frames and times of each. */
-  async snapshot(options: { readonly signal?: AbortSignal } = {}): Promise<Seen> {
+  async tokenMap(options: { readonly signal?: AbortSignal } = {}): Promise<TokenMap> {
     await this.#firstFrame(options.signal);
     const visual = this.#client.newHandle();
     try {
       return await this.#client.call(
-        "recall",
+        "mergeFrames",
         { live: this.#live, visual, ...this.#budget },
         { signal: options.signal },
       );
     } finally {
-      free(this.#client, [visual]);
+      this.#client.free([visual]);
     }
   }
 
@@ -165,13 +169,13 @@ export class Live {
     this.#timer = undefined;
     if (this.#ownsVideo) this.#video.srcObject = null;
     for (const { reject } of this.#waiting.splice(0)) reject(stopped());
-    free(this.#client, [this.#live]);
+    this.#client.free([this.#live]);
   }
 
   async #firstFrame(signal: AbortSignal | undefined): Promise<void> {
     signal?.throwIfAborted();
     if (this.#timer === undefined) throw stopped();
-    if (this.#stats.seen > 0) return;
+    if (this.#stats.framesEncoded > 0) return;
     await new Promise<void>((resolve, reject) => {
       this.#waiting.push({ resolve, reject });
       signal?.addEventListener("abort", () => reject(signal.reason), { once: true });
@@ -179,12 +183,12 @@ export class Live {
   }
 
   async #tick(): Promise<void> {
-    if (this.#looking) {
-      this.#stats = { ...this.#stats, dropped: this.#stats.dropped + 1 };
+    if (this.#encoding) {
+      this.#stats = { ...this.#stats, framesDropped: this.#stats.framesDropped + 1 };
       return;
     }
     if (this.#video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA) return;
-    this.#looking = true;
+    this.#encoding = true;
     const started = performance.now();
     try {
       const frame = await createImageBitmap(this.#video);
@@ -196,20 +200,20 @@ export class Live {
         frame,
         ...this.#budget,
       };
-      const timesSeconds = await this.#client.call("pushLive", params, { transfer: [frame] });
-      if (this.#timer === undefined) return free(this.#client, [this.#live]); // It was stopped meanwhile.
+      const timesSeconds = await this.#client.call("encodeFrame", params, { transfer: [frame] });
+      if (this.#timer === undefined) return this.#client.free([this.#live]); // It was stopped meanwhile.
       this.#stats = {
         ...this.#stats,
-        seen: this.#stats.seen + 1,
+        framesEncoded: this.#stats.framesEncoded + 1,
         timesSeconds,
-        lookMs: performance.now() - started,
+        encodeMs: performance.now() - started,
       };
       for (const { resolve } of this.#waiting.splice(0)) resolve();
       this.#options.onFrame?.(this.#stats);
     } catch (error) {
       if (this.#timer !== undefined) this.#options.onError?.(error);
     } finally {
-      this.#looking = false;
+      this.#encoding = false;
     }
   }
 }

@@ -5,10 +5,12 @@
 import init, { type Engine, Loader } from "../wasm/univi_web.js";
 import { codeOf, UniviError } from "./error.js";
 import { fileUrl, modelFiles, type ModelFiles, type OpenFile, type WantedFile } from "./files.js";
-import type { Availability, Calls, Context, LoadProgress, ModelInfo } from "./protocol.js";
+import type { Calls } from "./calls.js";
+import type { Context } from "./rpc.js";
+import type { Availability, LoadProgress, ModelInfo } from "./types.js";
 import { runtime } from "./runtime.js";
-import { keptOf, openStore } from "./store.js";
-import { sha256Of } from "./store/shelf.js";
+import { cachedOf, openStore } from "./store.js";
+import { sha256Of } from "./sha256.js";
 
 /** Where uploads are verified, so many matrices are of which one is read back. */
 const VERIFY_EVERY = 7;
@@ -21,7 +23,7 @@ const IN_FLIGHT_BYTES = 16 << 20;
  * thread alone, takes all of a file at once.
  */
 const MAX_HASHED_WHOLE_BYTES = 64 << 20;
-/** Progress is told at most so often. */
+/** Progress is progress at most so often. */
 const PROGRESS_INTERVAL_MS = 60;
 /** Over how long a download's speed is measured. */
 const SPEED_WINDOW_MS = 3000;
@@ -30,7 +32,7 @@ const SPEED_WINDOW_MS = 3000;
 export interface Loaded {
   readonly engine: Engine;
   readonly memory: WebAssembly.Memory;
-  readonly info: Pick<ModelInfo, "device" | "adapter" | "bytes" | "keptBytes" | "cache">;
+  readonly info: Pick<ModelInfo, "device" | "adapter" | "bytes" | "cachedBytes" | "cache">;
 }
 
 /**
@@ -57,22 +59,26 @@ export async function load(
     const stream = new Stream(loader, files, signal, emit);
     await stream.run();
     const bytes = loader.doneBytes;
-    const told = { loaded: bytes, total: bytes, file: files.name };
-    emit({ phase: "upload", ...told });
+    const progress = { loaded: bytes, total: bytes, file: files.name };
+    emit({ phase: "upload", ...progress });
     await loader.settle();
-    emit({ phase: "compile", ...told });
+    emit({ phase: "compile", ...progress });
     const device = loader.device();
     const adapter = await adapterOf(loader);
     drop = () => {}; // The loader becomes the engine, or goes.
     const engine = await loader.finish();
     drop = () => engine.dispose();
     signal.throwIfAborted();
-    emit({ phase: "ready", ...told });
+    emit({ phase: "ready", ...progress });
     const cache = {
       kind: store.kind,
       ...(store.reason === undefined ? {} : { reason: store.reason }),
     };
-    return { engine, memory, info: { device, adapter, bytes, keptBytes: stream.keptBytes, cache } };
+    return {
+      engine,
+      memory,
+      info: { device, adapter, bytes, cachedBytes: stream.cachedBytes, cache },
+    };
   } catch (error) {
     drop();
     throw error;
@@ -102,16 +108,16 @@ export async function availability(
       return {
         status: "available",
         ...about,
-        ...(about.bytes === undefined ? {} : { keptBytes: about.bytes }),
+        ...(about.bytes === undefined ? {} : { cachedBytes: about.bytes }),
       };
     const { source } = params;
-    const kept = await keptOf(
+    const kept = await cachedOf(
       loader
         .files()
         .map(({ name, sha256, bytes }) => ({ url: fileUrl(source.url, name), sha256, bytes })),
     );
     const status = kept.complete ? "available" : kept.busy ? "downloading" : "downloadable";
-    return { status, ...about, keptBytes: kept.bytes };
+    return { status, ...about, cachedBytes: kept.bytes };
   } catch (error) {
     signal.throwIfAborted();
     const code = codeOf(error);
@@ -133,7 +139,7 @@ async function ready(device: Calls["load"]["params"]["device"]): Promise<WebAsse
 /** The files of a model on their way into the loader. */
 class Stream {
   /** Bytes that no network had to bring. */
-  keptBytes = 0;
+  cachedBytes = 0;
   readonly #loader: Loader;
   readonly #files: ModelFiles;
   readonly #signal: AbortSignal;
@@ -213,12 +219,12 @@ class Stream {
         ? this.#room(bytes)
         : undefined;
     let [kept, came] = [0, 0];
-    if (whole) this.#loader.hashElsewhere();
+    if (whole) this.#loader.useExternalHash();
     for await (const piece of file.pieces) {
       this.#signal.throwIfAborted();
       if (piece.kind === "begins") {
         this.#loader.restartFile();
-        if (whole) this.#loader.hashElsewhere();
+        if (whole) this.#loader.useExternalHash();
         kept = came = 0;
         continue;
       }
@@ -246,9 +252,9 @@ class Stream {
     }
     // While this one is hashed, another takes its place on the line.
     if (index + PARALLEL < this.#wanted.length) this.#open(index + PARALLEL);
-    if (whole) this.#loader.hashed(await sha256Of(whole.subarray(0, came)));
+    if (whole) this.#loader.setHash(await sha256Of(whole.subarray(0, came)));
     this.#loader.endFile();
-    this.keptBytes += kept;
+    this.cachedBytes += kept;
   }
 
   /** Room for a whole file, the same for each. */

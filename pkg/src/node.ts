@@ -10,7 +10,8 @@ import { readdir, readFile, stat } from "node:fs/promises";
 import { basename, dirname, extname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { UniviError } from "./error.js";
-import type { Device, ModelSource } from "./protocol.js";
+import type { ModelSource } from "./calls.js";
+import type { Device } from "./types.js";
 import { runOn } from "./runtime.js";
 
 export * from "./index.js";

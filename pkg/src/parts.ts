@@ -1,7 +1,9 @@
 /** What a question is made of, and how each kind of part reaches the model. */
 import { type ClipSource, pushFrames } from "./clip.js";
 import { UniviError } from "./error.js";
-import type { Client, FrameChoice, Handle, ImageSource, Seen } from "./protocol.js";
+import type { Handle, ImageSource } from "./calls.js";
+import type { Client } from "./rpc.js";
+import type { FrameChoice, TokenMap } from "./types.js";
 import { isA, runtime } from "./runtime.js";
 
 /** A clip, and which of its frames to look at. */
@@ -39,16 +41,19 @@ export type Part =
 
 /** How far the visual parts of a question have come. */
 export interface AskProgress {
-  /** `frames`: a clip is decoded; `encode`: the model looks; `answer`: it is about to speak. */
+  /** `frames`: a clip is decoded; `encode`: parts are encoded; `answer`: the question is read. */
   readonly phase: "frames" | "encode" | "answer";
   /** Frames of this clip, or visual parts, that are done. */
   readonly loaded: number;
   readonly total: number;
 }
 
-/** How something is looked at. */
-export interface LookOptions {
+/** How visual parts are brought to the model. */
+export interface VisualOptions {
+  /** Stops it. What was said so far of an answer stays part of the conversation. */
   readonly signal?: AbortSignal | undefined;
+  /** Gets how far decoding and encoding of the visual parts have come. */
+  readonly onProgress?: ((progress: AskProgress) => void) | undefined;
   /**
    * Tokens that a picture, or an event of a clip, is merged to, about: fewer read faster, more keep
    * more detail. As many as the model was trained with by default.
@@ -56,15 +61,15 @@ export interface LookOptions {
   readonly visualTokens?: number | undefined;
 }
 
-/** Brings one visual part to the model as `visual`, and tells what it saw. */
+/** Encodes one visual part as `visual`, and returns its token map. */
 export async function encode(
   client: Client,
   visual: Handle,
   part: Exclude<Part, string>,
-  { signal, visualTokens }: LookOptions,
+  { signal, visualTokens }: VisualOptions,
   onFrame: (loaded: number, total: number) => void,
   onEncode: () => void,
-): Promise<Seen> {
+): Promise<TokenMap> {
   const budget = visualTokens === undefined ? {} : { visualTokens };
   const clip = asClip(part);
   if (clip) {

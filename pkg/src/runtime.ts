@@ -2,7 +2,8 @@
  * What differs between a browser and a server's JavaScript: where files lie, and who brings WebGPU
  * and WebCodecs.
  */
-import type { Device, ModelSource } from "./protocol.js";
+import type { ModelSource } from "./calls.js";
+import type { Device } from "./types.js";
 
 /** Where this code runs. */
 export interface Runtime {

@@ -5,28 +5,23 @@
  * Keeping then stops, {@link Store.reason} says why, and loading goes on. Nor is anything that was
  * kept believed: whoever reads it hashes it again, and evicts what is wrong.
  */
+import type { StorageBackend, StorageKind, StorageWriter } from "./store/backend.js";
+import { describe, STORAGE_BACKENDS } from "./store/backends.js";
 import {
-  anyLocked,
-  describe,
   type FileKey,
   fileName,
   fileRecord,
-  lock,
-  locked,
   modelName,
   modelRecord,
   readDocument,
-  removeThing,
+  removeEntry,
   removeUnneeded,
-  type Shelf,
-  type ShelfKind,
-  SHELVES,
-  type ShelfWriter,
   writeDocument,
   writeRecord,
-} from "./store/shelf.js";
+} from "./store/entries.js";
+import { anyLocked, lock, locked } from "./store/locks.js";
 
-export type { FileKey } from "./store/shelf.js";
+export type { FileKey } from "./store/entries.js";
 
 /** What is kept of a model beside its files. */
 export interface ModelAbout {
@@ -39,7 +34,7 @@ export interface ModelAbout {
  * that can write to OPFS.
  */
 export interface Store {
-  readonly kind: ShelfKind | "none";
+  readonly kind: StorageKind | "none";
   /** Why it is not the best kind, or why keeping has stopped since, for people. */
   readonly reason: string | undefined;
   /**
@@ -50,7 +45,7 @@ export interface Store {
    * file to begin anew. Who waits for one file must go on meanwhile with the others that it has
    * open, or two tabs may wait for each other.
    */
-  open(file: FileKey, signal: AbortSignal): Promise<Entry>;
+  open(file: FileKey, signal: AbortSignal): Promise<StoredFile>;
   /**
    * Keeps a model's manifest by its URL, for when there is no network; a model without one has no
    * bytes here. Call it before its files are opened: they belong to a model from then on, and those
@@ -62,7 +57,7 @@ export interface Store {
 }
 
 /** What is kept of one file, for one caller who awaits every call before the next. */
-export interface Entry {
+export interface StoredFile {
   /** Bytes kept, from the start of the file. */
   readonly size: number;
   /**
@@ -98,7 +93,7 @@ export interface Entry {
  * Opens the best store that works here: OPFS, else the Cache API, else none; or the one that was
  * chosen, else none.
  */
-export async function openStore(choice: ShelfKind | "auto" | "none"): Promise<Store> {
+export async function openStore(choice: StorageKind | "auto" | "none"): Promise<Store> {
   if (choice === "none") return new BrowserStore(undefined, "it was asked that nothing be kept");
   if (typeof navigator === "undefined" || !("storage" in navigator))
     return new BrowserStore(undefined, "there is no browser that would keep them");
@@ -108,13 +103,15 @@ export async function openStore(choice: ShelfKind | "auto" | "none"): Promise<St
       "browsers keep nothing for a page that does not come over https",
     );
   const reasons: string[] = [];
-  for (const kind of choice === "auto" ? (Object.keys(SHELVES) as ShelfKind[]) : [choice]) {
+  for (const kind of choice === "auto"
+    ? (Object.keys(STORAGE_BACKENDS) as StorageKind[])
+    : [choice]) {
     try {
-      const shelf = await SHELVES[kind]();
+      const backend = await STORAGE_BACKENDS[kind]();
       const probe = `probe-${crypto.randomUUID()}`; // Some browsers refuse only when it comes to writing.
-      await writeDocument(shelf, probe, new Uint8Array(1));
-      await shelf.remove(probe);
-      return new BrowserStore(shelf, reasons.join("; ") || undefined);
+      await writeDocument(backend, probe, new Uint8Array(1));
+      await backend.remove(probe);
+      return new BrowserStore(backend, reasons.join("; ") || undefined);
     } catch (error) {
       reasons.push(
         `${kind === "opfs" ? "OPFS" : "the Cache API"} can't be used: ${describe(error)}`,
@@ -124,19 +121,19 @@ export async function openStore(choice: ShelfKind | "auto" | "none"): Promise<St
   return new BrowserStore(undefined, reasons.join("; "));
 }
 
-/** What is kept of these files, on any shelf, and whether somebody is busy with one of them. */
-export async function keptOf(
+/** What is kept of these files, on any backend, and whether somebody is busy with one of them. */
+export async function cachedOf(
   files: readonly FileKey[],
 ): Promise<{ bytes: number; complete: boolean; busy: boolean }> {
   const names = await Promise.all(files.map(fileName));
   let [bytes, complete] = [0, false];
-  for (const open of Object.values(SHELVES)) {
-    const shelf = await open().catch(() => undefined);
-    if (!shelf) continue;
+  for (const open of Object.values(STORAGE_BACKENDS)) {
+    const backend = await open().catch(() => undefined);
+    if (!backend) continue;
     const found = await Promise.all(
       names.map(async (name) => ({
-        size: await shelf.size(name),
-        record: await fileRecord(shelf, name),
+        size: await backend.size(name),
+        record: await fileRecord(backend, name),
       })),
     );
     bytes = Math.max(
@@ -152,24 +149,24 @@ export async function keptOf(
 }
 
 class BrowserStore implements Store {
-  readonly kind: ShelfKind | "none";
+  readonly kind: StorageKind | "none";
   reason: string | undefined;
   /** Whether anything more is kept. */
   keeping: boolean;
-  readonly #shelf: Shelf | undefined;
+  readonly #backend: StorageBackend | undefined;
 
-  constructor(shelf: Shelf | undefined, reason: string | undefined) {
-    this.kind = shelf?.kind ?? "none";
+  constructor(backend: StorageBackend | undefined, reason: string | undefined) {
+    this.kind = backend?.kind ?? "none";
     this.reason = reason;
-    this.keeping = shelf !== undefined;
-    this.#shelf = shelf;
+    this.keeping = backend !== undefined;
+    this.#backend = backend;
   }
 
-  async open(file: FileKey, signal: AbortSignal): Promise<Entry> {
+  async open(file: FileKey, signal: AbortSignal): Promise<StoredFile> {
     signal.throwIfAborted();
-    if (!this.#shelf) return NOTHING;
-    const entry = new ShelfEntry(this, this.#shelf, file, await fileName(file), signal);
-    await entry.look();
+    if (!this.#backend) return NOTHING;
+    const entry = new BackendFile(this, this.#backend, file, await fileName(file), signal);
+    await entry.lockAndRead();
     return entry;
   }
 
@@ -178,38 +175,38 @@ class BrowserStore implements Store {
     bytes: Uint8Array,
     { name: called, files }: ModelAbout,
   ): Promise<void> {
-    const shelf = this.#shelf;
-    if (!shelf || !this.keeping) return;
+    const backend = this.#backend;
+    if (!backend || !this.keeping) return;
     const name = await modelName(url);
     const names = await Promise.all(files.map(fileName));
     await this.attempt(() =>
       locked(name, async () => {
-        const before = await modelRecord(shelf, name);
-        await writeDocument(shelf, name, bytes);
-        await writeRecord(shelf, name, {
+        const before = await modelRecord(backend, name);
+        await writeDocument(backend, name, bytes);
+        await writeRecord(backend, name, {
           url,
           name: called,
           usedAt: Date.now(),
           bytes: bytes.length,
           files: names,
         });
-        if (before) await removeUnneeded(shelf, before.files);
+        if (before) await removeUnneeded(backend, before.files);
       }),
     );
   }
 
   async getDocument(url: string): Promise<Uint8Array | undefined> {
-    const shelf = this.#shelf;
-    if (!shelf) return undefined;
+    const backend = this.#backend;
+    if (!backend) return undefined;
     const name = await modelName(url);
     let bytes: Uint8Array | undefined;
     await this.attempt(() =>
       locked(name, async () => {
-        const record = await modelRecord(shelf, name);
-        const kept = await readDocument(shelf, name);
+        const record = await modelRecord(backend, name);
+        const kept = await readDocument(backend, name);
         if (!record || kept?.length !== record.bytes) return;
         bytes = kept;
-        if (this.keeping) await writeRecord(shelf, name, { ...record, usedAt: Date.now() });
+        if (this.keeping) await writeRecord(backend, name, { ...record, usedAt: Date.now() });
       }),
     );
     return bytes;
@@ -229,7 +226,7 @@ class BrowserStore implements Store {
 }
 
 /** Where nothing is kept. */
-const NOTHING: Entry = {
+const NOTHING: StoredFile = {
   size: 0,
   complete: false,
   validator: undefined,
@@ -241,12 +238,12 @@ const NOTHING: Entry = {
   async close() {},
 };
 
-class ShelfEntry implements Entry {
+class BackendFile implements StoredFile {
   size = 0;
   complete = false;
   validator: string | undefined;
   readonly #store: BrowserStore;
-  readonly #shelf: Shelf;
+  readonly #backend: StorageBackend;
   readonly #file: FileKey;
   readonly #name: string;
   readonly #signal: AbortSignal;
@@ -255,21 +252,27 @@ class ShelfEntry implements Entry {
    * only read.
    */
   #release: (() => void) | undefined;
-  #writer: ShelfWriter | undefined;
+  #writer: StorageWriter | undefined;
 
-  constructor(store: BrowserStore, shelf: Shelf, file: FileKey, name: string, signal: AbortSignal) {
+  constructor(
+    store: BrowserStore,
+    backend: StorageBackend,
+    file: FileKey,
+    name: string,
+    signal: AbortSignal,
+  ) {
     this.#store = store;
-    this.#shelf = shelf;
+    this.#backend = backend;
     this.#file = file;
     this.#name = name;
     this.#signal = signal;
   }
 
   /** Waits for the file, and sees what is there. */
-  async look(): Promise<void> {
+  async lockAndRead(): Promise<void> {
     await this.#attempt(async () => {
-      const record = await fileRecord(this.#shelf, this.#name);
-      const size = await this.#shelf.size(this.#name);
+      const record = await fileRecord(this.#backend, this.#name);
+      const size = await this.#backend.size(this.#name);
       const { sha256, bytes = size } = this.#file;
       const recognizable = record !== undefined && (sha256 ?? record.validator) !== undefined;
       if (record?.bytes === size && bytes === size) this.complete = true;
@@ -282,7 +285,7 @@ class ShelfEntry implements Entry {
 
   async *read(): AsyncIterable<Uint8Array> {
     let left = this.size;
-    const pieces = this.#shelf.read(this.#name)[Symbol.asyncIterator]();
+    const pieces = this.#backend.read(this.#name)[Symbol.asyncIterator]();
     try {
       while (left > 0) {
         const { value, done } = await pieces.next().catch(() => ({ value: undefined, done: true }));
@@ -346,13 +349,13 @@ class ShelfEntry implements Entry {
     this.#release = undefined;
   }
 
-  async #write(): Promise<ShelfWriter> {
+  async #write(): Promise<StorageWriter> {
     await this.#record(undefined);
-    return this.#shelf.write(this.#name, this.size);
+    return this.#backend.write(this.#name, this.size);
   }
 
   async #record(bytes: number | undefined): Promise<void> {
-    await writeRecord(this.#shelf, this.#name, {
+    await writeRecord(this.#backend, this.#name, {
       url: this.#file.url,
       validator: this.validator,
       bytes,
@@ -368,6 +371,6 @@ class ShelfEntry implements Entry {
   async #drop(): Promise<void> {
     [this.size, this.complete, this.validator] = [0, false, undefined];
     await this.#end();
-    await removeThing(this.#shelf, this.#name);
+    await removeEntry(this.#backend, this.#name);
   }
 }

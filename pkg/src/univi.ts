@@ -3,20 +3,20 @@ import { UniviError } from "./error.js";
 import { Completions } from "./completions.js";
 import { Live, type WatchOptions } from "./live.js";
 import type { Part } from "./parts.js";
-import {
-  type CacheChoice,
-  Client,
-  type Device,
-  type KvCache,
-  type LoadProgress,
-  type MemoryUsage,
-  type ModelInfo,
-  type Port,
-  serve,
-} from "./protocol.js";
-import type { Availability, ModelSource } from "./protocol.js";
+import { Client, type Port, serve } from "./rpc.js";
+import type {
+  CacheChoice,
+  Device,
+  KvCache,
+  LoadProgress,
+  MemoryUsage,
+  ModelInfo,
+} from "./types.js";
+import type { ModelSource } from "./calls.js";
+import type { Availability } from "./types.js";
 import { runtime } from "./runtime.js";
-import { Answer, type AskOptions, type ConversationOptions, Session } from "./session.js";
+import { StreamedAnswer } from "./answer.js";
+import { type AskOptions, type ConversationOptions, Session } from "./session.js";
 
 /** What {@link Univi.create} needs to know. */
 export interface UniviOptions {
@@ -140,12 +140,12 @@ export class Univi {
     }
   }
 
-  /** Asks one question, in a conversation of its own. Nothing happens until the answer is read. */
-  ask(parts: string | readonly Part[], options: AskOptions = {}): Answer {
-    const session = this.session();
-    return new Answer(async function* (answer) {
+  /** Asks one question, in a conversation of its own. Nothing starts until the answer is read. */
+  ask(parts: string | readonly Part[], options: AskOptions = {}): StreamedAnswer {
+    return new StreamedAnswer(options.signal, async (sink) => {
+      const session = this.session();
       try {
-        yield* session.answerTo(answer, parts, options);
+        return await session.answer(parts, options, sink);
       } finally {
         session.dispose();
       }

@@ -46,7 +46,7 @@ test("what the camera saw is answered right, and shown", async (t) => {
   await screenshot(page, "camera");
 
   // What a question would be about is shown as it changes.
-  await page.getByText("The last minute, as the model would be told of it now").waitFor();
+  await page.getByText("The last minute, as the model would read it now").waitFor();
   const frames = page.locator("univi-events button");
   const before = await frames.count();
   await page.waitForFunction(

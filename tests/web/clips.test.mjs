@@ -313,7 +313,7 @@ test("only the chosen frames are looked at", async () => {
           phase === "frames" && heard.push(`${loaded}/${total}`);
         const answer = univi.ask([{ video, ...choice }, "What?"], { maxTokens: 1, onProgress });
         await answer.text();
-        seen.push(answer.seen[0]?.frames.map((frame) => frame.timeSeconds));
+        seen.push((await answer.tokenMaps())[0]?.frames.map((frame) => frame.timeSeconds));
       }
       const outside = await fails(() =>
         univi.ask([{ video, startSeconds: 60 }, "What?"], { maxTokens: 1 }).text(),
@@ -361,7 +361,7 @@ test("a clip can come from an address or an element, and nothing else is fetched
       }
       const answer = univi.ask([{ video: src ? element : url }, "What?"], { maxTokens: 1 });
       await answer.text();
-      seen.push(answer.seen[0]?.frames.map((frame) => frame.timeSeconds));
+      seen.push((await answer.tokenMaps())[0]?.frames.map((frame) => frame.timeSeconds));
       if (element.currentTime !== 0) throw new Error("the page's element was moved");
     }
     URL.revokeObjectURL(blob);
@@ -464,7 +464,7 @@ test("what was recorded in the page can be asked about at once", async () => {
     return {
       known: Number.isFinite(element.duration),
       looked,
-      times: answer.seen[0]?.frames.map((frame) => frame.timeSeconds),
+      times: (await answer.tokenMaps())[0]?.frames.map((frame) => frame.timeSeconds),
     };
   }, MODEL);
   assert.equal(
@@ -495,7 +495,7 @@ test("a page without WebCodecs has the clip played", async () => {
       const played = await look(await openElement(video, "clip"), [0, 1, 2.5]);
       return {
         played,
-        times: answer.seen[0]?.frames.map((frame) => frame.timeSeconds),
+        times: (await answer.tokenMaps())[0]?.frames.map((frame) => frame.timeSeconds),
         ...counts(),
       };
     } finally {

@@ -95,8 +95,20 @@ test("availability is told before anything is fetched, and again afterwards", as
   });
   const { before, bytes, after, local, missing, long, device } = said;
   const adapter = "WebAssembly, one thread";
-  assert.deepEqual(before, { status: "downloadable", device: "cpu", adapter, bytes, keptBytes: 0 });
-  assert.deepEqual(after, { status: "available", device: "cpu", adapter, bytes, keptBytes: bytes });
+  assert.deepEqual(before, {
+    status: "downloadable",
+    device: "cpu",
+    adapter,
+    bytes,
+    cachedBytes: 0,
+  });
+  assert.deepEqual(after, {
+    status: "available",
+    device: "cpu",
+    adapter,
+    bytes,
+    cachedBytes: bytes,
+  });
   assert.equal(local.status, "available");
   assert.deepEqual([missing.status, missing.code], ["unavailable", "io"]);
   assert.deepEqual([long.status, long.code], ["unavailable", "bad-request"]);
@@ -138,7 +150,7 @@ test("what is appended is read before the question, and a clone goes its own way
     const univi = await load("webgpu");
     const greedy = { temperature: 0 };
     const session = univi.session();
-    const [seen] = await session.append([await file("trophies-bee.png")]);
+    const [tokenMap] = await session.append([await file("trophies-bee.png")]);
     const appended = session.contextUsage.used;
     const clone = await session.clone();
     const [count, where] = [
@@ -152,7 +164,7 @@ test("what is appended is read before the question, and a clone goes its own way
     clone.dispose();
     return {
       texts,
-      tokens: seen?.tokens,
+      tokens: tokenMap?.tokens,
       appended,
       reused: [count.usage?.reusedTokens, where.usage?.reusedTokens],
       used,
@@ -182,10 +194,12 @@ test("a conversation is taken back, and begun with a past", async () => {
       const once = await ask(lived, "Can you see a whale?");
       await lived.rewind(1);
       const again = await ask(lived, "Can you see a zebra?");
-      const history = [
-        { parts: [photo, "What is there from left to right?"], answer: "train and zebra" },
+      /** @type {import("univi").ChatMessage[]} */
+      const messages = [
+        { role: "user", content: [photo, "What is there from left to right?"] },
+        { role: "assistant", content: "train and zebra" },
       ];
-      const told = univi.session({ history });
+      const told = univi.session({ messages });
       const stopped = new AbortController();
       stopped.abort();
       const aborted = await fails(() =>
@@ -193,7 +207,11 @@ test("a conversation is taken back, and begun with a past", async () => {
       );
       const first = await ask(told, "Can you see a zebra?");
       const unread = univi.session({
-        history: [...history, { parts: "Can you see a whale?", answer: "no" }],
+        messages: [
+          ...messages,
+          { role: "user", content: "Can you see a whale?" },
+          { role: "assistant", content: "no" },
+        ],
       });
       await unread.rewind(1);
       const shorter = await ask(unread, "Can you see a zebra?");
@@ -225,7 +243,7 @@ test("a picture becomes as many tokens as it may", async () => {
       const answer = univi.ask([part, "Where is the zebra?"], { temperature: 0, visualTokens });
       await answer.text();
       return {
-        stages: answer.seen[0]?.events[0]?.stages.map(({ tokens }) => tokens),
+        stages: (await answer.tokenMaps())[0]?.events[0]?.stages.map(({ tokens }) => tokens),
         read: answer.usage?.visualTokens,
       };
     };
@@ -353,7 +371,7 @@ test("chat completions have OpenAI's shapes, and keep what requests have in comm
     const { completions } = (await load("webgpu")).chat;
     const bytes = new Uint8Array(await (await file("penguin-cookie.png")).arrayBuffer());
     const url = `data:image/png;base64,${btoa(String.fromCharCode(...bytes))}`;
-    /** @type {import("univi").ChatMessage[]} */
+    /** @type {import("univi").ChatCompletionMessage[]} */
     const messages = [
       {
         role: "user",
@@ -487,7 +505,8 @@ test("a stream is watched: its last seconds can be asked about, each frame looke
     const early = live.ask("Can you see a penguin at any time?", greedy); // It waits for the first frame.
     const earlyText = await early.text();
     const until = async (/** @type {number} */ count) => {
-      while (live.stats.seen < count) await new Promise((resolve) => setTimeout(resolve, 20));
+      while (live.stats.framesEncoded < count)
+        await new Promise((resolve) => setTimeout(resolve, 20));
     };
     await until(6);
     scene = trophies;
@@ -495,7 +514,7 @@ test("a stream is watched: its last seconds can be asked about, each frame looke
     const later = live.ask("Can you see a bee at any time?", greedy);
     const bee = await later.text();
     const whale = await live.ask("Can you see a whale at any time?", greedy).text();
-    const snapshot = await live.snapshot();
+    const snapshot = await live.tokenMap();
     const { stats } = live;
     live.stop();
     live.stop();
@@ -503,12 +522,21 @@ test("a stream is watched: its last seconds can be asked about, each frame looke
     for (const track of stream.getTracks()) track.stop();
     const stopped = await fails(() => live.ask("And now?").text());
     const wrong = await fails(async () => univi.watch(stream, { framesPerSecond: 0 }));
-    return { earlyText, bee, whale, seen: later.seen[0], snapshot, stats, stopped, wrong };
+    return {
+      earlyText,
+      bee,
+      whale,
+      tokenMap: (await later.tokenMaps())[0],
+      snapshot,
+      stats,
+      stopped,
+      wrong,
+    };
   });
   assert.equal(said.earlyText, "yes");
   assert.deepEqual([said.bee, said.whale], ["yes", "no"]);
-  assert.equal(said.seen?.kind, "clip");
-  const times = said.seen?.frames.map((frame) => frame.timeSeconds) ?? [];
+  assert.equal(said.tokenMap?.kind, "clip");
+  const times = said.tokenMap?.frames.map((frame) => frame.timeSeconds) ?? [];
   assert.ok(
     times.length >= 12 && times.every((time, i) => time > (times[i - 1] ?? -1)),
     times.join(" "),
@@ -519,7 +547,7 @@ test("a stream is watched: its last seconds can be asked about, each frame looke
     said.snapshot.frames.map((_, i) => i),
     "each frame is part of one event",
   );
-  assert.ok(said.stats.lookMs > 0);
+  assert.ok(said.stats.encodeMs > 0);
   assert.equal(said.stopped.code, "bad-request");
   assert.equal(said.wrong.code, "bad-request");
 });
@@ -542,7 +570,7 @@ test("a camera is watched", async () => {
     const text = await answer.text();
     live.stop();
     for (const track of camera.getTracks()) track.stop();
-    const frames = answer.seen[0]?.frames ?? [];
+    const frames = (await answer.tokenMaps())[0]?.frames ?? [];
     return {
       text,
       heard,
@@ -572,10 +600,11 @@ test("elements show what the model saw, by pointer and by keyboard", async () =>
       document.createElement("univi-tokens"),
       document.createElement("univi-events"),
     ];
-    [tokens.seen, tokens.stage, events.seen] = [answer.seen[0], 1, answer.seen[0]];
+    const [tokenMap] = await answer.tokenMaps();
+    [tokens.tokenMap, tokens.stage, events.tokenMap] = [tokenMap, 1, tokenMap];
     events.addEventListener("framechange", () => (tokens.frame = events.frame));
     document.body.append(tokens, events);
-    return answer.seen[0]?.frames.length;
+    return tokenMap?.frames.length;
   });
   await page.getByText("64 patches became 12 tokens.").waitFor();
   const frames = page.locator("univi-events button");
@@ -616,10 +645,10 @@ for (const { device, few, many } of /** @type {const} */ ([
           let least;
           do {
             await new Promise((resolve) => setTimeout(resolve, 50));
-            if (live.stats.seen < count) continue;
+            if (live.stats.framesEncoded < count) continue;
             const now = { kept: live.stats.timesSeconds.length, ...(await univi.memory()) };
             if (least === undefined || now.gpuBytes <= least.gpuBytes) least = now;
-          } while (least === undefined || live.stats.seen < count + 3);
+          } while (least === undefined || live.stats.framesEncoded < count + 3);
           return least;
         };
         const [before, after] = [await until(few), await until(many)];

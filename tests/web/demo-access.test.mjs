@@ -164,7 +164,7 @@ test("the page speaks Japanese and Chinese, all of it, and keeps to it", async (
     await page.locator(".event h3").first().waitFor();
     const said = await page
       .locator(
-        ".numbers, .event h3, .event p, .saw-controls output, .turn-actions button, .suggestions button",
+        ".metrics, .event h3, .event p, .token-map-controls output, .turn-actions button, .suggestions button",
       )
       .allTextContents();
     for (const text of said) assert.doesNotMatch(text, /[A-Za-z]{3}/, text);

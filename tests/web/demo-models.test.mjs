@@ -128,7 +128,7 @@ test("models come from an address, from files and from a folder", async (t) => {
         ? await ask(page, "Where is the zebra?", join(SAMPLES, "train-zebra.png"))
         : await ask(page, "Where is the zebra?");
     assert.equal(said, "top right");
-    assert.match((await page.locator(".numbers").last().textContent()) ?? "", /42 visual/);
+    assert.match((await page.locator(".metrics").last().textContent()) ?? "", /42 visual/);
     await page.locator("#announce").getByText("Answer: top right").waitFor();
   }
 });
@@ -163,5 +163,5 @@ test("a GPU that goes away is begun anew, and the conversation goes on", async (
   await page.getByLabel("Your question").fill("Where is the zebra?");
   await page.keyboard.press("Enter");
   assert.equal(await answerOf(page, 1), "top right");
-  assert.match((await page.locator(".numbers").last().textContent()) ?? "", /42 visual/);
+  assert.match((await page.locator(".metrics").last().textContent()) ?? "", /42 visual/);
 });

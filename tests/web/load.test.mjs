@@ -97,14 +97,14 @@ test("what was loaded once is loaded without the network", async () => {
   await serving([], async (url, server) => {
     const first = await load(url);
     assert.equal(first.error, undefined);
-    assert.equal(first.info?.keptBytes, 0);
+    assert.equal(first.info?.cachedBytes, 0);
     assert.equal(first.info?.cache.kind, "opfs");
     const files = manifest.files.length;
     await server.requests(1 + files);
 
     const second = await load(url);
     assert.equal(second.text, first.text);
-    assert.equal(second.info?.keptBytes, TOTAL);
+    assert.equal(second.info?.cachedBytes, TOTAL);
     assert.ok(second.heard.some(({ phase }) => phase === "verify"));
     assert.ok(!second.heard.some(({ phase }) => phase === "download"));
     assert.deepEqual(
@@ -158,7 +158,7 @@ for (const [what, faults] of Object.entries(PASSING)) {
       async (url, server) => {
         const { error, info } = await load(url);
         assert.equal(error, undefined, error?.message);
-        assert.equal(info?.keptBytes, 0);
+        assert.equal(info?.cachedBytes, 0);
         const met = (await server.requests(manifest.files.length + 1)).flatMap(
           (request) => request.faults,
         );
@@ -166,7 +166,7 @@ for (const [what, faults] of Object.entries(PASSING)) {
       },
     );
     await serving([], async (url) =>
-      assert.equal((await load(url)).info?.keptBytes, TOTAL, "what is kept is right"),
+      assert.equal((await load(url)).info?.cachedBytes, TOTAL, "what is kept is right"),
     );
   });
 }
@@ -198,7 +198,10 @@ for (const [what, [fault, code, says]] of Object.entries(STAYING)) {
     await serving([], async (url, server) => {
       const { error, info } = await load(url);
       assert.equal(error, undefined, error?.message);
-      assert.ok(info && info.keptBytes > 0 && info.keptBytes < TOTAL, String(info?.keptBytes));
+      assert.ok(
+        info && info.cachedBytes > 0 && info.cachedBytes < TOTAL,
+        String(info?.cachedBytes),
+      );
       const sent = (await server.requests(2)).reduce(
         (sum, { path, bytes }) => sum + (path.endsWith(".json") ? 0 : bytes),
         0,
@@ -265,11 +268,11 @@ test("a tab that is closed in the middle of a file goes on there", async () => {
   try {
     const { error, info } = await load(`${again.url}${file}`);
     assert.equal(error, undefined, error?.message);
-    assert.ok(info && info.keptBytes >= 30e6, String(info?.keptBytes));
+    assert.ok(info && info.cachedBytes >= 30e6, String(info?.cachedBytes));
     // Before the first `If-Range` for another origin, browsers ask whether it may be sent.
     const request = (await again.requests(2)).find(({ method }) => method === "GET");
-    assert.equal(request?.range, `bytes=${info.keptBytes}-`);
-    assert.equal(request?.bytes, bytes - info.keptBytes);
+    assert.equal(request?.range, `bytes=${info.cachedBytes}-`);
+    assert.equal(request?.bytes, bytes - info.cachedBytes);
   } finally {
     await again.close();
   }
@@ -360,7 +363,7 @@ test("loading can be stopped in every phase", async () => {
     }
     const { error, info } = await load(url);
     assert.equal(error, undefined, error?.message);
-    assert.ok(info && info.keptBytes > 0);
+    assert.ok(info && info.cachedBytes > 0);
   });
 });
 

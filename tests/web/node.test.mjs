@@ -81,7 +81,7 @@ test("clips come from the disk, upright and as wide as they are shown", async ()
     greedy,
   );
   assert.equal(await moves.text(), "right");
-  assert.ok((moves.seen[0]?.frames.length ?? 0) > 4);
+  assert.ok(((await moves.tokenMaps())[0]?.frames.length ?? 0) > 4);
   assert.equal(
     await univi
       .ask([{ video: clip("unicorn-cake-owl.webm") }, "What appears last?"], greedy)
@@ -129,7 +129,7 @@ test("clips come from the disk, upright and as wide as they are shown", async ()
     greedy,
   );
   assert.equal(await answer.text(), "yes");
-  const [frame] = answer.seen[0]?.frames ?? [];
+  const [frame] = (await answer.tokenMaps())[0]?.frames ?? [];
   assert.deepEqual([frame?.width, frame?.height], [384, 384]);
   univi.dispose();
 });

@@ -82,13 +82,13 @@ for (const device of /** @type {const} */ (["webgpu", "cpu"])) {
           .ask([picture, question], { temperature: 0, maxTokens: tokens });
         const text = await answer.text();
         univi.dispose();
-        const [seen] = answer.seen;
-        const stages = seen?.events[0]?.stages.map((stage) => stage.tokens);
+        const [tokenMap] = await answer.tokenMaps();
+        const stages = tokenMap?.events[0]?.stages.map((stage) => stage.tokens);
         const phases = [...new Set(heard.map(({ phase }) => phase))];
         return {
           text,
           usage: answer.usage,
-          kind: seen?.kind,
+          kind: tokenMap?.kind,
           stages,
           info: univi.info,
           phases,
@@ -126,8 +126,12 @@ test("a clip is answered as by the reference", async () => {
         .ask([clip, question], { temperature: 0, maxTokens: tokens });
       const text = await answer.text();
       univi.dispose();
-      const [seen] = answer.seen;
-      return { text, kind: seen?.kind, times: seen?.frames.map((frame) => frame.timeSeconds) };
+      const [tokenMap] = await answer.tokenMaps();
+      return {
+        text,
+        kind: tokenMap?.kind,
+        times: tokenMap?.frames.map((frame) => frame.timeSeconds),
+      };
     },
     given,
   );

@@ -26,16 +26,16 @@ const SAMPLES = join(ROOT, "www/public/samples/");
 const PROJECT = join(OUTPUT, "packed");
 const PACKAGE = join(PROJECT, "node_modules/univi");
 
-const APP = `import { Univi, UniviError, type Seen } from "univi";
+const APP = `import { Univi, UniviError, type TokenMap } from "univi";
 
 async function main(): Promise<string> {
   const univi = await Univi.create({ model: "/models/univi-nano/manifest.json", device: "cpu", cache: "none" });
   const photo = await (await fetch("/samples/penguin-cookie.png")).blob();
   const answer = univi.ask([photo, "What is there from left to right?"], { temperature: 0 });
   const text: string = await answer.text();
-  const seen: readonly Seen[] = answer.seen;
+  const maps: readonly TokenMap[] = await answer.tokenMaps();
   univi.dispose();
-  return \`\${text}, \${seen.length} seen\`;
+  return \`\${text}, \${maps.length} token map\`;
 }
 
 main().then(
@@ -95,7 +95,7 @@ async function said(path) {
   return title;
 }
 
-const EXPECTED = "penguin and cookie, 1 seen";
+const EXPECTED = "penguin and cookie, 1 token map";
 
 test("strict TypeScript, with its libraries checked, takes its types", async () => {
   const options = {

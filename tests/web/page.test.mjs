@@ -57,7 +57,7 @@ test("a picture is answered as by the reference", async () => {
     await askThePage(page, picture.question, ...picture.files.map((file) => join(FIXTURES, file))),
     picture.answer,
   );
-  assert.match((await page.locator(".numbers").first().textContent()) ?? "", /112 visual/);
+  assert.match((await page.locator(".metrics").first().textContent()) ?? "", /112 visual/);
   assert.match((await page.locator("#device").textContent()) ?? "", /^WebGPU: ./);
   await page.getByText("256 patches became 64 tokens. The dimmed").waitFor();
   await page.getByLabel("Stage of merging").press("ArrowRight");

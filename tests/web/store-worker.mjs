@@ -22,7 +22,7 @@ function bytesAt(start, end, version = 0) {
 /**
  * Appends the bytes from where the entry ends to `end`, out of memory that is used again and again.
  *
- * @param {import("../../pkg/src/store.js").Entry} entry
+ * @param {import("../../pkg/src/store.js").StoredFile} entry
  * @param {number} end
  * @param {number} [version]
  */
@@ -38,7 +38,7 @@ async function fill(entry, end, version) {
 /**
  * Reads all that is kept -> how much that is, and how much of it is right.
  *
- * @param {import("../../pkg/src/store.js").Entry} entry
+ * @param {import("../../pkg/src/store.js").StoredFile} entry
  * @param {number} [version]
  */
 async function readBack(entry, version) {

@@ -21,7 +21,7 @@ const BARE = { url: "https://models.test/model.gguf", sha256: undefined, bytes: 
 /** @typedef {import("playwright-core").Page} Page */
 /** @typedef {(typeof KINDS)[number]} Kind */
 /** @typedef {import("../../pkg/src/store.js").FileKey} FileKey */
-/** @typedef {import("../../pkg/src/store.js").Entry} Entry */
+/** @typedef {import("../../pkg/src/store.js").StoredFile} Entry */
 
 /**
  * A worker of a page.

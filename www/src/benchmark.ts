@@ -12,9 +12,9 @@ const ANSWER_TOKENS = 32;
 const SAMPLE = "samples/penguin-cookie.png";
 const QUESTION = "List everything from left to right.";
 
-/** What a round took, in milliseconds; a model without eyes looks at nothing. */
+/** What a round took, in milliseconds; a model without vision encodes nothing. */
 interface Round {
-  readonly lookMs: number;
+  readonly encodeMs: number;
   readonly usage: Usage;
 }
 
@@ -31,9 +31,9 @@ export async function benchmark(
   for (let round = 0; round <= ROUNDS; round++) {
     onRound(round, ROUNDS);
     const began = performance.now();
-    let looked = began;
+    let encoded = began;
     const onProgress = ({ phase }: { phase: string }) => {
-      if (phase === "answer") looked = performance.now();
+      if (phase === "answer") encoded = performance.now();
     };
     const answer = univi.ask(parts, {
       temperature: 0,
@@ -42,7 +42,7 @@ export async function benchmark(
       onProgress,
     });
     await answer.text();
-    if (round > 0) rounds.push({ lookMs: looked - began, usage: answer.usage! });
+    if (round > 0) rounds.push({ encodeMs: encoded - began, usage: answer.usage! });
   }
   const { gpuBytes, wasmBytes } = await univi.memory();
   const of = (value: (round: Round) => number, digits: number) =>
@@ -59,7 +59,7 @@ export async function benchmark(
     ["Browser", navigator.userAgent],
     ["Prompt", `${usage.promptTokens} tokens, ${usage.visualTokens} of them visual`],
     ...(univi.info.vision
-      ? [["Looking at the picture", `${of((round) => round.lookMs, 0)} ms`]]
+      ? [["Encoding the picture", `${of((round) => round.encodeMs, 0)} ms`]]
       : []),
     ["First token after", `${of(({ usage }) => usage.timeToFirstTokenMs, 0)} ms`],
     ["Reading", `${of(({ usage }) => usage.prefillTokensPerSecond, 1)} tokens/s`],

@@ -1,15 +1,15 @@
 /**
- * The camera: a live view, the choice of a device, and small pictures of what the model has looked
- * at.
+ * The camera: a live view, the choice of a device, and small pictures of the frames that
+ * were encoded.
  */
 import type { Live, LiveStats, Univi } from "univi";
 
 import { byId, make } from "./dom.js";
 import { sessionOptions, visualTokens } from "./settings.js";
-import { drawSquare, type Shown } from "./shown.js";
+import { drawSquare, type Attachment } from "./attachment.js";
 import { words } from "./words/index.js";
 
-/** A frame is looked at so often, and remembered for so long. */
+/** Frames that are encoded per second, and how long each stays in the window. */
 const FRAMES_PER_SECOND = 1;
 const WINDOW_SECONDS = 60;
 /** Pictures for the list of events, in pixels. */
@@ -25,7 +25,7 @@ export class CameraRefused extends Error {}
 
 /** A camera that is on. */
 export class Camera {
-  /** What was seen, by its time in seconds. */
+  /** The encoded frames by their times in seconds. */
   readonly stills = new Map<number, HTMLCanvasElement>();
   readonly #onFrame: () => void;
   #live: Live | undefined;
@@ -36,8 +36,8 @@ export class Camera {
   }
 
   /**
-   * Asks for a camera, and shows what it sees; `onFrame` hears of each frame that the model has
-   * looked at. Rejects with {@link CameraRefused}.
+   * Asks for a camera, and shows what it sees; `onFrame` is called for each frame that was
+   * encoded. Rejects with {@link CameraRefused}.
    */
   static async open(deviceId: string | undefined, onFrame: () => void): Promise<Camera> {
     if (!navigator.mediaDevices) throw new CameraRefused(words.cameraInsecure);
@@ -67,7 +67,7 @@ export class Camera {
     );
     choice.replaceChildren(...options);
     choice.hidden = cameras.length < 2;
-    status.textContent = words.notLooked;
+    status.textContent = words.noFrameYet;
     panel.hidden = false;
     return new Camera(onFrame);
   }
@@ -81,7 +81,7 @@ export class Camera {
     return this.#live;
   }
 
-  /** Where that changes how it is looked, what was seen so is of no more use. */
+  /** Starts anew where the settings change how frames are encoded. */
   settingsChanged(): void {
     if (this.#watchedBy !== undefined && this.#watchedBy !== watchOptions().key) this.forget();
   }
@@ -98,8 +98,8 @@ export class Camera {
     this.stills.clear();
   }
 
-  /** What was seen so far, to keep. */
-  async shown(): Promise<Shown> {
+  /** The stills so far, to keep. */
+  async attachment(): Promise<Attachment> {
     const stills = [...this.stills].map(
       async ([time, canvas]) => [time, await blobOf(canvas)] as const,
     );
@@ -113,7 +113,7 @@ export class Camera {
     panel.hidden = true;
   }
 
-  #keep({ timesSeconds, dropped }: LiveStats): void {
+  #keep({ timesSeconds, framesDropped }: LiveStats): void {
     const still = make("canvas", { width: STILL_PX, height: STILL_PX });
     const frame = make("canvas", { width: video.videoWidth, height: video.videoHeight });
     frame.getContext("2d")!.drawImage(video, 0, 0);
@@ -122,7 +122,7 @@ export class Camera {
     for (const time of this.stills.keys())
       if (!timesSeconds.includes(time)) this.stills.delete(time);
     const seconds = Math.round(timesSeconds.at(-1)! - timesSeconds[0]!);
-    const left = dropped > 0 ? `; ${words.leftOut(dropped)}` : "";
+    const left = framesDropped > 0 ? `; ${words.leftOut(framesDropped)}` : "";
     status.textContent = `${words.watching(timesSeconds.length, seconds)}${left}.`;
     this.#onFrame();
   }

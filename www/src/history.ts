@@ -3,16 +3,16 @@
  * take away.
  */
 import { createStore, delMany, entries, keys, set } from "idb-keyval";
-import type { Seen, Usage } from "univi";
+import type { TokenMap, Usage } from "univi";
 
-import type { Shown } from "./shown.js";
+import type { Attachment } from "./attachment.js";
 
 /** A turn that is over. */
 export interface PastTurn {
   readonly text: string;
-  readonly shown: readonly Shown[];
-  /** What the model saw of each, where it got so far. */
-  readonly seen: readonly Seen[];
+  readonly attachments: readonly Attachment[];
+  /** The token map of each, as far as they were encoded. */
+  readonly tokenMaps: readonly TokenMap[];
   readonly answer: string;
   readonly usage?: Usage;
   /** Somebody stopped the answer. */
@@ -23,7 +23,7 @@ export interface PastTurn {
 }
 
 // Turns have numbers from 0 on. A store of another version would have another name.
-const store = createStore("univi-conversation", "turns-1");
+const store = createStore("univi-conversation", "turns-2");
 
 /** Another tab of this site, which has the page open already, lets go so soon when it closes. */
 const PATIENCE_MS = 500;
@@ -72,12 +72,15 @@ export async function keepOnly(turns: number): Promise<void> {
 }
 
 /**
- * The conversation as JSON: words, numbers and what was seen; pictures and clips by their names.
+ * The conversation as JSON: words, numbers and token maps; pictures and clips by their names.
  */
 export function asJson(turns: readonly PastTurn[]): Blob {
-  const plain = turns.map(({ shown, seen, ...turn }) => ({
+  const plain = turns.map(({ attachments, tokenMaps, ...turn }) => ({
     ...turn,
-    shown: shown.map((one, index) => ({ ...described(one), seen: seen[index] })),
+    attachments: attachments.map((one, index) => ({
+      ...described(one),
+      tokenMap: tokenMaps[index],
+    })),
   }));
   const groups = (_: string, value: unknown) => (value instanceof Uint32Array ? [...value] : value);
   return new Blob(
@@ -86,24 +89,25 @@ export function asJson(turns: readonly PastTurn[]): Blob {
   );
 }
 
-function described(shown: Shown): object {
-  if (shown.kind === "live") return { kind: shown.kind, timesSeconds: [...shown.stills.keys()] };
-  const { name, type, size: bytes } = shown.file;
-  return { kind: shown.kind, name, type, bytes };
+function described(attachment: Attachment): object {
+  if (attachment.kind === "live")
+    return { kind: attachment.kind, timesSeconds: [...attachment.stills.keys()] };
+  const { name, type, size: bytes } = attachment.file;
+  return { kind: attachment.kind, name, type, bytes };
 }
 
 function isTurn(value: unknown): value is PastTurn {
   if (typeof value !== "object" || value === null) return false;
-  const { text, shown, seen, answer, askedAt } = value as Record<string, unknown>;
+  const { text, attachments, tokenMaps, answer, askedAt } = value as Record<string, unknown>;
   const list =
-    Array.isArray(shown) &&
-    shown.every((one: Shown) =>
+    Array.isArray(attachments) &&
+    attachments.every((one: Attachment) =>
       one.kind === "live" ? one.stills instanceof Map : one.file instanceof Blob,
     );
   return (
     typeof text === "string" &&
     typeof answer === "string" &&
-    Array.isArray(seen) &&
+    Array.isArray(tokenMaps) &&
     list &&
     askedAt instanceof Date
   );

@@ -3,12 +3,12 @@ import { showAlert } from "./alert.js";
 import { benchmark } from "./benchmark.js";
 import { byId, save } from "./dom.js";
 import { ModelPanel } from "./model-panel.js";
-import { NumbersPanel } from "./numbers.js";
+import { MetricsPanel } from "./metrics-panel.js";
 import { keepAllOffline, keepOffline } from "./offline.js";
 import { sampleRow } from "./samples.js";
-import { redrawSeen } from "./saw.js";
+import { redrawTokenMap } from "./token-map-panel.js";
 import { showSettings, wireSettings } from "./settings.js";
-import { Talk } from "./talk.js";
+import { Chat } from "./chat.js";
 import { type Language, preferredLanguage, speak, words } from "./words/index.js";
 
 const language = byId("language", HTMLSelectElement);
@@ -20,21 +20,21 @@ const benchmarkText = byId("benchmark-text", HTMLPreElement);
 language.value = preferredLanguage();
 if (language.value !== "en") await speak(language.value as Language, false);
 
-const numbers = new NumbersPanel();
+const metrics = new MetricsPanel();
 const model: ModelPanel = new ModelPanel({
-  chosen: (offer) => talk.suggest(offer?.questions),
+  chosen: (offer) => chat.suggest(offer?.questions),
   loaded: (univi) => {
-    talk.begin(univi);
+    chat.begin(univi);
     void keepAllOffline();
     benchmarkButton.disabled = false;
   },
   forgotten: () => {
-    talk.end();
+    chat.end();
     benchmarking?.abort();
     benchmarkButton.disabled = true;
   },
 });
-const talk = new Talk(model, numbers);
+const chat = new Chat(model, metrics);
 let benchmarking: AbortController | undefined;
 
 language.addEventListener("change", () => void changeLanguage(language.value as Language));
@@ -42,15 +42,15 @@ language.addEventListener("change", () => void changeLanguage(language.value as 
 async function changeLanguage(chosen: Language): Promise<void> {
   await speak(chosen, true);
   model.translate();
-  talk.translate();
-  numbers.draw();
+  chat.translate();
+  metrics.draw();
   showSettings();
-  await Promise.all([drawSamples(), redrawSeen()]);
+  await Promise.all([drawSamples(), redrawTokenMap()]);
 }
 
 async function drawSamples(): Promise<void> {
   const row = await sampleRow(language.value as Language, (file, questions) =>
-    talk.showSample(file, questions),
+    chat.showSample(file, questions),
   );
   byId("samples", HTMLUListElement).replaceChildren(...row);
 }
@@ -88,7 +88,7 @@ byId("benchmark-save", HTMLButtonElement).addEventListener("click", () => {
 
 addEventListener("paste", (event) => {
   const files = event.clipboardData?.files;
-  if (files?.length) talk.show(files);
+  if (files?.length) chat.show(files);
 });
 addEventListener("dragover", (event) => {
   event.preventDefault();
@@ -100,14 +100,14 @@ addEventListener("dragleave", (event) => {
 addEventListener("drop", (event) => {
   event.preventDefault();
   document.body.classList.remove("dropping");
-  talk.show(event.dataTransfer?.files ?? []);
+  chat.show(event.dataTransfer?.files ?? []);
 });
 
-wireSettings(() => talk.settingsChanged());
-numbers.draw();
-talk.translate();
+wireSettings(() => chat.settingsChanged());
+metrics.draw();
+chat.translate();
 keepOffline();
 await model.offer(new URLSearchParams(location.search).get("model"));
-await talk.restore();
+await chat.restore();
 byId("main", HTMLElement).classList.remove("arriving");
 await drawSamples();

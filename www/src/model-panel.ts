@@ -245,9 +245,9 @@ export class ModelPanel {
     const [found, estimate] = await Promise.all([Univi.availability(options), storageEstimate()]);
     if (found.status === "unavailable")
       throw new UniviError(found.code ?? "internal", found.reason ?? "");
-    const { bytes = offer?.bytes ?? (await lengthOf(options.model)), keptBytes = 0 } = found;
+    const { bytes = offer?.bytes ?? (await lengthOf(options.model)), cachedBytes = 0 } = found;
     this.#bytes = bytes;
-    const missing = bytes - keptBytes;
+    const missing = bytes - cachedBytes;
     if (missing <= ASK_FROM_BYTES) return true;
     loading.hidden = true;
     preflightHeading.textContent = words.beforeDownload(
@@ -276,8 +276,8 @@ export class ModelPanel {
     return this.#offered[Number(choice.value)]!.url;
   }
 
-  #show({ phase, loaded, total: told, file, bytesPerSecond, etaSeconds }: LoadProgress): void {
-    const total = told || this.#bytes;
+  #show({ phase, loaded, total: reported, file, bytesPerSecond, etaSeconds }: LoadProgress): void {
+    const total = reported || this.#bytes;
     if (total > 0) loadingBar.value = loaded / total;
     else loadingBar.removeAttribute("value");
     this.#amount = total > 0 ? words.amount(size(loaded), size(total)) : size(loaded);
@@ -362,7 +362,7 @@ async function lengthOf(url: string): Promise<number> {
 
 /** What to know before a download, in sentences. */
 function facts(
-  { device, adapter, bytes = 0, keptBytes = 0 }: Availability,
+  { device, adapter, bytes = 0, cachedBytes = 0 }: Availability,
   missing: number,
   estimate: { usedBytes: number; quotaBytes: number } | undefined,
 ): string[] {
@@ -374,7 +374,7 @@ function facts(
         ? words.storageShort(size(free))
         : words.storageEnough(size(free));
   return [
-    ...(keptBytes > 0 ? [words.partKept(size(keptBytes))] : []),
+    ...(cachedBytes > 0 ? [words.partKept(size(cachedBytes))] : []),
     words.computes(device === "webgpu" ? `WebGPU${adapter ? ` (${adapter})` : ""}` : "CPU"),
     ...(device === "webgpu" ? [words.roomGranted] : bytes > LARGE_BYTES ? [words.cpuIsSlow] : []),
     storage,

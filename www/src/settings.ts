@@ -20,7 +20,7 @@ const fields = {
 const visualTokensValue = byId("visual-tokens-value", HTMLOutputElement);
 const defaults = new Map(Object.entries(fields).map(([name, field]) => [name, field.value]));
 
-/** How an answer is chosen, and how finely is looked. */
+/** How an answer is sampled, and how many tokens a picture gets. */
 export function askOptions(): Pick<
   AskOptions,
   "temperature" | "topP" | "maxTokens" | "visualTokens"
@@ -34,13 +34,13 @@ export function askOptions(): Pick<
   };
 }
 
-/** How finely is looked. */
+/** How many tokens a picture gets. */
 export function visualTokens(): { visualTokens?: number } {
   const tokens = fields.visualTokens.valueAsNumber;
   return tokens === 0 ? {} : { visualTokens: tokens };
 }
 
-/** Which frames of a clip are looked at. */
+/** Which frames of a clip are encoded. */
 export function frameChoice(): FrameChoice {
   return { frameRate: fields.frameRate.valueAsNumber, maxFrames: fields.maxFrames.valueAsNumber };
 }

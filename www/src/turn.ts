@@ -6,12 +6,12 @@ import type { Usage } from "univi";
 
 import { announce, button, make } from "./dom.js";
 import { number } from "./format.js";
-import { nameOf, type Shown, thumb } from "./shown.js";
+import { nameOf, type Attachment, thumb } from "./attachment.js";
 import { words } from "./words/index.js";
 
 /** What a turn's buttons do. */
 export interface TurnActions {
-  readonly show: (shown: Shown) => void;
+  readonly show: (attachment: Attachment) => void;
   readonly retry: () => void;
   readonly edit: () => void;
 }
@@ -19,15 +19,15 @@ export interface TurnActions {
 /** A turn as the page shows it. */
 export class TurnView {
   readonly element = make("li", { className: "turn" });
-  readonly #pictures = new Map<Shown, HTMLButtonElement>();
+  readonly #pictures = new Map<Attachment, HTMLButtonElement>();
   readonly #answer = make("p", { className: "answer" });
-  readonly #numbers = make("p", { className: "numbers" });
+  readonly #metrics = make("p", { className: "metrics" });
   readonly #actions = make("p", { className: "turn-actions", hidden: true });
 
-  constructor(question: string, shown: readonly Shown[], actions: TurnActions) {
+  constructor(question: string, attachments: readonly Attachment[], actions: TurnActions) {
     const asked = make("div", { className: "asked" });
-    if (shown.length > 0) {
-      for (const one of shown) {
+    if (attachments.length > 0) {
+      for (const one of attachments) {
         const picture = make(
           "button",
           { type: "button", title: words.seeAsModel(nameOf(one)) },
@@ -38,7 +38,7 @@ export class TurnView {
         picture.addEventListener("click", () => actions.show(one));
         this.#pictures.set(one, picture);
       }
-      asked.append(make("div", { className: "shown" }, ...this.#pictures.values()));
+      asked.append(make("div", { className: "turn-attachments" }, ...this.#pictures.values()));
     }
     asked.append(make("p", { className: "asked-text" }, question));
     const copy = button(
@@ -56,7 +56,7 @@ export class TurnView {
     const edit = button("button quiet small", words.edit, actions.edit, words.editQuestion);
     this.#actions.append(copy, retry, edit);
     this.#answer.setAttribute("aria-busy", "true");
-    this.element.append(asked, this.#answer, this.#numbers, this.#actions);
+    this.element.append(asked, this.#answer, this.#metrics, this.#actions);
   }
 
   /** Adds to the answer. */
@@ -71,7 +71,7 @@ export class TurnView {
 
   /** Says what is being done. */
   set status(text: string) {
-    this.#numbers.textContent = text;
+    this.#metrics.textContent = text;
   }
 
   /** Says what it took, and that nothing was said where that is so. */
@@ -90,13 +90,13 @@ export class TurnView {
     );
     const spoken =
       completionTokens > 1 ? `${took}, ${words.tokensPerSecond(number(tokensPerSecond, 1))}` : took;
-    this.#numbers.textContent = this.text === "" ? `${words.saidNothing} ${took}` : spoken;
+    this.#metrics.textContent = this.text === "" ? `${words.saidNothing} ${took}` : spoken;
   }
 
   /** Marks which of its pictures is being looked at. */
-  mark(chosen: Shown | undefined): void {
-    for (const [shown, picture] of this.#pictures)
-      picture.setAttribute("aria-pressed", String(shown === chosen));
+  mark(chosen: Attachment | undefined): void {
+    for (const [attachment, picture] of this.#pictures)
+      picture.setAttribute("aria-pressed", String(attachment === chosen));
   }
 
   /** No more will come. */

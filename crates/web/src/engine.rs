@@ -21,7 +21,7 @@ use wasm_bindgen_futures::JsFuture;
 use crate::{
     object::{object, thrown, whole},
     on::{On, map, on_either, with},
-    visual::{Clip, Frame, Glimpse, Memory, Visual},
+    visual::{Clip, EncodedFrame, Frame, FrameBuffer, Visual},
 };
 
 type Model = On<Rc<ChatUniVi<univi::Cpu>>, Rc<ChatUniVi<univi::gpu::Gpu>>>;
@@ -51,14 +51,14 @@ impl Engine {
         Ok(with!(&self.model, model => model.vision()?.config().clip.image_px))
     }
 
-    async fn look(&self, picture: &Rgb8, budget: Budget) -> univi::Result<Visual> {
+    async fn encode_picture(&self, picture: &Rgb8, budget: Budget) -> univi::Result<Visual> {
         let tokens = tokens_of(budget)?;
         let visual =
             map!(&self.model, model => model.vision()?.merging_to(tokens)?.image(picture).await?);
         Ok(Visual::new(visual, vec![Frame::new(picture, 0.)]))
     }
 
-    async fn watch(&self, clip: Clip, budget: Budget) -> univi::Result<Visual> {
+    async fn encode_clip(&self, clip: Clip, budget: Budget) -> univi::Result<Visual> {
         let tokens = tokens_of(budget)?;
         let (frames, crops) = clip.into_parts();
         let visual = map!(&self.model, model => {
@@ -67,39 +67,44 @@ impl Engine {
         Ok(Visual::new(visual, frames))
     }
 
-    async fn look_at(&self, picture: &Rgb8, time_s: f64, budget: Budget) -> univi::Result<Glimpse> {
+    async fn encode_one(
+        &self,
+        picture: &Rgb8,
+        time_s: f64,
+        budget: Budget,
+    ) -> univi::Result<EncodedFrame> {
         let tokens = tokens_of(budget)?;
-        let glimpse = map!(&self.model, model => model.vision()?.merging_to(tokens)?.encode_frame(picture).await?);
-        Ok(Glimpse::new(glimpse, Frame::new(picture, time_s)))
+        let frame = map!(&self.model, model => model.vision()?.merging_to(tokens)?.encode_frame(picture).await?);
+        Ok(EncodedFrame::new(frame, Frame::new(picture, time_s)))
     }
 
-    async fn look_back(&self, memory: Memory, budget: Budget) -> univi::Result<Visual> {
+    async fn merge(&self, buffer: FrameBuffer, budget: Budget) -> univi::Result<Visual> {
         let tokens = tokens_of(budget)?;
-        let Memory { glimpses, frames } = memory;
+        let FrameBuffer { encoded, frames } = buffer;
         let visual = match &self.model {
             On::Cpu(model) => {
-                let glimpses = own(glimpses, |glimpse| match glimpse {
-                    On::Cpu(glimpse) => Some(glimpse),
+                let encoded = own(encoded, |frame| match frame {
+                    On::Cpu(frame) => Some(frame),
                     On::Gpu(_) => None,
                 })?;
                 On::Cpu(
                     model
                         .vision()?
                         .merging_to(tokens)?
-                        .merge_frames(&glimpses)
+                        .merge_frames(&encoded)
                         .await?,
                 )
             }
             On::Gpu(model) => {
-                let glimpses = own(glimpses, |glimpse| match glimpse {
-                    On::Gpu(glimpse) => Some(glimpse),
+                let encoded = own(encoded, |frame| match frame {
+                    On::Gpu(frame) => Some(frame),
                     On::Cpu(_) => None,
                 })?;
                 On::Gpu(
                     model
                         .vision()?
                         .merging_to(tokens)?
-                        .merge_frames(&glimpses)
+                        .merge_frames(&encoded)
                         .await?,
                 )
             }
@@ -124,7 +129,7 @@ impl Engine {
         ])
     }
 
-    /// Looks at an encoded picture; `name` is what errors call it.
+    /// Encodes a picture file; `name` is what errors call it.
     ///
     /// # Errors
     /// `bad-image`; `bad-request` where the model does not see; what the device reports.
@@ -135,10 +140,10 @@ impl Engine {
         #[wasm_bindgen(js_name = visualTokens)] budget: Budget,
     ) -> Result<Visual, JsValue> {
         let picture = Rgb8::decode(&bytes).map_err(|error| thrown(error.in_file(name)))?;
-        self.look(&picture, budget).await.map_err(thrown)
+        self.encode_picture(&picture, budget).await.map_err(thrown)
     }
 
-    /// Looks at `rgba: [height, width, 4]`.
+    /// Encodes `rgba: [height, width, 4]`.
     ///
     /// # Errors
     /// As [`Engine::image`].
@@ -150,10 +155,10 @@ impl Engine {
         #[wasm_bindgen(js_name = visualTokens)] budget: Budget,
     ) -> Result<Visual, JsValue> {
         let picture = Rgb8::from_rgba(width, height, &rgba).map_err(thrown)?;
-        self.look(&picture, budget).await.map_err(thrown)
+        self.encode_picture(&picture, budget).await.map_err(thrown)
     }
 
-    /// Looks at a clip.
+    /// Encodes a clip.
     ///
     /// # Errors
     /// `bad-video` without frames, else as [`Engine::image`].
@@ -162,36 +167,39 @@ impl Engine {
         clip: Clip,
         #[wasm_bindgen(js_name = visualTokens)] budget: Budget,
     ) -> Result<Visual, JsValue> {
-        self.watch(clip, budget).await.map_err(thrown)
+        self.encode_clip(clip, budget).await.map_err(thrown)
     }
 
-    /// Looks at one frame of what goes on, `rgba: [height, width, 4]`, and keeps a few tokens of
-    /// it.
+    /// Encodes one frame of a live session, `rgba: [height, width, 4]`, to a few tokens.
     ///
     /// # Errors
     /// As [`Engine::image`].
-    pub async fn glimpse(
+    #[wasm_bindgen(js_name = encodeFrame)]
+    pub async fn encode_frame(
         &self,
         width: usize,
         height: usize,
         rgba: wasm_bindgen::Clamped<Vec<u8>>,
         time_s: f64,
         #[wasm_bindgen(js_name = visualTokens)] budget: Budget,
-    ) -> Result<Glimpse, JsValue> {
+    ) -> Result<EncodedFrame, JsValue> {
         let picture = Rgb8::from_rgba(width, height, &rgba).map_err(thrown)?;
-        self.look_at(&picture, time_s, budget).await.map_err(thrown)
+        self.encode_one(&picture, time_s, budget)
+            .await
+            .map_err(thrown)
     }
 
-    /// What was seen, as the clip that it is together; nothing is looked at again.
+    /// Merges frames into one clip; nothing is encoded again.
     ///
     /// # Errors
-    /// `bad-video` where nothing was seen, or what the device reports.
-    pub async fn recall(
+    /// `bad-video` without frames, or what the device reports.
+    #[wasm_bindgen(js_name = mergeFrames)]
+    pub async fn merge_frames(
         &self,
-        memory: Memory,
+        buffer: FrameBuffer,
         #[wasm_bindgen(js_name = visualTokens)] budget: Budget,
     ) -> Result<Visual, JsValue> {
-        self.look_back(memory, budget).await.map_err(thrown)
+        self.merge(buffer, budget).await.map_err(thrown)
     }
 
     /// Bytes of the GPU's memory that are taken, 0 on the CPU.
@@ -531,15 +539,15 @@ impl Past {
 
 /// All of them, where they belong to the model that is asked.
 fn own<B: univi::Backend>(
-    glimpses: Vec<on_either!(CoreEncodedFrame)>,
+    encoded: Vec<on_either!(CoreEncodedFrame)>,
     own: impl Fn(on_either!(CoreEncodedFrame)) -> Option<CoreEncodedFrame<B>>,
 ) -> univi::Result<Vec<CoreEncodedFrame<B>>> {
     let foreign = || Error::BadRequest {
-        reason: "the frame was seen by a model on another device".into(),
+        reason: "the frame was encoded by a model on another device".into(),
     };
-    glimpses
+    encoded
         .into_iter()
-        .map(|glimpse| own(glimpse).ok_or_else(foreign))
+        .map(|frame| own(frame).ok_or_else(foreign))
         .collect()
 }
 

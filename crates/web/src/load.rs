@@ -175,9 +175,9 @@ impl Loader {
         with!(loader, loader => loader.files().iter().map(plain).collect())
     }
 
-    /// Leaves the SHA-256 of the next file to the caller, who tells it with `hashed` before
+    /// Leaves the SHA-256 of the next file to the caller, who sets it by `setHash` before
     /// `endFile`: before its first byte.
-    #[wasm_bindgen(js_name = hashElsewhere)]
+    #[wasm_bindgen(js_name = useExternalHash)]
     pub fn use_external_hash(&mut self) {
         if let Some(loader) = &mut self.loader {
             with!(loader, loader => loader.use_external_hash());
@@ -185,7 +185,7 @@ impl Loader {
     }
 
     /// The SHA-256, in hexadecimal, of all that was pushed of the next file.
-    #[wasm_bindgen(js_name = hashed)]
+    #[wasm_bindgen(js_name = setHash)]
     pub fn set_hash(&mut self, sha256: String) {
         if let Some(loader) = &mut self.loader {
             with!(loader, loader => loader.set_hash(sha256));

@@ -176,51 +176,51 @@ impl Clip {
     }
 }
 
-/// A frame of what goes on, of which a few tokens are kept.
+/// A frame of a live session, of which a few tokens are kept.
 #[wasm_bindgen]
-pub struct Glimpse {
+pub struct EncodedFrame {
     inner: on_either!(CoreEncodedFrame),
     frame: Frame,
 }
 
-impl Glimpse {
-    /// What was kept of `frame`.
-    pub fn new(inner: on_either!(CoreEncodedFrame), frame: Frame) -> Glimpse {
-        Glimpse { inner, frame }
+impl EncodedFrame {
+    /// The tokens of `frame`.
+    pub fn new(inner: on_either!(CoreEncodedFrame), frame: Frame) -> EncodedFrame {
+        EncodedFrame { inner, frame }
     }
 }
 
 #[wasm_bindgen]
-impl Glimpse {
-    /// When it was seen.
+impl EncodedFrame {
+    /// When it was shown.
     #[wasm_bindgen(getter, js_name = timeSeconds)]
     pub fn time_seconds(&self) -> f64 {
         self.frame.time_s
     }
 }
 
-/// Frames to be told together, gathered one by one.
+/// Frames to be merged into one clip, gathered one by one.
 #[wasm_bindgen]
 #[derive(Default)]
-pub struct Memory {
-    pub(crate) glimpses: Vec<on_either!(CoreEncodedFrame)>,
+pub struct FrameBuffer {
+    pub(crate) encoded: Vec<on_either!(CoreEncodedFrame)>,
     /// As they were shown.
     pub(crate) frames: Vec<Frame>,
 }
 
 #[wasm_bindgen]
-impl Memory {
+impl FrameBuffer {
     /// Nothing yet.
     #[wasm_bindgen(constructor)]
-    pub fn new() -> Memory {
-        Memory::default()
+    pub fn new() -> FrameBuffer {
+        FrameBuffer::default()
     }
 
     /// Adds the next frame, which stays what it is.
-    pub fn glimpse(&mut self, glimpse: &Glimpse) {
-        self.glimpses
-            .push(map!(&glimpse.inner, glimpse => glimpse.clone()));
-        self.frames.push(glimpse.frame);
+    pub fn push(&mut self, frame: &EncodedFrame) {
+        self.encoded
+            .push(map!(&frame.inner, frame => frame.clone()));
+        self.frames.push(frame.frame);
     }
 }
 
@@ -240,13 +240,13 @@ impl Visual {
 
 #[wasm_bindgen]
 impl Visual {
-    /// What the model saw, as a plain object (`Seen` of the npm package); which patch became part
-    /// of which token only with `stages`, since that has to be read back.
+    /// Returns the token map, as a plain object (`TokenMap` of the npm package); which patch became
+    /// part of which token only with `stages`, since that has to be read back.
     ///
     /// # Errors
     /// What the device reports.
-    #[wasm_bindgen(unchecked_return_type = "any")]
-    pub async fn seen(&self, stages: bool) -> Result<JsValue, JsValue> {
+    #[wasm_bindgen(js_name = tokenMap, unchecked_return_type = "any")]
+    pub async fn token_map(&self, stages: bool) -> Result<JsValue, JsValue> {
         with!(&self.inner, visual => {
             let kind = match visual.kind() {
                 VisualKind::Image => "image",

@@ -4,7 +4,7 @@
  */
 import type { OpenClip } from "../clip.js";
 import { UniviError } from "../error.js";
-import type { FramePicture } from "../protocol.js";
+import type { FramePicture } from "../calls.js";
 import { runtime } from "../runtime.js";
 import type { VideoSample, VideoSampleSink } from "./demuxer.js";
 

@@ -1,5 +1,5 @@
 /** `<univi-events>`: a clip's frames on a timeline, coloured by event. */
-import type { Seen } from "../protocol.js";
+import type { TokenMap } from "../types.js";
 import { hue, shadowOf } from "./tokens.js";
 
 const STYLE = `
@@ -32,13 +32,13 @@ const ENGLISH: EventsWords = {
  * ```ts
  * import "univi/elements";
  * const timeline = document.createElement("univi-events");
- * timeline.seen = answer.seen[0];
+ * timeline.tokenMap = (await answer.tokenMaps())[0];
  * timeline.addEventListener("framechange", () => (view.frame = timeline.frame));
  * ```
  */
 export class UniviEventsElement extends HTMLElement {
   readonly #frames = document.createElement("div");
-  #seen: Seen | undefined;
+  #tokenMap: TokenMap | undefined;
   #frame = 0;
   #words = ENGLISH;
 
@@ -51,11 +51,11 @@ export class UniviEventsElement extends HTMLElement {
   }
 
   /** What the model saw of the clip. */
-  get seen(): Seen | undefined {
-    return this.#seen;
+  get tokenMap(): TokenMap | undefined {
+    return this.#tokenMap;
   }
-  set seen(seen: Seen | undefined) {
-    [this.#seen, this.#frame] = [seen, 0];
+  set tokenMap(tokenMap: TokenMap | undefined) {
+    [this.#tokenMap, this.#frame] = [tokenMap, 0];
     this.#draw();
   }
 
@@ -78,10 +78,10 @@ export class UniviEventsElement extends HTMLElement {
   }
 
   #draw(): void {
-    const seen = this.#seen;
+    const tokenMap = this.#tokenMap;
     this.#frames.setAttribute("aria-label", this.#words.label);
-    const buttons = (seen?.frames ?? []).map(({ timeSeconds }, index) => {
-      const event = seen!.events.findIndex(({ frames }) => frames.includes(index));
+    const buttons = (tokenMap?.frames ?? []).map(({ timeSeconds }, index) => {
+      const event = tokenMap!.events.findIndex(({ frames }) => frames.includes(index));
       const button = document.createElement("button");
       button.type = "button";
       button.part.add("frame");

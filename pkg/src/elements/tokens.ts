@@ -1,5 +1,5 @@
 /** `<univi-tokens>`: merged tokens drawn over the picture, stage by stage. */
-import type { Seen, SeenFrame, SeenStage } from "../protocol.js";
+import type { TokenMap, TokenMapFrame, MergeStage } from "../types.js";
 
 /** A colour for token or event `index`; neighbours in number are far apart in hue. */
 export function hue(index: number): string {
@@ -8,21 +8,21 @@ export function hue(index: number): string {
 
 /** A frame and its patches' tokens. */
 interface FrameTokens {
-  readonly frame: SeenFrame;
+  readonly frame: TokenMapFrame;
   readonly patchesPerSide: number;
   /** As in the frame's event, but with this frame's patches alone. */
-  readonly stages: readonly SeenStage[];
+  readonly stages: readonly MergeStage[];
 }
 
 /** What became of the patches of frame `index`. */
-function frameTokens(seen: Seen, index: number): FrameTokens | undefined {
-  const { patchesPerSide } = seen;
-  const frame = seen.frames[index];
+function frameTokens(tokenMap: TokenMap, index: number): FrameTokens | undefined {
+  const { patchesPerSide } = tokenMap;
+  const frame = tokenMap.frames[index];
   if (!frame) return undefined;
-  const event = seen.events.find(({ frames }) => frames.includes(index));
+  const event = tokenMap.events.find(({ frames }) => frames.includes(index));
   const position = event?.frames.indexOf(index) ?? 0;
   const patches = patchesPerSide ** 2;
-  const own = ({ tokens, groups }: SeenStage) => ({
+  const own = ({ tokens, groups }: MergeStage) => ({
     tokens,
     groups: groups.subarray(position * patches, (position + 1) * patches),
   });
@@ -75,7 +75,7 @@ const ENGLISH: TokensWords = {
  * ```ts
  * import "univi/elements";
  * const view = document.createElement("univi-tokens");
- * [view.picture, view.seen, view.stage] = [await createImageBitmap(photo), answer.seen[0], 1];
+ * [view.picture, view.tokenMap, view.stage] = [await createImageBitmap(photo), (await answer.tokenMaps())[0], 1];
  * document.body.append(view);
  * ```
  */
@@ -83,7 +83,7 @@ export class UniviTokensElement extends HTMLElement {
   readonly #canvas = document.createElement("canvas");
   readonly #caption = document.createElement("figcaption");
   #picture: CanvasImageSource | undefined;
-  #seen: Seen | undefined;
+  #tokenMap: TokenMap | undefined;
   #frame = 0;
   #stage = 0;
   #words = ENGLISH;
@@ -116,11 +116,11 @@ export class UniviTokensElement extends HTMLElement {
   }
 
   /** What the model saw of it. */
-  get seen(): Seen | undefined {
-    return this.#seen;
+  get tokenMap(): TokenMap | undefined {
+    return this.#tokenMap;
   }
-  set seen(seen: Seen | undefined) {
-    [this.#seen, this.#lit] = [seen, undefined];
+  set tokenMap(tokenMap: TokenMap | undefined) {
+    [this.#tokenMap, this.#lit] = [tokenMap, undefined];
     this.#draw();
   }
 
@@ -152,7 +152,7 @@ export class UniviTokensElement extends HTMLElement {
   }
 
   get #tokens(): FrameTokens | undefined {
-    return this.#seen && frameTokens(this.#seen, this.#frame);
+    return this.#tokenMap && frameTokens(this.#tokenMap, this.#frame);
   }
 
   #light(patch: number | undefined): void {
@@ -176,7 +176,7 @@ export class UniviTokensElement extends HTMLElement {
   }
 
   #key(event: KeyboardEvent): void {
-    const n = this.#seen?.patchesPerSide ?? 1;
+    const n = this.#tokenMap?.patchesPerSide ?? 1;
     const at = this.#lit ?? 0;
     const [column, row] = [at % n, Math.floor(at / n)];
     const to: Record<string, [number, number]> = {
@@ -261,8 +261,8 @@ export class UniviTokensElement extends HTMLElement {
   }
 
   #describe(
-    { width, height, crop }: SeenFrame,
-    { tokens, groups }: SeenStage,
+    { width, height, crop }: TokenMapFrame,
+    { tokens, groups }: MergeStage,
     lit: number | undefined,
   ): void {
     const cropped = crop.side < Math.max(width, height);

@@ -5,7 +5,7 @@
  * shorter last one. Hence half a file survives here, too, and no more than one piece of a file is
  * ever in memory.
  */
-import type { Shelf } from "./shelf.js";
+import type { StorageBackend } from "./backend.js";
 
 const CACHE = "univi";
 
@@ -17,7 +17,7 @@ const READ_BYTES = 1 << 20;
 const HOST = "https://univi.invalid";
 
 /** Finds or makes the cache of this package. */
-export async function openCacheApi(): Promise<Shelf> {
+export async function openCacheApi(): Promise<StorageBackend> {
   if (!globalThis.caches) throw new Error("this browser has none");
   const cache = await caches.open(CACHE);
   const key = (name: string, piece: number) => `${HOST}/${name}/${piece}`;

@@ -1,16 +1,18 @@
 /** What a page sees of the models that the browser keeps, and how it gets rid of them. */
 import { UniviError } from "../error.js";
+import type { StorageBackend } from "./backend.js";
+import { describe, STORAGE_BACKENDS } from "./backends.js";
 import {
-  describe,
+  entryNames,
   fileRecord,
   isFile,
   modelName,
   modelRecord,
   modelRecords,
-  removeThing,
+  removeEntry,
   removeUnneeded,
-} from "./shelf.js";
-import { type Shelf, SHELVES, things, whereIdle } from "./shelf.js";
+} from "./entries.js";
+import { whereIdle } from "./locks.js";
 
 /** A model that the browser keeps, whole or in part. */
 export interface CachedModel {
@@ -45,16 +47,16 @@ export interface StorageEstimate {
  */
 export async function cachedModels(): Promise<CachedModel[]> {
   const found: CachedModel[] = [];
-  await onShelves(async (shelf) => {
-    const sizes = await shelf.sizes();
-    const names = things(sizes).filter(isFile);
-    const entries = names.map(async (name) => [name, await fileRecord(shelf, name)] as const);
+  await onBackends(async (backend) => {
+    const sizes = await backend.sizes();
+    const names = entryNames(sizes).filter(isFile);
+    const entries = names.map(async (name) => [name, await fileRecord(backend, name)] as const);
     const records = new Map(await Promise.all(entries));
     const about = (files: readonly string[]) => ({
       bytes: files.reduce((sum, name) => sum + (sizes.get(name) ?? 0), 0),
       complete: files.every((name) => records.get(name)?.bytes === (sizes.get(name) ?? 0)),
     });
-    const models = await modelRecords(shelf);
+    const models = await modelRecords(backend);
     const needed = new Set(models.flatMap(({ files }) => files));
     for (const { url, name, usedAt, files } of models)
       found.push({ url, name, usedAt: new Date(usedAt), ...about(files) });
@@ -71,14 +73,14 @@ export async function cachedModels(): Promise<CachedModel[]> {
  * Files that another model needs stay; so does what is being downloaded just now.
  */
 export async function deleteCachedModel(url: string): Promise<void> {
-  await onShelves(async (shelf) => {
+  await onBackends(async (backend) => {
     const model = await modelName(url);
-    const files = [...((await modelRecord(shelf, model))?.files ?? [])];
-    for (const name of things(await shelf.sizes()).filter(isFile)) {
-      if (name === url || (await fileRecord(shelf, name))?.url === url) files.push(name);
+    const files = [...((await modelRecord(backend, model))?.files ?? [])];
+    for (const name of entryNames(await backend.sizes()).filter(isFile)) {
+      if (name === url || (await fileRecord(backend, name))?.url === url) files.push(name);
     }
-    await whereIdle(model, () => removeThing(shelf, model));
-    await removeUnneeded(shelf, files);
+    await whereIdle(model, () => removeEntry(backend, model));
+    await removeUnneeded(backend, files);
   });
 }
 
@@ -86,9 +88,9 @@ export async function deleteCachedModel(url: string): Promise<void> {
  * Removes everything that this browser keeps of models, but for what is being downloaded just now.
  */
 export async function clearCache(): Promise<void> {
-  await onShelves(async (shelf) => {
-    for (const name of things(await shelf.sizes()))
-      await whereIdle(name, () => removeThing(shelf, name));
+  await onBackends(async (backend) => {
+    for (const name of entryNames(await backend.sizes()))
+      await whereIdle(name, () => removeEntry(backend, name));
   });
 }
 
@@ -115,15 +117,15 @@ export async function storageEstimate(): Promise<StorageEstimate | undefined> {
 }
 
 /**
- * Carries out `work` on all shelves that this browser has: the best one need not have been the best
+ * Carries out `work` on all backends that this browser has: the best one need not have been the best
  * one always.
  */
-async function onShelves(work: (shelf: Shelf) => Promise<void>): Promise<void> {
-  for (const open of Object.values(SHELVES)) {
-    const shelf = await open().catch(() => undefined);
-    if (!shelf) continue;
+async function onBackends(work: (backend: StorageBackend) => Promise<void>): Promise<void> {
+  for (const open of Object.values(STORAGE_BACKENDS)) {
+    const backend = await open().catch(() => undefined);
+    if (!backend) continue;
     try {
-      await work(shelf);
+      await work(backend);
     } catch (cause) {
       throw new UniviError(
         "io",

@@ -2,7 +2,7 @@
  * Bytes in the origin's private file system, written through sync access handles: at the speed of
  * the disk, at any length.
  */
-import type { Shelf, ShelfWriter } from "./shelf.js";
+import type { StorageBackend, StorageWriter } from "./backend.js";
 
 /**
  * What is lost of a file at most when all dies with it: tab, browser, machine. It costs next to
@@ -24,7 +24,7 @@ interface SyncAccessHandle {
 }
 
 /** Finds or makes the folder of this package. */
-export async function openOpfs(): Promise<Shelf> {
+export async function openOpfs(): Promise<StorageBackend> {
   if (!navigator.storage?.getDirectory) throw new Error("this browser has none");
   const folder = await (await navigator.storage.getDirectory()).getDirectoryHandle("univi", {
     create: true,
@@ -80,7 +80,7 @@ export async function openOpfs(): Promise<Shelf> {
   };
 }
 
-function writer(handle: SyncAccessHandle, at: number): ShelfWriter {
+function writer(handle: SyncAccessHandle, at: number): StorageWriter {
   let flushed = at;
   return {
     append(bytes) {

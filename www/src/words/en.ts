@@ -45,11 +45,11 @@ export const en = {
   // The conversation.
   suggestions: ["Describe this in detail.", "What is unusual here?", "What happens, step by step?"],
   theCamera: "the camera",
-  theFile: "what was shown",
+  theFile: "the file",
   seeAsModel: (name: string) => `See ${name} as the model did`,
   decoding: (frame: number, of: number) => `Decoding frame ${frame} of ${of}`,
-  looking: "Looking",
-  lookingAt: (index: number, of: number) => `Looking at ${index} of ${of}`,
+  encoding: "Encoding",
+  encodingOf: (index: number, of: number) => `Encoding ${index} of ${of}`,
   readingQuestion: "Reading the question",
   stopped: "Stopped.",
   answered: (text: string) => `Answer: ${text}`,
@@ -71,10 +71,10 @@ export const en = {
 
   // The camera.
   cameraOn: "The camera is on.",
-  notLooked: "The model has not looked yet.",
+  noFrameYet: "No frame is encoded yet.",
   watching: (frames: number, seconds: number) =>
     `Watching: ${frames} ${frames === 1 ? "frame" : "frames"} of the last ${seconds} s`,
-  leftOut: (frames: number) => `${frames} left out, since looking takes longer than that`,
+  leftOut: (frames: number) => `${frames} left out, since encoding takes longer than that`,
   cameraNumber: (number: number) => `Camera ${number}`,
   cameraInsecure: "Browsers give the camera only to pages that come over https.",
   cameraRefused:
@@ -83,11 +83,11 @@ export const en = {
   cameraBusy: "Another program uses the camera. Close it, and press Camera again.",
   cameraFails: (why: string) => `The camera can't be opened: ${why}`,
 
-  // What it saw.
+  // Token maps.
   stage: "Stage of merging",
   stageOf: (stage: number, tokens: number, patches: number) =>
     `Stage ${stage}: ${patches} patches became ${tokens} tokens`,
-  rolling: "The last minute, as the model would be told of it now",
+  rolling: "The last minute, as the model would read it now",
   frameAt: (time: string, event: number) => `Frame at ${time}, event ${event}`,
   event: (number: number, times: string) => `Event ${number}: ${times}`,
   span: (from: string, to: string) => `${from} to ${to}`,
@@ -105,8 +105,8 @@ export const en = {
   arrowKeys: "Arrow keys walk over the patches.",
   timeline: "Frames in order of time, coloured by event",
 
-  // Numbers.
-  noNumbers: "They come with the first answer.",
+  // Metrics.
+  noMetrics: "They come with the first answer.",
   adapter: "Adapter",
   firstToken: "First token after",
   speed: "Speed",

@@ -69,8 +69,8 @@ export const ja: Translation = {
     theFile: "見せたもの",
     seeAsModel: (name) => `モデルが見た ${name} を表示`,
     decoding: (frame, of) => `フレームをデコード中 ${frame} / ${of}`,
-    looking: "見ています",
-    lookingAt: (index, of) => `見ています ${index} / ${of}`,
+    encoding: "見ています",
+    encodingOf: (index, of) => `見ています ${index} / ${of}`,
     readingQuestion: "質問を読んでいます",
     stopped: "停止しました。",
     answered: (text) => `回答: ${text}`,
@@ -90,7 +90,7 @@ export const ja: Translation = {
     notKept: "ブラウザーに空きがないため、この会話は次回まで保存できません。",
 
     cameraOn: "カメラがオンです。",
-    notLooked: "モデルはまだ見ていません。",
+    noFrameYet: "モデルはまだ見ていません。",
     watching: (frames, seconds) => `監視中: 最近 ${seconds} 秒の ${frames} フレーム`,
     leftOut: (frames) => `間に合わず ${frames} フレームを省きました`,
     cameraNumber: (number) => `カメラ ${number}`,
@@ -119,7 +119,7 @@ export const ja: Translation = {
     arrowKeys: "矢印キーでパッチを移動できます。",
     timeline: "時間順のフレーム、色はイベント",
 
-    noNumbers: "最初の回答のあとに表示されます。",
+    noMetrics: "最初の回答のあとに表示されます。",
     adapter: "アダプター",
     firstToken: "最初のトークンまで",
     speed: "速度",
@@ -188,10 +188,10 @@ export const ja: Translation = {
     composerHelp: "Enter で質問、Esc で停止",
     stop: "停止",
     ask: "質問する",
-    saw: "モデルが見たもの",
-    sawEmpty:
+    tokenMap: "モデルが見たもの",
+    tokenMapEmpty:
       "Chat-UniVi は似たパッチを一つにまとめます。空全体は 1 トークンで済み、顔には多くのトークンが残ります。最初の質問のあと、見せたものの上にトークンがここに描かれます。",
-    numbers: "数値",
+    metrics: "数値",
     benchmark: "ベンチマークを実行",
     report: "報告",
     copy: "コピー",

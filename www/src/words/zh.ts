@@ -66,8 +66,8 @@ export const zh: Translation = {
     theFile: "展示的内容",
     seeAsModel: (name) => `查看模型眼中的 ${name}`,
     decoding: (frame, of) => `正在解码第 ${frame} / ${of} 帧`,
-    looking: "正在看",
-    lookingAt: (index, of) => `正在看第 ${index} / ${of} 个`,
+    encoding: "正在看",
+    encodingOf: (index, of) => `正在看第 ${index} / ${of} 个`,
     readingQuestion: "正在读问题",
     stopped: "已停止。",
     answered: (text) => `回答：${text}`,
@@ -87,7 +87,7 @@ export const zh: Translation = {
     notKept: "浏览器空间不足，这段对话无法保留到下次访问。",
 
     cameraOn: "摄像头已打开。",
-    notLooked: "模型还没有看。",
+    noFrameYet: "模型还没有看。",
     watching: (frames, seconds) => `正在观看：最近 ${seconds} 秒的 ${frames} 帧`,
     leftOut: (frames) => `来不及看，略过 ${frames} 帧`,
     cameraNumber: (number) => `摄像头 ${number}`,
@@ -114,7 +114,7 @@ export const zh: Translation = {
     arrowKeys: "方向键可在图块间移动。",
     timeline: "按时间排列的帧，颜色表示事件",
 
-    noNumbers: "第一次回答后显示。",
+    noMetrics: "第一次回答后显示。",
     adapter: "适配器",
     firstToken: "首个词元用时",
     speed: "速度",
@@ -183,10 +183,10 @@ export const zh: Translation = {
     composerHelp: "回车提问，Esc 停止",
     stop: "停止",
     ask: "提问",
-    saw: "模型看到了什么",
-    sawEmpty:
+    tokenMap: "模型看到了什么",
+    tokenMapEmpty:
       "Chat-UniVi 把相似的图块合并：整片天空只占一个词元，而一张脸会保留许多。第一次提问后，词元会画在你展示的内容上。",
-    numbers: "数据",
+    metrics: "数据",
     benchmark: "运行基准测试",
     report: "报告",
     copy: "复制",

@@ -1,15 +1,15 @@
-/** The conversation: what is shown and asked, the answers, and asking anew. */
-import { type AskProgress, type Seen, type Session, type Univi, UniviError } from "univi";
+/** The conversation: attachments and questions, the answers, and asking anew. */
+import { type AskProgress, type TokenMap, type Session, type Univi, UniviError } from "univi";
 
 import { hideAlert, showAlert, showWarning } from "./alert.js";
 import { Camera, CameraRefused } from "./camera.js";
 import { announce, button, byId, make, save } from "./dom.js";
 import { asJson, keepOnly, keepTurn, keptTurns, type PastTurn } from "./history.js";
 import type { ModelPanel } from "./model-panel.js";
-import type { NumbersPanel } from "./numbers.js";
-import { clearSeen, drawLive, drawSeen } from "./saw.js";
+import type { MetricsPanel } from "./metrics-panel.js";
+import { clearTokenMap, drawLive, drawTokenMap } from "./token-map-panel.js";
 import { askOptions, sessionOptions } from "./settings.js";
-import { nameOf, partsOf, type Shown, shownFile, thumb } from "./shown.js";
+import { nameOf, partsOf, type Attachment, attachmentOf, thumb } from "./attachment.js";
 import { TurnView } from "./turn.js";
 import { words } from "./words/index.js";
 
@@ -17,11 +17,11 @@ import { words } from "./words/index.js";
 const LIVE_INTERVAL_MS = 3000;
 
 const turns = byId("turns", HTMLOListElement);
-const empty = byId("talk-empty", HTMLDivElement);
+const empty = byId("chat-empty", HTMLDivElement);
 const suggestions = byId("suggestions", HTMLUListElement);
 const form = byId("ask-form", HTMLFormElement);
 const alert = byId("ask-alert", HTMLDivElement);
-const attachments = byId("attachments", HTMLUListElement);
+const attachmentList = byId("attachments", HTMLUListElement);
 const attach = byId("attach", HTMLInputElement);
 const question = byId("question", HTMLTextAreaElement);
 const editing = byId("editing", HTMLParagraphElement);
@@ -32,16 +32,16 @@ const stopButton = byId("stop", HTMLButtonElement);
 const restart = byId("restart", HTMLButtonElement);
 const exportButton = byId("export", HTMLButtonElement);
 
-/** A turn that is over, and how it is shown. */
+/** A turn that is over, and its view. */
 interface Turn {
   readonly past: PastTurn;
   readonly view: TurnView;
 }
 
 /** The conversation of the page. It outlives models: each new one reads it again. */
-export class Talk {
+export class Chat {
   readonly #model: ModelPanel;
-  readonly #numbers: NumbersPanel;
+  readonly #metrics: MetricsPanel;
   #turns: Turn[] = [];
   #session:
     | { readonly session: Session; readonly univi: Univi; readonly options: string }
@@ -52,18 +52,18 @@ export class Talk {
   #editing: number | undefined;
   /** Counts conversations: an answer belongs to the one that it was asked in. */
   #number = 0;
-  #attached: readonly Shown[] = [];
+  #attached: readonly Attachment[] = [];
   #camera: Camera | undefined;
   #drawnLiveAt = 0;
-  /** What may be asked of what is shown, and of the model. */
+  /** Questions that suit the attachments, and the model. */
   #suggested: {
-    readonly shown?: readonly string[] | undefined;
+    readonly attached?: readonly string[] | undefined;
     readonly model?: readonly string[] | undefined;
   } = {};
 
-  constructor(model: ModelPanel, numbers: NumbersPanel) {
+  constructor(model: ModelPanel, metrics: MetricsPanel) {
     this.#model = model;
-    this.#numbers = numbers;
+    this.#metrics = metrics;
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       void this.#submit();
@@ -103,8 +103,8 @@ export class Talk {
     turns.replaceChildren(...this.#turns.map(({ view }) => view.element));
     this.#update();
     announce(words.restored(kept.length));
-    const last = kept.findLast(({ shown, seen }) => shown[0] && seen[0]);
-    if (last) await this.#see(last.shown[0]!, last.seen[0]!);
+    const last = kept.findLast(({ attachments, tokenMaps }) => attachments[0] && tokenMaps[0]);
+    if (last) await this.#drawTokenMap(last.attachments[0]!, last.tokenMaps[0]);
   }
 
   /** Says everything in the language that is spoken now. */
@@ -142,22 +142,22 @@ export class Talk {
   /** Attaches pictures and clips to the next question. */
   show(files: Iterable<File>): void {
     hideAlert(alert);
-    this.#setAttached([...this.#attached, ...[...files].map(shownFile)]);
+    this.#setAttached([...this.#attached, ...[...files].map(attachmentOf)]);
     question.focus();
   }
 
   /** Attaches one file in place of what was attached, with what may be asked about it. */
   showSample(file: File, questions: readonly string[]): void {
     hideAlert(alert);
-    this.#setAttached([shownFile(file)]);
-    this.#suggested = { ...this.#suggested, shown: questions };
+    this.#setAttached([attachmentOf(file)]);
+    this.#suggested = { ...this.#suggested, attached: questions };
     this.#drawSuggestions();
     question.value = questions[0] ?? "";
     this.#update();
     question.focus();
   }
 
-  /** Suggests what may be asked of the model, where nothing is known of what is shown. */
+  /** Suggests what may be asked of the model, where nothing is known of the attachments. */
   suggest(questions: readonly string[] | undefined): void {
     this.#suggested = { ...this.#suggested, model: questions };
     this.#drawSuggestions();
@@ -177,7 +177,7 @@ export class Talk {
   /** Asks in place of the turns from `from` on. */
   async #ask(
     text: string,
-    attached: readonly Shown[],
+    attached: readonly Attachment[],
     from: number,
     seed: number | undefined,
   ): Promise<void> {
@@ -195,7 +195,7 @@ export class Talk {
 
   async #turn(
     text: string,
-    attached: readonly Shown[],
+    attached: readonly Attachment[],
     from: number,
     seed: number | undefined,
     signal: AbortSignal,
@@ -209,15 +209,15 @@ export class Talk {
         : undefined;
     this.#update();
     await live?.ready({ signal }).catch(() => {}); // Turned off or stopped meanwhile: asking will say so.
-    const shown = live && this.#camera ? [await this.#camera.shown()] : attached;
+    const attachments = live && this.#camera ? [await this.#camera.attachment()] : attached;
     const askedAt = new Date();
     await this.#rewind(from);
     this.#edit(undefined);
     this.#setAttached([]);
     question.value = "";
-    const seen: Seen[] = [];
-    const view = new TurnView(text, shown, {
-      show: (one) => void this.#see(one, seen[shown.indexOf(one)]),
+    const tokenMaps: TokenMap[] = [];
+    const view = new TurnView(text, attachments, {
+      show: (one) => void this.#drawTokenMap(one, tokenMaps[attachments.indexOf(one)]),
       retry: () => this.#retry(from),
       edit: () => this.#edit(from),
     });
@@ -227,18 +227,18 @@ export class Talk {
     this.#update();
 
     const model = univi.info.name;
-    const past = { text, shown, seen, model, askedAt };
+    const past = { text, attachments, tokenMaps, model, askedAt };
     try {
       const usage = await this.#answer(view, past, signal, seed, live !== undefined);
       view.usage = usage;
       announce(view.text === "" ? words.saidNothing : words.answered(view.text));
       await this.#add({ ...past, answer: view.text, usage, stopped: false }, view, conversation);
-      void this.#numbers.add(this.#model.univi!, usage, this.#session?.session.contextUsage);
+      void this.#metrics.add(this.#model.univi!, usage, this.#session?.session.contextUsage);
     } catch (error) {
       if (!signal.aborted) {
         view.element.remove();
         question.value ||= text;
-        if (this.#attached.length === 0 && !live) this.#setAttached(shown);
+        if (this.#attached.length === 0 && !live) this.#setAttached(attachments);
         showAlert(alert, error, this.#remedy(error));
       } else {
         view.status = words.stopped;
@@ -254,7 +254,7 @@ export class Talk {
   /** Streams an answer into `view`. A GPU that goes away is begun anew, once. */
   async #answer(
     view: TurnView,
-    past: Pick<PastTurn, "text" | "shown" | "model"> & { seen: Seen[] },
+    past: Pick<PastTurn, "text" | "attachments" | "model"> & { tokenMaps: TokenMap[] },
     signal: AbortSignal,
     seed: number | undefined,
     live: boolean,
@@ -271,18 +271,21 @@ export class Talk {
         ? this.#camera?.watch(univi, (error) => this.#cameraFailed(error))
         : undefined;
       const answer = (watching ?? this.#conversation(univi)).ask(
-        [...partsOf(past.shown), past.text],
+        [...partsOf(past.attachments), past.text],
         options,
       );
+      // After the first piece, which is not to wait for them.
+      const note = async () => this.#note(past, await answer.tokenMaps(), view);
       try {
+        let pieces = 0;
         for await (const piece of answer) {
-          this.#note(past, answer.seen, view);
           view.say(piece);
+          if (pieces++ === 0) void note().catch(() => {});
         }
-        this.#note(past, answer.seen, view);
+        await note();
         return answer.usage!;
       } catch (error) {
-        this.#note(past, answer.seen, view);
+        await note().catch(() => {});
         const lost = error instanceof UniviError && error.code === "device-lost";
         if (!lost || attempt > 0 || signal.aborted) throw error;
         view.status = words.recovering;
@@ -302,18 +305,22 @@ export class Talk {
     return this.#model.univi !== undefined && !signal.aborted;
   }
 
-  /** The conversation as `univi` knows it: one that does not know it yet is told what was said. */
+  /** The conversation as `univi` knows it: a new one reads what was said before. */
   #conversation(univi: Univi): Session {
     const options = sessionOptions();
     const key = JSON.stringify(options);
     if (this.#session?.univi === univi && this.#session.options === key)
       return this.#session.session;
     this.#session?.session.dispose();
-    const history = this.#turns.flatMap(({ past: { shown, text, answer } }) => {
-      if (!inSession(shown)) return [];
-      return { parts: [...(univi.info.vision ? partsOf(shown) : []), text], answer };
+    const messages = this.#turns.flatMap(({ past: { attachments, text, answer } }) => {
+      if (!inSession(attachments)) return [];
+      const parts = univi.info.vision ? partsOf(attachments) : [];
+      return [
+        { role: "user" as const, content: [...parts, text] },
+        { role: "assistant" as const, content: answer },
+      ];
     });
-    const session = univi.session({ ...options, history });
+    const session = univi.session({ ...options, messages });
     this.#session = { session, univi, options: key };
     return session;
   }
@@ -324,8 +331,8 @@ export class Talk {
     const gone = this.#turns.splice(from);
     for (const { view } of gone) view.element.remove();
     await keepOnly(from);
-    const kept = this.#turns.filter(({ past }) => inSession(past.shown)).length;
-    await this.#session?.session.rewind(kept).catch(() => (this.#session = undefined)); // Then a new one is told what was said.
+    const kept = this.#turns.filter(({ past }) => inSession(past.attachments)).length;
+    await this.#session?.session.rewind(kept).catch(() => (this.#session = undefined)); // Then a new one reads what was said.
   }
 
   async #add(past: PastTurn, view: TurnView, conversation: number): Promise<void> {
@@ -338,12 +345,12 @@ export class Talk {
   #retry(index: number): void {
     const past = this.#turns[index]?.past;
     if (this.#answering || !past) return;
-    const live = past.shown[0]?.kind === "live";
+    const live = past.attachments[0]?.kind === "live";
     // The same seed would give the same answer.
     const seed = Math.floor(Math.random() * 2 ** 32);
     void this.#model.ready().then((univi) => {
       if (univi && !this.#answering)
-        return this.#ask(past.text, live ? [] : past.shown, index, seed);
+        return this.#ask(past.text, live ? [] : past.attachments, index, seed);
       return undefined;
     });
   }
@@ -357,7 +364,7 @@ export class Talk {
     editing.hidden = index === undefined;
     const past = index === undefined ? undefined : this.#turns[index]?.past;
     question.value = past?.text ?? "";
-    this.#setAttached(past && inSession(past.shown) ? past.shown : []);
+    this.#setAttached(past && inSession(past.attachments) ? past.attachments : []);
     this.#update();
     question.focus();
   }
@@ -373,16 +380,16 @@ export class Talk {
     this.#drawSuggestions();
     this.#edit(undefined);
     hideAlert(alert);
-    clearSeen();
+    clearTokenMap();
     this.#update();
     await keepOnly(0);
   }
 
   /** A turn of an earlier visit. */
   #view(past: PastTurn, index: number): TurnView {
-    const { text, shown, seen, answer, usage, stopped } = past;
-    const view = new TurnView(text, shown, {
-      show: (one) => void this.#see(one, seen[shown.indexOf(one)]),
+    const { text, attachments, tokenMaps, answer, usage, stopped } = past;
+    const view = new TurnView(text, attachments, {
+      show: (one) => void this.#drawTokenMap(one, tokenMaps[attachments.indexOf(one)]),
       retry: () => this.#retry(index),
       edit: () => this.#edit(index),
     });
@@ -393,30 +400,34 @@ export class Talk {
     return view;
   }
 
-  // What is shown, and what was seen of it.
+  // Attachments and their token maps.
 
-  /** Takes over what was seen, and draws the first of it. */
+  /** Takes over the token maps, and draws the first of them. */
   #note(
-    past: { readonly shown: readonly Shown[]; readonly seen: Seen[] },
-    seen: readonly Seen[],
+    past: { readonly attachments: readonly Attachment[]; readonly tokenMaps: TokenMap[] },
+    tokenMaps: readonly TokenMap[],
     view: TurnView,
   ): void {
-    if (past.seen.length >= seen.length) return;
-    past.seen.splice(0, past.seen.length, ...seen);
-    const [first] = past.shown;
-    if (first) void this.#see(first, seen[0], view);
+    if (past.tokenMaps.length >= tokenMaps.length) return;
+    past.tokenMaps.splice(0, past.tokenMaps.length, ...tokenMaps);
+    const [first] = past.attachments;
+    if (first) void this.#drawTokenMap(first, tokenMaps[0], view);
   }
 
-  async #see(shown: Shown, seen: Seen | undefined, view?: TurnView): Promise<void> {
-    if (!seen) return;
-    for (const turn of this.#turns) turn.view.mark(shown);
-    view?.mark(shown);
-    await drawSeen(shown, seen).catch(() => {}); // A picture that can't be drawn was said to be none.
+  async #drawTokenMap(
+    attachment: Attachment,
+    tokenMap: TokenMap | undefined,
+    view?: TurnView,
+  ): Promise<void> {
+    if (!tokenMap) return;
+    for (const turn of this.#turns) turn.view.mark(attachment);
+    view?.mark(attachment);
+    await drawTokenMap(attachment, tokenMap).catch(() => {}); // A picture that can't be drawn was said to be none.
   }
 
-  #setAttached(shown: readonly Shown[]): void {
-    this.#attached = shown;
-    const items = shown.map((one) => {
+  #setAttached(attachments: readonly Attachment[]): void {
+    this.#attached = attachments;
+    const items = attachments.map((one) => {
       const remove = button(
         "remove",
         "×",
@@ -425,11 +436,11 @@ export class Talk {
       );
       return make("li", { className: "attachment" }, thumb(one), remove);
     });
-    attachments.replaceChildren(...items);
+    attachmentList.replaceChildren(...items);
   }
 
   #drawSuggestions(): void {
-    const items = (this.#suggested.shown ?? this.#suggested.model ?? words.suggestions).map(
+    const items = (this.#suggested.attached ?? this.#suggested.model ?? words.suggestions).map(
       (text) => {
         const choose = () => {
           question.value = text;
@@ -481,8 +492,9 @@ export class Talk {
     )
       return;
     this.#drawnLiveAt = performance.now();
-    const seen = await live.snapshot().catch(() => undefined); // It was turned off meanwhile.
-    if (seen && camera === this.#camera && !this.#answering) await drawLive(camera.stills, seen);
+    const tokenMap = await live.tokenMap().catch(() => undefined); // It was turned off meanwhile.
+    if (tokenMap && camera === this.#camera && !this.#answering)
+      await drawLive(camera.stills, tokenMap);
   }
 
   #remedy(error: unknown): HTMLButtonElement | undefined {
@@ -506,12 +518,12 @@ export class Talk {
 }
 
 /** Whether it is part of the conversation: what is asked about the camera stands by itself. */
-function inSession(shown: readonly Shown[]): boolean {
-  return shown.every(({ kind }) => kind !== "live");
+function inSession(attachments: readonly Attachment[]): boolean {
+  return attachments.every(({ kind }) => kind !== "live");
 }
 
 function phaseOf({ phase, loaded, total }: AskProgress): string {
   if (phase === "frames") return words.decoding(loaded, total);
-  if (phase === "encode") return total > 1 ? words.lookingAt(loaded + 1, total) : words.looking;
+  if (phase === "encode") return total > 1 ? words.encodingOf(loaded + 1, total) : words.encoding;
   return words.readingQuestion;
 }

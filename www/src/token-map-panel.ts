@@ -2,7 +2,7 @@
  * The panel "What the model saw": an image's tokens, a clip's events and the tokens of its frames,
  * or what the camera saw last.
  */
-import type { Seen } from "univi";
+import type { TokenMap } from "univi";
 import {
   clock,
   type EventsWords,
@@ -13,7 +13,7 @@ import {
 
 import { byId, make } from "./dom.js";
 import { number } from "./format.js";
-import { drawSquare, type Shown } from "./shown.js";
+import { drawSquare, type Attachment } from "./attachment.js";
 import { stills } from "./stills.js";
 import { words } from "./words/index.js";
 
@@ -23,8 +23,8 @@ const LLAVA_15_TOKENS = 576;
 /** Sides of pictures in the list of events, in pixels. */
 const THUMB_PX = 112;
 
-const panel = byId("saw", HTMLDivElement);
-const empty = byId("saw-empty", HTMLDivElement);
+const panel = byId("token-map", HTMLDivElement);
+const empty = byId("token-map-empty", HTMLDivElement);
 let drawing = new AbortController();
 /** Draws what is drawn once more. */
 let again: (() => Promise<void>) | undefined;
@@ -36,42 +36,42 @@ type Pictures = (
   timesSeconds: readonly number[],
 ) => AsyncIterable<readonly [frame: number, picture: Picture]>;
 
-/** Draws what the model saw of `shown`, in place of what is drawn. */
-export async function drawSeen(shown: Shown, seen: Seen): Promise<void> {
-  const signal = begin(() => drawSeen(shown, seen));
-  if (shown.kind === "live") {
-    await drawClip(kept(shown.stills), seen, signal);
-  } else if (seen.kind === "image") {
-    const picture = await createImageBitmap(shown.file);
+/** Draws what the model saw of `attachment`, in place of what is drawn. */
+export async function drawTokenMap(attachment: Attachment, tokenMap: TokenMap): Promise<void> {
+  const signal = begin(() => drawTokenMap(attachment, tokenMap));
+  if (attachment.kind === "live") {
+    await drawClip(kept(attachment.stills), tokenMap, signal);
+  } else if (tokenMap.kind === "image") {
+    const picture = await createImageBitmap(attachment.file);
     if (signal.aborted) return;
-    const view = tokensView(picture, seen);
-    panel.replaceChildren(controls(view, seen), view, budget(seen, 1));
+    const view = tokensView(picture, tokenMap);
+    panel.replaceChildren(controls(view, tokenMap), view, budget(tokenMap, 1));
   } else {
-    await drawClip((times) => stills(shown.file, times, signal), seen, signal);
+    await drawClip((times) => stills(attachment.file, times, signal), tokenMap, signal);
   }
 }
 
 /** Draws what the camera saw in the window that goes on, with the stills that there are. */
 export async function drawLive(
   pictures: ReadonlyMap<number, HTMLCanvasElement>,
-  seen: Seen,
+  tokenMap: TokenMap,
 ): Promise<void> {
-  const signal = begin(() => drawLive(pictures, seen));
+  const signal = begin(() => drawLive(pictures, tokenMap));
   await drawClip(
     kept(pictures),
-    seen,
+    tokenMap,
     signal,
     make("p", { className: "small muted" }, words.rolling),
   );
 }
 
 /** Draws what is drawn in the language that is spoken now. */
-export async function redrawSeen(): Promise<void> {
+export async function redrawTokenMap(): Promise<void> {
   await again?.();
 }
 
 /** Nothing is drawn. */
-export function clearSeen(): void {
+export function clearTokenMap(): void {
   drawing.abort();
   again = undefined;
   panel.replaceChildren();
@@ -103,19 +103,19 @@ function kept(pictures: ReadonlyMap<number, HTMLCanvasElement | Blob>): Pictures
 
 async function drawClip(
   picturesAt: Pictures,
-  seen: Seen,
+  tokenMap: TokenMap,
   signal: AbortSignal,
   ...above: Node[]
 ): Promise<void> {
-  const [first] = seen.frames;
+  const [first] = tokenMap.frames;
   if (!first) return;
   const blank = make("canvas", { width: first.width, height: first.height });
-  const view = tokensView(blank, seen);
-  const eventOf = seen.frames.map((_, frame) =>
-    seen.events.findIndex((event) => event.frames.includes(frame)),
+  const view = tokensView(blank, tokenMap);
+  const eventOf = tokenMap.frames.map((_, frame) =>
+    tokenMap.events.findIndex((event) => event.frames.includes(frame)),
   );
-  const pictures: (Picture | undefined)[] = seen.frames.map(() => undefined);
-  const chosen: HTMLElement[][] = seen.frames.map(() => []);
+  const pictures: (Picture | undefined)[] = tokenMap.frames.map(() => undefined);
+  const chosen: HTMLElement[][] = tokenMap.frames.map(() => []);
   let current = 0;
 
   const choose = (frame: number) => {
@@ -128,7 +128,7 @@ async function drawClip(
     view.frame = frame;
   };
   const frameButton = (frame: number, ...content: Node[]) => {
-    const name = words.frameAt(clock(seen.frames[frame]!.timeSeconds), eventOf[frame]! + 1);
+    const name = words.frameAt(clock(tokenMap.frames[frame]!.timeSeconds), eventOf[frame]! + 1);
     const button = make("button", { type: "button", title: name }, ...content);
     button.setAttribute("aria-label", name);
     button.addEventListener("click", () => choose(frame));
@@ -137,12 +137,12 @@ async function drawClip(
   };
 
   const speech: EventsWords = { label: words.timeline, frame: words.frameAt };
-  const timeline = make("univi-events", { className: "timeline", seen, words: speech });
+  const timeline = make("univi-events", { className: "timeline", tokenMap, words: speech });
   timeline.addEventListener("framechange", () => choose(timeline.frame));
 
-  const thumbs = seen.frames.map(() => make("canvas", { width: THUMB_PX, height: THUMB_PX }));
+  const thumbs = tokenMap.frames.map(() => make("canvas", { width: THUMB_PX, height: THUMB_PX }));
   const events = make("div", { className: "events" });
-  for (const [index, event] of seen.events.entries()) {
+  for (const [index, event] of tokenMap.events.entries()) {
     const frames = make(
       "div",
       { className: "frames" },
@@ -150,7 +150,7 @@ async function drawClip(
     );
     const times = spans(
       event.frames,
-      seen.frames.map((frame) => frame.timeSeconds),
+      tokenMap.frames.map((frame) => frame.timeSeconds),
     );
     const element = make(
       "section",
@@ -163,11 +163,17 @@ async function drawClip(
     events.append(element);
   }
   // Of what the camera saw, which patch became part of which token is not read back.
-  const tokens = seen.events[0]?.stages.length ? [controls(view, seen), view] : [];
-  panel.replaceChildren(...above, timeline, ...tokens, budget(seen, seen.frames.length), events);
+  const tokens = tokenMap.events[0]?.stages.length ? [controls(view, tokenMap), view] : [];
+  panel.replaceChildren(
+    ...above,
+    timeline,
+    ...tokens,
+    budget(tokenMap, tokenMap.frames.length),
+    events,
+  );
   choose(0);
 
-  const times = seen.frames.map((frame) => frame.timeSeconds);
+  const times = tokenMap.frames.map((frame) => frame.timeSeconds);
   for await (const [frame, picture] of picturesAt(times)) {
     if (signal.aborted) return;
     pictures[frame] = picture;
@@ -176,7 +182,7 @@ async function drawClip(
   }
 }
 
-function tokensView(picture: Picture, seen: Seen): UniviTokensElement {
+function tokensView(picture: Picture, tokenMap: TokenMap): UniviTokensElement {
   const cut = (cropped: boolean) => (cropped ? ` ${words.cropped}` : "");
   const speech: TokensWords = {
     label: (patches, tokens, cropped) =>
@@ -185,12 +191,12 @@ function tokensView(picture: Picture, seen: Seen): UniviTokensElement {
       `${words.merged(patches, tokens)}${cut(cropped)} ${words.pointAtToken}`,
     token: words.litToken,
   };
-  return make("univi-tokens", { className: "tokens", picture, seen, words: speech });
+  return make("univi-tokens", { className: "tokens", picture, tokenMap, words: speech });
 }
 
 /** The stages of merging, by a slider. */
-function controls(view: UniviTokensElement, seen: Seen): HTMLElement {
-  const stages = seen.events[0]?.stages ?? [];
+function controls(view: UniviTokensElement, tokenMap: TokenMap): HTMLElement {
+  const stages = tokenMap.events[0]?.stages ?? [];
   const slider = make("input", {
     type: "range",
     min: "1",
@@ -206,23 +212,23 @@ function controls(view: UniviTokensElement, seen: Seen): HTMLElement {
     text.textContent = words.stageOf(
       slider.valueAsNumber,
       stages[view.stage]!.tokens,
-      seen.patchesPerSide ** 2,
+      tokenMap.patchesPerSide ** 2,
     );
     slider.setAttribute("aria-valuetext", text.textContent);
   };
   slider.addEventListener("input", choose);
   choose();
-  return make("div", { className: "saw-controls" }, slider, text);
+  return make("div", { className: "token-map-controls" }, slider, text);
 }
 
 /**
  * Tokens that the language model read, beside what other ways of showing as many frames would have
  * cost.
  */
-function budget(seen: Seen, frames: number): HTMLElement {
+function budget(tokenMap: TokenMap, frames: number): HTMLElement {
   const rows: [string, number, string][] = [
-    ["Chat-UniVi", seen.tokens, "bar ours"],
-    [words.allPatches, seen.patchesPerSide ** 2 * frames, "bar"],
+    ["Chat-UniVi", tokenMap.tokens, "bar ours"],
+    [words.allPatches, tokenMap.patchesPerSide ** 2 * frames, "bar"],
     ["LLaVA", LLAVA_TOKENS * frames, "bar"],
     ["LLaVA-1.5", LLAVA_15_TOKENS * frames, "bar"],
   ];

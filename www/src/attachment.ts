@@ -1,4 +1,4 @@
-/** What was shown to the model, as the page keeps and draws it. */
+/** Pictures and clips of a question, as the page keeps and draws them. */
 import type { Part } from "univi";
 
 import { make } from "./dom.js";
@@ -7,51 +7,52 @@ import { stills } from "./stills.js";
 import { words } from "./words/index.js";
 
 /** A picture, a clip, or what the camera saw, as stills by their time in seconds. */
-export type Shown =
+export type Attachment =
   | { readonly kind: "image" | "clip"; readonly file: File }
   | { readonly kind: "live"; readonly stills: ReadonlyMap<number, Blob> };
 
 /** A file as a person picked it. */
-export function shownFile(file: File): Shown {
+export function attachmentOf(file: File): Attachment {
   return { kind: file.type.startsWith("video/") ? "clip" : "image", file };
 }
 
 /** What a person calls it. */
-export function nameOf(shown: Shown): string {
-  return shown.kind === "live" ? words.theCamera : shown.file.name || words.theFile;
+export function nameOf(attachment: Attachment): string {
+  return attachment.kind === "live" ? words.theCamera : attachment.file.name || words.theFile;
 }
 
-/** As the model is asked about it; what the camera saw is known to it already. */
-export function partsOf(shown: readonly Shown[]): Part[] {
-  return shown.flatMap((one): Part[] => {
+/** The parts of the question; the model has the frames of the camera already. */
+export function partsOf(attachments: readonly Attachment[]): Part[] {
+  return attachments.flatMap((one): Part[] => {
     if (one.kind === "live") return [];
     return one.kind === "clip" ? [{ video: one.file, ...frameChoice() }] : [one.file];
   });
 }
 
 /** A small picture of it. */
-export function thumb(shown: Shown): HTMLCanvasElement {
+export function thumb(attachment: Attachment): HTMLCanvasElement {
   const canvas = make("canvas", { className: "thumb", width: 144, height: 144 });
   canvas.setAttribute("role", "img");
-  canvas.setAttribute("aria-label", nameOf(shown));
-  void fill(canvas, shown);
+  canvas.setAttribute("aria-label", nameOf(attachment));
+  void fill(canvas, attachment);
   return canvas;
 }
 
-async function fill(canvas: HTMLCanvasElement, shown: Shown): Promise<void> {
-  const picture = await pictureOf(shown).catch(() => undefined); // The model will say what is wrong with it.
+async function fill(canvas: HTMLCanvasElement, attachment: Attachment): Promise<void> {
+  const picture = await pictureOf(attachment).catch(() => undefined); // The model will say what is wrong with it.
   if (!picture) return;
   drawSquare(canvas, picture);
   picture.close();
 }
 
-async function pictureOf(shown: Shown): Promise<ImageBitmap | undefined> {
-  if (shown.kind === "image") return createImageBitmap(shown.file);
-  if (shown.kind === "live") {
-    const last = [...shown.stills.values()].at(-1);
+async function pictureOf(attachment: Attachment): Promise<ImageBitmap | undefined> {
+  if (attachment.kind === "image") return createImageBitmap(attachment.file);
+  if (attachment.kind === "live") {
+    const last = [...attachment.stills.values()].at(-1);
     return last && createImageBitmap(last);
   }
-  for await (const [, still] of stills(shown.file, [0], new AbortController().signal)) return still;
+  for await (const [, still] of stills(attachment.file, [0], new AbortController().signal))
+    return still;
   return undefined;
 }
 

@@ -1,5 +1,5 @@
 /**
- * The panel of numbers: what the last answer took, what the model takes of the machine, and how
+ * The panel of metrics: what the last answer took, what the model takes of the machine, and how
  * speed changed over time.
  */
 import type { ContextUsage, MemoryUsage, Univi, Usage } from "univi";
@@ -15,7 +15,7 @@ const WIDTH = 320;
 const HEIGHT = 72;
 const EDGE = 4;
 
-const panel = byId("numbers", HTMLDivElement);
+const panel = byId("metrics", HTMLDivElement);
 
 /** What is known after an answer. */
 interface Point {
@@ -25,8 +25,8 @@ interface Point {
   readonly context: ContextUsage | undefined;
 }
 
-/** Gathers and shows the numbers of all answers. */
-export class NumbersPanel {
+/** Gathers and shows the metrics of all answers. */
+export class MetricsPanel {
   #points: Point[] = [];
 
   /** Takes up those of an answer. */
@@ -43,7 +43,7 @@ export class NumbersPanel {
   draw(): void {
     const last = this.#points.at(-1);
     if (!last) {
-      panel.replaceChildren(make("p", { className: "small muted" }, words.noNumbers));
+      panel.replaceChildren(make("p", { className: "small muted" }, words.noMetrics));
       return;
     }
     const { adapter, usage, memory, context } = last;

@@ -77,7 +77,7 @@ test("an answer without a word says so, and its question is put in other words",
   try {
     await beGreedy(page);
     assert.equal(await ask(page, "Can you see a penguin?", sample("penguin-cookie.png")), "");
-    const told = page.locator(".turn").last().locator(".numbers");
+    const told = page.locator(".turn").last().locator(".metrics");
     assert.match(
       (await told.textContent()) ?? "",
       /^The model said nothing: try other words\. \d+ tokens in/,
@@ -102,7 +102,7 @@ test("the conversation is there again after a reload, and goes on", async () => 
   await screenshot(page, "talk-restored");
   assert.equal(await ask(page, "Can you see a cookie?"), "yes");
   assert.match(
-    (await page.locator(".numbers").last().textContent()) ?? "",
+    (await page.locator(".metrics").last().textContent()) ?? "",
     /42 visual/,
     "the picture is part of the conversation still",
   );
@@ -153,13 +153,15 @@ test("it is taken away as JSON", async () => {
       ["Can you see a cookie?", "yes"],
     ],
   );
-  const [shown] = turns[0].shown;
-  assert.equal(shown.name, "penguin-cookie.png");
+  const [attachment] = turns[0].attachments;
+  assert.equal(attachment.name, "penguin-cookie.png");
   assert.deepEqual(
-    shown.seen.events[0].stages.map((/** @type {{ tokens: number }} */ { tokens }) => tokens),
+    attachment.tokenMap.events[0].stages.map(
+      (/** @type {{ tokens: number }} */ { tokens }) => tokens,
+    ),
     [24, 12, 6],
   );
-  assert.equal(shown.seen.events[0].stages[0].groups.length, 64);
+  assert.equal(attachment.tokenMap.events[0].stages[0].groups.length, 64);
 });
 
 test("two pictures in one turn, a pasted one and a dropped one", async () => {
@@ -186,8 +188,8 @@ test("two pictures in one turn, a pasted one and a dropped one", async () => {
       .getByLabel(name, { exact: true })
       .waitFor();
   await ask(page, "Can you see a zebra?");
-  assert.match((await page.locator(".numbers").last().textContent()) ?? "", /84 visual/);
-  assert.equal(await page.locator(".turn .shown button").count(), 2);
+  assert.match((await page.locator(".metrics").last().textContent()) ?? "", /84 visual/);
+  assert.equal(await page.locator(".turn .turn-attachments button").count(), 2);
   await page.getByRole("button", { name: "See drop.png as the model did" }).click();
   assert.equal(
     await page
@@ -213,7 +215,7 @@ test("settings change what is read, and are kept", async () => {
     "train and zebra",
   );
   const visual = Number(
-    /(\d+) visual/.exec((await page.locator(".numbers").last().textContent()) ?? "")?.[1],
+    /(\d+) visual/.exec((await page.locator(".metrics").last().textContent()) ?? "")?.[1],
   );
   assert.ok(visual >= 30 && visual <= 34, `${visual} visual tokens`);
   await page.getByLabel("Frames of a clip, at most").fill("4");

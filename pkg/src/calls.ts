@@ -1,0 +1,158 @@
+/** The methods that the worker serves, with what crosses the channel for each. */
+import type {
+  Availability,
+  CacheChoice,
+  ContextUsage,
+  Device,
+  FrameChoice,
+  KvCache,
+  LoadProgress,
+  MemoryUsage,
+  ModelInfo,
+  SamplingOptions,
+  SessionOptions,
+  TokenMap,
+  Usage,
+} from "./types.js";
+
+/** Where a model comes from. */
+export type ModelSource =
+  | { readonly kind: "url"; readonly url: string }
+  | { readonly kind: "files"; readonly files: readonly File[] };
+
+/**
+ * An image on its way to the model. Encoded bytes are decoded by UniVi itself, so that colour and
+ * alpha are exact.
+ */
+export type ImageSource =
+  | { readonly kind: "blob"; readonly blob: Blob; readonly name: string }
+  | { readonly kind: "url"; readonly url: string }
+  | {
+      readonly kind: "pixels";
+      readonly width: number;
+      readonly height: number;
+      readonly rgba: Uint8ClampedArray<ArrayBuffer>;
+    }
+  | { readonly kind: "bitmap"; readonly bitmap: ImageBitmap };
+
+/** A frame of a clip on its way to the model. */
+export type FramePicture = Extract<ImageSource, { kind: "bitmap" | "pixels" }>;
+
+/** A turn that is over. */
+export interface PastTurn {
+  readonly parts: readonly SentPart[];
+  readonly answer: string;
+}
+
+/** Words, or something that was encoded. */
+export type SentPart = string | { readonly visual: Handle };
+
+/** The same on its way to the worker: whatever object the schema is, its JSON gets through. */
+export interface SentSampling extends Omit<SamplingOptions, "jsonSchema"> {
+  readonly jsonSchema?: string;
+}
+
+/**
+ * A number that the page gives to something that lives in the worker. The page chooses it, so that
+ * it can free what it asked for even if it never heard back.
+ */
+export type Handle = number;
+
+/**
+ * Every method that the worker serves, by name. Calls that have a handle in common are carried out
+ * one after the other, in the order they came; others side by side.
+ */
+export interface Calls {
+  load: {
+    params: {
+      source: ModelSource;
+      device: Device;
+      cache: CacheChoice;
+      contextLength?: number;
+      kvCache?: KvCache;
+      verifyUpload?: boolean;
+    };
+    event: LoadProgress;
+    result: ModelInfo;
+  };
+  /** Whether {@link Calls.load} would have a chance; nothing but the manifest is fetched. */
+  availability: {
+    params: { source: ModelSource; device: Device; contextLength?: number; kvCache?: KvCache };
+    event: never;
+    result: Availability;
+  };
+  encodeImage: {
+    params: { visual: Handle; image: ImageSource; visualTokens?: number };
+    event: never;
+    result: TokenMap;
+  };
+  /** The times, in seconds, at which a clip of this length is to be looked at. */
+  frameTimes: {
+    params: { durationSeconds: number; choice: FrameChoice };
+    event: never;
+    result: number[];
+  };
+  /** An animated GIF or WebP is decoded by UniVi itself. */
+  pushAnimation: {
+    params: { visual: Handle; blob: Blob; name: string; choice: FrameChoice };
+    event: never;
+    result: void;
+  };
+  /** One frame of a clip, in order; the first one opens it. */
+  pushFrame: {
+    params: { visual: Handle; timeSeconds: number; frame: FramePicture };
+    event: never;
+    result: void;
+  };
+  encodeClip: { params: { visual: Handle; visualTokens?: number }; event: never; result: TokenMap };
+  /**
+   * Encodes a frame of a live session and adds it to those of the last `windowSeconds`; the first
+   * one opens `live`. Returns the times of the frames in the window.
+   */
+  encodeFrame: {
+    params: {
+      live: Handle;
+      timeSeconds: number;
+      windowSeconds: number;
+      frame: ImageBitmap;
+      visualTokens?: number;
+    };
+    event: never;
+    result: number[];
+  };
+  /** Merges the frames of the window into one clip. */
+  mergeFrames: {
+    params: { live: Handle; visual: Handle; visualTokens?: number };
+    event: never;
+    result: TokenMap;
+  };
+  openSession: { params: { session: Handle; options: SessionOptions }; event: never; result: void };
+  /** The same conversation once more. */
+  fork: { params: { session: Handle; from: Handle }; event: never; result: void };
+  /** Another conversation instead of this one, with a past; the first one opens it. */
+  restart: {
+    params: { session: Handle; options: SessionOptions; turns: readonly PastTurn[] };
+    event: never;
+    result: void;
+  };
+  append: {
+    params: { session: Handle; parts: readonly SentPart[] };
+    event: never;
+    result: ContextUsage;
+  };
+  /** Forgets all turns but the first so many. */
+  rewind: { params: { session: Handle; keep: number }; event: never; result: ContextUsage };
+  answer: {
+    params: { session: Handle; parts: readonly SentPart[]; options: SentSampling };
+    event: string;
+    result: { usage: Usage; context: ContextUsage };
+  };
+  memory: { params: Record<never, never>; event: never; result: MemoryUsage };
+  /** Frees visuals and sessions; handles of nothing are ignored. */
+  free: { params: { handles: readonly Handle[] }; event: never; result: void };
+  /** Frees everything, once all calls under way have come to rest. */
+  dispose: { params: Record<never, never>; event: never; result: void };
+}
+
+/** The name of a method. */
+export type Method = keyof Calls;
