@@ -8,10 +8,8 @@ use std::{
 };
 
 use sha2::{Digest, Sha256};
-use univi::{
-    Error, Gpu, Result,
-    verify::{Fixtures, Report},
-};
+use univi::{Error, Gpu, Result};
+use univi_verify::{Fixtures, Report};
 
 /// The fixtures: the folder that `UNIVI_FIXTURES` names, else the one in this repository.
 pub fn fixtures() -> PathBuf {
@@ -33,7 +31,7 @@ pub fn files_in(folder: &Path, suffix: &str) -> Vec<PathBuf> {
     files
 }
 
-/// The fixtures as [`univi::verify`] reads them, but for the LLaMA vocabulary.
+/// The fixtures as [`univi_verify`] reads them, but for the LLaMA vocabulary.
 pub fn folder() -> Folder {
     Folder { root: fixtures() }
 }

@@ -9,10 +9,8 @@ use std::{
 
 use base64::Engine as _;
 use serde_json::{Value, json};
-use univi::{
-    gguf::Writer,
-    tokenizer::{Kind, Tokenizer, TokenizerConfig},
-};
+use univi::tokenizer::{Kind, Tokenizer, TokenizerConfig};
+use univi_convert::Writer;
 
 /// Where the vocabulary lies among fixtures: as the original loads it, as Hugging Face's fast
 /// tokenizer does, and as llama.cpp does.

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use safetensors::SafeTensors;
-use univi::checkpoint::{Checkpoint, Tower};
 use univi::gguf::{GgmlType, Header, QuantizationPlan, parse};
 use univi::tokenizer::{EncodeOptions, Tokenizer};
+use univi_convert::checkpoint::{Checkpoint, Tower};
 use univi_tests::{files_in, fixtures};
 
 fn folder(path: &Path) -> BTreeMap<String, Vec<u8>> {

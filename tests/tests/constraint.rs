@@ -12,9 +12,9 @@ use univi::{
     Error,
     constraint::{Constraint, Schema, Vocabulary},
     tokenizer::{EncodeOptions, Tokenizer, TokenizerConfig},
-    verify::Fixtures,
 };
 use univi_tests::{folder, folder_with_vocabulary};
+use univi_verify::Fixtures;
 
 /// A model that may say anything in so few tokens is likely to come to an end.
 const MAX_TOKENS: usize = 400;

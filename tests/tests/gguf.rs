@@ -9,8 +9,8 @@ use serde_json::Value;
 use univi::Result;
 use univi::gguf::{
     Event, FiniteCheck, GgmlType, Header, Parser, QuantizationPlan, Shards, SplitName, parse,
-    quantize,
 };
+use univi_convert::quantize;
 use univi_tests::{files_in, fixtures};
 
 fn f32s(tensor: &[u8]) -> Vec<f32> {

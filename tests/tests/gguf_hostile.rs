@@ -6,7 +6,8 @@ use std::fs;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use univi::gguf::{GgmlType, Metadata, Parser, TensorSpec, Writer, parse};
+use univi::gguf::{GgmlType, Metadata, Parser, parse};
+use univi_convert::{TensorSpec, Writer};
 use univi_tests::{files_in, fixtures};
 
 /// Counts what each thread holds.

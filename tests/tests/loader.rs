@@ -4,10 +4,11 @@ use pollster::block_on;
 use sha2::{Digest, Sha256};
 use univi::{
     Cpu, Error, Result,
-    gguf::{GgmlType, Header, Metadata, TensorSpec, Writer, parse},
+    gguf::{GgmlType, Header, Metadata, parse},
     loader::{Content, LoadOptions, Loader, ModelFile},
     model::ChatUniVi,
 };
+use univi_convert::{TensorSpec, Writer};
 use univi_tests::fixtures;
 
 fn fixture(name: &str) -> Vec<u8> {

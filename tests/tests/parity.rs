@@ -1,12 +1,12 @@
 //! The reference's own numbers, on every backend.
 
 use pollster::block_on;
-use univi::{Backend, Cpu, verify};
+use univi::{Backend, Cpu};
 use univi_tests::{assert_report, folder, gpu};
 
 /// Demands that all fixtures of a kind pass, and that at least `cases` comparisons were made.
 fn check<B: Backend>(kind: &str, backend: &B, cases: usize) {
-    let mut report = block_on(verify::check(kind, backend, &folder()));
+    let mut report = block_on(univi_verify::check(kind, backend, &folder()));
     if std::env::var_os("UNIVI_FIXTURES").is_none() {
         // This repository holds a choice of models that covers every type, not all that are listed.
         report
@@ -41,7 +41,7 @@ macro_rules! parity {
             // These need no backend, and have tests of their own.
             let others = ["sampling", "preprocess", "tokenizer", "prompt"];
             let here = [$(stringify!($kind)),*];
-            for kind in verify::KINDS {
+            for kind in univi_verify::KINDS {
                 assert!(others.contains(&kind) || here.contains(&kind), "{kind} is not tested");
             }
         }

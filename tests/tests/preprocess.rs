@@ -18,7 +18,7 @@ const CASES_PER_PICTURE: usize = 7;
 
 #[test]
 fn pictures_match_the_reference() {
-    let report = univi::verify::preprocess::check(&folder());
+    let report = univi_verify::preprocess::check(&folder());
     assert_report(&report, 13 * CASES_PER_PICTURE);
 }
 

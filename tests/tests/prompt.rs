@@ -12,7 +12,7 @@ use univi_tests::{assert_report, folder_with_vocabulary};
 
 #[test]
 fn prompts_match_the_reference() {
-    assert_report(&univi::verify::prompt::check(&folder_with_vocabulary()), 25);
+    assert_report(&univi_verify::prompt::check(&folder_with_vocabulary()), 25);
 }
 
 fn text(text: &str) -> PromptPart {

@@ -5,7 +5,7 @@ use univi_tests::{assert_report, folder};
 
 #[test]
 fn frames_match_the_reference() {
-    assert_report(&univi::verify::sampling::check(&folder()), 90);
+    assert_report(&univi_verify::sampling::check(&folder()), 90);
 }
 
 fn code(frame_count: usize, fps: f64, options: FrameOptions) -> &'static str {

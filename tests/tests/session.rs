@@ -6,7 +6,6 @@ use pollster::block_on;
 use univi::{
     Backend, Cpu, Gpu,
     backend::KvType,
-    checkpoint::{Checkpoint, Tower},
     gguf::QuantizationPlan,
     gpu::GpuOptions,
     image::Rgb8,
@@ -17,6 +16,7 @@ use univi::{
         Answer, EnginePart, EngineSession, Finish, GenerateOptions, Overflow, SessionOptions,
     },
 };
+use univi_convert::checkpoint::{Checkpoint, Tower};
 use univi_tests::{files_in, fixtures, on_every_backend};
 
 /// Steps of f32 arithmetic in another order, on values around 1.

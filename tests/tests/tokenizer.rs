@@ -5,14 +5,14 @@ use univi::{
     Error,
     gguf::Metadata,
     tokenizer::{Decoder, EncodeOptions, Kind, SentencePieceModel, Tokenizer, TokenizerConfig},
-    verify::Fixtures,
 };
 use univi_tests::{assert_report, folder, folder_with_vocabulary};
+use univi_verify::Fixtures;
 
 #[test]
 fn ids_match_the_reference() {
     assert_report(
-        &univi::verify::tokenizer::check(&folder_with_vocabulary()),
+        &univi_verify::tokenizer::check(&folder_with_vocabulary()),
         35,
     );
 }

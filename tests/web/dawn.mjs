@@ -3,16 +3,21 @@ import { readFile } from "node:fs/promises";
 import { create, globals } from "webgpu";
 
 /**
- * Loads the module -> its exports. wgpu looks for the GPU as it would in a page, through
- * `navigator` and `Window`, so both are made up here.
+ * Gives Node Dawn's WebGPU. wgpu looks for the GPU as it would in a page, through `navigator` and
+ * `Window`, so both are made up here.
  */
-export async function loadOnDawn() {
+export function provideDawn() {
   Object.assign(globalThis, globals);
   Object.defineProperty(globalThis, "navigator", {
     value: { gpu: create([]) },
     configurable: true,
   });
   Object.defineProperty(globalThis, "Window", { value: AnyWindow, configurable: true });
+}
+
+/** Loads the package's module on Dawn -> its exports. */
+export async function loadOnDawn() {
+  provideDawn();
   const univi = await import("../../pkg/wasm/univi_web.js");
   univi.initSync({
     module: await readFile(new URL("../../pkg/wasm/univi_web_bg.wasm", import.meta.url)),

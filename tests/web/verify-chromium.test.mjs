@@ -12,7 +12,7 @@ before(async () => {
     model: await realModel("gguf/smollm2/expected.json"),
   };
   await opened.page.evaluate(async ({ paths, model }) => {
-    const univi = await import(`${location.origin}/pkg/wasm/univi_web.js`);
+    const univi = await import(`${location.origin}/wasm/univi_web_verify.js`);
     const { verifier } = await import(`${location.origin}/verify.mjs`);
     await univi.default();
     const fetched = async (/** @type {string} */ path) => {

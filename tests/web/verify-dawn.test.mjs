@@ -1,12 +1,16 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { before, test } from "node:test";
-import { loadOnDawn } from "./dawn.mjs";
+import { provideDawn } from "./dawn.mjs";
 import { FIXTURES, fixturePaths, MODELS, realModel } from "./fixtures.mjs";
 import { ELSEWHERE, judge, KINDS, verifier } from "./verify.mjs";
 
-const univi = await loadOnDawn();
-/** @type {import("../../pkg/wasm/univi_web.js").Verifier} */
+provideDawn();
+const univi = await import("./wasm/univi_web_verify.js");
+univi.initSync({
+  module: await readFile(new URL("wasm/univi_web_verify_bg.wasm", import.meta.url)),
+});
+/** @type {import("./wasm/univi_web_verify.js").Verifier} */
 let onDawn;
 before(async () => {
   const model = await realModel("gguf/smollm2/expected.json");

@@ -1,6 +1,6 @@
 /** The self-test of the WebAssembly module, run unchanged in Chromium and on Dawn in Node. */
 
-/** @typedef {typeof import("../../pkg/wasm/univi_web.js")} UniviWasm */
+/** @typedef {typeof import("./wasm/univi_web_verify.js")} VerifyModule */
 
 /**
  * Every kind of fixtures, and how many comparisons there are at least: fewer means that files were
@@ -31,7 +31,7 @@ export const ELSEWHERE = ["smollm2"];
 /**
  * A self-test with all fixtures in it.
  *
- * @param {UniviWasm} univi
+ * @param {VerifyModule} univi
  * @param {string} device
  * @param {{ paths: string[], read: (path: string) => Promise<Uint8Array>, model: () =>
  * Promise<Uint8Array> }} files
@@ -47,7 +47,7 @@ export async function verifier(univi, device, files) {
  * Throws unless everything of a report passed, and enough was compared.
  *
  * @param {string} kind
- * @param {Awaited<ReturnType<import("../../pkg/wasm/univi_web.js").Verifier["check"]>>} report
+ * @param {Awaited<ReturnType<import("./wasm/univi_web_verify.js").Verifier["check"]>>} report
  */
 export function judge(kind, { cases, missing }) {
   const failures = cases.filter(({ passed }) => !passed);

@@ -6,8 +6,8 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use univi::checkpoint::{Checkpoint, CheckpointPart, Files, Tower};
 use univi::{Error, Result};
+use univi_convert::checkpoint::{Checkpoint, CheckpointPart, Files, Tower};
 
 use crate::files;
 

@@ -4,12 +4,13 @@ use std::ops::Range;
 use std::path::Path;
 use std::thread;
 
-use univi::checkpoint::{Checkpoint, CheckpointPart, CheckpointTensor, Files};
 use univi::config::LlamaConfig;
-use univi::gguf::{GgmlType, Metadata, TensorSpec};
+use univi::gguf::{GgmlType, Metadata};
 use univi::manifest::{Manifest, Role};
 use univi::prompt::TEMPLATE_KEY;
 use univi::{Error, Result};
+use univi_convert::TensorSpec;
+use univi_convert::checkpoint::{Checkpoint, CheckpointPart, CheckpointTensor, Files};
 
 use crate::args::ConvertArgs;
 use crate::checkpoint_folder::Folder;

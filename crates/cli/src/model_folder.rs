@@ -7,9 +7,10 @@ use std::io::{BufWriter, Result as IoResult, Write};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
-use univi::gguf::{Metadata, SplitName, TensorSpec, Writer, plan_shards, shard_metadata};
+use univi::gguf::{Metadata, SplitName};
 use univi::manifest::{FileEntry, MANIFEST_NAME, Manifest, Role};
 use univi::{Error, Result};
+use univi_convert::{TensorSpec, Writer, plan_shards, shard_metadata};
 
 use crate::files;
 use crate::interrupt::Listener;

@@ -8,11 +8,12 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use univi::config::{LlamaConfig, VisionConfig};
-use univi::gguf::{GgmlType, Metadata, QuantizationPlan, TensorSpec};
+use univi::gguf::{GgmlType, Metadata, QuantizationPlan};
 use univi::manifest::{Manifest, Role};
 use univi::model::{ExpectedTensor, llama_tensors, vision_tensors};
 use univi::prompt::{TEMPLATE_KEY, WRAPS_VISUALS_KEY};
 use univi::{Error, Result};
+use univi_convert::TensorSpec;
 
 use crate::args::SynthArgs;
 use crate::convert::print_summary;

@@ -7,10 +7,8 @@ use std::{
 };
 
 use sha2::{Digest, Sha256};
-use univi::{
-    Backend, Error, Result,
-    verify::{self, Case, Fixtures, Report},
-};
+use univi::{Backend, Error, Result};
+use univi_verify::{Case, Fixtures, Report};
 
 use crate::{
     args::VerifyArgs,
@@ -25,15 +23,15 @@ use crate::{
 pub async fn run<B: Backend>(backend: &B, device: &str, args: &VerifyArgs) -> Result<ExitCode> {
     let folder = Folder::new(args)?;
     let mut total = Report::default();
-    let mut progress = Progress::new("verifying", Unit::Items, verify::KINDS.len() as u64);
-    for kind in verify::KINDS {
+    let mut progress = Progress::new("verifying", Unit::Items, univi_verify::KINDS.len() as u64);
+    for kind in univi_verify::KINDS {
         let wanted = |name: &str| {
             args.filter
                 .as_ref()
                 .is_none_or(|filter| name.contains(filter.as_str()))
         };
         if may_match(kind, args.filter.as_deref()) {
-            let mut report = verify::check(kind, backend, &folder).await;
+            let mut report = univi_verify::check(kind, backend, &folder).await;
             report.cases.retain(|case| wanted(&case.name));
             report.missing.retain(|name| wanted(name));
             if !args.json {
@@ -98,7 +96,7 @@ fn may_match(begin: &str, filter: Option<&str>) -> bool {
     let (kind, rest) = begin.split_once('/').unwrap_or((begin, ""));
     let (wanted, wanted_rest) = filter.split_once('/').unwrap_or((filter, ""));
     let goes_on = rest.starts_with(wanted_rest) || wanted_rest.starts_with(rest);
-    let names_none = !verify::KINDS.iter().any(|kind| kind.contains(wanted));
+    let names_none = !univi_verify::KINDS.iter().any(|kind| kind.contains(wanted));
     (kind.contains(wanted) || names_none) && goes_on
 }
 

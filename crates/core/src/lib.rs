@@ -2,7 +2,6 @@
 //! natively and in the browser.
 
 pub mod backend;
-pub mod checkpoint;
 pub mod config;
 pub mod constraint;
 pub mod cpu;
@@ -19,7 +18,6 @@ pub mod sampler;
 pub mod session;
 pub mod tokenizer;
 pub mod transfer;
-pub mod verify;
 
 pub use backend::Backend;
 pub use cpu::Cpu;

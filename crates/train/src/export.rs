@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
-use univi::{Error, Result, checkpoint::CheckpointPart};
+use univi::{Error, Result};
+use univi_convert::checkpoint::CheckpointPart;
 
 use crate::parameters::Parameters;
 

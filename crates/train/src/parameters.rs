@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use candle_core::{Device, Tensor, Var};
 use univi::{
     Error, Result,
-    checkpoint::CheckpointPart,
     model::{ExpectedTensor, Weights},
 };
+use univi_convert::checkpoint::CheckpointPart;
 
 use crate::autograd::Autograd;
 
@@ -28,7 +28,7 @@ impl Parameters {
     /// All tensors of one side of a checkpoint.
     ///
     /// # Errors
-    /// As [`univi::checkpoint::CheckpointTensor::read`].
+    /// As [`univi_convert::checkpoint::CheckpointTensor::read`].
     pub fn read(part: &CheckpointPart, device: &Device) -> Result<Parameters> {
         let mut parameters = Parameters::default();
         for tensor in &part.tensors {

@@ -8,13 +8,13 @@ use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use univi::{
     Backend, Cpu,
     backend::{Activation, Heads, KvType},
-    checkpoint::{Checkpoint, Tower},
     gguf::QuantizationPlan,
     image::Rgb8,
     loader::{LoadOptions, Loader, ModelFile},
     model::{ChatUniVi, PromptToken},
     prompt::{Conversation, PromptPart, PromptVisual, Template, Turn},
 };
+use univi_convert::checkpoint::{Checkpoint, Tower};
 use univi_train::{
     autograd::{Autograd, Packing, Sequence, cross_entropy},
     conversations::{Conversations, Example, Shape, VisualInput},

@@ -13,7 +13,6 @@ mod object;
 mod on;
 mod pipelines;
 mod transfer;
-mod verify;
 mod visual;
 
 use wasm_bindgen::prelude::*;

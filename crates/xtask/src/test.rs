@@ -134,6 +134,7 @@ impl Steps {
 
     fn build_web(&mut self, root: &Path) {
         self.check("web module", || wasm::build(root));
+        self.check("self-test for browsers", || wasm::build_verify(root));
         self.check("package and page", || done(npm::run(root, "build")));
     }
 

@@ -1,4 +1,5 @@
-//! Builds `crates/web` for the browser: cargo, wasm-bindgen, wasm-opt -> `pkg/wasm/`.
+//! Builds modules for browsers with cargo, wasm-bindgen and wasm-opt: `crates/web` into `pkg/wasm/`
+//! for pages, `crates/web-verify` into `tests/web/wasm/` for tests.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,8 +10,30 @@ use crate::command::cmd;
 use crate::wasm_std::{TARGET, Toolchain};
 use crate::{npm, sha256, target_dir};
 
-/// The module's name in `pkg/wasm/`, from which wasm-bindgen derives its files' names.
-const NAME: &str = "univi_web";
+/// A crate that becomes a module.
+struct Module {
+    package: &'static str,
+    /// From which wasm-bindgen derives the names of its files.
+    name: &'static str,
+    /// The folder that they go to, from the repository's root.
+    out: &'static str,
+    /// Whether visitors download it, so that it is made as small as it gets.
+    small: bool,
+}
+
+const PAGE: Module = Module {
+    package: "univi-web",
+    name: "univi_web",
+    out: "pkg/wasm",
+    small: true,
+};
+
+const VERIFY: Module = Module {
+    package: "univi-web-verify",
+    name: "univi_web_verify",
+    out: "tests/web/wasm",
+    small: false,
+};
 
 /// Prints the size of a file after brotli, as a web server would send it.
 const BROTLI_SIZE: &str = "const { readFileSync } = require('fs'); \
@@ -18,18 +41,25 @@ const BROTLI_SIZE: &str = "const { readFileSync } = require('fs'); \
 
 /// Brings `pkg/wasm/` up to date with the Rust sources.
 pub fn build(root: &Path) -> Result<()> {
-    let compiled = compile(root)?;
-    let module =
+    build_module(root, &PAGE)
+}
+
+/// Brings the self-test of browsers up to date with the Rust sources.
+pub fn build_verify(root: &Path) -> Result<()> {
+    build_module(root, &VERIFY)
+}
+
+fn build_module(root: &Path, module: &Module) -> Result<()> {
+    let compiled = compile(root, module)?;
+    let bytes =
         fs::read(&compiled).with_context(|| format!("cannot read {}", compiled.display()))?;
     // What follows is decided by this file as much as by the module.
-    let digest = sha256::hex(&[&module, &include_bytes!("wasm.rs")[..]].concat());
+    let digest = sha256::hex(&[&bytes, &include_bytes!("wasm.rs")[..]].concat());
 
-    let out = root.join("pkg/wasm");
-    let optimized = out.join(format!("{NAME}_bg.wasm"));
+    let out = root.join(module.out);
+    let bound = out.join(format!("{}_bg.wasm", module.name));
     let stamp = out.join(".built-from"); // Written last: an interrupted build is not mistaken for a whole one.
-    if optimized.is_file()
-        && fs::read_to_string(&stamp).is_ok_and(|built_from| built_from == digest)
-    {
+    if bound.is_file() && fs::read_to_string(&stamp).is_ok_and(|built_from| built_from == digest) {
         return Ok(());
     }
     if out.exists() {
@@ -37,11 +67,17 @@ pub fn build(root: &Path) -> Result<()> {
     }
     println!("wasm-bindgen");
     bindgen(&compiled, &out)?;
+    if module.small {
+        optimize(root, &bound)?;
+    }
+    fs::write(&stamp, digest).with_context(|| format!("cannot write {}", stamp.display()))
+}
 
+/// Makes the module at `path` smaller, and prints its size.
+fn optimize(root: &Path, path: &Path) -> Result<()> {
     println!("wasm-opt");
-    let bound = out.join("unoptimized.wasm");
-    fs::rename(&optimized, &bound)
-        .with_context(|| format!("cannot rename {}", optimized.display()))?;
+    let unoptimized = path.with_extension("unoptimized.wasm");
+    fs::rename(path, &unoptimized).with_context(|| format!("cannot rename {}", path.display()))?;
     npm::bin(root, "wasm-opt")
         .arg("-O1") // More takes twice as long, and what visitors download gets larger (LOG.md).
         .args([
@@ -49,26 +85,25 @@ pub fn build(root: &Path) -> Result<()> {
             "--strip-producers",
             "--strip-target-features",
         ])
-        .arg(&bound)
+        .arg(&unoptimized)
         .arg("--output")
-        .arg(&optimized)
+        .arg(path)
         .run()?;
-    fs::remove_file(&bound).with_context(|| format!("cannot remove {}", bound.display()))?;
+    fs::remove_file(&unoptimized)
+        .with_context(|| format!("cannot remove {}", unoptimized.display()))?;
 
-    let brotli = cmd("node")
-        .args(["--eval", BROTLI_SIZE])
-        .arg(&optimized)
-        .run()?;
-    let size_bytes = fs::metadata(&optimized)?.len();
+    let brotli = cmd("node").args(["--eval", BROTLI_SIZE]).arg(path).run()?;
+    let size_bytes = fs::metadata(path)?.len();
     println!(
-        "pkg/wasm/{NAME}_bg.wasm: {size_bytes} bytes, {} with brotli",
+        "{}: {size_bytes} bytes, {} with brotli",
+        path.strip_prefix(root).unwrap_or(path).display(),
         brotli.trim()
     );
-    fs::write(&stamp, digest).with_context(|| format!("cannot write {}", stamp.display()))
+    Ok(())
 }
 
 /// Compiles the crate -> the module as rustc left it.
-fn compile(root: &Path) -> Result<PathBuf> {
+fn compile(root: &Path, module: &Module) -> Result<PathBuf> {
     let Some(toolchain) = Toolchain::find() else {
         bail!("no standard library for {TARGET}\n  what to do: cargo xtask setup");
     };
@@ -78,7 +113,7 @@ fn compile(root: &Path) -> Result<PathBuf> {
         .args([
             "build",
             "--package",
-            "univi-web",
+            module.package,
             "--profile",
             "wasm",
             "--target",
@@ -92,7 +127,7 @@ fn compile(root: &Path) -> Result<PathBuf> {
     Ok(target_dir
         .join(TARGET)
         .join("wasm")
-        .join(format!("{NAME}.wasm")))
+        .join(format!("{}.wasm", module.name)))
 }
 
 /// Writes the JavaScript and TypeScript side of the module, and the module adapted to it.

@@ -9,13 +9,13 @@ use std::{
 use candle_core::Device;
 use univi::{
     Error, Result,
-    checkpoint::{Checkpoint, CheckpointPart},
     config::{LlamaConfig, VisionConfig},
     frames::FrameOptions,
     image::Rgb8,
     prompt::{TEMPLATE_KEY, Template, WRAPS_VISUALS_KEY},
     tokenizer::Tokenizer,
 };
+use univi_convert::checkpoint::{Checkpoint, CheckpointPart};
 use univi_train::{
     conversations::{Conversations, Shape},
     dataset::{self, Dataset, Media, Order},

@@ -6,7 +6,8 @@ use std::{
     process::{Command, Output},
 };
 
-use univi::gguf::{Header, TensorSpec, Writer, parse};
+use univi::gguf::{Header, parse};
+use univi_convert::{TensorSpec, Writer};
 
 use crate::{complains, e2e, path, refused, scratch, tiny};
 

@@ -1,9 +1,8 @@
-//! GGUF files: read as a stream of chunks that is never trusted, and written.
+//! GGUF files, read as a stream of chunks that is never trusted.
 //!
 //! ```text
 //! chunks of bytes -> Parser -> Event::Header (metadata, tensor table), then Event::Data in file order
 //! several files of one set -> Shards (one metadata, one tensor table)
-//! metadata, tensors -> Writer -> bytes
 //! ```
 //!
 //! What is read is what llama.cpp reads: version 2 and 3, little-endian, tensors one after the
@@ -14,17 +13,13 @@ mod ggml_type;
 mod metadata;
 mod parser;
 mod quantization_plan;
-mod quantize;
 mod split;
-mod writer;
 
 pub use ggml_type::{GgmlType, IQ4_VALUES};
 pub use metadata::{Array, Metadata, Value};
 pub use parser::{Event, FiniteCheck, MAX_HEADER_BYTES, Parser, parse};
 pub use quantization_plan::QuantizationPlan;
-pub use quantize::quantize;
-pub use split::{Shards, SplitName, plan_shards, shard_metadata};
-pub use writer::{TensorSpec, Writer, check_specs};
+pub use split::{MAX_SPLIT_FILES, SPLIT_COUNT, SPLIT_NO, SPLIT_TENSORS, Shards, SplitName};
 
 /// A tensor of a GGUF file.
 #[derive(Debug, Clone, PartialEq)]
@@ -86,17 +81,19 @@ impl Header {
     }
 }
 
-/// The magic number and the newest version of the format.
-const MAGIC: &[u8; 4] = b"GGUF";
-const VERSION: u32 = 3;
-/// Where `general.alignment` is absent.
-const DEFAULT_ALIGNMENT: u64 = 32;
-/// llama.cpp's limits on a tensor.
-const MAX_DIMS: usize = 4;
-const MAX_NAME_BYTES: usize = 63;
+/// What every file begins with.
+pub const MAGIC: &[u8; 4] = b"GGUF";
+/// The newest version of the format.
+pub const VERSION: u32 = 3;
+/// The alignment of files without `general.alignment`.
+pub const DEFAULT_ALIGNMENT: u64 = 32;
+/// The most dimensions of a tensor: llama.cpp's limit.
+pub const MAX_DIMS: usize = 4;
+/// The longest name of a tensor: llama.cpp's limit.
+pub const MAX_NAME_BYTES: usize = 63;
 
-/// `position` rounded up to a multiple of `alignment`, which is a power of two.
-fn align(position: u64, alignment: u64) -> Option<u64> {
+/// Rounds `position` up to a multiple of `alignment`, a power of two; `None` where 64 bits overflow.
+pub fn align(position: u64, alignment: u64) -> Option<u64> {
     Some(position.checked_add(alignment - 1)? & !(alignment - 1))
 }
 

@@ -1,17 +1,19 @@
 //! Sets of files that make one model, as llama.cpp's `gguf-split` writes them.
 
 use std::collections::HashSet;
-use std::ops::Range;
 
-use super::{GgmlType, Header, Metadata, TensorInfo, TensorSpec, bad};
+use super::{GgmlType, Header, Metadata, TensorInfo, bad};
 use crate::{Error, Result};
 
-const NO: &str = "split.no";
-const COUNT: &str = "split.count";
-const TENSORS: &str = "split.tensors.count";
+/// Metadata key: the index of a file in its set, from 0.
+pub const SPLIT_NO: &str = "split.no";
+/// Metadata key: how many files the set has.
+pub const SPLIT_COUNT: &str = "split.count";
+/// Metadata key: how many tensors all files of the set hold together.
+pub const SPLIT_TENSORS: &str = "split.tensors.count";
 
 /// More files than this are not a set but a mistake.
-const MAX_FILES: usize = 65535;
+pub const MAX_SPLIT_FILES: usize = 65535;
 
 /// The name of one file of a set: `PREFIX-00001-of-00004.gguf`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,38 +103,38 @@ impl Shards {
             key: key.to_string(),
             reason: format!("is {found}, expected {expected}: the files are not one set in order"),
         };
-        let count = meta.opt_u32(COUNT)?;
+        let count = meta.opt_u32(SPLIT_COUNT)?;
         if next == 0 {
             self.count = count.unwrap_or(1) as usize;
-            if !(1..=MAX_FILES).contains(&self.count) {
+            if !(1..=MAX_SPLIT_FILES).contains(&self.count) {
                 return Err(Error::BadMetadata {
-                    key: COUNT.into(),
-                    reason: format!("is {}, expected 1 to {MAX_FILES}", self.count),
+                    key: SPLIT_COUNT.into(),
+                    reason: format!("is {}, expected 1 to {MAX_SPLIT_FILES}", self.count),
                 });
             }
-            self.tensors = meta.opt_u32(TENSORS)?;
+            self.tensors = meta.opt_u32(SPLIT_TENSORS)?;
         } else if next == self.count {
             return Err(bad(format!(
                 "the set has {} files, this is one more",
                 self.count
             )));
-        } else if meta.u32(COUNT)? as usize != self.count {
-            return Err(wrong(COUNT, meta.u32(COUNT)?, self.count));
+        } else if meta.u32(SPLIT_COUNT)? as usize != self.count {
+            return Err(wrong(SPLIT_COUNT, meta.u32(SPLIT_COUNT)?, self.count));
         }
-        if let Some(no) = meta.opt_u32(NO)?.filter(|&no| no as usize != next) {
-            return Err(wrong(NO, no, next));
-        } else if self.count > 1 && !meta.contains(NO) {
+        if let Some(no) = meta.opt_u32(SPLIT_NO)?.filter(|&no| no as usize != next) {
+            return Err(wrong(SPLIT_NO, no, next));
+        } else if self.count > 1 && !meta.contains(SPLIT_NO) {
             return Err(Error::BadMetadata {
-                key: NO.into(),
+                key: SPLIT_NO.into(),
                 reason: format!("is missing, expected {next}"),
             });
         }
         if meta
-            .opt_u32(TENSORS)?
+            .opt_u32(SPLIT_TENSORS)?
             .is_some_and(|n| Some(n) != self.tensors)
         {
             return Err(Error::BadMetadata {
-                key: TENSORS.into(),
+                key: SPLIT_TENSORS.into(),
                 reason: "differs from the first file's: the files are not of one set".into(),
             });
         }
@@ -171,7 +173,7 @@ impl Shards {
         }
         match self.tensors {
             Some(promised) if promised as usize != self.names.len() => Err(Error::BadMetadata {
-                key: TENSORS.into(),
+                key: SPLIT_TENSORS.into(),
                 reason: format!(
                     "is {promised}, but the files hold {} tensors",
                     self.names.len()
@@ -230,43 +232,4 @@ impl Shards {
             .max_by_key(|&ty| elements(ty))
             .filter(|&ty| elements(ty) > 0)
     }
-}
-
-/// Distributes tensors over files of at most `max_bytes` of data: ranges of `tensors`, at least
-/// one. A tensor that is larger gets a file of its own.
-pub fn plan_shards(tensors: &[TensorSpec], max_bytes: u64) -> Result<Vec<Range<usize>>> {
-    let mut plan = Vec::new();
-    let (mut start, mut used) = (0, 0u64);
-    for (i, t) in tensors.iter().enumerate() {
-        let bytes = t.bytes()?;
-        if i > start && used.saturating_add(bytes) > max_bytes {
-            plan.push(start..i);
-            (start, used) = (i, 0);
-        }
-        used = used.saturating_add(bytes);
-    }
-    plan.push(start..tensors.len());
-    if plan.len() > MAX_FILES {
-        return Err(Error::BadRequest {
-            reason: format!(
-                "{} files of {max_bytes} bytes are too many: use larger ones",
-                plan.len()
-            ),
-        });
-    }
-    Ok(plan)
-}
-
-/// The metadata for file `index` of `count`: all of the model's for the first, only the place in
-/// the set for the others.
-pub fn shard_metadata(model: &Metadata, index: usize, count: usize, tensors: usize) -> Metadata {
-    let mut metadata = if index == 0 {
-        model.clone()
-    } else {
-        Metadata::new()
-    };
-    metadata.insert(NO, index as u16);
-    metadata.insert(COUNT, count as u16);
-    metadata.insert(TENSORS, tensors as i32);
-    metadata
 }

@@ -10,11 +10,11 @@ use serde_json::json;
 use univi::{
     Result,
     backend::{Activation, Heads},
-    checkpoint::{Checkpoint, Tower, llama_source_name, vision_source_name},
     config::{ClipConfig, LlamaConfig, ProjectorConfig, RopeConfig, VisionConfig},
     model::{ExpectedTensor, clip, llama_tensors, projector},
     tokenizer::Tokenizer,
 };
+use univi_convert::checkpoint::{Checkpoint, Tower, llama_source_name, vision_source_name};
 
 use crate::{
     conversations::Shape,

@@ -1,0 +1,125 @@
+//! Checkpoints as they are published: folders in the layout of Hugging Face. What comes out is what
+//! goes into GGUF files: metadata, and tensors one at a time under the names of llama.cpp.
+//!
+//! ```text
+//! Files -> Checkpoint -> Part (language model, or vision side) -> metadata and tensors -> gguf::Writer
+//! ```
+//!
+//! | folder holds | `Checkpoint::llm` | `Checkpoint::vision` |
+//! |---|---|---|
+//! | a Chat-UniVi or LLaVA-like model, with or without a CLIP tower in its shards | yes | yes, with a tower from elsewhere where it has none |
+//! | a LLaMA | yes | no |
+//! | a CLIP, or its vision half | no | [`Checkpoint::tower`]: without projector |
+//!
+//! Weights are safetensors or zip pickles of `torch.save`; nothing in a pickle is ever executed.
+//!
+//! # Metadata
+//!
+//! The language model gets llama.cpp's keys (`general.*`, `llama.*`, `tokenizer.ggml.*`), and
+//! these:
+//!
+//! | key | type | from |
+//! |---|---|---|
+//! | `univi.template` | string | `univi_template`, `simple` where it is absent, or what the caller says |
+//! | `univi.use_im_start_end` | bool | `mm_use_im_start_end` |
+//!
+//! The vision side is of architecture `clip` and has:
+//!
+//! | key | type | from |
+//! |---|---|---|
+//! | `clip.has_vision_encoder` | bool | true |
+//! | `clip.use_gelu` | bool | `hidden_act` is `gelu`, else `quick_gelu` |
+//! | `clip.projector_type` | string | `mm_projector_type`: `linear`, `mlpNx_gelu`, `identity` |
+//! | `clip.vision.image_size`, `.patch_size`, `.embedding_length`, `.feed_forward_length`, `.block_count`, `.attention.head_count` | u32 | CLIP's configuration |
+//! | `clip.vision.attention.layer_norm_epsilon` | f32 | `layer_norm_eps` |
+//! | `clip.vision.image_mean`, `.image_std` | f32 × 3 | `preprocessor_config.json`, else CLIP's own |
+//! | `clip.vision.projection_dim` | u32 | width of the language model; of the tower where it stands alone |
+//! | `clip.vision.feature_layer` | i32 | `mm_vision_select_layer` (-2) |
+//! | `univi.use_cluster` | bool | `config.use_cluster`, false where it is absent |
+//! | `univi.spatial_cluster_rate` | f32 × 3 | `config.spatial_cluster_rate0`, `1`, `2` (64, 32, 16) |
+//! | `univi.spatial_cluster_k` | i32 × 3 | 5, 3, 3 |
+//! | `univi.temporal_cluster_rate` | f32 | `config.temporal_cluster_rate` (1/16) |
+//! | `univi.temporal_cluster_k` | u32 | 5 |
+//! | `univi.temporal_position` | string | `config.temporal_position`, else `none` |
+//! | `univi.frame_rate` | f32 | 1 |
+//! | `univi.max_frames` | u32 | 64 |
+//!
+//! Tensors that never run (blocks behind the feature layer, the last norm, CLIP's text half,
+//! `rotary_emb.inv_freq`) stay behind.
+
+mod config;
+mod files;
+mod llama;
+mod part;
+mod pickle;
+mod safetensors;
+mod stored;
+mod torch;
+mod vision;
+mod vocabulary;
+mod weights;
+
+pub use files::Files;
+pub use llama::source_name as llama_source_name;
+pub use part::{CheckpointPart, CheckpointTensor};
+pub use vision::{Tower, source_name as vision_source_name};
+
+use univi::Result;
+
+use self::{config::Config, files::read_small, weights::Weights};
+
+/// A published checkpoint: its configuration, and where its tensors are. No weights are read yet.
+pub struct Checkpoint<'a> {
+    files: &'a dyn Files,
+    config: Config,
+    weights: Weights,
+}
+
+impl<'a> Checkpoint<'a> {
+    /// Reads `config.json` and the tables of tensors.
+    ///
+    /// # Errors
+    /// Whatever is missing or damaged, named with the file.
+    pub fn open(files: &'a dyn Files) -> Result<Checkpoint<'a>> {
+        Ok(Checkpoint {
+            files,
+            config: Config::read(files)?,
+            weights: Weights::open(files)?,
+        })
+    }
+
+    /// The tower that the model was made with, as `config.json` names it: a folder, or a name on a
+    /// hub.
+    pub fn tower_name(&self) -> Option<&str> {
+        self.config.mm_vision_tower.as_deref()
+    }
+
+    /// Whether there is a projector, or a tower that the model calls for: whether this is more than
+    /// a language model.
+    pub fn has_vision(&self) -> bool {
+        self.config.mm_vision_tower.is_some() || self.config.mm_hidden_size.is_some()
+    }
+
+    /// The licence that the folder's `README.md` names in its header.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn license(&self) -> Result<Option<String>> {
+        let Some(readme) = read_small(self.files, "README.md")? else {
+            return Ok(None);
+        };
+        let readme = String::from_utf8_lossy(&readme);
+        let mut lines = readme.lines();
+        if lines.next().map(str::trim) != Some("---") {
+            return Ok(None);
+        }
+        let header = lines.take_while(|line| line.trim() != "---");
+        let named = header
+            .filter_map(|line| line.strip_prefix("license:"))
+            .map(|name| name.trim().trim_matches(['"', '\'']));
+        Ok(named.map(str::to_string).find(|name| !name.is_empty()))
+    }
+}
+
+#[cfg(test)]
+mod tests;
