@@ -17,8 +17,24 @@ import type {
 
 /** Where a model comes from. */
 export type ModelSource =
-  | { readonly kind: "url"; readonly url: string }
-  | { readonly kind: "files"; readonly files: readonly File[] };
+  | {
+      readonly kind: "url";
+      readonly url: string;
+      /** The page decides on the addresses of its files. */
+      readonly resolves: boolean;
+    }
+  | {
+      readonly kind: "files";
+      readonly files: readonly File[];
+      /** The manifest or GGUF file among them that was named; without it, the one there is. */
+      readonly named?: string;
+    };
+
+/** The question where a file of the model lies, which the page answers with `resolved`. */
+export interface ResolveRequest {
+  readonly request: number;
+  readonly resolve: string;
+}
 
 /**
  * An image on its way to the model. Encoded bytes are decoded by UniVi itself, so that colour and
@@ -71,15 +87,28 @@ export interface Calls {
       contextLength?: number;
       kvCache?: KvCache;
       verifyUpload?: boolean;
+      allowedOrigins?: readonly string[];
     };
-    event: LoadProgress;
+    event: LoadProgress | ResolveRequest;
     result: ModelInfo;
   };
   /** Whether {@link Calls.load} would have a chance; nothing but the manifest is fetched. */
   availability: {
-    params: { source: ModelSource; device: Device; contextLength?: number; kvCache?: KvCache };
-    event: never;
+    params: {
+      source: ModelSource;
+      device: Device;
+      contextLength?: number;
+      kvCache?: KvCache;
+      allowedOrigins?: readonly string[];
+    };
+    event: ResolveRequest;
     result: Availability;
+  };
+  /** Where the file of a {@link ResolveRequest} lies, or why the page can't say. */
+  resolved: {
+    params: { request: number; url?: string; error?: string };
+    event: never;
+    result: void;
   };
   encodeImage: {
     params: { visual: Handle; image: ImageSource; visualTokens?: number };

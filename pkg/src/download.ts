@@ -2,8 +2,9 @@
  * The bytes of a file that a server has, through all that servers and networks do. What to do when
  * is decided by `Transfer`.
  */
-import { Transfer } from "../wasm/univi_web.js";
+import type { bindings } from "../wasm/univi_web.js";
 import { UniviError } from "./error.js";
+import { type Network, request, shown, Unanswered } from "./network.js";
 
 /** A server that sends nothing for so long is taken for one that has gone. */
 const STALL_MS = 20_000;
@@ -16,7 +17,7 @@ export type Piece =
   | { readonly kind: "bytes"; readonly bytes: Uint8Array }
   | { readonly kind: "begins"; readonly validator: string | undefined };
 
-/** Why a request led nowhere, if it is worth another try. */
+/** Why an answer broke off, if it is worth another try. */
 class Broken extends Error {}
 
 /**
@@ -25,22 +26,29 @@ class Broken extends Error {}
  * Throws what `transfer` makes of failures that don't pass, or the reason of an aborted `signal`.
  */
 export async function* download(
+  network: Network,
   url: URL,
-  transfer: Transfer,
+  transfer: bindings.Transfer,
   signal: AbortSignal,
 ): AsyncGenerator<Piece, void> {
   for (;;) {
     const attempt = new AbortController();
     let pause: number | undefined;
     try {
-      const response = await ask(url, transfer, AbortSignal.any([signal, attempt.signal]), attempt);
+      const response = await ask(
+        network,
+        url,
+        transfer,
+        AbortSignal.any([signal, attempt.signal]),
+        attempt,
+      );
       const begins = transfer.from === 0;
-      const answer = transfer.answered(head(response));
+      const answer = transfer.answered(head(response, url));
       if (answer.kind === "complete") return;
       if (answer.kind === "pause") {
         pause = answer.ms;
       } else {
-        if (begins || answer.kind === "restart")
+        if ((begins && answer.kind !== "skip") || answer.kind === "restart")
           yield { kind: "begins", validator: transfer.validator };
         let skip = answer.kind === "skip" ? answer.bytes : 0;
         for await (const bytes of chunks(response, attempt)) {
@@ -54,8 +62,9 @@ export async function* download(
       }
     } catch (error) {
       signal.throwIfAborted();
-      if (!(error instanceof Broken)) throw error;
-      pause = transfer.broke(error.message);
+      if (error instanceof Unanswered) pause = transfer.unanswered(error.message);
+      else if (error instanceof Broken) pause = transfer.broke(error.message);
+      else throw error;
     } finally {
       attempt.abort(); // Nothing more is wanted of this answer.
     }
@@ -64,8 +73,9 @@ export async function* download(
 }
 
 async function ask(
+  network: Network,
   url: URL,
-  { from, ifRange }: Transfer,
+  { from, ifRange }: bindings.Transfer,
   signal: AbortSignal,
   attempt: AbortController,
 ): Promise<Response> {
@@ -74,14 +84,7 @@ async function ask(
     headers.set("Range", `bytes=${from}-`);
     if (ifRange !== undefined) headers.set("If-Range", ifRange);
   }
-  try {
-    // The store keeps the file; the browser's own cache would keep it a second time.
-    return await inTime(fetch(url, { headers, signal, cache: "no-store" }), attempt);
-  } catch (error) {
-    throw error instanceof Broken
-      ? error
-      : new Broken(`the server can't be reached: ${(error as Error).message}`);
-  }
+  return inTime(request(network, url, headers, signal), attempt);
 }
 
 async function* chunks(
@@ -119,7 +122,7 @@ async function inTime<T>(work: Promise<T>, attempt: AbortController): Promise<T>
   }
 }
 
-function head({ status, headers }: Response) {
+function head({ status, headers }: Response, url: URL) {
   const text = (name: string) => headers.get(name) ?? undefined;
   const number = (value: string | undefined) =>
     value !== undefined && /^\d+$/.test(value) ? Number(value) : undefined;
@@ -132,14 +135,16 @@ function head({ status, headers }: Response) {
       : retry === undefined
         ? NaN
         : Date.parse(retry) - Date.now();
-  // Of a compressed body the length is not that of the file.
+  // Of a compressed body the length is not that of the file; another origin's may be one.
   const contentLength = headers.has("Content-Encoding")
     ? undefined
     : number(text("Content-Length"));
+  const page = globalThis.location === undefined ? undefined : globalThis.origin;
   return {
     status,
     contentType: text("Content-Type"),
     contentLength,
+    mayBePacked: page !== undefined && url.origin !== page,
     contentRange: text("Content-Range"),
     validator: etag !== undefined && !etag.startsWith("W/") ? etag : text("Last-Modified"),
     retryAfterMs: Number.isFinite(retryAfterMs) ? Math.max(0, retryAfterMs) : undefined,
@@ -216,13 +221,21 @@ function length(piece: Piece): number {
 
 /** A whole small file of a server. */
 export async function fetchAll(
+  network: Network,
   url: URL,
   maxBytes: number,
   signal: AbortSignal,
 ): Promise<Uint8Array> {
-  const transfer = new Transfer(url.href, undefined, 0, undefined, Math.random());
+  const transfer = new network.module.Transfer(
+    shown(url),
+    undefined,
+    0,
+    undefined,
+    false,
+    Math.random(),
+  );
   try {
-    return await collect(download(url, transfer, signal), url.href, maxBytes);
+    return await collect(download(network, url, transfer, signal), shown(url), maxBytes);
   } finally {
     transfer.free();
   }

@@ -1,8 +1,9 @@
 /** A model's files, wherever they lie: a manifest and what it names, as pieces of bytes. */
-import { Transfer } from "../wasm/univi_web.js";
+import type { bindings } from "../wasm/univi_web.js";
 import { collect, download, fetchAll, type Piece, ReadAhead } from "./download.js";
 import { codeOf, UniviError } from "./error.js";
 import type { ModelSource } from "./calls.js";
+import type { Network } from "./network.js";
 import type { FileKey, ModelAbout, Store, StoredFile } from "./store.js";
 
 /** The largest manifest that is read; real ones have a few kilobytes. */
@@ -46,24 +47,36 @@ export interface ModelFiles {
   begin(name: string, files: readonly WantedFile[]): Promise<void>;
 }
 
+/** Asks the page where a file of the model lies. */
+export type Resolve = (name: string, signal: AbortSignal) => Promise<URL>;
+
 /** Finds the files of `source`; nothing is read yet. */
-export function modelFiles(source: ModelSource, store: Store): ModelFiles {
+export function modelFiles(
+  network: Network,
+  source: ModelSource,
+  store: Store,
+  resolve: Resolve,
+): ModelFiles {
   return source.kind === "url"
-    ? new RemoteFiles(new URL(source.url), store)
-    : localFiles(source.files);
+    ? new RemoteFiles(network, new URL(source.url), store, source.resolves ? resolve : undefined)
+    : localFiles(source.files, source.named);
 }
 
 /** Files on a server, and what the store keeps of them. */
 class RemoteFiles implements ModelFiles {
   readonly name: string;
+  readonly #network: Network;
   readonly #url: URL;
   readonly #store: Store;
+  readonly #resolve: Resolve | undefined;
   #manifest: Uint8Array | undefined;
 
-  constructor(url: URL, store: Store) {
+  constructor(network: Network, url: URL, store: Store, resolve: Resolve | undefined) {
     this.name = nameOf(url.pathname);
+    this.#network = network;
     this.#url = url;
     this.#store = store;
+    this.#resolve = resolve;
   }
 
   async manifest(signal: AbortSignal): Promise<Uint8Array | undefined> {
@@ -72,7 +85,7 @@ class RemoteFiles implements ModelFiles {
     // Without a network, what is kept will do.
     if (kept && navigator.onLine === false) return kept;
     try {
-      this.#manifest = await fetchAll(this.#url, MAX_MANIFEST_BYTES, signal);
+      this.#manifest = await fetchAll(this.#network, this.#url, MAX_MANIFEST_BYTES, signal);
       return this.#manifest;
     } catch (error) {
       signal.throwIfAborted();
@@ -83,7 +96,9 @@ class RemoteFiles implements ModelFiles {
 
   async open(file: WantedFile, signal: AbortSignal): Promise<OpenFile> {
     const stored = await this.#store.open(this.#key(file), signal);
-    return new RemoteFile(this.#address(file.name), file, stored, signal);
+    const address = async () =>
+      (await this.#resolve?.(file.name, signal)) ?? this.#address(file.name);
+    return new RemoteFile(this.#network, address, file, stored, signal);
   }
 
   async begin(name: string, files: readonly WantedFile[]): Promise<void> {
@@ -102,11 +117,14 @@ class RemoteFiles implements ModelFiles {
 
 /**
  * Where a file of the model at `url` lies; a manifest's paths were checked to stay in its folder.
+ * The query goes along: it may be a signature.
  */
 export function fileUrl(url: string, path: string): string {
   const { pathname } = new URL(url);
   if (path === nameOf(pathname)) return url;
-  return new URL(path.split("/").map(encodeURIComponent).join("/"), url).href;
+  const file = new URL(path.split("/").map(encodeURIComponent).join("/"), url);
+  file.search = new URL(url).search;
+  return file.href;
 }
 
 function nameOf(pathname: string): string {
@@ -118,23 +136,35 @@ class RemoteFile implements OpenFile {
   readonly pieces: AsyncIterable<Piece & { readonly kept?: boolean }>;
   readonly #stored: StoredFile;
   readonly #stop = new AbortController();
-  readonly #transfer: Transfer | undefined;
+  readonly #transfer: bindings.Transfer | undefined;
 
-  constructor(url: URL, file: WantedFile, stored: StoredFile, signal: AbortSignal) {
+  constructor(
+    network: Network,
+    address: () => Promise<URL>,
+    file: WantedFile,
+    stored: StoredFile,
+    signal: AbortSignal,
+  ) {
     this.#stored = stored;
     // What is known by its hash needs no server to tell whether it is the latest.
     if (file.sha256 !== undefined && (stored.complete || stored.size === file.bytes)) {
       this.pieces = this.#kept();
       return;
     }
-    this.#transfer = new Transfer(
+    this.#transfer = new network.module.Transfer(
       file.name,
       file.bytes,
       stored.size,
       stored.validator,
+      file.sha256 !== undefined,
       Math.random(),
     );
-    const rest = download(url, this.#transfer, AbortSignal.any([signal, this.#stop.signal]));
+    const rest = downloadFrom(
+      network,
+      address,
+      this.#transfer,
+      AbortSignal.any([signal, this.#stop.signal]),
+    );
     this.pieces = this.#all(new ReadAhead(rest, AHEAD_BYTES));
   }
 
@@ -173,12 +203,23 @@ class RemoteFile implements OpenFile {
   }
 }
 
-function localFiles(files: readonly File[]): ModelFiles {
+async function* downloadFrom(
+  network: Network,
+  address: () => Promise<URL>,
+  transfer: bindings.Transfer,
+  signal: AbortSignal,
+): AsyncGenerator<Piece, void> {
+  yield* download(network, await address(), transfer, signal);
+}
+
+function localFiles(files: readonly File[], named: string | undefined): ModelFiles {
   const paths = files
     .map((file) => file.webkitRelativePath || file.name)
     .sort((a, b) => a.length - b.length || (a < b ? -1 : 1));
   const byPath = new Map(files.map((file) => [file.webkitRelativePath || file.name, file]));
-  const manifest = paths.find((path) => /(^|\/)manifest\.json$/.test(path));
+  const isManifest = (path: string) =>
+    named === undefined ? /(^|\/)manifest\.json$/.test(path) : path === named && !isGguf(path);
+  const manifest = paths.find(isManifest);
   const first = manifest ?? paths.find(isGguf);
   if (first === undefined) {
     const found =

@@ -1,54 +1,86 @@
 /** Carries out the page's calls: the end of the channel that holds the model. */
-import {
-  Clip,
-  type Engine,
-  type EncodedFrame,
-  FrameBuffer,
-  Past,
-  type Session,
-  Turn,
-  type Visual,
-} from "../wasm/univi_web.js";
+import type { bindings } from "../wasm/univi_web.js";
+import { checkArguments } from "./arguments.js";
+import type { Calls, Handle, ImageSource, Method, ResolveRequest, SentPart } from "./calls.js";
+import { fetchAll } from "./download.js";
 import { UniviError } from "./error.js";
 import { availability, load } from "./load.js";
-import { fetchAll } from "./download.js";
-import type { Handle, ImageSource, SentPart } from "./calls.js";
-import type { Handlers } from "./rpc.js";
+import type { Resolve } from "./files.js";
+import { type Bindings, type Instance, instantiate } from "./module.js";
+import type { Network } from "./network.js";
+import type { Handlers, Host } from "./rpc.js";
 import type { TokenMap, Usage } from "./types.js";
 
 /** Longer than any picture. */
 const MAX_IMAGE_BYTES = 256 << 20;
 
-/** Handlers that share one model. */
-export function host(): Handlers {
-  let engine: Engine | undefined;
-  let memory: WebAssembly.Memory | undefined;
-  const visuals = new Map<Handle, Visual>();
-  const clips = new Map<Handle, Clip>();
-  const sessions = new Map<Handle, Session>();
-  const lives = new Map<Handle, EncodedFrame[]>();
+/** Makes handlers that share one model, and check their parameters before anything else. */
+export const host: Host = (fail) => {
+  const handlers = handlersOf(fail);
+  const checked = Object.entries(handlers).map(([method, handler]) => [
+    method,
+    async (params: never, context: never) => {
+      checkArguments(method as Method, params);
+      return handler(params, context);
+    },
+  ]);
+  return Object.fromEntries(checked);
+};
 
-  const loaded = (): Engine => {
+function handlersOf(fail: (error: UniviError) => void): Handlers {
+  let instance: Instance | undefined;
+  let network: Network | undefined;
+  const resolving = new Map<number, (answer: Calls["resolved"]["params"]) => void>();
+  let engine: bindings.Engine | undefined;
+  const visuals = new Map<Handle, bindings.Visual>();
+  const clips = new Map<Handle, bindings.Clip>();
+  const sessions = new Map<Handle, bindings.Session>();
+  const lives = new Map<Handle, bindings.EncodedFrame[]>();
+
+  /** Asks the page, through the events of a call, where a file lies. */
+  const resolverOf =
+    (emit: (event: ResolveRequest) => void): Resolve =>
+    (name, signal) =>
+      new Promise((resolve, reject) => {
+        const request = nextRequest++;
+        signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+        resolving.set(request, ({ url, error }) => {
+          resolving.delete(request);
+          if (url !== undefined) resolve(new URL(url));
+          else reject(new UniviError("bad-request", `${name}: ${error}`));
+        });
+        emit({ request, resolve: name });
+      });
+  let nextRequest = 0;
+  const module = (): Bindings => {
+    if (!instance) throw new UniviError("bad-request", "no model is loaded");
+    return instance.bindings;
+  };
+  const loaded = (): bindings.Engine => {
     if (!engine) throw new UniviError("bad-request", "no model is loaded");
     return engine;
   };
-  const clip = (handle: Handle): Clip => {
-    const known = clips.get(handle) ?? new Clip();
+  const clip = (handle: Handle): bindings.Clip => {
+    const known = clips.get(handle) ?? new (module().Clip)();
     clips.set(handle, known);
     return known;
   };
-  const keep = async (handle: Handle, visual: Visual, stages = true): Promise<TokenMap> => {
+  const keep = async (
+    handle: Handle,
+    visual: bindings.Visual,
+    stages = true,
+  ): Promise<TokenMap> => {
     visuals.set(handle, visual);
     return visual.tokenMap(stages);
   };
-  const conversation = (handle: Handle): Session => {
+  const conversation = (handle: Handle): bindings.Session => {
     const session = sessions.get(handle);
     if (!session)
       throw new UniviError("bad-request", "this conversation has ended; begin a new one");
     return session;
   };
-  const turnOf = (parts: readonly SentPart[]): Turn => {
-    const turn = new Turn();
+  const turnOf = (parts: readonly SentPart[]): bindings.Turn => {
+    const turn = new (module().Turn)();
     for (const part of parts) {
       if (typeof part === "string") turn.text(part);
       else turn.visual(visuals.get(part.visual)!);
@@ -58,20 +90,30 @@ export function host(): Handlers {
 
   return {
     async load(params, context) {
-      const loaded = await load(params, context);
+      instance = await instantiate(fail);
+      const { allowedOrigins } = params;
+      network = { module: instance.bindings, allowedOrigins };
+      const loaded = await load(network, resolverOf(context.emit), params, context);
       engine = loaded.engine;
-      memory = loaded.memory;
       return { ...loaded.info, ...engine.info() };
     },
 
-    availability: (params, { signal }) => availability(params, signal),
+    async availability(params, { signal, emit }) {
+      const { bindings: module } = await instantiate(fail);
+      const network = { module, allowedOrigins: params.allowedOrigins };
+      return availability(network, resolverOf(emit), params, signal);
+    },
+
+    async resolved(answer) {
+      resolving.get(answer.request)?.(answer);
+    },
 
     async encodeImage({ visual, image, visualTokens }, { signal }) {
-      return keep(visual, await encodeImage(loaded(), image, visualTokens, signal));
+      return keep(visual, await encodeImage(network!, loaded(), image, visualTokens, signal));
     },
 
     async frameTimes({ durationSeconds, choice }) {
-      return [...Clip.frameTimes(durationSeconds, choice)];
+      return [...module().Clip.frameTimes(durationSeconds, choice)];
     },
 
     async pushAnimation({ visual, blob, name, choice }) {
@@ -101,7 +143,7 @@ export function host(): Handlers {
     },
 
     async mergeFrames({ live, visual, visualTokens }) {
-      const frames = new FrameBuffer();
+      const frames = new (module().FrameBuffer)();
       for (const frame of lives.get(live) ?? []) frames.push(frame);
       return keep(visual, await loaded().mergeFrames(frames, visualTokens), false);
     },
@@ -115,7 +157,7 @@ export function host(): Handlers {
     },
 
     async restart({ session, options, turns }) {
-      const past = new Past();
+      const past = new (module().Past)();
       for (const { parts, answer } of turns) past.turn(turnOf(parts), answer);
       if (!sessions.has(session)) sessions.set(session, loaded().session(options));
       conversation(session).restart(options, past);
@@ -168,7 +210,7 @@ export function host(): Handlers {
     },
 
     async memory() {
-      return { gpuBytes: loaded().gpuBytes, wasmBytes: memory?.buffer.byteLength ?? 0 };
+      return { gpuBytes: loaded().gpuBytes, wasmBytes: instance?.memory.buffer.byteLength ?? 0 };
     },
 
     async free({ handles }) {
@@ -189,24 +231,31 @@ export function host(): Handlers {
       }
       for (const frame of [...lives.values()].flat()) frame.free();
       lives.clear();
-      engine?.dispose();
+      try {
+        engine?.dispose();
+      } catch {
+        // An instance that failed has given the device back already.
+      }
       engine = undefined;
+      instance = undefined;
+      network = undefined;
     },
   };
 }
 
 async function encodeImage(
-  engine: Engine,
+  network: Network,
+  engine: bindings.Engine,
   image: ImageSource,
   visualTokens: number | undefined,
   signal: AbortSignal,
-): Promise<Visual> {
+): Promise<bindings.Visual> {
   switch (image.kind) {
     case "blob":
       return engine.image(await bytesOf(image.blob), image.name, visualTokens);
     case "url":
       return engine.image(
-        await fetchAll(new URL(image.url), MAX_IMAGE_BYTES, signal),
+        await fetchAll(network, new URL(image.url), MAX_IMAGE_BYTES, signal),
         image.url,
         visualTokens,
       );

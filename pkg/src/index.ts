@@ -4,7 +4,7 @@
  * @packageDocumentation
  */
 export { UniviError, type UniviErrorCode } from "./error.js";
-export { Univi, type UniviOptions } from "./univi.js";
+export { type RemoteModel, Univi, type UniviOptions } from "./univi.js";
 export { StreamedAnswer } from "./answer.js";
 export { type AskOptions, type ChatMessage, type ConversationOptions, Session } from "./session.js";
 export { Live, type LiveStats, type WatchOptions } from "./live.js";

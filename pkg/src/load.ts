@@ -2,12 +2,20 @@
  * From a model's files to an engine: several at once on their way, one after the other into the
  * loader.
  */
-import init, { type Engine, Loader } from "../wasm/univi_web.js";
+import type { bindings } from "../wasm/univi_web.js";
 import { codeOf, UniviError } from "./error.js";
-import { fileUrl, modelFiles, type ModelFiles, type OpenFile, type WantedFile } from "./files.js";
+import {
+  fileUrl,
+  modelFiles,
+  type ModelFiles,
+  type OpenFile,
+  type Resolve,
+  type WantedFile,
+} from "./files.js";
 import type { Calls } from "./calls.js";
 import type { Context } from "./rpc.js";
 import type { Availability, LoadProgress, ModelInfo } from "./types.js";
+import type { Network } from "./network.js";
 import { runtime } from "./runtime.js";
 import { cachedOf, openStore } from "./store.js";
 import { sha256Of } from "./sha256.js";
@@ -30,8 +38,7 @@ const SPEED_WINDOW_MS = 3000;
 
 /** What {@link load} leads to. */
 export interface Loaded {
-  readonly engine: Engine;
-  readonly memory: WebAssembly.Memory;
+  readonly engine: bindings.Engine;
   readonly info: Pick<ModelInfo, "device" | "adapter" | "bytes" | "cachedBytes" | "cache">;
 }
 
@@ -40,15 +47,17 @@ export interface Loaded {
  * files stays in the store.
  */
 export async function load(
+  network: Network,
+  resolve: Resolve,
   params: Calls["load"]["params"],
   { signal, emit }: Context<"load">,
 ): Promise<Loaded> {
-  const memory = await ready(params.device);
+  await runtime.prepare(params.device);
   const store = await openStore(params.source.kind === "url" ? params.cache : "none");
-  const files = modelFiles(params.source, store);
+  const files = modelFiles(network, params.source, store, resolve);
   emit({ phase: "manifest", loaded: 0, total: 0, file: files.name });
   const manifest = await files.manifest(signal);
-  const loader = await Loader.create(params.device, params);
+  const loader = await network.module.Loader.create(params.device, params);
   let drop = () => loader.free();
   try {
     if (manifest) loader.manifest(files.name, manifest);
@@ -76,7 +85,6 @@ export async function load(
     };
     return {
       engine,
-      memory,
       info: { device, adapter, bytes, cachedBytes: stream.cachedBytes, cache },
     };
   } catch (error) {
@@ -87,15 +95,17 @@ export async function load(
 
 /** Whether a model would load. Rejects with the reason of an aborted `signal` alone. */
 export async function availability(
+  network: Network,
+  resolve: Resolve,
   params: Calls["availability"]["params"],
   signal: AbortSignal,
 ): Promise<Availability> {
-  let loader: Loader | undefined;
+  let loader: bindings.Loader | undefined;
   try {
-    await ready(params.device);
-    const files = modelFiles(params.source, await openStore("none"));
+    await runtime.prepare(params.device);
+    const files = modelFiles(network, params.source, await openStore("none"), resolve);
     const manifest = await files.manifest(signal);
-    loader = await Loader.create(params.device, params);
+    loader = await network.module.Loader.create(params.device, params);
     if (manifest) loader.manifest(files.name, manifest);
     else loader.gguf(files.name);
     await loader.checkRoom();
@@ -128,19 +138,11 @@ export async function availability(
   }
 }
 
-/** The module, and WebGPU where it has to be brought. */
-async function ready(device: Calls["load"]["params"]["device"]): Promise<WebAssembly.Memory> {
-  const bytes = await runtime.wasm();
-  const { memory } = await (bytes ? init({ module_or_path: bytes }) : init());
-  await runtime.prepare(device);
-  return memory;
-}
-
 /** The files of a model on their way into the loader. */
 class Stream {
   /** Bytes that no network had to bring. */
   cachedBytes = 0;
-  readonly #loader: Loader;
+  readonly #loader: bindings.Loader;
   readonly #files: ModelFiles;
   readonly #signal: AbortSignal;
   readonly #meter: Meter;
@@ -150,7 +152,7 @@ class Stream {
   #whole = new Uint8Array();
 
   constructor(
-    loader: Loader,
+    loader: bindings.Loader,
     files: ModelFiles,
     signal: AbortSignal,
     emit: (progress: LoadProgress) => void,
@@ -276,7 +278,7 @@ function mayBeWrongBytes(error: unknown): boolean {
 }
 
 /** What computes, as the browser tells of its GPU, such as "apple metal-3"; some tell nothing. */
-async function adapterOf(loader: Loader): Promise<string> {
+async function adapterOf(loader: bindings.Loader): Promise<string> {
   if (loader.device() === "cpu") return loader.adapter;
   const info = (await navigator.gpu?.requestAdapter())?.info;
   return (

@@ -7,7 +7,7 @@
  */
 import { openAsBlob } from "node:fs";
 import { readdir, readFile, stat } from "node:fs/promises";
-import { basename, dirname, extname, join, resolve } from "node:path";
+import { basename, dirname, extname, isAbsolute, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { UniviError } from "./error.js";
 import type { ModelSource } from "./calls.js";
@@ -16,22 +16,25 @@ import { runOn } from "./runtime.js";
 
 export * from "./index.js";
 
+const GGUF = /\.gguf$/i;
+
+/** The largest manifest that is read; real ones have a few kilobytes. */
+const MAX_MANIFEST_BYTES = 4 << 20;
+
 /** Pictures that may move are told by their type. */
 const ANIMATIONS: Record<string, string> = { ".gif": "image/gif", ".webp": "image/webp" };
 
 runOn({
   worker: false,
-  wasm: () => readFile(new URL("../wasm/univi_web_bg.wasm", import.meta.url)),
+  wasm: async (url) => (url.protocol === "file:" ? readFile(url) : undefined),
   prepare,
   prepareClips,
+  base: () => undefined,
   model: async (name) => {
-    if (name instanceof URL)
-      return name.protocol === "file:"
-        ? onDisk(fileURLToPath(name))
-        : { kind: "url", url: name.href };
-    return /^https?:/.test(name)
-      ? { kind: "url", url: new URL(name).href }
-      : onDisk(name.startsWith("file:") ? fileURLToPath(name) : name);
+    const url =
+      name instanceof URL || /^(https?|data|blob):/.test(name) ? new URL(name) : undefined;
+    if (url && url.protocol !== "file:") return { kind: "url", url: url.href, resolves: false };
+    return onDisk(/^file:/.test(String(name)) ? fileURLToPath(name) : String(name));
   },
   file: async (url) => {
     if (url.protocol !== "file:") return undefined;
@@ -45,31 +48,88 @@ runOn({
 });
 
 /**
- * The files of a model: a manifest's or a GGUF file's whole folder. Nothing of them is read yet.
+ * The files of a model, and no others: those that a manifest names, or a GGUF file with its set.
+ * What lies beside them is neither read nor looked at. Nothing of them is read yet.
  */
 async function onDisk(path: string): Promise<ModelSource> {
   try {
     const isFolder = (await stat(path)).isDirectory();
     const folder = resolve(isFolder ? path : dirname(path));
-    const entries = await readdir(folder, { recursive: true, withFileTypes: true });
-    const paths = entries
-      .filter((entry) => entry.isFile())
-      .map((entry) => join(entry.parentPath, entry.name).slice(folder.length + 1));
-    const gguf = /\.gguf$/i;
-    // A GGUF file that is named counts alone, with the others of its set.
-    const set = basename(path).replace(/-\d{5}-of-\d{5}\.gguf$/i, "");
-    const wanted = gguf.test(path)
-      ? paths.filter(
-          (name) => gguf.test(name) && (name === basename(path) || name.startsWith(`${set}-`)),
-        )
-      : paths;
-    const files = wanted.map(
+    const names = isFolder ? await namesIn(folder, path) : await namesOf(folder, basename(path));
+    const named = isFolder ? {} : { named: basename(path) };
+    const files = names.map(
       async (name) => new File([await openAsBlob(join(folder, name))], name.replaceAll("\\", "/")),
     );
-    return { kind: "files", files: await Promise.all(files) };
+    return { kind: "files", files: await Promise.all(files), ...named };
   } catch (cause) {
+    if (cause instanceof UniviError) throw cause;
     throw new UniviError("io", `${path}: can't be read: ${(cause as Error).message}`, { cause });
   }
+}
+
+/** The files of the model that a folder holds. */
+async function namesIn(folder: string, path: string): Promise<string[]> {
+  const names = (await readdir(folder, { withFileTypes: true }))
+    .filter((entry) => !entry.isDirectory())
+    .map((entry) => entry.name);
+  if (names.includes("manifest.json")) return namesOf(folder, "manifest.json");
+  const models = names.filter((name) => GGUF.test(name)).sort();
+  const sets = new Set(models.map(setOf));
+  if (sets.size > 1)
+    throw new UniviError(
+      "bad-request",
+      `${path}: it holds ${sets.size} models and no manifest.json; name one of ${models.slice(0, 3).join(", ")}`,
+    );
+  if (models.length === 0)
+    throw new UniviError(
+      "bad-request",
+      `${path}: there is neither a manifest.json nor a GGUF file in this folder`,
+    );
+  return models;
+}
+
+/** The files of the model that the file `name` begins. */
+async function namesOf(folder: string, name: string): Promise<string[]> {
+  if (GGUF.test(name)) {
+    if (setOf(name) === name) return [name];
+    return (await readdir(folder)).filter((other) => setOf(other) === setOf(name));
+  }
+  const path = join(folder, name);
+  if ((await stat(path)).size > MAX_MANIFEST_BYTES)
+    throw new UniviError("bad-file", `${path}: too long for a manifest; name a manifest.json`);
+  const named = filesNamedIn(await readFile(path, "utf8"));
+  const present = await Promise.all(
+    named.map(async (file) => ((await isFile(join(folder, file))) ? [file] : [])),
+  );
+  return [name, ...present.flat()];
+}
+
+/** What a manifest names below its folder; whether it is one that can be used is found later. */
+function filesNamedIn(manifest: string): string[] {
+  let files: unknown;
+  try {
+    files = (JSON.parse(manifest) as { files?: unknown } | null)?.files;
+  } catch {
+    return [];
+  }
+  const paths = (Array.isArray(files) ? files : []).map(
+    (file: { path?: unknown } | null) => file?.path,
+  );
+  const stays = (path: unknown): path is string =>
+    typeof path === "string" && !isAbsolute(path) && !path.split(/[\\/]/).includes("..");
+  return [...new Set(paths.filter(stays))];
+}
+
+/** What all files of a set have in common; the name of one that belongs to none. */
+function setOf(name: string): string {
+  return name.replace(/-\d{5}-of-(\d{5})\.gguf$/i, "-of-$1");
+}
+
+async function isFile(path: string): Promise<boolean> {
+  return stat(path).then(
+    (found) => found.isFile(),
+    () => false,
+  );
 }
 
 /**
@@ -79,8 +139,7 @@ async function onDisk(path: string): Promise<ModelSource> {
 async function prepare(device: Device): Promise<void> {
   const known = globalThis.navigator as { gpu?: unknown } | undefined;
   if (device === "cpu" || known?.gpu) return;
-  const name = "webgpu"; // For whoever installs it: a bundler need not find it.
-  const dawn = (await import(name).catch(() => undefined)) as
+  const dawn = (await optional("webgpu")) as
     | { create(options: string[]): unknown; globals: object }
     | undefined;
   if (!dawn) return;
@@ -99,11 +158,28 @@ async function prepare(device: Device): Promise<void> {
  */
 async function prepareClips(): Promise<void> {
   if ("VideoDecoder" in globalThis) return;
-  const name = "@napi-rs/webcodecs"; // As above.
-  const codecs = (await import(name).catch(() => undefined)) as Record<string, unknown> | undefined;
+  const codecs = await optional("@napi-rs/webcodecs");
   if (!codecs) return;
   const { VideoDecoder, VideoFrame, VideoColorSpace, EncodedVideoChunk } = codecs;
   Object.assign(globalThis, { VideoDecoder, VideoFrame, VideoColorSpace, EncodedVideoChunk });
+}
+
+/**
+ * A package that users may install, or `undefined`. Bundlers must not look for it: most users have
+ * not.
+ */
+async function optional(name: string): Promise<Record<string, unknown> | undefined> {
+  try {
+    return (await import(
+      /* webpackIgnore: true */ /* turbopackIgnore: true */ /* @vite-ignore */ name
+    )) as Record<string, unknown>;
+  } catch (error) {
+    const { code } = error as { code?: string };
+    if (code === "ERR_MODULE_NOT_FOUND" || code === "MODULE_NOT_FOUND") return undefined;
+    // It is there, but broken, as on a system that it was not built for.
+    console.warn(`univi: the package ${name} can't be used: ${(error as Error).message}`);
+    return undefined;
+  }
 }
 
 /** Takes everything for a window: that is how a page is told from a worker. */

@@ -114,8 +114,18 @@ export type Handlers = {
   [M in Method]: (params: Calls[M]["params"], context: Context<M>) => Promise<Calls[M]["result"]>;
 };
 
+/**
+ * Makes the handlers; `fail` rejects every call under way, where what they wait for can't come any
+ * more.
+ */
+export type Host = (fail: (error: UniviError) => void) => Handlers;
+
 /** The worker's end: carries out the calls that come through `port`. */
-export function serve(port: Port, handlers: Handlers): void {
+export function serve(port: Port, host: Host): void {
+  const rejections = new Map<number, (error: UniviError) => void>();
+  const handlers = host((error) => {
+    for (const reject of rejections.values()) reject(error);
+  });
   const known = new Map<number, AbortController>();
   const reply = (message: Reply) => port.postMessage(message, []);
   const scheduler = new Scheduler();
@@ -127,15 +137,15 @@ export function serve(port: Port, handlers: Handlers): void {
         params: unknown,
         context: Context<Method>,
       ) => Promise<unknown>;
-      const result = await handler(params, {
-        signal,
-        emit: (event: unknown) => reply({ id, event }),
-      });
+      const emit = (event: unknown) => reply({ id, event });
+      const failed = new Promise<never>((_, reject) => rejections.set(id, reject));
+      const result = await Promise.race([handler(params, { signal, emit }), failed]);
       reply({ id, result });
     } catch (error) {
       reply({ id, error: failure(error) });
     } finally {
       known.delete(id);
+      rejections.delete(id);
     }
   };
 

@@ -3,18 +3,21 @@
  * and WebCodecs.
  */
 import type { ModelSource } from "./calls.js";
+import { UniviError } from "./error.js";
 import type { Device } from "./types.js";
 
 /** Where this code runs. */
 export interface Runtime {
   /** Whether a model has a worker of its own unless it is said otherwise. */
   readonly worker: boolean;
-  /** The WebAssembly module; `undefined` where it is fetched from beside its glue. */
-  wasm(): Promise<BufferSource | undefined>;
+  /** The WebAssembly module at `url`; `undefined` where it is fetched. */
+  wasm(url: URL): Promise<BufferSource | undefined>;
   /** Brings WebGPU where it is not there by itself but can be had. */
   prepare(device: Device): Promise<void>;
   /** The same for WebCodecs, which decodes clips. */
   prepareClips(): Promise<void>;
+  /** What relative URLs are meant from: a page, not a worker's script. */
+  base(): string | undefined;
   /** Where the model is that a user names. */
   model(name: string | URL): Promise<ModelSource>;
   /** The file that a URL names, where `fetch` does not know it. */
@@ -28,13 +31,23 @@ const browser: Runtime = {
   wasm: async () => undefined,
   prepare: async () => {},
   prepareClips: async () => {},
-  // In a worker, a relative URL is meant from its script.
+  base: () => globalThis.document?.baseURI ?? globalThis.location?.href,
   model: async (name) => ({
     kind: "url",
-    url: new URL(name, globalThis.document?.baseURI ?? globalThis.location?.href).href,
+    url: absolute(name, browser.base()),
+    resolves: false,
   }),
   file: async () => undefined,
 };
+
+function absolute(name: string | URL, base: string | undefined): string {
+  try {
+    return new URL(name, base).href;
+  } catch (cause) {
+    const why = `"${String(name).slice(0, 80)}" is no URL of a model`;
+    throw new UniviError("bad-request", why, { cause });
+  }
+}
 
 /** Where this code runs: a browser, unless {@link runOn} has said otherwise. */
 export let runtime: Runtime = browser;

@@ -95,9 +95,10 @@ export interface StoredFile {
  */
 export async function openStore(choice: StorageKind | "auto" | "none"): Promise<Store> {
   if (choice === "none") return new BrowserStore(undefined, "it was asked that nothing be kept");
-  if (typeof navigator === "undefined" || !("storage" in navigator))
+  // Deno has a Cache API, but no pages.
+  if (typeof navigator === "undefined" || globalThis.isSecureContext === undefined)
     return new BrowserStore(undefined, "there is no browser that would keep them");
-  if (!isSecureContext)
+  if (!globalThis.isSecureContext)
     return new BrowserStore(
       undefined,
       "browsers keep nothing for a page that does not come over https",

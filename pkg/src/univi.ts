@@ -12,11 +12,24 @@ import type {
   MemoryUsage,
   ModelInfo,
 } from "./types.js";
-import type { ModelSource } from "./calls.js";
+import type { ModelSource, ResolveRequest } from "./calls.js";
 import type { Availability } from "./types.js";
 import { runtime } from "./runtime.js";
+import { startWorker } from "./start-worker.js";
 import { StreamedAnswer } from "./answer.js";
 import { type AskOptions, type ConversationOptions, Session } from "./session.js";
+
+/** A model on a server that has addresses of its own for a model's files. */
+export interface RemoteModel {
+  /** The URL of its `manifest.json`, or of one `.gguf` file. */
+  readonly url: string | URL;
+  /**
+   * Returns the address of a file, by its path in the manifest: a signed one, or that of a store by
+   * content. Without it, files lie beside the manifest, and a query of the manifest's URL goes
+   * along.
+   */
+  readonly resolve?: (name: string) => string | URL | Promise<string | URL>;
+}
 
 /** What {@link Univi.create} needs to know. */
 export interface UniviOptions {
@@ -25,7 +38,7 @@ export interface UniviOptions {
    * file or folder picker gives them. A relative URL is meant from the page. In Node, Deno and Bun
    * also a path, or the URL of a file.
    */
-  readonly model: string | URL | readonly File[] | FileSystemDirectoryHandle;
+  readonly model: string | URL | RemoteModel | readonly File[] | FileSystemDirectoryHandle;
   /** What computes; `"auto"` by default. */
   readonly device?: Device;
   /**
@@ -55,6 +68,14 @@ export interface UniviOptions {
    * nobody has tried yet.
    */
   readonly verifyUpload?: boolean;
+  /**
+   * The only origins that models and pictures are fetched from, such as `[location.origin]`: for a
+   * page whose addresses come from its visitors. A request anywhere else is refused before it is
+   * sent, and so is what a server sends on to another address. By default any address that you give
+   * is fetched, and followed. Clips by URL are fetched by the page itself, which its content
+   * security policy binds.
+   */
+  readonly allowedOrigins?: readonly (string | URL)[];
   /** Hears how far loading has come, a few times per second. */
   readonly onProgress?: (progress: LoadProgress) => void;
   /** Stops loading: nothing of it remains. */
@@ -94,20 +115,20 @@ export class Univi {
   static async availability(
     options: Pick<
       UniviOptions,
-      "model" | "device" | "contextLength" | "kvCache" | "worker" | "signal"
+      "model" | "device" | "contextLength" | "kvCache" | "worker" | "allowedOrigins" | "signal"
     >,
   ): Promise<Availability> {
-    const { device = "auto", contextLength, kvCache, signal } = options;
+    const { device = "auto", signal } = options;
     signal?.throwIfAborted();
     const { client, end } = (options.worker ?? runtime.worker) ? inWorker() : await inThisThread();
     try {
       const params = {
         source: await modelSource(options.model),
         device,
-        ...(contextLength === undefined ? {} : { contextLength }),
-        ...(kvCache === undefined ? {} : { kvCache }),
+        ...limitsOf(options),
       };
-      return await client.call("availability", params, { signal });
+      const onEvent = resolver(client, options.model);
+      return await client.call("availability", params, { signal, onEvent });
     } finally {
       end();
     }
@@ -120,7 +141,7 @@ export class Univi {
    * all memory are then free again.
    */
   static async create(options: UniviOptions): Promise<Univi> {
-    const { device = "auto", cache = "auto", contextLength, kvCache, onProgress, signal } = options;
+    const { device = "auto", cache = "auto", onProgress, signal } = options;
     signal?.throwIfAborted();
     const { client, end } = (options.worker ?? runtime.worker) ? inWorker() : await inThisThread();
     try {
@@ -129,10 +150,12 @@ export class Univi {
         device,
         cache,
         verifyUpload: options.verifyUpload ?? false,
-        ...(contextLength === undefined ? {} : { contextLength }),
-        ...(kvCache === undefined ? {} : { kvCache }),
+        ...limitsOf(options),
       };
-      const info = await client.call("load", params, { signal, onEvent: onProgress });
+      const resolve = resolver(client, options.model);
+      const onEvent = (event: LoadProgress | ResolveRequest) =>
+        "resolve" in event ? resolve(event) : onProgress?.(event);
+      const info = await client.call("load", params, { signal, onEvent });
       return new Univi(info, client, end);
     } catch (error) {
       end();
@@ -185,6 +208,50 @@ export class Univi {
   }
 }
 
+/** What both calls about a model take over as it is. */
+function limitsOf({
+  contextLength,
+  kvCache,
+  allowedOrigins,
+}: Pick<UniviOptions, "contextLength" | "kvCache" | "allowedOrigins">) {
+  return {
+    ...(contextLength === undefined ? {} : { contextLength }),
+    ...(kvCache === undefined ? {} : { kvCache }),
+    ...(allowedOrigins === undefined ? {} : { allowedOrigins: allowedOrigins.map(originOf) }),
+  };
+}
+
+function originOf(origin: string | URL): string {
+  try {
+    return new URL(origin).origin;
+  } catch (cause) {
+    const why = `allowedOrigins has "${origin}", expected origins such as https://example.org`;
+    throw new UniviError("bad-request", why, { cause });
+  }
+}
+
+/** Answers where the worker asks for the address of a file. */
+function resolver(client: Client, model: UniviOptions["model"]) {
+  const resolve = isRemoteModel(model) ? model.resolve : undefined;
+  return ({ request, resolve: name }: ResolveRequest): void => {
+    const answer = async () => new URL(await resolve!(name), runtime.base()).href;
+    answer()
+      .then(
+        (url) => client.call("resolved", { request, url }),
+        (error: unknown) =>
+          client.call("resolved", {
+            request,
+            error: `resolve failed: ${(error as Error)?.message}`,
+          }),
+      )
+      .catch(() => {}); // The model was disposed of meanwhile.
+  };
+}
+
+function isRemoteModel(model: UniviOptions["model"]): model is RemoteModel {
+  return typeof model === "object" && !(model instanceof URL) && "url" in model;
+}
+
 /** Where calls go, and how that ends. */
 interface OtherEnd {
   readonly client: Client;
@@ -192,23 +259,15 @@ interface OtherEnd {
 }
 
 function inWorker(): OtherEnd {
-  const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
+  const worker = startWorker((error) => client.break(error));
   const client = new Client(worker);
-  worker.onerror = (event) => {
-    client.break(
-      new UniviError(
-        "internal",
-        `the worker failed: ${event.message || "it could not be started"}`,
-      ),
-    );
-  };
   return { client, end: () => worker.terminate() };
 }
 
 async function inThisThread(): Promise<OtherEnd> {
   const { host } = await import("./host.js");
   const [here, there] = ports();
-  serve(there, host());
+  serve(there, host);
   return {
     client: new Client(here),
     end: () => here.postMessage({ id: -1, method: "dispose", params: {} }, []),
@@ -232,6 +291,10 @@ function ports(): [Port, Port] {
 
 async function modelSource(model: UniviOptions["model"]): Promise<ModelSource> {
   if (typeof model === "string" || model instanceof URL) return runtime.model(model);
+  if (isRemoteModel(model)) {
+    const source = await runtime.model(model.url);
+    return source.kind === "url" ? { ...source, resolves: model.resolve !== undefined } : source;
+  }
   if ("kind" in model) return { kind: "files", files: await filesOf(model) };
   return { kind: "files", files: [...model] };
 }
@@ -241,7 +304,10 @@ async function filesOf(folder: FileSystemDirectoryHandle): Promise<File[]> {
   const files: File[] = [];
   try {
     for await (const entry of folder.values()) {
-      if (entry.kind === "file") files.push(await (entry as FileSystemFileHandle).getFile());
+      if (entry.kind !== "file") continue;
+      // One that can't be read need not be the model's.
+      const file = await (entry as FileSystemFileHandle).getFile().catch(() => undefined);
+      if (file) files.push(file);
     }
   } catch (cause) {
     throw new UniviError(

@@ -2,4 +2,4 @@
 import { host } from "./host.js";
 import { type Port, serve } from "./rpc.js";
 
-serve(globalThis as unknown as Port, host());
+serve(globalThis as unknown as Port, host);

@@ -1,5 +1,4 @@
 /** UniVi's WebAssembly module in Node, on Dawn: the browser's WebGPU without the browser. */
-import { readFile } from "node:fs/promises";
 import { create, globals } from "webgpu";
 
 /**
@@ -13,16 +12,6 @@ export function provideDawn() {
     configurable: true,
   });
   Object.defineProperty(globalThis, "Window", { value: AnyWindow, configurable: true });
-}
-
-/** Loads the package's module on Dawn -> its exports. */
-export async function loadOnDawn() {
-  provideDawn();
-  const univi = await import("../../pkg/wasm/univi_web.js");
-  univi.initSync({
-    module: await readFile(new URL("../../pkg/wasm/univi_web_bg.wasm", import.meta.url)),
-  });
-  return univi;
 }
 
 /** Takes everything for a window: that is how wasm-bindgen's glue tells a page from a worker. */

@@ -12,7 +12,6 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { openPage } from "./chromium.mjs";
-import { loadOnDawn } from "./dawn.mjs";
 import { serve } from "./server.mjs";
 
 const { values, positionals } = parseArgs({
@@ -39,9 +38,13 @@ if (values.only !== "chromium") await onDawn();
 await server.close();
 
 async function onDawn() {
-  const univi = await loadOnDawn();
-  const { memory } = await univi.default();
+  await import("../../pkg/dist/node.js"); // Brings Dawn where the device is asked for.
+  const { instantiate } = await import("../../pkg/dist/module.js");
   const { load } = await import("../../pkg/dist/load.js");
+  const { bindings: module, memory } = await instantiate((error) => {
+    throw error;
+  });
+  const nowhere = () => Promise.reject(new Error("no address is asked for"));
   const base = await seconds(() => fetchToNowhere(paths));
   report("Dawn, fetch to nowhere", base);
   let heap = 0;
@@ -56,8 +59,10 @@ async function onDawn() {
     const took = await seconds(async () => {
       const context = { signal: new AbortController().signal, emit: () => {} };
       loaded = await load(
+        { module, allowedOrigins: undefined },
+        nowhere,
         {
-          source: { kind: "url", url },
+          source: { kind: "url", url, resolves: false },
           device: "webgpu",
           cache: "none",
           contextLength: 512,

@@ -5,8 +5,9 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
-import { copyFile, mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath, pathToFileURL } from "node:url";
@@ -220,6 +221,53 @@ for (const [name, [program = "", ...args]] of Object.entries(COMMANDS)) {
     assert.equal(stdout, "penguin and cookie\nright\n");
   });
 }
+
+test("in a folder that has nothing else, the default device answers", async () => {
+  // Out of this repository, whose packages would be found as well.
+  const folder = await mkdtemp(join(tmpdir(), "univi-alone-"));
+  try {
+    await writeFile(
+      join(folder, "package.json"),
+      JSON.stringify({ name: "alone", private: true, type: "module" }),
+    );
+    await run("npm", ["install", "--offline", "--no-audit", "--no-fund", tarball], { cwd: folder });
+    const code = `import { Univi } from "univi";
+      const model = ${JSON.stringify(join(MODELS, "univi-nano"))};
+      const { status, device } = await Univi.availability({ model });
+      const univi = await Univi.create({ model });
+      const picture = new URL(${JSON.stringify(pathToFileURL(join(SAMPLES, "penguin-cookie.png")).href)});
+      const answer = univi.ask([picture, "What is there from left to right?"], { temperature: 0 });
+      console.log(status, device, univi.info.device, await answer.text());
+      univi.dispose();
+      await Univi.create({ model, device: "webgpu" }).catch(({ name, code }) => console.log(name, code));`;
+    await writeFile(join(folder, "alone.mjs"), code);
+    const { stdout, stderr } = await run(process.execPath, ["alone.mjs"], { cwd: folder });
+    assert.equal(stdout, "available cpu cpu penguin and cookie\nUniviError no-gpu\n");
+    assert.equal(stderr, "");
+    await writeFile(join(folder, "required.cjs"), 'console.log(typeof require("univi").Univi);');
+    const required = await run(process.execPath, ["--no-warnings", "required.cjs"], {
+      cwd: folder,
+    });
+    assert.equal(required.stdout, "function\n");
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+});
+
+test("what its maps and types point to is in it", async () => {
+  for (const path of await readdir(join(PACKAGE, "dist"), { recursive: true })) {
+    if (!path.endsWith(".map")) continue;
+    const map = join(PACKAGE, "dist", path);
+    const { sources, sourcesContent } = JSON.parse(await readFile(map, "utf8"));
+    for (const [index, source] of sources.entries())
+      assert.ok(
+        sourcesContent?.[index] || existsSync(join(map, "..", source)),
+        `${path}: ${source}`,
+      );
+  }
+  const license = await readFile(join(PACKAGE, "LICENSE"), "utf8");
+  assert.equal(license, await readFile(join(ROOT, "LICENSE"), "utf8"));
+});
 
 for (const readme of ["README.md", "pkg/README.md"]) {
   test(`the examples of ${readme} run as they stand`, async () => {

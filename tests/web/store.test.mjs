@@ -683,6 +683,13 @@ test("the best store that works is opened, and what is missing is told", async (
   });
   assert.deepEqual([nothing.bytes, nothing.document], [0, undefined]);
 
+  // Where the browser has no storage manager, as older WebKit, it may have the Cache API.
+  const noStorage = await opens(() =>
+    Object.defineProperty(navigator, "storage", { value: undefined }),
+  );
+  assert.deepEqual(noStorage.stores.auto, instead.auto);
+  assert.deepEqual([noStorage.bytes, noStorage.document], [1000, 1]);
+
   // Without locks, two tabs may fetch the same file twice; that is all.
   const noLocks = await opens(() =>
     Object.defineProperty(navigator, "locks", { value: undefined }),

@@ -18,6 +18,9 @@ use crate::{Error, Result};
 /// Failures in a row, without a byte between them, after which nobody waits any longer.
 const MAX_FAILURES: u32 = 5;
 
+/// After so many requests with `Range` that had no answer, the whole file is asked for.
+const MAX_UNANSWERED_RANGES: u32 = 2;
+
 /// The first pause; each further one is twice as long.
 const FIRST_PAUSE_MS: u32 = 500;
 
@@ -42,7 +45,11 @@ pub struct ResponseHead {
     pub content_type: Option<String>,
     /// The header `Content-Length`, where the body comes as it is stored.
     pub content_length: Option<u64>,
-    /// The header `Content-Range`.
+    /// Whether that is uncertain: a browser shows the `Content-Length` of another origin, but not
+    /// its `Content-Encoding`.
+    pub may_be_packed: bool,
+    /// The header `Content-Range`; a browser shows that of another origin only where the server
+    /// exposes it.
     pub content_range: Option<String>,
     /// A strong `ETag`, else `Last-Modified`.
     pub validator: Option<String>,
@@ -69,11 +76,23 @@ pub enum ResponseAction {
 #[derive(Debug, Clone)]
 pub struct Transfer {
     name: String,
-    /// The file's length, once somebody has told it.
+    /// The file's length, where it is known.
     bytes: Option<u64>,
+    /// The length of the body under way, unless it turns out to be packed.
+    body_bytes: Option<u64>,
     /// Bytes that have come.
     done: u64,
     validator: Option<String>,
+    /// A hash decides whether the bytes are right, so the version is of no interest.
+    pinned: bool,
+    /// A request with `If-Range` had no answer: the server may not allow other origins to send it.
+    if_range_fails: bool,
+    /// The same with `Range`, which older browsers ask permission for as well.
+    ranges_unanswered: u32,
+    /// The body under way is the whole file.
+    whole_body: bool,
+    /// Where the last body of the whole file ended, before its length was reached.
+    ended_short: Option<u64>,
     failures: u32,
     seed: u64,
 }
@@ -92,18 +111,38 @@ impl Transfer {
         Transfer {
             name: name.into(),
             bytes,
+            body_bytes: None,
             done: kept,
             validator,
+            pinned: false,
+            if_range_fails: false,
+            ranges_unanswered: 0,
+            whole_body: false,
+            ended_short: None,
             failures: 0,
             seed,
         }
     }
 
+    /// Sets whether a hash guards the file: bytes of any version are joined then, and no `If-Range`
+    /// is sent, which a browser may send to another origin only after asking for permission.
+    pub fn pinned(mut self, pinned: bool) -> Transfer {
+        self.pinned = pinned;
+        self
+    }
+
     /// What to ask for next.
     pub fn request(&self) -> Request {
+        let from = match self.ranges_unanswered {
+            0..MAX_UNANSWERED_RANGES => self.done,
+            _ => 0,
+        };
         Request {
-            from: self.done,
-            if_range: self.validator.clone().filter(|_| self.done > 0),
+            from,
+            if_range: self
+                .validator
+                .clone()
+                .filter(|_| from > 0 && !self.pinned && !self.if_range_fails),
         }
     }
 
@@ -132,7 +171,10 @@ impl Transfer {
             // Nothing is left of a file that is as long as what has come, or longer than it should
             // be.
             416 if self.done > 0 => match total(head) {
-                Some(total) if total == self.done => Ok(ResponseAction::Complete),
+                Some(total) if total == self.done => {
+                    self.check_length(Some(total))?;
+                    Ok(ResponseAction::Complete)
+                }
                 _ => {
                     self.restart(None);
                     self.broke("the file is shorter than what has come of it", None)
@@ -151,12 +193,18 @@ impl Transfer {
     }
 
     fn whole(&mut self, head: &ResponseHead) -> Result<ResponseAction> {
-        self.check_length(head.content_length)?;
+        self.whole_body = true;
+        if head.may_be_packed {
+            self.body_bytes = head.content_length;
+        } else {
+            self.check_length(head.content_length)?;
+        }
         if self.done == 0 {
             self.validator = head.validator.clone();
             return Ok(ResponseAction::Continues);
         }
-        if self.validator.is_some() && self.validator == head.validator {
+        let same_version = self.validator.is_some() && self.validator == head.validator;
+        if self.pinned || same_version {
             // The server knows no ranges.
             return Ok(ResponseAction::Skip(self.done));
         }
@@ -165,16 +213,20 @@ impl Transfer {
     }
 
     fn part(&mut self, head: &ResponseHead) -> Result<ResponseAction> {
+        self.whole_body = false;
+        self.body_bytes = None;
         let expected = format!("bytes {}-", self.done);
-        let range = head.content_range.as_deref().unwrap_or_default();
-        if !range.starts_with(&expected) {
+        if let Some(range) = &head.content_range
+            && !range.starts_with(&expected)
+        {
             return Err(self.io(format!(
                 "the server answered with the range {range:?}, asked for was {expected}"
             )));
         }
-        if head.validator.is_some() && self.validator.is_some() && head.validator != self.validator
-        {
-            // A server that ignores `If-Range`: this part is of another version than what has come.
+        // A server may ignore `If-Range`, and where none was sent only the answer has the version.
+        let known = head.validator.is_some() && self.validator.is_some();
+        let other = head.validator != self.validator && (known || self.if_range_fails);
+        if other && !self.pinned {
             self.restart(None);
             let why = "the file has changed on the server";
             return self.broke(why, None).map(ResponseAction::Pause);
@@ -185,9 +237,9 @@ impl Transfer {
 
     fn check_length(&mut self, found: Option<u64>) -> Result<()> {
         match (self.bytes, found) {
-            (Some(bytes), Some(found)) if bytes != found => Err(self.bad(format!(
-                "the server's file has {found} bytes, expected {bytes}: it is of another version"
-            ))),
+            (Some(bytes), Some(found)) if bytes != found => {
+                Err(self.bad(other_length(found, bytes)))
+            }
             (None, Some(_)) => {
                 self.bytes = found;
                 Ok(())
@@ -203,6 +255,8 @@ impl Transfer {
     pub fn received(&mut self, bytes: u64) -> Result<()> {
         self.done = self.done.saturating_add(bytes);
         self.failures = 0;
+        // Unpacked, a body is longer than it was announced.
+        self.body_bytes = self.body_bytes.filter(|&all| self.done <= all);
         match self.bytes {
             Some(all) if self.done > all => Err(self.bad(format!(
                 "more than its {all} bytes come from the server: it is of another version"
@@ -215,10 +269,14 @@ impl Transfer {
     /// file is whole.
     ///
     /// # Errors
-    /// As [`Transfer::broke`].
+    /// As [`Transfer::broke`]; `BadFile` where the whole file ends too early a second time.
     pub fn ended(&mut self) -> Result<Option<u32>> {
-        match self.bytes {
+        match self.bytes.or(self.body_bytes) {
             Some(all) if self.done < all => {
+                if self.whole_body && self.ended_short == Some(self.done) {
+                    return Err(self.bad(other_length(self.done, all)));
+                }
+                self.ended_short = self.whole_body.then_some(self.done).or(self.ended_short);
                 let why = format!("the transfer ended after {} of {all} bytes", self.done);
                 self.broke(&why, None).map(Some)
             }
@@ -226,8 +284,23 @@ impl Transfer {
         }
     }
 
-    /// That no answer came, or its body broke off or stalled -> the pause before the next request,
-    /// in milliseconds.
+    /// That no answer came -> the pause before the next request, in milliseconds.
+    ///
+    /// # Errors
+    /// As [`Transfer::broke`].
+    pub fn unanswered(&mut self, why: &str) -> Result<u32> {
+        match self.request() {
+            Request {
+                if_range: Some(_), ..
+            } => self.if_range_fails = true,
+            Request { from: 1.., .. } => self.ranges_unanswered += 1,
+            _ => {}
+        }
+        self.broke(why, None)
+    }
+
+    /// That an answer's body broke off or stalled -> the pause before the next request, in
+    /// milliseconds.
     ///
     /// # Errors
     /// `Io` after too many failures in a row, or where the server asks for more patience than
@@ -273,6 +346,10 @@ impl Transfer {
         let format = "transfer";
         Error::BadFile { format, reason }.in_file(&self.name)
     }
+}
+
+fn other_length(found: u64, expected: u64) -> String {
+    format!("the server's file has {found} bytes, expected {expected}: it is of another version")
 }
 
 /// The `N` of `Content-Range: bytes A-B/N`.
@@ -408,6 +485,126 @@ mod tests {
             ResponseAction::Pause(_)
         ));
         assert_eq!(t.request().from, 0);
+    }
+
+    #[test]
+    fn a_length_that_may_be_that_of_a_packed_body_is_no_error() {
+        let packed = |bytes| ResponseHead {
+            content_length: Some(bytes),
+            may_be_packed: true,
+            ..head(200)
+        };
+        // Known length, shorter on its way.
+        let mut t = transfer(Some(10), 0);
+        assert_eq!(t.answered(&packed(4)).unwrap(), ResponseAction::Continues);
+        t.received(10).unwrap();
+        assert_eq!(t.ended().unwrap(), None);
+        // Unknown length: what comes is longer, so it was packed.
+        let mut t = transfer(None, 0);
+        t.answered(&packed(4)).unwrap();
+        t.received(10).unwrap();
+        assert_eq!(t.ended().unwrap(), None);
+        // It is shorter, so it broke off.
+        let mut t = transfer(None, 0);
+        t.answered(&packed(4)).unwrap();
+        t.received(3).unwrap();
+        assert!(t.ended().unwrap().is_some());
+        // What comes may not be longer than the file.
+        let mut t = transfer(Some(10), 0);
+        t.answered(&packed(4)).unwrap();
+        assert_eq!(t.received(11).unwrap_err().code(), "bad-file");
+    }
+
+    #[test]
+    fn a_file_that_ends_early_twice_is_another_one() {
+        let mut t = transfer(Some(10), 0);
+        t.answered(&head(200)).unwrap();
+        t.received(6).unwrap();
+        assert!(t.ended().unwrap().is_some());
+        // It has no byte behind these, and says so or hides it.
+        let mut hidden = t.clone();
+        let beyond = ResponseHead {
+            content_range: Some("bytes */6".into()),
+            ..head(416)
+        };
+        let error = t.answered(&beyond).unwrap_err();
+        assert_eq!(error.code(), "bad-file");
+        assert!(
+            error.to_string().contains("6 bytes, expected 10"),
+            "{error}"
+        );
+        assert!(matches!(
+            hidden.answered(&head(416)).unwrap(),
+            ResponseAction::Pause(_)
+        ));
+        hidden.answered(&head(200)).unwrap();
+        hidden.received(6).unwrap();
+        assert_eq!(hidden.ended().unwrap_err().code(), "bad-file");
+    }
+
+    #[test]
+    fn what_a_hash_guards_needs_no_version() {
+        let mut t = transfer(Some(10), 4).pinned(true);
+        assert_eq!(
+            t.request(),
+            Request {
+                from: 4,
+                if_range: None
+            }
+        );
+        let part = ResponseHead {
+            validator: Some("\"v2\"".into()),
+            ..ranged("bytes 4-9/10")
+        };
+        assert_eq!(t.answered(&part).unwrap(), ResponseAction::Continues);
+        let whole = ResponseHead {
+            validator: None,
+            ..head(200)
+        };
+        assert_eq!(t.answered(&whole).unwrap(), ResponseAction::Skip(4));
+        // The range that the server sends may be hidden.
+        assert_eq!(t.answered(&head(206)).unwrap(), ResponseAction::Continues);
+    }
+
+    #[test]
+    fn a_server_that_refuses_if_range_still_resumes() {
+        let mut t = transfer(None, 4);
+        assert!(t.request().if_range.is_some());
+        t.unanswered("the server can't be reached").unwrap();
+        assert_eq!(
+            t.request(),
+            Request {
+                from: 4,
+                if_range: None
+            }
+        );
+        assert_eq!(
+            t.answered(&ranged("bytes 4-9/10")).unwrap(),
+            ResponseAction::Continues
+        );
+        // Without a version in the answer, it may be any.
+        let nameless = ResponseHead {
+            validator: None,
+            ..ranged("bytes 4-9/10")
+        };
+        assert!(matches!(
+            t.answered(&nameless).unwrap(),
+            ResponseAction::Pause(_)
+        ));
+        assert_eq!(t.request().from, 0);
+    }
+
+    #[test]
+    fn a_server_that_refuses_ranges_sends_the_whole_file() {
+        let mut t = transfer(Some(10), 4).pinned(true);
+        for _ in 0..MAX_UNANSWERED_RANGES {
+            assert_eq!(t.request().from, 4);
+            t.unanswered("the server can't be reached").unwrap();
+        }
+        assert_eq!(t.request().from, 0);
+        assert_eq!(t.answered(&head(200)).unwrap(), ResponseAction::Skip(4));
+        t.received(6).unwrap();
+        assert_eq!(t.ended().unwrap(), None);
     }
 
     #[test]

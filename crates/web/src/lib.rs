@@ -17,8 +17,13 @@ mod visual;
 
 use wasm_bindgen::prelude::*;
 
-/// Makes a panic say on the console what and where it was.
+/// Makes a panic leave the module as a JavaScript `Error` that says what and where it was, rather
+/// than as a trap that says nothing. Nothing of the instance may be used afterwards.
 #[wasm_bindgen(start)]
 pub fn start() {
-    console_error_panic_hook::set_once();
+    std::panic::set_hook(Box::new(|info| {
+        let panic = js_sys::Error::new(&info.to_string());
+        panic.set_name("Panic");
+        wasm_bindgen::throw_val(panic.into())
+    }));
 }

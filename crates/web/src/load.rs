@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use js_sys::Array;
+use js_sys::{Array, Reflect};
 use univi::{
     Backend, Cpu, Error,
     backend::KvType,
@@ -22,11 +22,30 @@ use crate::{
 
 /// The browser's GPU.
 async fn gpu() -> univi::Result<Gpu> {
+    if !has_webgpu() {
+        return Err(Error::NoGpu {
+            reason: "there is no navigator.gpu; use a browser with WebGPU and a page that comes \
+                     over https, install the npm package webgpu in Node, or take the device cpu"
+                .into(),
+        });
+    }
     let options = GpuOptions {
         compile_ahead: Some(compile_ahead()),
         ..GpuOptions::default()
     };
     Gpu::new(options).await
+}
+
+/// Whether there is a `navigator.gpu`: wgpu panics where there is neither a window nor a worker, as
+/// in Node.
+fn has_webgpu() -> bool {
+    let get = |object: JsValue, name: &str| {
+        let present = !object.is_undefined() && !object.is_null();
+        present.then(|| Reflect::get(&object, &name.into()).ok())?
+    };
+    get(js_sys::global().into(), "navigator")
+        .and_then(|navigator| get(navigator, "gpu"))
+        .is_some_and(|gpu| gpu.is_object())
 }
 
 /// Opens what `device` names: `"webgpu"`, `"cpu"`, or with `"auto"` the first of them that there

@@ -9,7 +9,7 @@ use crate::object::{object, thrown};
 extern "C" {
     /// The head of an answer.
     #[wasm_bindgen(
-        typescript_type = "{ status: number; contentType: string | undefined; contentLength: number | undefined; contentRange: string | undefined; validator: string | undefined; retryAfterMs: number | undefined }"
+        typescript_type = "{ status: number; contentType: string | undefined; contentLength: number | undefined; mayBePacked: boolean; contentRange: string | undefined; validator: string | undefined; retryAfterMs: number | undefined }"
     )]
     pub type AnswerHead;
 
@@ -19,6 +19,8 @@ extern "C" {
     fn content_type(this: &AnswerHead) -> Option<String>;
     #[wasm_bindgen(method, getter, js_name = contentLength)]
     fn content_length(this: &AnswerHead) -> Option<f64>;
+    #[wasm_bindgen(method, getter, js_name = mayBePacked)]
+    fn may_be_packed(this: &AnswerHead) -> bool;
     #[wasm_bindgen(method, getter, js_name = contentRange)]
     fn content_range(this: &AnswerHead) -> Option<String>;
     #[wasm_bindgen(method, getter)]
@@ -34,18 +36,20 @@ pub struct Transfer(CoreTransfer);
 #[wasm_bindgen]
 impl Transfer {
     /// The transfer of a file of which `kept` bytes are there from earlier, of the version
-    /// `validator`.
+    /// `validator`; where it is `pinned`, a hash guards it.
     #[wasm_bindgen(constructor)]
     pub fn new(
         name: String,
         bytes: Option<f64>,
         kept: f64,
         validator: Option<String>,
+        pinned: bool,
         seed: f64,
     ) -> Transfer {
         let bytes = bytes.map(|bytes| bytes as u64);
         let seed = seed.to_bits();
-        Transfer(CoreTransfer::new(name, bytes, kept as u64, validator, seed))
+        let transfer = CoreTransfer::new(name, bytes, kept as u64, validator, seed);
+        Transfer(transfer.pinned(pinned))
     }
 
     /// The first byte to ask for.
@@ -78,6 +82,7 @@ impl Transfer {
             status: head.status(),
             content_type: head.content_type(),
             content_length: head.content_length().map(|bytes| bytes as u64),
+            may_be_packed: head.may_be_packed(),
             content_range: head.content_range(),
             validator: head.validator(),
             retry_after_ms: head.retry_after_ms().map(|ms| ms as u32),
@@ -110,7 +115,15 @@ impl Transfer {
         self.0.ended().map_err(thrown)
     }
 
-    /// That no answer came, or its body broke off: the pause before the next request in
+    /// That no answer came: the pause before the next request in milliseconds.
+    ///
+    /// # Errors
+    /// `io`.
+    pub fn unanswered(&mut self, why: &str) -> Result<u32, JsValue> {
+        self.0.unanswered(why).map_err(thrown)
+    }
+
+    /// That an answer's body broke off: the pause before the next request in
     /// milliseconds.
     ///
     /// # Errors

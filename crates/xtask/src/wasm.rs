@@ -17,22 +17,22 @@ struct Module {
     name: &'static str,
     /// The folder that they go to, from the repository's root.
     out: &'static str,
-    /// Whether visitors download it, so that it is made as small as it gets.
-    small: bool,
+    /// Whether pages download it: it is made as small as it gets, and they make instances of it.
+    for_pages: bool,
 }
 
 const PAGE: Module = Module {
     package: "univi-web",
     name: "univi_web",
     out: "pkg/wasm",
-    small: true,
+    for_pages: true,
 };
 
 const VERIFY: Module = Module {
     package: "univi-web-verify",
     name: "univi_web_verify",
     out: "tests/web/wasm",
-    small: false,
+    for_pages: false,
 };
 
 /// Prints the size of a file after brotli, as a web server would send it.
@@ -66,8 +66,8 @@ fn build_module(root: &Path, module: &Module) -> Result<()> {
         fs::remove_dir_all(&out).with_context(|| format!("cannot clear {}", out.display()))?;
     }
     println!("wasm-bindgen");
-    bindgen(&compiled, &out)?;
-    if module.small {
+    bindgen(&compiled, &out, module)?;
+    if module.for_pages {
         optimize(root, &bound)?;
     }
     fs::write(&stamp, digest).with_context(|| format!("cannot write {}", stamp.display()))
@@ -131,11 +131,44 @@ fn compile(root: &Path, module: &Module) -> Result<PathBuf> {
 }
 
 /// Writes the JavaScript and TypeScript side of the module, and the module adapted to it.
-fn bindgen(compiled: &Path, out: &Path) -> Result<()> {
+fn bindgen(compiled: &Path, out: &Path, module: &Module) -> Result<()> {
     let mut bindgen = wasm_bindgen_cli_support::Bindgen::new();
+    bindgen.input_path(compiled).typescript(true);
+    if !module.for_pages {
+        return bindgen.web(true)?.generate(out);
+    }
     bindgen
-        .input_path(compiled)
-        .typescript(true)
-        .omit_default_module_path(false);
-    bindgen.web(true)?.generate(out)
+        .omit_default_module_path(true)
+        .no_modules(true)?
+        .no_modules_global("bindings")?
+        .generate(out)?;
+    let change = |extension: &str, change: &dyn Fn(String) -> String| {
+        let path = out.join(format!("{}.{extension}", module.name));
+        let generated =
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        fs::write(&path, change(generated))
+            .with_context(|| format!("cannot write {}", path.display()))
+    };
+    change("js", &|bindings| as_function(&bindings, module))?;
+    change("d.ts", &|types| types + TYPES)
 }
+
+/// A JavaScript module that makes the bindings as often as it is asked to: those of wasm-bindgen
+/// belong to one instance of the module, and a page or server may have several. They take
+/// `WebAssembly` as a parameter, so that the caller can stand between them and the instance.
+fn as_function(bindings: &str, module: &Module) -> String {
+    format!(
+        "export function makeBindings(WebAssembly) {{\n{bindings}\nreturn bindings;\n}}\n\
+         export function moduleUrl() {{\n  return new URL(\"{}_bg.wasm\", import.meta.url);\n}}\n",
+        module.name
+    )
+}
+
+/// The types of what [`as_function`] adds.
+const TYPES: &str = "
+/** Makes bindings of their own for an instance that does not exist yet. */
+export function makeBindings(wasm: object): typeof bindings;
+/** The module's address, beside this script. */
+export function moduleUrl(): URL;
+export type { bindings };
+";

@@ -1,0 +1,155 @@
+/** Where requests may go, and why one had no answer. */
+import { UniviError } from "./error.js";
+import type { Bindings } from "./module.js";
+
+/** What files are fetched with. */
+export interface Network {
+  readonly module: Bindings;
+  /** The only origins that are asked; without them, those of the addresses that the page gives. */
+  readonly allowedOrigins: readonly string[] | undefined;
+}
+
+/** So long a server has to show that it is there. */
+const PROBE_MS = 5000;
+
+/** Origins that have answered once: where one does not later on, patience may help. */
+const answered = new Set<string>();
+
+/** A request had no answer, and another one may have. */
+export class Unanswered extends Error {}
+
+/**
+ * Sends a request. Throws {@link Unanswered}; `io` where no patience helps, with the remedy; or the
+ * reason of an aborted `signal`.
+ */
+export async function request(
+  { allowedOrigins }: Network,
+  url: URL,
+  headers: Headers,
+  signal: AbortSignal,
+): Promise<Response> {
+  if (allowedOrigins && isRemote(url) && !allowedOrigins.includes(url.origin))
+    throw refused(url, `the page does not allow requests to ${url.origin} (allowedOrigins)`);
+  const policy = new PolicyWatch();
+  try {
+    const response = await fetch(url, {
+      headers,
+      signal,
+      cache: "no-store", // The store keeps the file; the browser's own cache would a second time.
+      redirect: allowedOrigins ? "manual" : "follow",
+    });
+    if (allowedOrigins && isRedirect(response))
+      throw refused(
+        url,
+        "the server sends on to another address, which a page with allowedOrigins does not " +
+          "follow; give the final address",
+      );
+    answered.add(url.origin);
+    return response;
+  } catch (cause) {
+    signal.throwIfAborted();
+    if (cause instanceof UniviError) throw cause;
+    // Headers that another origin has to allow may be what failed; then it goes without them.
+    if (headers.has("Range") && answered.has(url.origin)) throw new Unanswered(reasonOf(cause));
+    const why = await policy.explains(url);
+    if (why) throw refused(url, why, cause);
+    throw await explained(url, cause, allowedOrigins === undefined);
+  } finally {
+    policy.end();
+  }
+}
+
+/** A URL as errors show it: on one line, without what may be secret. */
+export function shown(url: URL): string {
+  if (!isRemote(url)) return `${url.protocol}${url.pathname.slice(0, 40)}`;
+  return `${url.origin}${url.pathname}`.slice(0, 200);
+}
+
+function isRemote(url: URL): boolean {
+  return url.protocol !== "data:" && url.protocol !== "blob:";
+}
+
+function isRedirect({ type, status }: Response): boolean {
+  return type === "opaqueredirect" || (status >= 300 && status < 400 && status !== 304);
+}
+
+/** Listens whether the page's content security policy forbids a request. */
+class PolicyWatch {
+  readonly #blocked: string[] = [];
+  readonly #hear = (event: Event) => {
+    this.#blocked.push((event as SecurityPolicyViolationEvent).blockedURI);
+  };
+
+  constructor() {
+    globalThis.addEventListener?.("securitypolicyviolation", this.#hear);
+  }
+
+  async explains(url: URL): Promise<string | undefined> {
+    // Browsers report it in a task of its own.
+    await new Promise((resolve) => setTimeout(resolve));
+    const blocked = this.#blocked.some((uri) => uri === url.origin || url.href.startsWith(uri));
+    return blocked
+      ? `the page's content security policy forbids it; its connect-src must allow ${url.origin}`
+      : undefined;
+  }
+
+  end(): void {
+    globalThis.removeEventListener?.("securitypolicyviolation", this.#hear);
+  }
+}
+
+/** Why `fetch` failed, as far as a browser lets a page know. */
+async function explained(url: URL, cause: unknown, mayProbe: boolean): Promise<Error> {
+  const page = globalThis.location === undefined ? undefined : globalThis.origin;
+  if (url.protocol === "file:")
+    return refused(
+      url,
+      "a page can't read files by their address; give it File objects, or serve the folder",
+      cause,
+    );
+  if (!["http:", "https:"].includes(url.protocol))
+    return refused(url, `it can't be read: ${reasonOf(cause)}`, cause);
+  if (url.username || url.password)
+    return refused(url, "an address with a user name or password can't be fetched", cause);
+  if (page?.startsWith("https:") && url.protocol === "http:" && !isLoopback(url))
+    return refused(
+      url,
+      "a page that comes over https may not fetch over http; serve the file over https",
+      cause,
+    );
+  if (navigator.onLine === false && !isLoopback(url))
+    return new Unanswered("this device is offline");
+  if (answered.has(url.origin)) return new Unanswered(reasonOf(cause));
+  const other = page !== undefined && url.origin !== page;
+  const cors =
+    `${url.origin} does not let pages of ${page} read it (CORS): it has to send the header ` +
+    "Access-Control-Allow-Origin";
+  if (other && mayProbe && !globalThis.crossOriginIsolated) {
+    if (await isThere(url)) return refused(url, cors, cause);
+  } else if (other) {
+    return refused(url, `the server can't be reached, or ${cors}`, cause);
+  }
+  return refused(url, `the server can't be reached: ${reasonOf(cause)}`, cause);
+}
+
+/** Whether a server answers at all, which a page may learn without CORS. */
+async function isThere(url: URL): Promise<boolean> {
+  const signal = AbortSignal.timeout(PROBE_MS);
+  return fetch(url, { method: "HEAD", mode: "no-cors", cache: "no-store", signal }).then(
+    () => true,
+    () => false,
+  );
+}
+
+function isLoopback({ hostname }: URL): boolean {
+  return /^(localhost|.*\.localhost|127(\.\d+){3}|\[::1\])$/.test(hostname);
+}
+
+function reasonOf(error: unknown): string {
+  const { message, cause } = error as Error;
+  return cause instanceof Error && cause.message ? `${message} (${cause.message})` : message;
+}
+
+function refused(url: URL, why: string, cause?: unknown): UniviError {
+  return new UniviError("io", `${shown(url)}: ${why}`, { cause });
+}
