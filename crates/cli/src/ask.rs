@@ -5,7 +5,7 @@ use std::{io::Read, ops::ControlFlow, rc::Rc, time::Instant};
 use univi::{
     Backend, Error, Result,
     image::Rgb8,
-    model::{ChatUniVi, EncodedVisual, VisualKind},
+    model::{ChatUniVi, EngineVisual, VisualKind},
     prompt::{self, Prompt},
     session::{Answer, EnginePart, EngineSession, Finish},
 };
@@ -140,7 +140,7 @@ fn finish(answer: &Answer) -> &'static str {
     }
 }
 
-fn describe<B: Backend>(visual: &EncodedVisual<B>) -> serde_json::Value {
+fn describe<B: Backend>(visual: &EngineVisual<B>) -> serde_json::Value {
     match visual.kind() {
         VisualKind::Image => serde_json::json!({ "kind": "image", "tokens": visual.tokens() }),
         VisualKind::Video => {
@@ -155,7 +155,7 @@ async fn raw_visuals<B: Backend>(
     model: &ChatUniVi<B>,
     prompt: &Prompt,
     args: &AskArgs,
-) -> Result<Vec<EncodedVisual<B>>> {
+) -> Result<Vec<EngineVisual<B>>> {
     if prompt.visuals.is_empty() && args.visuals.0.is_empty() {
         return Ok(Vec::new());
     }

@@ -10,7 +10,7 @@ use std::{
 use rustyline::{Config, DefaultEditor, error::ReadlineError};
 use univi::{
     Backend, Error, Result,
-    model::EncodedVisual,
+    model::EngineVisual,
     session::{EnginePart, EngineSession, Finish},
 };
 
@@ -120,7 +120,7 @@ struct Chat<'a, B: Backend> {
     session: EngineSession<B>,
     args: &'a ChatArgs,
     /// What the next message shows.
-    shown: Vec<(VisualPath, EncodedVisual<B>)>,
+    shown: Vec<(VisualPath, EngineVisual<B>)>,
     turns: Vec<SavedTurn>,
 }
 
@@ -202,7 +202,7 @@ impl<B: Backend> Chat<'_, B> {
             // The turn left no trace; what it showed goes with the next one.
             return Ok(());
         }
-        let visual = |(visual, _): (VisualPath, EncodedVisual<B>)| {
+        let visual = |(visual, _): (VisualPath, EngineVisual<B>)| {
             let (kind, path) = ask::path_of(&visual);
             serde_json::json!({ kind: path })
         };

@@ -3,7 +3,7 @@
 use univi::{
     Backend, Error, Result,
     image::Rgb8,
-    model::{EncodedVisual, Vision},
+    model::{EngineVisual, Vision},
 };
 
 use crate::{
@@ -56,7 +56,7 @@ pub async fn video<B: Backend>(
     vision: &Vision<B>,
     name: &str,
     frames: Vec<Rgb8>,
-) -> Result<EncodedVisual<B>> {
+) -> Result<EngineVisual<B>> {
     let mut progress = Progress::new(
         format!("looking at {name}"),
         Unit::Items,
@@ -74,7 +74,7 @@ pub async fn show<B: Backend>(
     vision: &Vision<B>,
     visual: &VisualPath,
     frames: &FrameArgs,
-) -> Result<EncodedVisual<B>> {
+) -> Result<EngineVisual<B>> {
     let vision = &vision.merging_to(frames.visual_tokens.map(|n| n as usize))?;
     let clip = read(vision, visual, frames)?;
     match visual {

@@ -6,7 +6,7 @@ use image::{ImageFormat, RgbImage};
 use univi::{
     Backend, Error, Result,
     image::Rgb8,
-    model::{EncodedVisual, merge::Stage},
+    model::{EngineVisual, merge::Stage},
 };
 
 use crate::{
@@ -64,7 +64,7 @@ pub async fn run<B: Backend>(backend: &B, args: &VisualizeArgs) -> Result<()> {
 fn chosen<B: Backend>(
     choice: StageChoice,
     stages: usize,
-    seen: &EncodedVisual<B>,
+    seen: &EngineVisual<B>,
 ) -> Result<Vec<usize>> {
     if stages == 0 {
         let reason = format!(

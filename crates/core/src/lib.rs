@@ -1,10 +1,12 @@
 //! Chat-UniVi (arXiv 2311.08046): ask questions about images and videos, on WebGPU or the CPU,
 //! natively and in the browser.
 
+mod api;
 pub mod backend;
 pub mod config;
 pub mod constraint;
 pub mod cpu;
+mod engine_session;
 mod error;
 pub mod frames;
 pub mod gguf;
@@ -19,6 +21,10 @@ pub mod session;
 pub mod tokenizer;
 pub mod transfer;
 
+pub use api::{
+    BackendWork, Device, EncodedFrame, Model, ModelLoader, OpenDevice, Part, Question, Session,
+    StreamedAnswer, TokenMap, VisionEncoder, Visual, VisualOptions,
+};
 pub use backend::Backend;
 pub use cpu::Cpu;
 pub use error::{Error, Result};

@@ -8,7 +8,7 @@ use univi::{
     gguf::QuantizationPlan,
     image::{Preprocess, Rgb8, preprocess},
     loader::{Content, LoadOptions, Loader, ModelFile},
-    model::{ChatUniVi, EncodedVisual, PromptToken},
+    model::{ChatUniVi, EngineVisual, PromptToken},
     prompt::{self, Prompt, Slot},
     sampler::Sampling,
     session::{EngineSession, GenerateOptions},
@@ -228,7 +228,7 @@ async fn check_case<B: Backend>(
     }
 
     let prompt_tokens = as_spliced_by_reference(&model.prompt_tokens(&prompt, &visuals)?);
-    let visual_tokens: usize = visuals.iter().map(EncodedVisual::tokens).sum();
+    let visual_tokens: usize = visuals.iter().map(EngineVisual::tokens).sum();
     if let Some(expected) = case.visual_tokens {
         report.equal(name("visual tokens"), &[visual_tokens], &[expected]);
     }
@@ -301,7 +301,7 @@ async fn look<B: Backend>(
     model: &ChatUniVi<B>,
     prompt: &Prompt,
     pictures: Vec<Rgb8>,
-) -> Result<Vec<EncodedVisual<B>>> {
+) -> Result<Vec<EngineVisual<B>>> {
     let mut pictures = pictures.into_iter();
     let mut visuals = Vec::new();
     for visual in &prompt.visuals {

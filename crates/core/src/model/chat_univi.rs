@@ -40,18 +40,18 @@ pub enum VisualKind {
 }
 
 /// A frame that was looked at by itself, to be asked about together with others. Cloning shares it.
-pub struct EncodedFrame<B: Backend>(Rc<merge::Frames<B>>);
+pub struct EngineFrame<B: Backend>(Rc<merge::Frames<B>>);
 
-impl<B: Backend> Clone for EncodedFrame<B> {
+impl<B: Backend> Clone for EngineFrame<B> {
     fn clone(&self) -> Self {
-        EncodedFrame(self.0.clone())
+        EngineFrame(self.0.clone())
     }
 }
 
 /// A picture or clip as the language model reads it. Cloning shares it.
-pub struct EncodedVisual<B: Backend>(Rc<EncodedVisualData<B>>);
+pub struct EngineVisual<B: Backend>(Rc<VisualData<B>>);
 
-struct EncodedVisualData<B: Backend> {
+struct VisualData<B: Backend> {
     backend: B,
     kind: VisualKind,
     /// `[tokens, width]`
@@ -86,7 +86,7 @@ pub enum PromptToken<B: Backend> {
     /// A token of the vocabulary.
     Token(u32),
     /// This embedding of a visual.
-    Row(EncodedVisual<B>, usize),
+    Row(EngineVisual<B>, usize),
 }
 
 impl<B: Backend> Clone for PromptToken<B> {
@@ -219,7 +219,7 @@ impl<B: Backend> ChatUniVi<B> {
     pub fn prompt_tokens(
         &self,
         prompt: &Prompt,
-        visuals: &[EncodedVisual<B>],
+        visuals: &[EngineVisual<B>],
     ) -> Result<Vec<PromptToken<B>>> {
         if prompt.visuals.len() != visuals.len() {
             let reason = format!(
@@ -364,7 +364,7 @@ impl<B: Backend> Vision<B> {
     ///
     /// # Errors
     /// `BadImage`; or as [`Backend::read`].
-    pub async fn image(&self, picture: &Rgb8) -> Result<EncodedVisual<B>> {
+    pub async fn image(&self, picture: &Rgb8) -> Result<EngineVisual<B>> {
         let features = self.features([Ok(picture.clone())]).await?;
         self.visual(
             VisualKind::Image,
@@ -382,7 +382,7 @@ impl<B: Backend> Vision<B> {
     pub async fn video(
         &self,
         frames: impl IntoIterator<Item = Result<Rgb8>>,
-    ) -> Result<EncodedVisual<B>> {
+    ) -> Result<EngineVisual<B>> {
         let features = self.features(frames).await?;
         let count = self.backend.shape(&features)[0] / self.config.clip.patches();
         let frames = merge::Frames::new(&self.backend, &features, count, &self.config.merge);
@@ -393,11 +393,11 @@ impl<B: Backend> Vision<B> {
     ///
     /// # Errors
     /// `BadImage`; or as [`Backend::read`].
-    pub async fn encode_frame(&self, frame: &Rgb8) -> Result<EncodedFrame<B>> {
+    pub async fn encode_frame(&self, frame: &Rgb8) -> Result<EngineFrame<B>> {
         let features = self.features([Ok(frame.clone())]).await?;
         let frames = merge::Frames::new(&self.backend, &features, 1, &self.config.merge);
         self.backend.finish().await?;
-        Ok(EncodedFrame(Rc::new(frames)))
+        Ok(EngineFrame(Rc::new(frames)))
     }
 
     /// Frames that were looked at before, as the clip that they are together: nothing is looked at
@@ -406,7 +406,7 @@ impl<B: Backend> Vision<B> {
     /// # Errors
     /// `BadVideo` without frames, `BadRequest` for frames that were merged to different numbers of
     /// tokens; or as [`Backend::read`].
-    pub async fn merge_frames(&self, frames: &[EncodedFrame<B>]) -> Result<EncodedVisual<B>> {
+    pub async fn merge_frames(&self, frames: &[EngineFrame<B>]) -> Result<EngineVisual<B>> {
         if frames.is_empty() {
             return Err(Error::BadVideo {
                 reason: "no frame of it has been seen yet".into(),
@@ -421,16 +421,16 @@ impl<B: Backend> Vision<B> {
         self.clip(&merge::Frames::join(&self.backend, &all)).await
     }
 
-    async fn clip(&self, frames: &merge::Frames<B>) -> Result<EncodedVisual<B>> {
+    async fn clip(&self, frames: &merge::Frames<B>) -> Result<EngineVisual<B>> {
         let merged = merge::video(&self.backend, frames, &self.config.merge, None).await?;
         self.visual(VisualKind::Video, merged).await
     }
 
-    async fn visual(&self, kind: VisualKind, merged: merge::Merged<B>) -> Result<EncodedVisual<B>> {
+    async fn visual(&self, kind: VisualKind, merged: merge::Merged<B>) -> Result<EngineVisual<B>> {
         let embeds = self.projector.forward(&merged.tokens);
         self.backend.finish().await?;
         let (backend, grid) = (self.backend.clone(), self.config.clip.grid());
-        Ok(EncodedVisual(Rc::new(EncodedVisualData {
+        Ok(EngineVisual(Rc::new(VisualData {
             backend,
             kind,
             embeds,
@@ -440,20 +440,20 @@ impl<B: Backend> Vision<B> {
     }
 }
 
-impl<B: Backend> Clone for EncodedVisual<B> {
+impl<B: Backend> Clone for EngineVisual<B> {
     fn clone(&self) -> Self {
-        EncodedVisual(self.0.clone())
+        EngineVisual(self.0.clone())
     }
 }
 
 /// Whether it is the same look at the same thing.
-impl<B: Backend> PartialEq for EncodedVisual<B> {
+impl<B: Backend> PartialEq for EngineVisual<B> {
     fn eq(&self, other: &Self) -> bool {
         Rc::ptr_eq(&self.0, &other.0)
     }
 }
 
-impl<B: Backend> EncodedVisual<B> {
+impl<B: Backend> EngineVisual<B> {
     /// Picture or clip.
     pub fn kind(&self) -> VisualKind {
         self.0.kind

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, ops::ControlFlow, rc::Rc};
 use univi::{
     Backend, Result,
     image::Rgb8,
-    model::{ChatUniVi, EncodedVisual},
+    model::{ChatUniVi, EngineVisual},
     sampler::Sampling,
     session::{EnginePart, EngineSession, GenerateOptions, SessionOptions},
 };
@@ -174,7 +174,7 @@ pub async fn evaluate<B: Backend>(
 async fn look<B: Backend>(
     model: &Rc<ChatUniVi<B>>,
     view: VisualSample,
-) -> Result<EncodedVisual<B>> {
+) -> Result<EngineVisual<B>> {
     match view {
         VisualSample::Scene(scene) => model.vision()?.image(&scene.pixels).await,
         VisualSample::Clip(clip) => {

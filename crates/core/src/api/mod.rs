@@ -1,0 +1,22 @@
+//! The public interface: types that hide which backend computes.
+//!
+//! ```text
+//! Device ──open──▶ OpenDevice ──▶ Model ──▶ Session ──ask──▶ StreamedAnswer
+//!                                   └────▶ VisionEncoder ──▶ Visual ──▶ TokenMap
+//! ```
+
+pub(crate) mod device;
+mod loader;
+mod model;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod open;
+mod question;
+mod session;
+mod visual;
+
+pub use device::{BackendWork, Device, OpenDevice};
+pub use loader::ModelLoader;
+pub use model::Model;
+pub use question::{Part, Question};
+pub use session::{Session, StreamedAnswer};
+pub use visual::{EncodedFrame, TokenMap, VisionEncoder, Visual, VisualOptions};

@@ -1,0 +1,648 @@
+//! The generic session: turns of text and visuals go in, answers come out step by step.
+//!
+//! The prompt of every turn is the whole conversation. What it shares with the contents of the KV
+//! cache is not computed again, so that a further question costs its own tokens alone.
+
+use std::{ops::ControlFlow, rc::Rc};
+
+use crate::{
+    Backend, Error, Result,
+    constraint::Constraint,
+    model::{CHUNK_ROWS, ChatUniVi, EngineVisual, PromptToken},
+    prompt::{self, Conversation, StopBuffer, Template},
+    sampler::Sampler,
+    session::{Answer, ContextUsage, Finish, GenerateOptions, Overflow, SessionOptions, Usage},
+    tokenizer::Decoder,
+};
+
+/// A part of a user's message.
+pub enum EnginePart<B: Backend> {
+    /// Text.
+    Text(String),
+    /// An encoded image or video.
+    Visual(EngineVisual<B>),
+}
+
+/// A conversation with a model on one backend.
+pub struct EngineSession<B: Backend> {
+    model: Rc<ChatUniVi<B>>,
+    options: SessionOptions,
+    turns: Vec<EngineTurn<B>>,
+    /// What was appended of the next question.
+    begun: Vec<EnginePart<B>>,
+    /// Tokens of the conversation with it.
+    begun_tokens: Option<usize>,
+    caches: Vec<B::KvCache>,
+    /// What the caches hold, position by position.
+    cached: Vec<PromptToken<B>>,
+    generation: Option<Generation<B>>,
+}
+
+/// A message of the user, and the model's answer.
+struct EngineTurn<B: Backend> {
+    parts: Vec<EnginePart<B>>,
+    answer: Option<String>,
+    /// Tokens of the conversation up to the answer's end, where it was computed in this session.
+    tokens: Option<usize>,
+}
+
+/// What one step of an answer brought.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// A part of a long prompt was computed.
+    Prompt,
+    /// The next text of the answer.
+    Text(String),
+    /// The answer is complete.
+    Done,
+}
+
+/// An answer that is being generated.
+struct Generation<B: Backend> {
+    prompt: Vec<PromptToken<B>>,
+    options: GenerateOptions,
+    sampler: Sampler,
+    constraint: Option<Constraint>,
+    decoder: Decoder,
+    text: StopBuffer,
+    answer: Answer,
+    stage: Stage<B>,
+    /// Whether the answer belongs to the last turn.
+    is_turn: bool,
+}
+
+enum Stage<B: Backend> {
+    /// The prompt has not been compared with the caches.
+    New,
+    /// The prompt is being computed.
+    Prompt,
+    /// The last row of what was computed, `[1, width]`: the next token follows from it.
+    Row(B::Tensor),
+    /// A token was chosen; it and its embedding `[1, width]`.
+    Chosen(u32, B::Tensor),
+    /// No token follows; the text that was held back is due.
+    Ended,
+    Done,
+}
+
+impl<B: Backend> Clone for EnginePart<B> {
+    fn clone(&self) -> Self {
+        match self {
+            EnginePart::Text(text) => EnginePart::Text(text.clone()),
+            EnginePart::Visual(visual) => EnginePart::Visual(visual.clone()),
+        }
+    }
+}
+
+impl<B: Backend> EngineTurn<B> {
+    fn question(parts: Vec<EnginePart<B>>) -> EngineTurn<B> {
+        EngineTurn {
+            parts,
+            answer: None,
+            tokens: None,
+        }
+    }
+}
+
+impl<B: Backend> Clone for EngineTurn<B> {
+    fn clone(&self) -> Self {
+        EngineTurn {
+            parts: self.parts.clone(),
+            answer: self.answer.clone(),
+            tokens: self.tokens,
+        }
+    }
+}
+
+impl<B: Backend> EngineSession<B> {
+    /// Begins an empty conversation. Its KV cache takes memory as it grows.
+    pub fn new(model: Rc<ChatUniVi<B>>, options: SessionOptions) -> EngineSession<B> {
+        let caches = model.llama().caches();
+        EngineSession {
+            model,
+            options,
+            turns: Vec::new(),
+            begun: Vec::new(),
+            begun_tokens: None,
+            caches,
+            cached: Vec::new(),
+            generation: None,
+        }
+    }
+
+    /// Copies the conversation, KV cache included, so that both can go on differently. An answer
+    /// that is being generated is not copied.
+    ///
+    /// # Errors
+    /// `OutOfMemory` where the device has no memory for a second KV cache; `DeviceLost`.
+    pub async fn fork(&self) -> Result<EngineSession<B>> {
+        let llama = self.model.llama();
+        let mut turns = self.turns.clone();
+        turns.retain(|turn| turn.answer.is_some());
+        Ok(EngineSession {
+            model: self.model.clone(),
+            options: self.options.clone(),
+            turns,
+            begun: self.begun.clone(),
+            begun_tokens: self.begun_tokens,
+            caches: llama.copy_caches(&self.caches, self.cached.len()).await?,
+            cached: self.cached.clone(),
+            generation: None,
+        })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Rc<ChatUniVi<B>> {
+        &self.model
+    }
+
+    /// Forgets all turns. The KV cache of the prompt's beginning is used again.
+    pub fn clear(&mut self) {
+        self.rewind(0);
+    }
+
+    /// Forgets all turns but the first `turns`, and what was appended. The KV cache of the turns
+    /// that stay is used again.
+    pub fn rewind(&mut self, turns: usize) {
+        self.end();
+        self.turns.truncate(turns);
+        self.begun.clear();
+        self.begun_tokens = None;
+    }
+
+    /// Replaces the conversation by one of these turns. The KV cache of what the beginnings share
+    /// is used again.
+    pub fn restart(&mut self, options: SessionOptions, turns: Vec<(Vec<EnginePart<B>>, String)>) {
+        self.clear();
+        self.options = options;
+        self.turns
+            .extend(turns.into_iter().map(|(parts, answer)| EngineTurn {
+                answer: Some(answer),
+                ..EngineTurn::question(parts)
+            }));
+    }
+
+    /// Begins the next question, or continues it: images and videos are computed now, text with
+    /// what follows it. The answer then has less to compute. Returns false where `on_chunk`, which
+    /// is called between the parts of a long prompt, breaks: then nothing is appended.
+    ///
+    /// # Errors
+    /// `ContextOverflow`, or `OutOfMemory` where the KV cache can't grow, then nothing is appended;
+    /// or as [`Backend::read`].
+    pub async fn append(
+        &mut self,
+        parts: Vec<EnginePart<B>>,
+        on_chunk: &mut impl AsyncFnMut() -> ControlFlow<()>,
+    ) -> Result<bool> {
+        self.end();
+        let before = (self.begun.len(), self.begun_tokens);
+        self.begun.extend(parts);
+        let read = self.read_begun(on_chunk).await;
+        if !matches!(read, Ok(true)) {
+            self.begun.truncate(before.0);
+            self.begun_tokens = before.1;
+        }
+        read
+    }
+
+    async fn read_begun(
+        &mut self,
+        on_chunk: &mut impl AsyncFnMut() -> ControlFlow<()>,
+    ) -> Result<bool> {
+        self.turns.push(EngineTurn::question(self.begun.clone()));
+        let room = self.make_room(1);
+        self.turns.pop();
+        let (prompt, _) = room?;
+        self.check_room(&prompt)?;
+        self.begun_tokens = Some(prompt.len());
+        // Text may become other tokens with what follows it: what is behind the last visual is not
+        // yet final.
+        let Some(last) = prompt
+            .iter()
+            .rposition(|token| matches!(token, PromptToken::Row(..)))
+        else {
+            return Ok(true);
+        };
+        let prompt = &prompt[..=last];
+        let (model, caches, cached) = (&self.model, &mut self.caches, &mut self.cached);
+        begin_reading(model, caches, cached, prompt).await?;
+        while read_chunk(model, caches, cached, prompt).await?.is_none() {
+            if on_chunk().await.is_break() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Returns how much of the context the conversation takes: as computed, or where no answer was
+    /// computed yet since the conversation was restarted, as its prompt would be.
+    ///
+    /// # Errors
+    /// `Tokenizer` where the template can't be rendered.
+    pub fn context_usage(&self) -> Result<ContextUsage> {
+        let computed = match self.begun.is_empty() {
+            true => self.turns.last().map_or(Some(0), |turn| turn.tokens),
+            false => self.begun_tokens,
+        };
+        let used = match computed {
+            Some(tokens) => tokens,
+            None => {
+                let mut turns = self.turns.clone();
+                if !self.begun.is_empty() {
+                    turns.push(EngineTurn::question(self.begun.clone()));
+                }
+                self.prompt_tokens(&turns)?.len()
+            }
+        };
+        Ok(ContextUsage {
+            used,
+            capacity: self.model.llama().context(),
+        })
+    }
+
+    /// Begins the answer to `parts`; [`EngineSession::step`] generates it.
+    ///
+    /// A turn that fails, or is ended before it has text, leaves no trace in the conversation; what
+    /// was appended before it stays.
+    ///
+    /// # Errors
+    /// As [`EngineSession::begin`], and `Tokenizer` where the template can't be rendered.
+    pub fn begin_turn(
+        &mut self,
+        parts: Vec<EnginePart<B>>,
+        options: &GenerateOptions,
+    ) -> Result<()> {
+        self.end();
+        let parts = self.begun.iter().cloned().chain(parts).collect();
+        self.turns.push(EngineTurn::question(parts));
+        let begun = self.begin_last_turn(options);
+        if begun.is_err() {
+            self.turns.pop();
+        }
+        begun
+    }
+
+    fn begin_last_turn(&mut self, options: &GenerateOptions) -> Result<()> {
+        let capacity = self.model.llama().context();
+        let (prompt, dropped_turns) = self.make_room(options.max_tokens.min(capacity / 4))?;
+        let mut options = options.clone();
+        if options.schema.is_none() {
+            let stop = self.template().stop().map(String::from);
+            options.stop.extend(stop);
+        }
+        let mut generation = self.generation(prompt, options)?;
+        generation.answer.usage.dropped_turns = dropped_turns;
+        generation.is_turn = true;
+        self.generation = Some(generation);
+        Ok(())
+    }
+
+    /// Begins the answer to a prompt, without turns and templates; [`EngineSession::step`]
+    /// generates it.
+    ///
+    /// # Errors
+    /// `BadRequest` for an empty prompt, sampling out of range or an unusable schema;
+    /// `ContextOverflow`.
+    pub fn begin(&mut self, prompt: Vec<PromptToken<B>>, options: GenerateOptions) -> Result<()> {
+        self.end();
+        self.generation = Some(self.generation(prompt, options)?);
+        Ok(())
+    }
+
+    fn generation(
+        &self,
+        prompt: Vec<PromptToken<B>>,
+        options: GenerateOptions,
+    ) -> Result<Generation<B>> {
+        let sampler = Sampler::new(options.sampling)?;
+        let constraint = match &options.schema {
+            Some(schema) => Some(Constraint::new(self.model.vocabulary(), schema)?),
+            None => None,
+        };
+        self.check_room(&prompt)?;
+        let visual = prompt
+            .iter()
+            .filter(|token| matches!(token, PromptToken::Row(..)));
+        let usage = Usage {
+            prompt: prompt.len(),
+            visual: visual.count(),
+            ..Usage::default()
+        };
+        Ok(Generation {
+            sampler,
+            constraint,
+            decoder: Decoder::default(),
+            text: StopBuffer::new(&options.stop),
+            answer: Answer {
+                text: String::new(),
+                ids: Vec::new(),
+                finish: Finish::Length,
+                usage,
+            },
+            stage: Stage::New,
+            is_turn: false,
+            prompt,
+            options,
+        })
+    }
+
+    /// Computes the next part of the answer. Where its future is dropped, the next call goes on.
+    ///
+    /// # Errors
+    /// `OutOfMemory` where the KV cache can't grow; or as [`Backend::read`]. The answer is over
+    /// then.
+    pub async fn step(&mut self) -> Result<Step> {
+        let step = self.advance().await;
+        if step.is_err() {
+            let generation = self.generation.take();
+            if generation.is_some_and(|generation| generation.is_turn) {
+                self.turns.pop();
+            }
+        }
+        step
+    }
+
+    async fn advance(&mut self) -> Result<Step> {
+        let Some(generation) = &mut self.generation else {
+            return Ok(Step::Done);
+        };
+        let (model, caches, cached) = (&self.model, &mut self.caches, &mut self.cached);
+        let (llama, tokenizer) = (model.llama(), model.tokenizer());
+        loop {
+            match &generation.stage {
+                Stage::New => {
+                    let reused = begin_reading(model, caches, cached, &generation.prompt).await?;
+                    generation.answer.usage.reused = reused;
+                    generation.stage = Stage::Prompt;
+                }
+                Stage::Prompt => {
+                    let row = read_chunk(model, caches, cached, &generation.prompt).await?;
+                    let Some(row) = row else {
+                        return Ok(Step::Prompt);
+                    };
+                    generation.stage = match generation.options.max_tokens {
+                        0 => Stage::Done,
+                        _ => Stage::Row(row),
+                    };
+                }
+                Stage::Chosen(id, embedding) => {
+                    let (id, embedding) = (*id, embedding.clone());
+                    llama.reserve(caches, cached.len() + 1).await?;
+                    generation.stage = Stage::Row(llama.forward(&embedding, caches, cached.len()));
+                    cached.push(PromptToken::Token(id));
+                }
+                Stage::Row(row) => {
+                    let logits = llama.logits(row);
+                    let (id, embedding) = generation.choose(model, &logits).await?;
+                    let ids = &mut generation.answer.ids;
+                    ids.push(id);
+                    let is_full = ids.len() == generation.options.max_tokens
+                        || cached.len() == llama.context();
+                    if tokenizer.ends_generation(id) {
+                        generation.answer.finish = Finish::Stop;
+                        generation.stage = Stage::Ended;
+                        continue;
+                    }
+                    let text = generation.text.push(generation.decoder.push(tokenizer, id));
+                    let text = text.to_owned();
+                    let constraint = generation.constraint.as_ref();
+                    let is_complete = constraint.is_some_and(Constraint::is_complete);
+                    generation.stage = Stage::Chosen(id, embedding);
+                    if generation.text.stopped() || is_complete {
+                        generation.answer.finish = Finish::Stop;
+                        generation.stage = Stage::Ended;
+                    } else if is_full {
+                        generation.stage = Stage::Ended;
+                    }
+                    if !text.is_empty() {
+                        return Ok(Step::Text(text));
+                    }
+                }
+                Stage::Ended => {
+                    let mut rest = generation.text.push(generation.decoder.finish()).to_owned();
+                    rest += generation.text.finish();
+                    generation.stage = Stage::Done;
+                    if !rest.is_empty() {
+                        return Ok(Step::Text(rest));
+                    }
+                }
+                Stage::Done => return Ok(Step::Done),
+            }
+        }
+    }
+
+    /// Ends the answer that is being generated, complete or not, and returns it; `None` where there
+    /// is none.
+    pub fn end(&mut self) -> Option<Answer> {
+        let generation = self.generation.take()?;
+        let mut answer = generation.answer;
+        let is_done = matches!(generation.stage, Stage::Done);
+        answer.text = generation.text.text().to_owned();
+        answer.usage.completion = answer.ids.len();
+        if !is_done {
+            answer.finish = Finish::Aborted;
+        }
+        if generation.is_turn {
+            if !is_done && answer.text.is_empty() {
+                self.turns.pop();
+            } else if let Some(turn) = self.turns.last_mut() {
+                turn.answer = Some(answer.text.clone());
+                turn.tokens = Some(answer.usage.prompt + answer.usage.completion);
+                self.begun.clear();
+                self.begun_tokens = None;
+            }
+        }
+        Some(answer)
+    }
+
+    /// Generates the whole answer to `parts`. `on_text` gets the text as it becomes certain, and
+    /// empty text between the parts of a long prompt; where it breaks, the answer ends.
+    ///
+    /// # Errors
+    /// As [`EngineSession::begin_turn`] and [`EngineSession::step`].
+    pub async fn answer(
+        &mut self,
+        parts: Vec<EnginePart<B>>,
+        options: &GenerateOptions,
+        on_text: &mut impl AsyncFnMut(&str) -> ControlFlow<()>,
+    ) -> Result<Answer> {
+        self.begin_turn(parts, options)?;
+        self.run(on_text).await
+    }
+
+    /// Generates the whole answer to `prompt`, without turns and templates.
+    ///
+    /// # Errors
+    /// As [`EngineSession::begin`] and [`EngineSession::step`].
+    pub async fn generate(
+        &mut self,
+        prompt: &[PromptToken<B>],
+        options: &GenerateOptions,
+        on_text: &mut impl AsyncFnMut(&str) -> ControlFlow<()>,
+    ) -> Result<Answer> {
+        self.begin(prompt.to_vec(), options.clone())?;
+        self.run(on_text).await
+    }
+
+    async fn run(
+        &mut self,
+        on_text: &mut impl AsyncFnMut(&str) -> ControlFlow<()>,
+    ) -> Result<Answer> {
+        loop {
+            let goes_on = match self.step().await? {
+                Step::Prompt => on_text("").await,
+                Step::Text(text) => on_text(&text).await,
+                Step::Done => ControlFlow::Break(()),
+            };
+            if goes_on.is_break() {
+                return Ok(self.end().expect("it was begun"));
+            }
+        }
+    }
+
+    /// Returns the logits `[vocabulary]` of the token after `prompt`, and leaves the prompt in the
+    /// KV cache: of [`EngineSession::generate`] after it, the last token is left to compute.
+    ///
+    /// # Errors
+    /// As [`EngineSession::generate`].
+    pub async fn logits(&mut self, prompt: &[PromptToken<B>]) -> Result<Vec<f32>> {
+        self.end();
+        self.check_room(prompt)?;
+        let (model, caches, cached) = (&self.model, &mut self.caches, &mut self.cached);
+        begin_reading(model, caches, cached, prompt).await?;
+        let row = loop {
+            if let Some(row) = read_chunk(model, caches, cached, prompt).await? {
+                break row;
+            }
+        };
+        let logits = self.model.llama().logits(&row);
+        self.model.backend().read(&logits).await
+    }
+
+    fn template(&self) -> &Template {
+        let own = self.options.template.as_ref();
+        own.unwrap_or(self.model.template())
+    }
+
+    /// Returns the tokens of the conversation, with room for `answer` more where that takes
+    /// dropping turns; and how many were dropped. Where not even the last turn has room, none is.
+    fn make_room(&mut self, answer: usize) -> Result<(Vec<PromptToken<B>>, usize)> {
+        let whole = self.prompt_tokens(&self.turns)?;
+        let fits =
+            |tokens: &[PromptToken<B>]| tokens.len() + answer <= self.model.llama().context();
+        if self.options.overflow == Overflow::DropOldest && !fits(&whole) {
+            for dropped in 1..self.turns.len() {
+                let tokens = self.prompt_tokens(&self.turns[dropped..])?;
+                if fits(&tokens) {
+                    self.turns.drain(..dropped);
+                    for turn in &mut self.turns {
+                        turn.tokens = None;
+                    }
+                    return Ok((tokens, dropped));
+                }
+            }
+        }
+        Ok((whole, 0))
+    }
+
+    /// The tokens of a conversation of these turns, up to the model's next answer.
+    fn prompt_tokens(&self, turns: &[EngineTurn<B>]) -> Result<Vec<PromptToken<B>>> {
+        let mut visuals = Vec::new();
+        let mut part = |part: &EnginePart<B>| match part {
+            EnginePart::Text(text) => prompt::PromptPart::Text(text.clone()),
+            EnginePart::Visual(visual) => {
+                visuals.push(visual.clone());
+                prompt::PromptPart::Visual(visual.in_prompt())
+            }
+        };
+        let turns = turns.iter().map(|turn| prompt::Turn {
+            parts: turn.parts.iter().map(&mut part).collect(),
+            answer: turn.answer.clone(),
+        });
+        let conversation = Conversation {
+            template: self.template().clone(),
+            system: self.options.system.clone(),
+            wraps_visuals: self.model.wraps_visuals(),
+            turns: turns.collect(),
+        };
+        self.model.prompt_tokens(&conversation.prompt()?, &visuals)
+    }
+
+    /// Checks that a prompt fits, and one token of an answer.
+    fn check_room(&self, prompt: &[PromptToken<B>]) -> Result<()> {
+        if prompt.is_empty() {
+            return Err(Error::BadRequest {
+                reason: "an empty prompt: there is nothing to answer".into(),
+            });
+        }
+        let (needed, capacity) = (prompt.len() + 1, self.model.llama().context());
+        if needed <= capacity {
+            return Ok(());
+        }
+        Err(Error::ContextOverflow { needed, capacity })
+    }
+}
+
+/// Makes the caches hold nothing but a beginning of `prompt`, with memory for all of it, and
+/// returns the length of that beginning.
+async fn begin_reading<B: Backend>(
+    model: &ChatUniVi<B>,
+    caches: &mut [B::KvCache],
+    cached: &mut Vec<PromptToken<B>>,
+    prompt: &[PromptToken<B>],
+) -> Result<usize> {
+    model.llama().reserve(caches, prompt.len()).await?;
+    // The last token is computed in any case: what comes next follows from it.
+    let before_last = &prompt[..prompt.len().saturating_sub(1)];
+    let same = cached.iter().zip(before_last).take_while(|(a, b)| a == b);
+    let reused = same.count();
+    cached.truncate(reused);
+    Ok(reused)
+}
+
+/// Computes the next chunk of `prompt` behind what the caches hold of it; returns the last row
+/// `[1, width]` once the prompt is complete.
+async fn read_chunk<B: Backend>(
+    model: &ChatUniVi<B>,
+    caches: &mut [B::KvCache],
+    cached: &mut Vec<PromptToken<B>>,
+    prompt: &[PromptToken<B>],
+) -> Result<Option<B::Tensor>> {
+    let (b, llama) = (model.backend(), model.llama());
+    let rest = &prompt[cached.len()..];
+    let chunk = &rest[..rest.len().min(CHUNK_ROWS)];
+    let hidden = llama.forward(&model.embed(chunk), caches, cached.len());
+    cached.extend_from_slice(chunk);
+    if cached.len() < prompt.len() {
+        // One chunk at a time: a slow device would take a long prompt for a hang.
+        b.finish().await?;
+        return Ok(None);
+    }
+    Ok(Some(b.slice(&hidden, chunk.len() - 1..chunk.len())))
+}
+
+impl<B: Backend> Generation<B> {
+    /// Chooses the next token and returns its id and its embedding `[1, width]`.
+    async fn choose(
+        &mut self,
+        model: &ChatUniVi<B>,
+        logits: &B::Tensor,
+    ) -> Result<(u32, B::Tensor)> {
+        let (b, llama) = (model.backend(), model.llama());
+        if self.sampler.options().is_argmax() && self.constraint.is_none() {
+            // Four bytes come back; the embedding is looked up where the id was found.
+            let id = b.argmax(logits);
+            let next = llama.embed(&id);
+            return Ok((b.read_ids(&id).await?[0], next));
+        }
+        let mut logits = b.read(logits).await?;
+        if let Some(constraint) = &mut self.constraint {
+            constraint.mask(&mut logits)?;
+        }
+        let id = self.sampler.sample(&logits, &self.answer.ids);
+        if let Some(constraint) = &mut self.constraint {
+            constraint.push(id)?;
+        }
+        Ok((id, llama.embed(&b.ids(&[id]))))
+    }
+}
