@@ -160,7 +160,7 @@ function handlersOf(fail: (error: UniviError) => void): Handlers {
       const past = new (module().Past)();
       for (const { parts, answer } of turns) past.turn(turnOf(parts), answer);
       if (!sessions.has(session)) sessions.set(session, loaded().session(options));
-      conversation(session).restart(options, past);
+      await conversation(session).restart(options, past);
     },
 
     async rewind({ session: handle, keep }) {

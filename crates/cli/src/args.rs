@@ -4,6 +4,7 @@ use std::{net::IpAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use univi::{
+    Device, VisualOptions,
     backend::KvType,
     config::MergeConfig,
     frames::FrameOptions,
@@ -65,6 +66,16 @@ pub enum DeviceChoice {
     Gpu,
     /// The CPU.
     Cpu,
+}
+
+impl From<DeviceChoice> for Device {
+    fn from(choice: DeviceChoice) -> Device {
+        match choice {
+            DeviceChoice::Auto => Device::Auto,
+            DeviceChoice::Gpu => Device::Gpu,
+            DeviceChoice::Cpu => Device::Cpu,
+        }
+    }
 }
 
 /// Which model, and where it runs.
@@ -187,6 +198,11 @@ impl SamplingArgs {
 }
 
 impl FrameArgs {
+    /// How images and videos are encoded.
+    pub fn visual_options(&self) -> VisualOptions {
+        VisualOptions::default().tokens(self.visual_tokens.map(|n| n as usize))
+    }
+
     /// As the library takes it, with what the model says where the user says nothing.
     pub fn options(&self, model: &MergeConfig) -> FrameOptions {
         FrameOptions {

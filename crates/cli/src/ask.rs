@@ -1,13 +1,13 @@
 //! `univi ask`: one question, one answer.
 
-use std::{io::Read, ops::ControlFlow, rc::Rc, time::Instant};
+use std::{io::Read, time::Instant};
 
 use univi::{
-    Backend, Error, Result,
+    Error, Model, Part, Result, Visual,
     image::Rgb8,
-    model::{ChatUniVi, EngineVisual, VisualKind},
+    model::VisualKind,
     prompt::{self, Prompt},
-    session::{Answer, EnginePart, EngineSession, Finish},
+    session::{Answer, Finish},
 };
 
 use crate::{
@@ -19,7 +19,8 @@ use crate::{
 ///
 /// # Errors
 /// Whatever is wrong with the model, the visuals or the question.
-pub async fn run<B: Backend>(backend: &B, device: &str, args: &AskArgs) -> Result<()> {
+pub async fn run(args: &AskArgs) -> Result<()> {
+    let device = open::device(args.model.device.into()).await?;
     let question = question(&args.question)?;
     look::check(&args.visuals.0)?;
     let session_options = args.model.session_options()?;
@@ -29,47 +30,39 @@ pub async fn run<B: Backend>(backend: &B, device: &str, args: &AskArgs) -> Resul
     }
 
     let start = Instant::now();
-    let model = open::model(backend, &args.model.model, &args.model.load_options()).await?;
-    let model = Rc::new(model);
+    let model = open::model(&device, &args.model.model, &args.model.load_options()).await?;
     let loaded = Instant::now();
-    let mut session = EngineSession::new(model.clone(), session_options);
+    let mut session = model.session(session_options);
 
-    let mut first_text = None;
-    let mut on_piece = async |piece: &str| {
-        if !piece.is_empty() {
-            first_text.get_or_insert_with(Instant::now);
-        }
-        match args.json {
-            true => ControlFlow::Continue(()),
-            // Only a reader who has gone away ends an answer.
-            false => out::write(piece).map_or(ControlFlow::Break(()), ControlFlow::Continue),
-        }
-    };
-    let (visuals, looked, answer);
+    let (looked, mut stream);
     if args.raw_prompt {
         let prompt = Prompt::parse(&question);
-        visuals = raw_visuals(&model, &prompt, args).await?;
+        let visuals = raw_visuals(&model, &prompt, args).await?;
         looked = Instant::now();
-        let prompt_tokens = model.prompt_tokens(&prompt, &visuals)?;
-        answer = session
-            .generate(&prompt_tokens, &generate, &mut on_piece)
-            .await?;
+        stream = session.complete(&prompt, visuals, &generate).await?;
     } else {
-        let mut shown = Vec::new();
+        let mut parts: Vec<Part> = Vec::new();
         for visual in &args.visuals.0 {
-            shown.push(look::show(model.vision()?, visual, &args.frames).await?);
+            let vision = model.vision(&args.frames.visual_options())?;
+            parts.push(look::show(&vision, visual, &args.frames).await?.into());
         }
-        visuals = shown;
+        parts.push(question.into());
         looked = Instant::now();
-        let parts = visuals.iter().cloned().map(EnginePart::Visual);
-        let parts = parts.chain([EnginePart::Text(question)]).collect();
-        answer = session.answer(parts, &generate, &mut on_piece).await?;
+        stream = session.ask(parts, &generate).await?;
+    }
+    let mut first_text = None;
+    while let Some(text) = stream.next().await? {
+        if !text.is_empty() {
+            first_text.get_or_insert_with(Instant::now);
+        }
+        if !args.json {
+            out::write(&text)?;
+        }
     }
     let end = Instant::now();
+    let visuals = stream.visuals().to_vec();
+    let answer = stream.stop();
 
-    if answer.finish == Finish::Aborted {
-        return Err(Error::Aborted);
-    }
     if !args.json {
         out::line("")?;
         note_end(&answer);
@@ -79,14 +72,14 @@ pub async fn run<B: Backend>(backend: &B, device: &str, args: &AskArgs) -> Resul
     out::json(&serde_json::json!({
         "answer": answer.text,
         "finish": finish(&answer),
-        "device": device,
+        "device": device.name(),
         "seed": generate.sampling.seed,
         "visuals": visuals.iter().map(describe).collect::<Vec<_>>(),
         "usage": {
             "prompt_tokens": answer.usage.prompt,
             "visual_tokens": answer.usage.visual,
             "answer_tokens": answer.usage.completion,
-            "context_tokens": model.llama().context(),
+            "context_tokens": model.context(),
         },
         "timings": {
             "load_s": seconds(start, loaded),
@@ -140,7 +133,7 @@ fn finish(answer: &Answer) -> &'static str {
     }
 }
 
-fn describe<B: Backend>(visual: &EngineVisual<B>) -> serde_json::Value {
+fn describe(visual: &Visual) -> serde_json::Value {
     match visual.kind() {
         VisualKind::Image => serde_json::json!({ "kind": "image", "tokens": visual.tokens() }),
         VisualKind::Video => {
@@ -151,17 +144,11 @@ fn describe<B: Backend>(visual: &EngineVisual<B>) -> serde_json::Value {
 
 /// What the markers of a raw prompt stand for: each takes the next picture or frame of those that
 /// were given, in their order.
-async fn raw_visuals<B: Backend>(
-    model: &ChatUniVi<B>,
-    prompt: &Prompt,
-    args: &AskArgs,
-) -> Result<Vec<EngineVisual<B>>> {
+async fn raw_visuals(model: &Model, prompt: &Prompt, args: &AskArgs) -> Result<Vec<Visual>> {
     if prompt.visuals.is_empty() && args.visuals.0.is_empty() {
         return Ok(Vec::new());
     }
-    let vision = &model
-        .vision()?
-        .merging_to(args.frames.visual_tokens.map(|n| n as usize))?;
+    let vision = &model.vision(&args.frames.visual_options())?;
     let mut frames: Vec<Rgb8> = Vec::new();
     for visual in &args.visuals.0 {
         frames.extend(look::read(vision, visual, &args.frames)?.frames);

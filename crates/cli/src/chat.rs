@@ -4,15 +4,10 @@ use std::{
     io::{BufRead, IsTerminal},
     ops::ControlFlow,
     path::{Path, PathBuf},
-    rc::Rc,
 };
 
 use rustyline::{Config, DefaultEditor, error::ReadlineError};
-use univi::{
-    Backend, Error, Result,
-    model::EngineVisual,
-    session::{EnginePart, EngineSession, Finish},
-};
+use univi::{Error, Part, Result, Session, Visual, session::Finish};
 
 use crate::{
     args::{ChatArgs, VisualPath},
@@ -34,13 +29,13 @@ Ctrl-C stops an answer.";
 /// # Errors
 /// Whatever is wrong with the model. What goes wrong in a turn is told and the conversation goes
 /// on; where the input is no terminal nobody can react, and it ends there.
-pub async fn run<B: Backend>(backend: &B, args: &ChatArgs) -> Result<()> {
+pub async fn run(args: &ChatArgs) -> Result<()> {
+    let device = open::device(args.model.device.into()).await?;
     look::check(&args.visuals.0)?;
     let options = args.model.session_options()?;
-    let model = open::model(backend, &args.model.model, &args.model.load_options()).await?;
-    let session = EngineSession::new(Rc::new(model), options);
+    let model = open::model(&device, &args.model.model, &args.model.load_options()).await?;
     let mut chat = Chat {
-        session,
+        session: model.session(options),
         args,
         shown: Vec::new(),
         turns: Vec::new(),
@@ -116,15 +111,15 @@ struct SavedTurn {
     assistant: String,
 }
 
-struct Chat<'a, B: Backend> {
-    session: EngineSession<B>,
+struct Chat<'a> {
+    session: Session,
     args: &'a ChatArgs,
     /// What the next message shows.
-    shown: Vec<(VisualPath, EngineVisual<B>)>,
+    shown: Vec<(VisualPath, Visual)>,
     turns: Vec<SavedTurn>,
 }
 
-impl<B: Backend> Chat<'_, B> {
+impl Chat<'_> {
     /// Does what a line says; breaks where it says to leave.
     async fn line(&mut self, line: &str) -> Result<ControlFlow<()>> {
         let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
@@ -160,7 +155,8 @@ impl<B: Backend> Chat<'_, B> {
 
     async fn show(&mut self, visual: VisualPath) -> Result<()> {
         let model = self.session.model().clone();
-        let seen = look::show(model.vision()?, &visual, &self.args.frames).await?;
+        let vision = model.vision(&self.args.frames.visual_options())?;
+        let seen = look::show(&vision, &visual, &self.args.frames).await?;
         let (_, name) = ask::path_of(&visual);
         out::note(&format!(
             "{name}: {} tokens; it goes with the next message",
@@ -171,38 +167,26 @@ impl<B: Backend> Chat<'_, B> {
     }
 
     async fn say(&mut self, text: &str) -> Result<()> {
-        let visuals = self
-            .shown
-            .iter()
-            .map(|(_, seen)| EnginePart::Visual(seen.clone()));
-        let parts = visuals.chain([EnginePart::Text(text.to_owned())]).collect();
+        let visuals = self.shown.iter().map(|(_, visual)| visual.into());
+        let parts: Vec<Part> = visuals.chain([text.into()]).collect();
         let listener = Listener::new();
-        let mut unread = None;
-        let mut on_piece = async |piece: &str| {
-            if let Err(error) = out::write(piece) {
-                unread = Some(error);
+        let options = self.args.sampling.generate();
+        let mut stream = self.session.ask(parts, &options).await?;
+        while let Some(text) = stream.next().await? {
+            out::write(&text)?;
+            if listener.pressed() {
+                break;
             }
-            match listener.pressed() || unread.is_some() {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
-            }
-        };
-        let answer = self
-            .session
-            .answer(parts, &self.args.sampling.generate(), &mut on_piece)
-            .await;
-        drop(listener);
-        if let Some(error) = unread {
-            return Err(error);
         }
-        let answer = answer?;
+        let answer = stream.stop();
+        drop(listener);
         out::line("")?;
         ask::note_end(&answer);
         if answer.finish == Finish::Aborted && answer.text.is_empty() {
             // The turn left no trace; what it showed goes with the next one.
             return Ok(());
         }
-        let visual = |(visual, _): (VisualPath, EngineVisual<B>)| {
+        let visual = |(visual, _): (VisualPath, Visual)| {
             let (kind, path) = ask::path_of(&visual);
             serde_json::json!({ kind: path })
         };

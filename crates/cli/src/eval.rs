@@ -1,9 +1,9 @@
 //! `univi eval nano`: how often the small model is right.
 
-use std::{ops::ControlFlow, rc::Rc};
+use std::ops::ControlFlow;
 
 use serde_json::json;
-use univi::{Backend, Error, Result, loader::LoadOptions};
+use univi::{Error, Result, loader::LoadOptions};
 use univi_train::{
     nano::eval::{Score, evaluate, kinds},
     world::{Styles, World},
@@ -20,13 +20,14 @@ use crate::{
 ///
 /// # Errors
 /// Whatever is wrong with the model; `Io` where the artwork is not there.
-pub async fn nano<B: Backend>(backend: &B, device: &str, args: &EvalNanoArgs) -> Result<()> {
+pub async fn nano(args: &EvalNanoArgs) -> Result<()> {
+    let device = open::device(args.device.into()).await?;
     let world = World::open(&args.world.artwork)?;
     let options = LoadOptions {
         kv_cache: args.kv_cache.ty(),
         ..LoadOptions::default()
     };
-    let model = Rc::new(open::model(backend, &args.model, &options).await?);
+    let model = open::model(&device, &args.model, &options).await?;
     let styles = match args.styles {
         StylesChoice::Seen => &[Styles::Seen][..],
         StylesChoice::Unseen => &[Styles::Unseen],
@@ -71,7 +72,7 @@ pub async fn nano<B: Backend>(backend: &B, device: &str, args: &EvalNanoArgs) ->
     }
     if args.json {
         let sets = report.iter().map(|(name, scores)| json!({ "styles": name, "scores": scores.iter().map(of).collect::<Vec<_>>() }));
-        out::json(&json!({ "device": device, "sets": sets.collect::<Vec<_>>() }))?;
+        out::json(&json!({ "device": device.name(), "sets": sets.collect::<Vec<_>>() }))?;
     }
     Ok(())
 }

@@ -13,10 +13,10 @@ use univi::config::{LlamaConfig, VisionConfig};
 use univi::gguf::{Array, GgmlType, Header, Metadata, Parser, TensorInfo, Value};
 use univi::loader::{Content, LoadOptions};
 use univi::prompt::Template;
-use univi::{Backend, Result};
+use univi::{Backend, ModelFiles, Result};
 
 use crate::args::InspectArgs;
-use crate::open::{self, Source};
+use crate::open;
 use crate::progress::bytes;
 use crate::{files, out};
 
@@ -25,7 +25,7 @@ use crate::{files, out};
 /// # Errors
 /// All that loading would refuse.
 pub async fn run(args: &InspectArgs) -> Result<()> {
-    let source = Source::find(&args.model)?;
+    let source = ModelFiles::find(&args.model)?;
     let mut headers = Vec::new();
     for file in source
         .files
@@ -43,9 +43,13 @@ pub async fn run(args: &InspectArgs) -> Result<()> {
     };
     let mut prompt = None;
     if headers.iter().all(|(_, header)| is_vision(header)) {
-        open::vision(&Blank, &args.model).await?;
+        open::loader(Blank, &source.vision_files()?)?
+            .finish_vision()
+            .await?;
     } else {
-        let model = open::model(&Blank, &args.model, &LoadOptions::default()).await?;
+        let model = open::loader(Blank, &source)?
+            .finish(&LoadOptions::default())
+            .await?;
         prompt = Some((
             template_name(model.template()),
             model.wraps_visuals(),
@@ -208,7 +212,7 @@ impl Side<'_> {
 /// Everything that is printed.
 struct Report<'a> {
     path: &'a Path,
-    source: &'a Source,
+    source: &'a ModelFiles,
     headers: &'a [(String, Header)],
     sides: Vec<Side<'a>>,
     /// Template, whether visuals are wrapped in special tokens, tokens of the vocabulary.

@@ -1,10 +1,6 @@
 //! Showing pictures and videos to a model.
 
-use univi::{
-    Backend, Error, Result,
-    image::Rgb8,
-    model::{EngineVisual, Vision},
-};
+use univi::{Error, Result, VisionEncoder, Visual, image::Rgb8};
 
 use crate::{
     args::{FrameArgs, VisualPath},
@@ -29,11 +25,7 @@ pub fn check(visuals: &[VisualPath]) -> Result<()> {
 ///
 /// # Errors
 /// As [`files::picture`] and [`video::read`].
-pub fn read<B: Backend>(
-    vision: &Vision<B>,
-    visual: &VisualPath,
-    frames: &FrameArgs,
-) -> Result<Clip> {
+pub fn read(vision: &VisionEncoder, visual: &VisualPath, frames: &FrameArgs) -> Result<Clip> {
     let config = vision.config();
     let size_px = config.clip.image_px;
     match visual {
@@ -51,12 +43,8 @@ pub fn read<B: Backend>(
 /// Looks at the frames of a video, and tells how far that is.
 ///
 /// # Errors
-/// As [`Vision::video`].
-pub async fn video<B: Backend>(
-    vision: &Vision<B>,
-    name: &str,
-    frames: Vec<Rgb8>,
-) -> Result<EngineVisual<B>> {
+/// As [`VisionEncoder::video`].
+pub async fn video(vision: &VisionEncoder, name: &str, frames: Vec<Rgb8>) -> Result<Visual> {
     let mut progress = Progress::new(
         format!("looking at {name}"),
         Unit::Items,
@@ -69,13 +57,12 @@ pub async fn video<B: Backend>(
 /// Reads and looks at what the user shows.
 ///
 /// # Errors
-/// As [`read`] and [`video`], [`Vision::image`] and [`Vision::merging_to`].
-pub async fn show<B: Backend>(
-    vision: &Vision<B>,
+/// As [`read`] and [`video`], [`VisionEncoder::image`] and [`VisionEncoder::with_options`].
+pub async fn show(
+    vision: &VisionEncoder,
     visual: &VisualPath,
     frames: &FrameArgs,
-) -> Result<EngineVisual<B>> {
-    let vision = &vision.merging_to(frames.visual_tokens.map(|n| n as usize))?;
+) -> Result<Visual> {
     let clip = read(vision, visual, frames)?;
     match visual {
         VisualPath::Image(path) => {

@@ -5,7 +5,6 @@ mod ask;
 mod chat;
 mod checkpoint_folder;
 mod convert;
-mod device;
 mod draw;
 mod eval;
 mod figure;
@@ -30,7 +29,6 @@ use clap::Parser;
 use univi::Error;
 
 use args::{Cli, Command, EvalSet};
-use device::Device;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -56,34 +54,16 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs `$body` with `$backend` bound to the device's backend and `$name` to what it is called.
-macro_rules! on_device {
-    ($choice:expr, |$backend:ident, $name:ident| $body:expr) => {{
-        let device = Device::open($choice).await?;
-        let $name = device.name();
-        match device {
-            Device::Cpu($backend) => $body.await,
-            Device::Gpu($backend) => $body.await,
-        }
-    }};
-}
-
 async fn run(cli: Cli) -> univi::Result<ExitCode> {
     let done = |()| ExitCode::SUCCESS;
     match cli.command {
-        Command::Ask(args) => {
-            on_device!(args.model.device, |b, name| ask::run(&b, &name, &args)).map(done)
-        }
-        Command::Chat(args) => {
-            on_device!(args.model.device, |b, _name| chat::run(&b, &args)).map(done)
-        }
-        Command::Verify(args) => on_device!(args.device, |b, name| verify::run(&b, &name, &args)),
-        Command::Visualize(args) => {
-            on_device!(args.device, |b, _name| visualize::run(&b, &args)).map(done)
-        }
+        Command::Ask(args) => ask::run(&args).await.map(done),
+        Command::Chat(args) => chat::run(&args).await.map(done),
+        Command::Verify(args) => verify::run(&args).await,
+        Command::Visualize(args) => visualize::run(&args).await.map(done),
         Command::Eval(args) => {
             let EvalSet::Nano(args) = args.set;
-            on_device!(args.device, |b, name| eval::nano(&b, &name, &args)).map(done)
+            eval::nano(&args).await.map(done)
         }
         Command::Train(args) => train::run(args).map(done),
         Command::Convert(args) => convert::run(args).map(done),

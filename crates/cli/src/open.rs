@@ -1,178 +1,69 @@
-//! From what the user calls a model to the files that make it, and from those to the device.
+//! From what the user chose to a device and a model, with a word on stderr about both.
 
-use std::{
-    fs::File,
-    io::Read,
-    path::{Path, PathBuf},
-};
+use std::path::Path;
 
 use univi::{
-    Backend, Error, Result,
-    loader::{LoadOptions, Loader, ModelFile},
-    manifest::{MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest, Role},
-    model::{ChatUniVi, Vision},
+    Backend, Device, Model, ModelFiles, OpenDevice, Result, VisionEncoder,
+    loader::{LoadOptions, Loader},
 };
 
 use crate::{
-    files,
+    out,
     progress::{Progress, Unit},
 };
 
-/// Bytes that are read at a time: much per call, little in memory.
-const CHUNK_BYTES: usize = 4 << 20;
-
-/// The files that make a model.
-#[derive(Debug)]
-pub struct Source {
-    /// In the order in which the loader wants them, named by their paths.
-    pub files: Vec<ModelFile>,
-    /// Which of them the vision side is, where a manifest says so.
-    pub vision: Vec<ModelFile>,
-}
-
-impl Source {
-    /// Finds the files of a model: a folder with a manifest, the manifest, a GGUF file, or the
-    /// first file of a split set.
-    ///
-    /// # Errors
-    /// `Io` for a file that is not there, `BadFile` for one of another length than promised, or for
-    /// a folder or file that is no model.
-    pub fn find(path: &Path) -> Result<Source> {
-        if files::metadata(path)?.is_dir() {
-            let manifest = path.join(MANIFEST_NAME);
-            return match manifest.is_file() {
-                true => Source::of_manifest(&manifest),
-                false => Err(not_a_model(path)),
-            };
-        }
-        match path.extension().and_then(|e| e.to_str()) {
-            Some(extension) if extension.eq_ignore_ascii_case("json") => Source::of_manifest(path),
-            _ => Source::of_gguf(path),
-        }
-    }
-
-    fn of_manifest(path: &Path) -> Result<Source> {
-        if files::metadata(path)?.len() > MAX_MANIFEST_BYTES as u64 {
-            let reason = format!("is longer than {MAX_MANIFEST_BYTES} bytes");
-            return Err(Error::BadFile {
-                format: "manifest",
-                reason,
-            }
-            .in_file(files::name(path)));
-        }
-        let manifest =
-            Manifest::parse(&files::read(path)?).map_err(|e| e.in_file(files::name(path)))?;
-        let folder = path.parent().unwrap_or(Path::new("."));
-        let mut all = manifest.model_files();
-        for file in &mut all {
-            let path = folder.join(&file.name);
-            let found = files::metadata(&path)?.len();
-            if let Some(promised) = file.bytes.filter(|&promised| promised != found) {
-                let reason = format!(
-                    "{found} bytes, the manifest says {promised}: it is damaged or not complete; fetch it again"
-                );
-                let format = "model file";
-                return Err(Error::BadFile { format, reason }.in_file(files::name(&path)));
-            }
-            file.name = files::name(&path);
-        }
-        let is_vision = |file: &&ModelFile| {
-            let mut vision = manifest.files_of(Role::Vision);
-            vision.any(|entry| file.name == files::name(&folder.join(&entry.path)))
-        };
-        let vision = all.iter().filter(is_vision).cloned().collect();
-        Ok(Source { files: all, vision })
-    }
-
-    fn of_gguf(path: &Path) -> Result<Source> {
-        let name = path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .unwrap_or_default();
-        let mut set = ModelFile::set(name);
-        for file in &mut set {
-            // A name that is not Unicode is no part of a set: it stays as it is.
-            let path = if file.name == name {
-                path.to_owned()
-            } else {
-                path.with_file_name(&file.name)
-            };
-            file.bytes = Some(files::metadata(&path)?.len());
-            file.name = files::name(&path);
-        }
-        Ok(Source {
-            files: set,
-            vision: Vec::new(),
-        })
-    }
-}
-
-/// Loads the model that `path` names.
+/// Opens the device; says on stderr why it is the CPU where the choice was free.
 ///
 /// # Errors
-/// As [`Source::find`], and whatever is wrong inside a file, named with it.
-pub async fn model<B: Backend>(
-    backend: &B,
-    path: &Path,
-    options: &LoadOptions,
-) -> Result<ChatUniVi<B>> {
-    feed(backend, Source::find(path)?.files)?
-        .finish(options)
-        .await
+/// As [`Device::open`].
+pub async fn device(choice: Device) -> Result<OpenDevice> {
+    let device = choice.open().await?;
+    if let Some(why) = device.why_not_gpu() {
+        out::note(&format!("using the CPU: {why}"));
+    }
+    Ok(device)
 }
 
-/// Loads the vision side of the model that `path` names, and nothing else.
+/// Loads the model at `path`.
 ///
 /// # Errors
-/// As [`model`]; `BadRequest` where it has none.
-pub async fn vision<B: Backend>(backend: &B, path: &Path) -> Result<Vision<B>> {
-    let source = Source::find(path)?;
-    // A file that is named by itself may be a vision side.
-    let files = if source.files.len() == 1 {
-        source.files
-    } else {
-        source.vision
-    };
-    if files.is_empty() {
-        let reason = "the model has no vision side: it can't look at images and videos".into();
-        return Err(Error::BadRequest { reason }.in_file(files::name(path)));
-    }
-    feed(backend, files)?.finish_vision().await
+/// As [`Model::open`].
+pub async fn model(device: &OpenDevice, path: &Path, options: &LoadOptions) -> Result<Model> {
+    let files = ModelFiles::find(path)?;
+    let mut progress = loading(&files);
+    let mut on_progress = |now: univi::loader::Progress| progress.set(now.done_bytes);
+    Model::open_files(device, &files, options, &mut on_progress).await
 }
 
-/// Reads all files and pushes them.
-fn feed<B: Backend>(backend: &B, files: Vec<ModelFile>) -> Result<Loader<B>> {
-    let bytes = files.iter().filter_map(|file| file.bytes).sum();
-    let mut progress = Progress::new("loading the model", Unit::Bytes, bytes);
-    let mut loader = Loader::new(backend.clone(), files)?;
-    let mut chunk = vec![0; CHUNK_BYTES];
-    while let Some(path) = loader.next_file().map(|file| PathBuf::from(&file.name)) {
-        let mut file = File::open(&path).map_err(|e| files::io_error(&path, &e))?;
-        loop {
-            match file
-                .read(&mut chunk)
-                .map_err(|e| files::io_error(&path, &e))?
-            {
-                0 => break,
-                n => {
-                    loader.push(&chunk[..n])?;
-                    progress.advance(n as u64);
-                }
-            }
+/// Loads the vision encoder of the model at `path`, and nothing else.
+///
+/// # Errors
+/// As [`VisionEncoder::open_files`].
+pub async fn vision(device: &OpenDevice, path: &Path) -> Result<VisionEncoder> {
+    let files = ModelFiles::find(path)?;
+    let mut progress = loading(&files);
+    let mut on_progress = |now: univi::loader::Progress| progress.set(now.done_bytes);
+    VisionEncoder::open_files(device, &files, &mut on_progress).await
+}
+
+/// Reads the files of a model into the loader of a backend that is none of the library's.
+///
+/// # Errors
+/// As [`ModelFiles::read`], and whatever is wrong inside a file, named with it.
+pub fn loader<B: Backend>(backend: B, files: &ModelFiles) -> Result<Loader<B>> {
+    let mut progress = loading(files);
+    let mut loader = Loader::new(backend, files.files.clone())?;
+    files.read(&mut |chunk| match chunk {
+        Some(bytes) => {
+            loader.push(bytes)?;
+            progress.set(loader.progress().done_bytes);
+            Ok(())
         }
-        loader.end_file()?;
-    }
+        None => loader.end_file(),
+    })?;
     Ok(loader)
 }
 
-fn not_a_model(folder: &Path) -> Error {
-    let reason = format!(
-        "there is no {MANIFEST_NAME} in it; `univi convert` makes a model folder of a checkpoint, \
-         and a GGUF file is named by its own path"
-    );
-    Error::BadFile {
-        format: "model folder",
-        reason,
-    }
-    .in_file(files::name(folder))
+fn loading(files: &ModelFiles) -> Progress {
+    Progress::new("loading the model", Unit::Bytes, files.bytes())
 }

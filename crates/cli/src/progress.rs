@@ -63,7 +63,12 @@ impl Progress {
 
     /// Counts `n` more.
     pub fn advance(&mut self, n: u64) {
-        self.done = self.done.saturating_add(n);
+        self.set(self.done.saturating_add(n));
+    }
+
+    /// Sets the count.
+    pub fn set(&mut self, done: u64) {
+        self.done = done;
         let due = Instant::now() >= self.next_line;
         match &self.bar {
             Some(bar) => {

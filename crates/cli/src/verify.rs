@@ -7,20 +7,22 @@ use std::{
 };
 
 use sha2::{Digest, Sha256};
-use univi::{Backend, Error, Result};
+use univi::{Backend, BackendWork, Error, Result};
 use univi_verify::{Case, Fixtures, Report};
 
 use crate::{
     args::VerifyArgs,
-    files, out,
+    files, open, out,
     progress::{Progress, Unit},
 };
 
-/// Runs the fixtures on `backend`, which is called `device`.
+/// Runs the fixtures on the device.
 ///
 /// # Errors
-/// Where there are no fixtures at all; failed cases are told by the exit code.
-pub async fn run<B: Backend>(backend: &B, device: &str, args: &VerifyArgs) -> Result<ExitCode> {
+/// Where there are no fixtures at all; failed cases are in the exit code.
+pub async fn run(args: &VerifyArgs) -> Result<ExitCode> {
+    let device = open::device(args.device.into()).await?;
+    let name = &device.name();
     let folder = Folder::new(args)?;
     let mut total = Report::default();
     let mut progress = Progress::new("verifying", Unit::Items, univi_verify::KINDS.len() as u64);
@@ -31,7 +33,12 @@ pub async fn run<B: Backend>(backend: &B, device: &str, args: &VerifyArgs) -> Re
                 .is_none_or(|filter| name.contains(filter.as_str()))
         };
         if may_match(kind, args.filter.as_deref()) {
-            let mut report = univi_verify::check(kind, backend, &folder).await;
+            let mut report = device
+                .run(Check {
+                    kind,
+                    fixtures: &folder,
+                })
+                .await;
             report.cases.retain(|case| wanted(&case.name));
             report.missing.retain(|name| wanted(name));
             if !args.json {
@@ -57,7 +64,7 @@ pub async fn run<B: Backend>(backend: &B, device: &str, args: &VerifyArgs) -> Re
     let success = failed == 0 && passed > 0;
     if args.json {
         out::json(&serde_json::json!({
-            "device": device,
+            "device": name,
             "passed": passed,
             "failed": failed,
             "not_run": total.missing.len(),
@@ -72,7 +79,7 @@ pub async fn run<B: Backend>(backend: &B, device: &str, args: &VerifyArgs) -> Re
                 total.missing.len()
             ))?;
         }
-        out::line(&format!("{passed} passed, {failed} failed, on {device}"))?;
+        out::line(&format!("{passed} passed, {failed} failed, on {name}"))?;
     }
     if total.cases.is_empty() {
         let what = match &args.filter {
@@ -86,6 +93,20 @@ pub async fn run<B: Backend>(backend: &B, device: &str, args: &VerifyArgs) -> Re
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// Runs the cases of one kind on any backend.
+struct Check<'a> {
+    kind: &'a str,
+    fixtures: &'a Folder<'a>,
+}
+
+impl BackendWork for Check<'_> {
+    type Output = Report;
+
+    async fn run<B: Backend>(self, backend: &B) -> Report {
+        univi_verify::check(self.kind, backend, self.fixtures).await
+    }
 }
 
 /// Whether cases whose names begin with `begin` can match: what is before the filter's `/` names

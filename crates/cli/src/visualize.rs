@@ -3,11 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use image::{ImageFormat, RgbImage};
-use univi::{
-    Backend, Error, Result,
-    image::Rgb8,
-    model::{EngineVisual, merge::Stage},
-};
+use univi::{Error, Result, TokenMap, image::Rgb8, model::merge::Stage};
 
 use crate::{
     args::{StageChoice, VisualPath, VisualizeArgs},
@@ -18,7 +14,8 @@ use crate::{
 ///
 /// # Errors
 /// Whatever is wrong with the model or the visual; `Io` where the figure can't be written.
-pub async fn run<B: Backend>(backend: &B, args: &VisualizeArgs) -> Result<()> {
+pub async fn run(args: &VisualizeArgs) -> Result<()> {
+    let device = open::device(args.device.into()).await?;
     let (visual, path) = match (&args.image, &args.video) {
         (Some(path), _) => (VisualPath::Image(path.clone()), path),
         (None, Some(path)) => (VisualPath::Video(path.clone()), path),
@@ -29,26 +26,32 @@ pub async fn run<B: Backend>(backend: &B, args: &VisualizeArgs) -> Result<()> {
         }
     };
     look::check(std::slice::from_ref(&visual))?;
-    let vision = open::vision(backend, &args.model).await?;
-    let vision = vision.merging_to(args.frames.visual_tokens.map(|n| n as usize))?;
+    let vision = open::vision(&device, &args.model).await?;
+    let vision = vision.with_options(&args.frames.visual_options())?;
     let clip = look::read(&vision, &visual, &args.frames)?;
     let frames: Vec<RgbImage> = clip.frames.iter().map(drawable).collect::<Result<_>>()?;
     let name = title(path);
     let figure = match visual {
         VisualPath::Image(_) => {
-            let seen = vision.image(&clip.frames[0]).await?;
-            let events = seen.events().await?;
-            let stages = events.first().map_or(&[][..], |event| &event.stages);
-            let chosen = chosen(args.stage, stages.len(), &seen)?;
+            let map = vision.image(&clip.frames[0]).await?.token_map().await?;
+            let stages = map.events.first().map_or(&[][..], |event| &event.stages);
+            let chosen = chosen(args.stage, stages.len(), &map)?;
             let stages: Vec<&Stage> = chosen.into_iter().map(|stage| &stages[stage]).collect();
-            figure::picture(&name, &frames[0], seen.grid(), &stages)
+            figure::picture(&name, &frames[0], map.patches_per_side, &stages)
         }
         VisualPath::Video(_) => {
-            let seen = look::video(&vision, &name, clip.frames).await?;
-            let events = seen.events().await?;
-            let stages = events.first().map_or(0, |event| event.stages.len());
-            let chosen = chosen(args.stage, stages, &seen)?;
-            figure::events(&name, &frames, &clip.times_s, seen.grid(), &events, &chosen)
+            let video = look::video(&vision, &name, clip.frames).await?;
+            let map = video.token_map().await?;
+            let stages = map.events.first().map_or(0, |event| event.stages.len());
+            let chosen = chosen(args.stage, stages, &map)?;
+            figure::events(
+                &name,
+                &frames,
+                &clip.times_s,
+                map.patches_per_side,
+                &map.events,
+                &chosen,
+            )
         }
     };
     save(&figure, &args.out)?;
@@ -61,15 +64,11 @@ pub async fn run<B: Backend>(backend: &B, args: &VisualizeArgs) -> Result<()> {
 }
 
 /// The numbers of the stages to draw.
-fn chosen<B: Backend>(
-    choice: StageChoice,
-    stages: usize,
-    seen: &EngineVisual<B>,
-) -> Result<Vec<usize>> {
+fn chosen(choice: StageChoice, stages: usize, map: &TokenMap) -> Result<Vec<usize>> {
     if stages == 0 {
         let reason = format!(
             "the model does not merge: each of the {} tokens is one patch",
-            seen.tokens()
+            map.tokens
         );
         return Err(Error::BadRequest { reason });
     }

@@ -21,6 +21,8 @@ pub mod session;
 pub mod tokenizer;
 pub mod transfer;
 
+#[cfg(not(target_arch = "wasm32"))]
+pub use api::ModelFiles;
 pub use api::{
     BackendWork, Device, EncodedFrame, Model, ModelLoader, OpenDevice, Part, Question, Session,
     StreamedAnswer, TokenMap, VisionEncoder, Visual, VisualOptions,

@@ -61,6 +61,37 @@ impl Default for GenerateOptions {
     }
 }
 
+impl GenerateOptions {
+    /// The likeliest token, always: the same answer every time.
+    pub fn greedy() -> GenerateOptions {
+        GenerateOptions::default().sampling(Sampling::greedy())
+    }
+
+    /// Sets [`GenerateOptions::max_tokens`].
+    pub fn max_tokens(mut self, max_tokens: usize) -> GenerateOptions {
+        self.max_tokens = max_tokens;
+        self
+    }
+
+    /// Sets [`GenerateOptions::sampling`].
+    pub fn sampling(mut self, sampling: Sampling) -> GenerateOptions {
+        self.sampling = sampling;
+        self
+    }
+
+    /// Adds a text to [`GenerateOptions::stop`].
+    pub fn stop(mut self, stop: impl Into<String>) -> GenerateOptions {
+        self.stop.push(stop.into());
+        self
+    }
+
+    /// Sets [`GenerateOptions::schema`].
+    pub fn schema(mut self, schema: Schema) -> GenerateOptions {
+        self.schema = Some(schema);
+        self
+    }
+}
+
 /// How an answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Finish {

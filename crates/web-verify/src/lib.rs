@@ -5,12 +5,8 @@ use std::collections::BTreeMap;
 
 use js_sys::{Array, JSON};
 use sha2::{Digest, Sha256};
-use univi::{
-    Backend, Cpu, Error, Result,
-    gguf::GgmlType,
-    gpu::{Gpu, GpuOptions},
-};
-use univi_verify::Fixtures;
+use univi::{Backend, BackendWork, Device, Error, OpenDevice, Result, gguf::GgmlType};
+use univi_verify::{Fixtures, Report};
 use wasm_bindgen::prelude::*;
 
 /// Makes a panic say on the console what and where it was.
@@ -22,8 +18,7 @@ pub fn start() {
 /// Runs fixtures that JavaScript has fetched.
 #[wasm_bindgen]
 pub struct Verifier {
-    /// None for the CPU.
-    gpu: Option<Gpu>,
+    device: OpenDevice,
     files: Files,
 }
 
@@ -40,19 +35,16 @@ impl Verifier {
     /// # Errors
     /// `no-gpu`, or `bad-request` for another name.
     pub async fn create(device: String) -> Result<Verifier, JsValue> {
-        let gpu = match &*device {
-            "cpu" => None,
-            "webgpu" => {
-                let gpu = Gpu::new(GpuOptions::default()).await;
-                Some(gpu.map_err(thrown)?)
-            }
+        let device = match &*device {
+            "cpu" => Device::Cpu,
+            "webgpu" => Device::Gpu,
             other => {
                 let reason = format!("there is no device {other:?}; there are webgpu and cpu");
                 return Err(thrown(Error::BadRequest { reason }));
             }
         };
         Ok(Verifier {
-            gpu,
+            device: device.open().await.map_err(thrown)?,
             files: Files::default(),
         })
     }
@@ -81,12 +73,7 @@ impl Verifier {
     /// `gpu`: what the browser says of the shader.
     #[wasm_bindgen(js_name = compileAll)]
     pub async fn compile_all(&self) -> Result<(), JsValue> {
-        if let Some(gpu) = &self.gpu {
-            gpu.prepare_pipelines(&GgmlType::ALL);
-            gpu.pipelines_ready().await;
-            gpu.finish().await.map_err(thrown)?;
-        }
-        Ok(())
+        self.device.run(CompileAll).await.map_err(thrown)
     }
 
     /// Runs all fixtures of one kind. Failures are part of the report.
@@ -97,16 +84,42 @@ impl Verifier {
         unchecked_return_type = "{ cases: { name: string; error: number | null; tolerance: number; passed: boolean; detail: string }[]; missing: string[] }"
     )]
     pub async fn check(&self, kind: String) -> Result<JsValue, JsValue> {
-        let report = match &self.gpu {
-            Some(gpu) => univi_verify::check(&kind, gpu, &self.files).await,
-            None => univi_verify::check(&kind, &Cpu, &self.files).await,
+        let check = Check {
+            kind: &kind,
+            fixtures: &self.files,
         };
+        let report = self.device.run(check).await;
         let json = serde_json::to_string(&report).map_err(|error| {
             thrown(Error::Io {
                 reason: error.to_string(),
             })
         })?;
         JSON::parse(&json)
+    }
+}
+
+struct CompileAll;
+
+impl BackendWork for CompileAll {
+    type Output = Result<()>;
+
+    async fn run<B: Backend>(self, backend: &B) -> Result<()> {
+        backend.prepare_pipelines(&GgmlType::ALL);
+        backend.pipelines_ready().await;
+        backend.finish().await
+    }
+}
+
+struct Check<'a> {
+    kind: &'a str,
+    fixtures: &'a Files,
+}
+
+impl BackendWork for Check<'_> {
+    type Output = Report;
+
+    async fn run<B: Backend>(self, backend: &B) -> Report {
+        univi_verify::check(self.kind, backend, self.fixtures).await
     }
 }
 

@@ -1,30 +1,23 @@
 //! A loaded model: it looks, and it talks.
 
-use std::{ops::ControlFlow, rc::Rc};
+use std::ops::ControlFlow;
 
 use js_sys::{Array, Function, Promise};
 use univi::{
-    Error,
+    Error, Model, Part, Question, VisionEncoder, VisualOptions,
     constraint::Schema,
     image::Rgb8,
-    model::{ChatUniVi, EncodedFrame as CoreEncodedFrame, EncodedVisual as CoreVisual},
     prompt::Template,
     sampler::Sampling,
-    session::{
-        EnginePart, EngineSession as CoreSession, Finish, GenerateOptions, Overflow,
-        SessionOptions as CoreSessionOptions,
-    },
+    session::{Finish, GenerateOptions, Overflow, SessionOptions as CoreSessionOptions},
 };
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 
 use crate::{
     object::{object, thrown, whole},
-    on::{On, map, on_either, with},
     visual::{Clip, EncodedFrame, Frame, FrameBuffer, Visual},
 };
-
-type Model = On<Rc<ChatUniVi<univi::Cpu>>, Rc<ChatUniVi<univi::gpu::Gpu>>>;
 
 /// A model that can be asked.
 #[wasm_bindgen]
@@ -36,34 +29,31 @@ pub struct Engine {
 /// Tokens that a picture, or an event of a clip, is merged to, where that is said.
 type Budget = Option<f64>;
 
-fn tokens_of(budget: Budget) -> univi::Result<Option<usize>> {
-    Ok(whole("visualTokens", budget)?.map(|n| n as usize))
-}
-
 impl Engine {
     /// A model that is called `name`.
     pub fn new(name: String, model: Model) -> Engine {
         Engine { name, model }
     }
 
-    /// Width and height of what the model looks at.
+    /// Width and height of what the model encodes.
     pub fn image_px(&self) -> univi::Result<usize> {
-        Ok(with!(&self.model, model => model.vision()?.config().clip.image_px))
+        Ok(self.encoder(None)?.config().clip.image_px)
+    }
+
+    fn encoder(&self, budget: Budget) -> univi::Result<VisionEncoder> {
+        let tokens = whole("visualTokens", budget)?.map(|n| n as usize);
+        self.model.vision(&VisualOptions::default().tokens(tokens))
     }
 
     async fn encode_picture(&self, picture: &Rgb8, budget: Budget) -> univi::Result<Visual> {
-        let tokens = tokens_of(budget)?;
-        let visual =
-            map!(&self.model, model => model.vision()?.merging_to(tokens)?.image(picture).await?);
+        let visual = self.encoder(budget)?.image(picture).await?;
         Ok(Visual::new(visual, vec![Frame::new(picture, 0.)]))
     }
 
     async fn encode_clip(&self, clip: Clip, budget: Budget) -> univi::Result<Visual> {
-        let tokens = tokens_of(budget)?;
         let (frames, crops) = clip.into_parts();
-        let visual = map!(&self.model, model => {
-            model.vision()?.merging_to(tokens)?.video(crops.into_iter().map(Ok)).await?
-        });
+        let crops = crops.into_iter().map(Ok);
+        let visual = self.encoder(budget)?.video(crops).await?;
         Ok(Visual::new(visual, frames))
     }
 
@@ -73,42 +63,13 @@ impl Engine {
         time_s: f64,
         budget: Budget,
     ) -> univi::Result<EncodedFrame> {
-        let tokens = tokens_of(budget)?;
-        let frame = map!(&self.model, model => model.vision()?.merging_to(tokens)?.encode_frame(picture).await?);
+        let frame = self.encoder(budget)?.encode_frame(picture).await?;
         Ok(EncodedFrame::new(frame, Frame::new(picture, time_s)))
     }
 
     async fn merge(&self, buffer: FrameBuffer, budget: Budget) -> univi::Result<Visual> {
-        let tokens = tokens_of(budget)?;
         let FrameBuffer { encoded, frames } = buffer;
-        let visual = match &self.model {
-            On::Cpu(model) => {
-                let encoded = own(encoded, |frame| match frame {
-                    On::Cpu(frame) => Some(frame),
-                    On::Gpu(_) => None,
-                })?;
-                On::Cpu(
-                    model
-                        .vision()?
-                        .merging_to(tokens)?
-                        .merge_frames(&encoded)
-                        .await?,
-                )
-            }
-            On::Gpu(model) => {
-                let encoded = own(encoded, |frame| match frame {
-                    On::Gpu(frame) => Some(frame),
-                    On::Cpu(_) => None,
-                })?;
-                On::Gpu(
-                    model
-                        .vision()?
-                        .merging_to(tokens)?
-                        .merge_frames(&encoded)
-                        .await?,
-                )
-            }
-        };
+        let visual = self.encoder(budget)?.merge_frames(&encoded).await?;
         Ok(Visual::new(visual, frames))
     }
 }
@@ -120,12 +81,10 @@ impl Engine {
         unchecked_return_type = "{ name: string; vision: boolean; contextLength: number }"
     )]
     pub fn info(&self) -> JsValue {
-        let (vision, context) =
-            with!(&self.model, model => (model.has_vision(), model.llama().context()));
         object([
             ("name", (&self.name).into()),
-            ("vision", vision.into()),
-            ("contextLength", context.into()),
+            ("vision", self.model.has_vision().into()),
+            ("contextLength", self.model.context().into()),
         ])
     }
 
@@ -205,10 +164,7 @@ impl Engine {
     /// Bytes of the GPU's memory that are taken, 0 on the CPU.
     #[wasm_bindgen(getter, js_name = gpuBytes)]
     pub fn gpu_bytes(&self) -> f64 {
-        match &self.model {
-            On::Cpu(_) => 0.,
-            On::Gpu(model) => model.backend().memory_bytes() as f64,
-        }
+        self.model.device().memory_bytes() as f64
     }
 
     /// Begins a conversation.
@@ -217,15 +173,12 @@ impl Engine {
     /// `bad-request` for a template that does not exist.
     pub fn session(&self, options: &SessionOptions) -> Result<Session, JsValue> {
         let options = options.options().map_err(thrown)?;
-        let session = map!(&self.model, model => CoreSession::new(model.clone(), options));
-        Ok(Session(session))
+        Ok(Session(self.model.session(options)))
     }
 
     /// Gives the device back at once, rather than when JavaScript collects its garbage.
     pub fn dispose(self) {
-        if let On::Gpu(model) = &self.model {
-            model.backend().destroy();
-        }
+        self.model.device().close();
     }
 }
 
@@ -328,12 +281,7 @@ impl SamplingOptions {
 /// What a user says: words and visuals in their order.
 #[wasm_bindgen]
 #[derive(Default)]
-pub struct Turn(Vec<TurnPart>);
-
-enum TurnPart {
-    Text(String),
-    Visual(on_either!(CoreVisual)),
-}
+pub struct Turn(Vec<Part>);
 
 #[wasm_bindgen]
 impl Turn {
@@ -345,21 +293,19 @@ impl Turn {
 
     /// Adds words.
     pub fn text(&mut self, text: String) {
-        self.0.push(TurnPart::Text(text));
+        self.0.push(Part::Text(text));
     }
 
     /// Adds a picture or a clip, which may be shown again later.
     pub fn visual(&mut self, visual: &Visual) {
-        self.0.push(TurnPart::Visual(
-            map!(&visual.inner, visual => visual.clone()),
-        ));
+        self.0.push((&visual.inner).into());
     }
 }
 
 /// Turns of a conversation that are over.
 #[wasm_bindgen]
 #[derive(Default)]
-pub struct Past(Vec<(Turn, String)>);
+pub struct Past(Vec<(Question, String)>);
 
 #[wasm_bindgen]
 impl Past {
@@ -371,13 +317,13 @@ impl Past {
 
     /// What the user said then, and what the answer was.
     pub fn turn(&mut self, turn: Turn, answer: String) {
-        self.0.push((turn, answer));
+        self.0.push((turn.0.into(), answer));
     }
 }
 
 /// A conversation with a model.
 #[wasm_bindgen]
-pub struct Session(on_either!(CoreSession));
+pub struct Session(univi::Session);
 
 #[wasm_bindgen]
 impl Session {
@@ -398,24 +344,14 @@ impl Session {
         #[wasm_bindgen(unchecked_param_type = "(piece: string) => boolean | Promise<boolean>")]
         on_piece: &Function,
     ) -> Result<JsValue, JsValue> {
-        let generate = options.generate().map_err(thrown)?;
-        let mut failed = None;
-        let mut stream =
-            async |piece: &str| to_control_flow(&mut failed, goes_on(on_piece, piece).await);
-        let answer = match &mut self.0 {
-            On::Cpu(session) => {
-                let parts = turn.parts(on_cpu).map_err(thrown)?;
-                session.answer(parts, &generate, &mut stream).await
+        let options = options.generate().map_err(thrown)?;
+        let mut answer = self.0.ask(turn.0, &options).await.map_err(thrown)?;
+        while let Some(piece) = answer.next().await.map_err(thrown)? {
+            if !goes_on(on_piece, &piece).await? {
+                break;
             }
-            On::Gpu(session) => {
-                let parts = turn.parts(on_gpu).map_err(thrown)?;
-                session.answer(parts, &generate, &mut stream).await
-            }
-        };
-        if let Some(error) = failed {
-            return Err(error);
         }
-        let answer = answer.map_err(thrown)?;
+        let answer = answer.stop();
         Ok(object([
             ("promptTokens", answer.usage.prompt.into()),
             ("reusedTokens", answer.usage.reused.into()),
@@ -449,18 +385,15 @@ impl Session {
         on_piece: &Function,
     ) -> Result<bool, JsValue> {
         let mut failed = None;
-        let mut stream =
-            async |piece: &str| to_control_flow(&mut failed, goes_on(on_piece, piece).await);
-        let read = match &mut self.0 {
-            On::Cpu(session) => {
-                let parts = turn.parts(on_cpu).map_err(thrown)?;
-                session.append(parts, &mut stream).await
-            }
-            On::Gpu(session) => {
-                let parts = turn.parts(on_gpu).map_err(thrown)?;
-                session.append(parts, &mut stream).await
+        let mut on_chunk = async || match goes_on(on_piece, "").await {
+            Ok(true) => ControlFlow::Continue(()),
+            Ok(false) => ControlFlow::Break(()),
+            Err(error) => {
+                failed = Some(error);
+                ControlFlow::Break(())
             }
         };
+        let read = self.0.append(turn.0, &mut on_chunk).await;
         match failed {
             Some(error) => Err(error),
             None => read.map_err(thrown),
@@ -472,27 +405,21 @@ impl Session {
     /// # Errors
     /// `out-of-memory`.
     pub async fn fork(&self) -> Result<Session, JsValue> {
-        Ok(Session(
-            map!(&self.0, session => session.fork().await.map_err(thrown)?),
-        ))
+        self.0.fork().await.map(Session).map_err(thrown)
     }
 
     /// Forgets all turns but the first `turns`; what was read of them is not read again.
     pub fn rewind(&mut self, turns: usize) {
-        with!(&mut self.0, session => session.rewind(turns));
+        self.0.rewind(turns);
     }
 
     /// Another conversation instead of this one; what the beginnings share is not read again.
     ///
     /// # Errors
     /// `bad-request` for options that mean nothing.
-    pub fn restart(&mut self, options: &SessionOptions, past: Past) -> Result<(), JsValue> {
+    pub async fn restart(&mut self, options: &SessionOptions, past: Past) -> Result<(), JsValue> {
         let options = options.options().map_err(thrown)?;
-        match &mut self.0 {
-            On::Cpu(session) => session.restart(options, past.turns(on_cpu).map_err(thrown)?),
-            On::Gpu(session) => session.restart(options, past.turns(on_gpu).map_err(thrown)?),
-        }
-        Ok(())
+        self.0.restart(options, past.0).await.map_err(thrown)
     }
 
     /// How much of the context the conversation takes.
@@ -504,7 +431,7 @@ impl Session {
         unchecked_return_type = "{ used: number; capacity: number }"
     )]
     pub fn context_usage(&self) -> Result<JsValue, JsValue> {
-        let usage = with!(&self.0, session => session.context_usage()).map_err(thrown)?;
+        let usage = self.0.context_usage().map_err(thrown)?;
         Ok(object([
             ("used", usage.used.into()),
             ("capacity", usage.capacity.into()),
@@ -512,77 +439,7 @@ impl Session {
     }
 }
 
-fn on_cpu(visual: on_either!(CoreVisual)) -> Option<CoreVisual<univi::Cpu>> {
-    match visual {
-        On::Cpu(visual) => Some(visual),
-        On::Gpu(_) => None,
-    }
-}
-
-fn on_gpu(visual: on_either!(CoreVisual)) -> Option<CoreVisual<univi::gpu::Gpu>> {
-    match visual {
-        On::Gpu(visual) => Some(visual),
-        On::Cpu(_) => None,
-    }
-}
-
-impl Past {
-    #[allow(clippy::type_complexity)]
-    fn turns<B: univi::Backend>(
-        self,
-        own: impl Fn(on_either!(CoreVisual)) -> Option<CoreVisual<B>>,
-    ) -> univi::Result<Vec<(Vec<EnginePart<B>>, String)>> {
-        let turn = |(turn, answer): (Turn, String)| Ok((turn.parts(&own)?, answer));
-        self.0.into_iter().map(turn).collect()
-    }
-}
-
-/// All of them, where they belong to the model that is asked.
-fn own<B: univi::Backend>(
-    encoded: Vec<on_either!(CoreEncodedFrame)>,
-    own: impl Fn(on_either!(CoreEncodedFrame)) -> Option<CoreEncodedFrame<B>>,
-) -> univi::Result<Vec<CoreEncodedFrame<B>>> {
-    let foreign = || Error::BadRequest {
-        reason: "the frame was encoded by a model on another device".into(),
-    };
-    encoded
-        .into_iter()
-        .map(|frame| own(frame).ok_or_else(foreign))
-        .collect()
-}
-
-/// Whether JavaScript wants more; what it threw is kept.
-fn to_control_flow(
-    failed: &mut Option<JsValue>,
-    goes_on: Result<bool, JsValue>,
-) -> ControlFlow<()> {
-    match goes_on {
-        Ok(true) => ControlFlow::Continue(()),
-        Ok(false) => ControlFlow::Break(()),
-        Err(error) => {
-            *failed = Some(error);
-            ControlFlow::Break(())
-        }
-    }
-}
-
-impl Turn {
-    fn parts<B: univi::Backend>(
-        self,
-        own: impl Fn(on_either!(CoreVisual)) -> Option<CoreVisual<B>>,
-    ) -> univi::Result<Vec<EnginePart<B>>> {
-        let foreign = || Error::BadRequest {
-            reason: "the visual was encoded by a model on another device".into(),
-        };
-        let part = |part| match part {
-            TurnPart::Text(text) => Ok(EnginePart::Text(text)),
-            TurnPart::Visual(visual) => own(visual).map(EnginePart::Visual).ok_or_else(foreign),
-        };
-        self.0.into_iter().map(part).collect()
-    }
-}
-
-/// Tells JavaScript a piece; whether to go on.
+/// Passes a piece of text to JavaScript; returns whether to go on.
 async fn goes_on(on_piece: &Function, piece: &str) -> Result<bool, JsValue> {
     let said = on_piece.call1(&JsValue::UNDEFINED, &piece.into())?;
     Ok(JsFuture::from(Promise::resolve(&said)).await?.is_truthy())

@@ -10,7 +10,6 @@
 mod engine;
 mod load;
 mod object;
-mod on;
 mod pipelines;
 mod transfer;
 mod visual;

@@ -1,14 +1,13 @@
 //! From files to a model.
 
-use std::rc::Rc;
-
+<<<<<<< HEAD
 use js_sys::{Array, Reflect};
 use univi::{
-    Backend, Cpu, Error,
+    Device, Error, ModelLoader, OpenDevice,
     backend::KvType,
     gguf::QuantizationPlan,
-    gpu::{Gpu, GpuOptions},
-    loader::{LoadOptions as CoreLoadOptions, Loader as CoreLoader, ModelFile},
+    gpu::GpuOptions,
+    loader::{LoadOptions as CoreLoadOptions, ModelFile},
     manifest::Manifest,
 };
 use wasm_bindgen::prelude::*;
@@ -16,24 +15,36 @@ use wasm_bindgen::prelude::*;
 use crate::{
     engine::Engine,
     object::{object, thrown, whole},
-    on::{Device, On, map, on_either, with},
     pipelines::compile_ahead,
 };
 
-/// The browser's GPU.
-async fn gpu() -> univi::Result<Gpu> {
-    if !has_webgpu() {
-        return Err(Error::NoGpu {
-            reason: "there is no navigator.gpu; use a browser with WebGPU and a page that comes \
-                     over https, install the npm package webgpu in Node, or take the device cpu"
-                .into(),
-        });
-    }
+/// Opens what `device` names: `"webgpu"`, `"cpu"`, or with `"auto"` the first of them that there
+/// is.
+async fn open(device: &str) -> univi::Result<OpenDevice> {
+    let device = match device {
+        "cpu" => Device::Cpu,
+        "auto" if !has_webgpu() => Device::Cpu,
+        "auto" => Device::Auto,
+        "webgpu" if !has_webgpu() => {
+            return Err(Error::NoGpu {
+                reason: "there is no navigator.gpu; use a browser with WebGPU and a page that \
+                         comes over https, install the npm package webgpu in Node, or take the \
+                         device cpu"
+                    .into(),
+            });
+        }
+        "webgpu" => Device::Gpu,
+        other => {
+            return Err(Error::BadRequest {
+                reason: format!("there is no device {other:?}; there are auto, webgpu and cpu"),
+            });
+        }
+    };
     let options = GpuOptions {
         compile_ahead: Some(compile_ahead()),
         ..GpuOptions::default()
     };
-    Gpu::new(options).await
+    device.open_with(options).await
 }
 
 /// Whether there is a `navigator.gpu`: wgpu panics where there is neither a window nor a worker, as
@@ -48,31 +59,14 @@ fn has_webgpu() -> bool {
         .is_some_and(|gpu| gpu.is_object())
 }
 
-/// Opens what `device` names: `"webgpu"`, `"cpu"`, or with `"auto"` the first of them that there
-/// is.
-pub async fn open(device: &str) -> univi::Result<Device> {
-    match device {
-        "cpu" => Ok(On::Cpu(Cpu)),
-        "webgpu" => Ok(On::Gpu(gpu().await?)),
-        "auto" => match gpu().await {
-            Ok(gpu) => Ok(On::Gpu(gpu)),
-            Err(Error::NoGpu { .. }) => Ok(On::Cpu(Cpu)),
-            Err(error) => Err(error),
-        },
-        other => Err(Error::BadRequest {
-            reason: format!("there is no device {other:?}; there are auto, webgpu and cpu"),
-        }),
-    }
-}
-
 /// Takes a model's files, chunk by chunk.
 #[wasm_bindgen]
 pub struct Loader {
-    device: Device,
+    device: OpenDevice,
     options: CoreLoadOptions,
     name: String,
     manifest: Option<Manifest>,
-    loader: Option<on_either!(CoreLoader)>,
+    loader: Option<ModelLoader>,
 }
 
 #[wasm_bindgen]
@@ -96,18 +90,18 @@ impl Loader {
     /// What computes: `"webgpu"` or `"cpu"`.
     #[wasm_bindgen(unchecked_return_type = "\"webgpu\" | \"cpu\"")]
     pub fn device(&self) -> String {
-        match self.device {
-            On::Cpu(_) => "cpu".into(),
-            On::Gpu(_) => "webgpu".into(),
+        match self.device.adapter_info() {
+            None => "cpu".into(),
+            Some(_) => "webgpu".into(),
         }
     }
 
     /// The device as it describes itself.
     #[wasm_bindgen(getter)]
     pub fn adapter(&self) -> String {
-        match &self.device {
-            On::Cpu(_) => "WebAssembly, one thread".into(),
-            On::Gpu(gpu) => gpu.adapter_info().name.clone(),
+        match self.device.adapter_info() {
+            None => "WebAssembly, one thread".into(),
+            Some(adapter) => adapter.name.clone(),
         }
     }
 
@@ -129,7 +123,7 @@ impl Loader {
             .as_deref()
             .map(QuantizationPlan::parse);
         if let (Some(loader), Some(Ok(plan))) = (&self.loader, quantization) {
-            with!(loader, loader => loader.expect(plan));
+            loader.expect(plan);
         }
         self.manifest = Some(manifest);
         Ok(())
@@ -145,9 +139,8 @@ impl Loader {
 
     fn begin(&mut self, name: String, files: Vec<ModelFile>) -> Result<(), JsValue> {
         self.name = name;
-        let loader =
-            map!(&self.device, b => CoreLoader::new(Clone::clone(b), files).map_err(thrown)?);
-        with!(&loader, loader => loader.expect_options(&self.options));
+        let loader = ModelLoader::new(&self.device, files).map_err(thrown)?;
+        loader.expect_options(&self.options);
         self.loader = Some(loader);
         Ok(())
     }
@@ -163,7 +156,9 @@ impl Loader {
             return Ok(());
         };
         let needs = manifest.needs(&self.options).map_err(thrown)?;
-        with!(&self.device, b => needs.check(b).await).map_err(thrown)
+        ModelLoader::check_memory(&self.device, &needs)
+            .await
+            .map_err(thrown)
     }
 
     /// Has `finish` read every `every`-th matrix of each file back from the device, and compare it
@@ -171,7 +166,7 @@ impl Loader {
     #[wasm_bindgen(js_name = checkUpload)]
     pub fn check_upload(&mut self, every: usize) {
         if let Some(loader) = &mut self.loader {
-            with!(loader, loader => loader.check_upload(every));
+            loader.check_upload(every);
         }
     }
 
@@ -191,7 +186,7 @@ impl Loader {
                 ("sha256", file.sha256.as_deref().into()),
             ])
         };
-        with!(loader, loader => loader.files().iter().map(plain).collect())
+        loader.files().iter().map(plain).collect()
     }
 
     /// Leaves the SHA-256 of the next file to the caller, who sets it by `setHash` before
@@ -199,7 +194,7 @@ impl Loader {
     #[wasm_bindgen(js_name = useExternalHash)]
     pub fn use_external_hash(&mut self) {
         if let Some(loader) = &mut self.loader {
-            with!(loader, loader => loader.use_external_hash());
+            loader.use_external_hash();
         }
     }
 
@@ -207,7 +202,7 @@ impl Loader {
     #[wasm_bindgen(js_name = setHash)]
     pub fn set_hash(&mut self, sha256: String) {
         if let Some(loader) = &mut self.loader {
-            with!(loader, loader => loader.set_hash(sha256));
+            loader.set_hash(sha256);
         }
     }
 
@@ -215,7 +210,7 @@ impl Loader {
     #[wasm_bindgen(js_name = restartFile)]
     pub fn restart_file(&mut self) {
         if let Some(loader) = &mut self.loader {
-            with!(loader, loader => loader.restart_file());
+            loader.restart_file();
         }
     }
 
@@ -225,22 +220,21 @@ impl Loader {
     /// # Errors
     /// What the device reports.
     pub async fn settle(&self) -> Result<(), JsValue> {
-        with!(&self.device, b => b.finish().await).map_err(thrown)
+        self.device.finish().await.map_err(thrown)
     }
 
     /// Bytes that have come.
     #[wasm_bindgen(getter, js_name = doneBytes)]
     pub fn done_bytes(&self) -> f64 {
-        let done =
-            |loader: &on_either!(CoreLoader)| with!(loader, loader => loader.progress().done_bytes);
+        let done = |loader: &ModelLoader| loader.progress().done_bytes;
         self.loader.as_ref().map_or(0, done) as f64
     }
 
     /// Bytes of all files, where that is known.
     #[wasm_bindgen(getter, js_name = totalBytes)]
     pub fn total_bytes(&self) -> Option<f64> {
-        with!(self.loader.as_ref()?, loader => loader.progress().total_bytes)
-            .map(|bytes| bytes as f64)
+        let total = self.loader.as_ref()?.progress().total_bytes;
+        total.map(|bytes| bytes as f64)
     }
 
     /// Takes the next bytes of the next file.
@@ -248,7 +242,7 @@ impl Loader {
     /// # Errors
     /// Whatever is wrong with them.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), JsValue> {
-        with!(self.loader_mut()?, loader => loader.push(bytes)).map_err(thrown)
+        self.loader_mut()?.push(bytes).map_err(thrown)
     }
 
     /// That all bytes of the next file have been pushed.
@@ -258,7 +252,7 @@ impl Loader {
     /// the caller is not there.
     #[wasm_bindgen(js_name = endFile)]
     pub fn end_file(&mut self) -> Result<(), JsValue> {
-        with!(self.loader_mut()?, loader => loader.end_file()).map_err(thrown)
+        self.loader_mut()?.end_file().map_err(thrown)
     }
 
     /// The model.
@@ -268,11 +262,11 @@ impl Loader {
     pub async fn finish(self) -> Result<Engine, JsValue> {
         let loader = self.loader.ok_or_else(no_files)?;
         let options = self.options;
-        let model = map!(loader, loader => Rc::new(loader.finish(&options).await.map_err(thrown)?));
+        let model = loader.finish(&options).await.map_err(thrown)?;
         Ok(Engine::new(self.name, model))
     }
 
-    fn loader_mut(&mut self) -> Result<&mut on_either!(CoreLoader), JsValue> {
+    fn loader_mut(&mut self) -> Result<&mut ModelLoader, JsValue> {
         self.loader.as_mut().ok_or_else(no_files)
     }
 }
@@ -301,6 +295,6 @@ impl LoadOptions {
 
 fn no_files() -> JsValue {
     thrown(Error::BadRequest {
-        reason: "the loader was told neither a manifest nor a GGUF file".into(),
+        reason: "the loader was given neither a manifest nor a GGUF file".into(),
     })
 }

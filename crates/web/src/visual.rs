@@ -4,14 +4,13 @@ use js_sys::{Array, Uint32Array};
 use univi::{
     frames::{FrameOptions, sample_frames},
     image::{Animation, Rgb8},
-    model::{EncodedFrame as CoreEncodedFrame, EncodedVisual as CoreVisual, Event, VisualKind},
+    model::{VisualKind, merge::Event},
 };
 use wasm_bindgen::prelude::*;
 
 use crate::{
     engine::Engine,
     object::{object, thrown, whole},
-    on::{map, on_either, with},
 };
 
 #[wasm_bindgen]
@@ -179,13 +178,13 @@ impl Clip {
 /// A frame of a live session, of which a few tokens are kept.
 #[wasm_bindgen]
 pub struct EncodedFrame {
-    inner: on_either!(CoreEncodedFrame),
+    inner: univi::EncodedFrame,
     frame: Frame,
 }
 
 impl EncodedFrame {
     /// The tokens of `frame`.
-    pub fn new(inner: on_either!(CoreEncodedFrame), frame: Frame) -> EncodedFrame {
+    pub fn new(inner: univi::EncodedFrame, frame: Frame) -> EncodedFrame {
         EncodedFrame { inner, frame }
     }
 }
@@ -203,7 +202,7 @@ impl EncodedFrame {
 #[wasm_bindgen]
 #[derive(Default)]
 pub struct FrameBuffer {
-    pub(crate) encoded: Vec<on_either!(CoreEncodedFrame)>,
+    pub(crate) encoded: Vec<univi::EncodedFrame>,
     /// As they were shown.
     pub(crate) frames: Vec<Frame>,
 }
@@ -218,8 +217,7 @@ impl FrameBuffer {
 
     /// Adds the next frame, which stays what it is.
     pub fn push(&mut self, frame: &EncodedFrame) {
-        self.encoded
-            .push(map!(&frame.inner, frame => frame.clone()));
+        self.encoded.push(frame.inner.clone());
         self.frames.push(frame.frame);
     }
 }
@@ -227,13 +225,13 @@ impl FrameBuffer {
 /// A picture or clip as the language model reads it.
 #[wasm_bindgen]
 pub struct Visual {
-    pub(crate) inner: on_either!(CoreVisual),
+    pub(crate) inner: univi::Visual,
     frames: Vec<Frame>,
 }
 
 impl Visual {
     /// What became of `frames`.
-    pub fn new(inner: on_either!(CoreVisual), frames: Vec<Frame>) -> Visual {
+    pub fn new(inner: univi::Visual, frames: Vec<Frame>) -> Visual {
         Visual { inner, frames }
     }
 }
@@ -247,25 +245,35 @@ impl Visual {
     /// What the device reports.
     #[wasm_bindgen(js_name = tokenMap, unchecked_return_type = "any")]
     pub async fn token_map(&self, stages: bool) -> Result<JsValue, JsValue> {
-        with!(&self.inner, visual => {
-            let kind = match visual.kind() {
-                VisualKind::Image => "image",
-                VisualKind::Video => "clip",
-            };
-            let events = match stages {
-                true => visual.events().await.map_err(thrown)?,
-                false => visual.event_frames().iter().map(|frames| Event { frames: frames.clone(), stages: Vec::new() }).collect(),
-            };
-            let tokens = visual.tokens();
-            let plain_events: Array = events.iter().map(|event| plain_event(event, tokens / events.len())).collect();
-            Ok(object([
-                ("kind", kind.into()),
-                ("patchesPerSide", visual.grid().into()),
-                ("frames", self.frames.iter().map(Frame::plain).collect::<Array>().into()),
-                ("events", plain_events.into()),
-                ("tokens", tokens.into()),
-            ]))
-        })
+        let visual = &self.inner;
+        let kind = match visual.kind() {
+            VisualKind::Image => "image",
+            VisualKind::Video => "clip",
+        };
+        let events = match stages {
+            true => visual.token_map().await.map_err(thrown)?.events,
+            false => {
+                let events = visual.event_frames().iter();
+                let event = |frames: &Vec<usize>| Event {
+                    frames: frames.clone(),
+                    stages: Vec::new(),
+                };
+                events.map(event).collect()
+            }
+        };
+        let tokens = visual.tokens();
+        let frames: Array = self.frames.iter().map(Frame::plain).collect();
+        let plain_events: Array = events
+            .iter()
+            .map(|event| plain_event(event, tokens / events.len()))
+            .collect();
+        Ok(object([
+            ("kind", kind.into()),
+            ("patchesPerSide", visual.patches_per_side().into()),
+            ("frames", frames.into()),
+            ("events", plain_events.into()),
+            ("tokens", tokens.into()),
+        ]))
     }
 }
 

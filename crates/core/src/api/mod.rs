@@ -9,7 +9,7 @@ pub(crate) mod device;
 mod loader;
 mod model;
 #[cfg(not(target_arch = "wasm32"))]
-pub mod open;
+mod open;
 mod question;
 mod session;
 mod visual;
@@ -17,6 +17,8 @@ mod visual;
 pub use device::{BackendWork, Device, OpenDevice};
 pub use loader::ModelLoader;
 pub use model::Model;
+#[cfg(not(target_arch = "wasm32"))]
+pub use open::ModelFiles;
 pub use question::{Part, Question};
 pub use session::{Session, StreamedAnswer};
 pub use visual::{EncodedFrame, TokenMap, VisionEncoder, Visual, VisualOptions};

@@ -4,7 +4,7 @@
 use std::{
     fs::{File, Metadata},
     io::Read,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use crate::{
@@ -27,8 +27,8 @@ impl Model {
         path: impl AsRef<Path>,
         options: &LoadOptions,
     ) -> Result<Model> {
-        let files = ModelFiles::find(path)?.files;
-        read(device, files, &mut |_| ())?.finish(options).await
+        let files = ModelFiles::find(path)?;
+        Model::open_files(device, &files, options, &mut |_| ()).await
     }
 
     /// Loads a model from its files. `on_progress` is called after each chunk.
@@ -37,13 +37,11 @@ impl Model {
     /// `Io` where a file can't be read; whatever is wrong inside a file, named with it.
     pub async fn open_files(
         device: &OpenDevice,
-        files: ModelFiles,
+        files: &ModelFiles,
         options: &LoadOptions,
         on_progress: &mut dyn FnMut(Progress),
     ) -> Result<Model> {
-        read(device, files.files, on_progress)?
-            .finish(options)
-            .await
+        read(device, files, on_progress)?.finish(options).await
     }
 }
 
@@ -55,19 +53,12 @@ impl VisionEncoder {
     /// As [`Model::open_files`]; `BadRequest` where the model has none.
     pub async fn open_files(
         device: &OpenDevice,
-        files: ModelFiles,
+        files: &ModelFiles,
         on_progress: &mut dyn FnMut(Progress),
     ) -> Result<VisionEncoder> {
-        // A file that is named by itself may be a vision encoder.
-        let vision = match files.files.len() {
-            1 => files.files,
-            _ => files.vision,
-        };
-        if vision.is_empty() {
-            let reason = "the model has no vision encoder: it can't take images and videos".into();
-            return Err(Error::BadRequest { reason }.in_file(files.name));
-        }
-        read(device, vision, on_progress)?.finish_vision().await
+        read(device, &files.vision_files()?, on_progress)?
+            .finish_vision()
+            .await
     }
 }
 
@@ -123,10 +114,51 @@ impl ModelFiles {
         })
     }
 
+    /// Returns the files of the vision encoder alone.
+    ///
+    /// # Errors
+    /// `BadRequest` where the model has none.
+    pub fn vision_files(&self) -> Result<ModelFiles> {
+        // A file that is named by itself may be a vision encoder.
+        let files = match self.files.len() {
+            1 => self.files.clone(),
+            _ => self.vision.clone(),
+        };
+        if files.is_empty() {
+            let reason = "the model has no vision side: it can't look at images and videos".into();
+            return Err(Error::BadRequest { reason }.in_file(&*self.name));
+        }
+        Ok(ModelFiles {
+            vision: files.clone(),
+            files,
+            name: self.name.clone(),
+        })
+    }
+
     /// Returns the bytes of all files.
     pub fn bytes(&self) -> u64 {
         let bytes = self.files.iter().filter_map(|file| file.bytes);
         bytes.fold(0, u64::saturating_add)
+    }
+
+    /// Reads all files in their order: `on_chunk` gets each chunk of a file, and `None` at its end.
+    ///
+    /// # Errors
+    /// `Io` where a file can't be read, and the errors of `on_chunk`.
+    pub fn read(&self, on_chunk: &mut dyn FnMut(Option<&[u8]>) -> Result<()>) -> Result<()> {
+        let mut chunk = vec![0; CHUNK_BYTES];
+        for path in self.files.iter().map(|file| Path::new(&file.name)) {
+            let mut file = File::open(path).map_err(|error| io_error(path, &error))?;
+            loop {
+                let read = file.read(&mut chunk);
+                match read.map_err(|error| io_error(path, &error))? {
+                    0 => break,
+                    n => on_chunk(Some(&chunk[..n]))?,
+                }
+            }
+            on_chunk(None)?;
+        }
+        Ok(())
     }
 }
 
@@ -182,27 +214,18 @@ fn of_gguf(path: &Path) -> Result<Vec<ModelFile>> {
 /// Reads all files and pushes them.
 fn read(
     device: &OpenDevice,
-    files: Vec<ModelFile>,
+    files: &ModelFiles,
     on_progress: &mut dyn FnMut(Progress),
 ) -> Result<ModelLoader> {
-    let mut loader = ModelLoader::new(device, files)?;
-    let mut chunk = vec![0; CHUNK_BYTES];
-    while let Some(path) = loader.next_file().map(|file| PathBuf::from(&file.name)) {
-        let mut file = File::open(&path).map_err(|error| io_error(&path, &error))?;
-        loop {
-            match file
-                .read(&mut chunk)
-                .map_err(|error| io_error(&path, &error))?
-            {
-                0 => break,
-                n => {
-                    loader.push(&chunk[..n])?;
-                    on_progress(loader.progress());
-                }
-            }
+    let mut loader = ModelLoader::new(device, files.files.clone())?;
+    files.read(&mut |chunk| match chunk {
+        Some(bytes) => {
+            loader.push(bytes)?;
+            on_progress(loader.progress());
+            Ok(())
         }
-        loader.end_file()?;
-    }
+        None => loader.end_file(),
+    })?;
     Ok(loader)
 }
 

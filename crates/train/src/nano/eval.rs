@@ -1,14 +1,11 @@
 //! How often `univi-nano` is right: questions about held-out scenes and clips, answered as anybody
 //! would ask them.
 
-use std::{collections::BTreeMap, ops::ControlFlow, rc::Rc};
+use std::{collections::BTreeMap, ops::ControlFlow};
 
 use univi::{
-    Backend, Result,
-    image::Rgb8,
-    model::{ChatUniVi, EngineVisual},
-    sampler::Sampling,
-    session::{EnginePart, EngineSession, GenerateOptions, SessionOptions},
+    Model, Part, Result, Visual, VisualOptions,
+    session::{GenerateOptions, SessionOptions},
 };
 
 use super::{data, recipe::HELD_OUT};
@@ -100,24 +97,16 @@ pub fn question(
 /// missed, if it was, and may break off: then the scores are of what was asked until then.
 ///
 /// # Errors
-/// As [`EngineSession::answer`].
-pub async fn evaluate<B: Backend>(
-    model: &Rc<ChatUniVi<B>>,
+/// As [`Session::ask`](univi::Session::ask).
+pub async fn evaluate(
+    model: &Model,
     world: &World,
     styles: Styles,
     count: usize,
     on_answer: &mut dyn FnMut(Kind, Option<Miss>) -> ControlFlow<()>,
 ) -> Result<Vec<Score>> {
-    let mut session = EngineSession::new(model.clone(), SessionOptions::default());
-    let greedy = GenerateOptions {
-        max_tokens: 64,
-        sampling: Sampling {
-            temperature: 0.,
-            ..Sampling::default()
-        },
-        stop: Vec::new(),
-        schema: None,
-    };
+    let mut session = model.session(SessionOptions::default());
+    let greedy = GenerateOptions::greedy().max_tokens(64);
     let mut expected: BTreeMap<Kind, BTreeMap<String, usize>> = BTreeMap::new();
     let mut right: BTreeMap<Kind, usize> = BTreeMap::new();
     for (number, kind) in kinds(count).into_iter().enumerate() {
@@ -126,14 +115,12 @@ pub async fn evaluate<B: Backend>(
         session.clear();
         let mut said = String::new();
         for (question, _) in &exchange.turns {
-            let mut parts: Vec<EnginePart<B>> =
-                visual.take().map(EnginePart::Visual).into_iter().collect();
-            parts.push(EnginePart::Text(question.clone()));
-            let answer = session
-                .answer(parts, &greedy, &mut async |_: &str| {
-                    ControlFlow::Continue(())
-                })
-                .await?;
+            let visual = visual.take().map(Part::from);
+            let parts: Vec<Part> = visual
+                .into_iter()
+                .chain([question.as_str().into()])
+                .collect();
+            let answer = session.ask(parts, &greedy).await?.finish().await?;
             said = answer.text;
         }
         let Some((question, answer)) = exchange.turns.last().cloned() else {
@@ -171,18 +158,13 @@ pub async fn evaluate<B: Backend>(
     Ok(expected.into_iter().map(score).collect())
 }
 
-async fn look<B: Backend>(
-    model: &Rc<ChatUniVi<B>>,
-    view: VisualSample,
-) -> Result<EngineVisual<B>> {
+async fn look(model: &Model, view: VisualSample) -> Result<Visual> {
+    let vision = model.vision(&VisualOptions::default())?;
     match view {
-        VisualSample::Scene(scene) => model.vision()?.image(&scene.pixels).await,
+        VisualSample::Scene(scene) => vision.image(&scene.pixels).await,
         VisualSample::Clip(clip) => {
-            let frames = clip
-                .frames
-                .into_iter()
-                .map(|frame| -> Result<Rgb8> { Ok(frame.pixels) });
-            model.vision()?.video(frames).await
+            let frames = clip.frames.into_iter();
+            vision.video(frames.map(|frame| Ok(frame.pixels))).await
         }
     }
 }
