@@ -1,5 +1,33 @@
 //! Chat-UniVi (arXiv 2311.08046): ask questions about images and videos, on WebGPU or the CPU,
 //! natively and in the browser.
+//!
+//! ```
+//! # std::env::set_current_dir("../..").unwrap(); // From the crate to the repository.
+//! # let image = "www/public/samples/penguin-cookie.png";
+//! use univi::{Device, GenerateOptions, LoadOptions, Model, Part, SessionOptions};
+//!
+//! # pollster::block_on(async {
+//! let device = Device::Auto.open().await?;
+//! let model = Model::open(&device, "models/univi-nano", &LoadOptions::default()).await?;
+//! let mut session = model.session(SessionOptions::default());
+//! let question = [Part::image_file(image)?, "Can you see a penguin?".into()];
+//! let mut answer = session.ask(question, &GenerateOptions::greedy()).await?;
+//! let mut text = String::new();
+//! while let Some(next) = answer.next().await? {
+//!     text += &next;
+//! }
+//! assert_eq!(text, "yes");
+//! # Ok::<(), univi::Error>(())
+//! # }).unwrap();
+//! ```
+//!
+//! [`Model`] and [`Session`] hide which backend computes. Nothing of a model is `Send`: it stays on
+//! the thread of its [`Device`]. All errors are [`Error`] with a stable
+//! [`code`](Error::code).
+//!
+//! Below lies the generic engine, for other backends and for experiments: [`Backend`], the models
+//! in [`model`], [`session::EngineSession`]. Types of candle appear in public signatures in
+//! [`cpu`] alone, types of wgpu in [`gpu`] alone.
 
 mod api;
 pub mod backend;
@@ -31,3 +59,5 @@ pub use backend::Backend;
 pub use cpu::Cpu;
 pub use error::{Error, Result};
 pub use gpu::Gpu;
+pub use loader::LoadOptions;
+pub use session::{GenerateOptions, SessionOptions};

@@ -1,6 +1,5 @@
 //! From files to a model.
 
-<<<<<<< HEAD
 use js_sys::{Array, Reflect};
 use univi::{
     Device, Error, ModelLoader, OpenDevice,

@@ -1,0 +1,32 @@
+//! Asks about a video, an animated GIF or WebP, and prints the answer as it is generated:
+//! `cargo run --example ask_video -- MODEL VIDEO QUESTION`.
+
+use std::io::Write;
+
+use univi::{
+    Device, GenerateOptions, LoadOptions, Model, Part, SessionOptions,
+    frames::{FrameOptions, sample_frames},
+    image::Animation,
+};
+
+fn main() -> univi::Result<()> {
+    let [model, video, question] = [1, 2, 3].map(|i| std::env::args().nth(i).expect("3 arguments"));
+    pollster::block_on(async {
+        let video = Animation::new(std::fs::read(video).expect("a file that can be read"))?;
+        let options = FrameOptions::default();
+        let chosen = sample_frames(video.frame_count(), video.fps(), &options)?;
+        let frames = video.frames(&chosen)?;
+
+        let device = Device::Auto.open().await?;
+        let model = Model::open(&device, model, &LoadOptions::default()).await?;
+        let mut session = model.session(SessionOptions::default());
+        let question = [Part::Video(frames), question.into()];
+        let mut answer = session.ask(question, &GenerateOptions::greedy()).await?;
+        while let Some(text) = answer.next().await? {
+            print!("{text}");
+            std::io::stdout().flush().expect("stdout is open");
+        }
+        println!();
+        Ok(())
+    })
+}

@@ -1,0 +1,70 @@
+//! The examples of the library, run as they stand on the model that ships.
+
+use std::{
+    collections::BTreeSet,
+    io::Write,
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+const MODEL: &str = "models/univi-nano";
+const PENGUIN: &str = "www/public/samples/penguin-cookie.png";
+
+/// What the example prints on stdout.
+fn run(example: &str, args: &[&str], stdin: &str) -> String {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut child = Command::new(env!("CARGO"))
+        .args([
+            "run",
+            "--quiet",
+            "--package",
+            "univi",
+            "--example",
+            example,
+            "--",
+        ])
+        .args(args)
+        .current_dir(root)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(stdin.as_bytes()).unwrap();
+    drop(input);
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{example}: {}", output.status);
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn ask_image_answers() {
+    let answer = run("ask_image", &[MODEL, PENGUIN, "Can you see a penguin?"], "");
+    assert_eq!(answer, "yes\n");
+}
+
+#[test]
+fn ask_video_answers() {
+    let video = "www/public/samples/two-scenes.webp";
+    let question = "How many scenes are there?";
+    let answer = run("ask_video", &[MODEL, video, question], "");
+    assert!(answer.contains('2') || answer.contains("two"), "{answer:?}");
+}
+
+#[test]
+fn chat_answers_every_line() {
+    let questions = "Can you see a penguin?\nCan you see a zebra?\n";
+    let answers = run("chat", &[MODEL, PENGUIN], questions);
+    assert_eq!(answers, "yes\nno\n");
+}
+
+#[test]
+fn token_map_prints_a_letter_for_each_patch() {
+    let map = run("token_map", &[MODEL, PENGUIN], "");
+    let rows: Vec<&str> = map.lines().collect();
+    assert!(rows.len() > 1, "{map}");
+    assert!(rows.iter().all(|row| row.len() == rows.len()), "{map}");
+    let tokens: BTreeSet<char> = map.replace('\n', "").chars().collect();
+    let patches = rows.len().pow(2);
+    assert!(tokens.len() > 1 && tokens.len() < patches, "{map}");
+}
