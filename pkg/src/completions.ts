@@ -7,6 +7,7 @@ import type { Handle, PastTurn, SentPart, SentSampling } from "./calls.js";
 import type { ClipSource } from "./clip.js";
 import { UniviError } from "./error.js";
 import type { Part } from "./parts.js";
+import { checkMessageFiles } from "./message-files.js";
 import type { Client } from "./rpc.js";
 import { samplingOf } from "./sampling.js";
 import type { FrameChoice, ModelInfo, SamplingOptions, Usage } from "./types.js";
@@ -151,13 +152,15 @@ interface SentMessage {
 export class Completions {
   readonly #client: Client;
   readonly #info: ModelInfo;
+  readonly #messageFiles: string | URL | undefined;
   readonly #session: Handle;
   #sentMessages: SentMessage[] = [];
   #before: Promise<unknown> = Promise.resolve();
   #count = 0;
 
   /** @internal */
-  constructor(client: Client, info: ModelInfo) {
+  constructor(client: Client, info: ModelInfo, messageFiles: string | URL | undefined) {
+    this.#messageFiles = messageFiles;
     this.#client = client;
     this.#info = info;
     this.#session = client.newHandle();
@@ -182,6 +185,7 @@ export class Completions {
   ): Promise<ChatCompletion | AsyncIterable<ChatCompletionChunk>> {
     refuseUnknown(request);
     checkMessages(request.messages);
+    checkMessageFiles(request.messages, this.#messageFiles);
     const sampling = samplingOf(optionsOf(request));
     const head: Head = {
       id: `chatcmpl-${this.#count++}`,

@@ -269,6 +269,11 @@ async function encodeImage(
 }
 
 async function bytesOf(blob: Blob): Promise<Uint8Array> {
+  if (typeof blob.arrayBuffer !== "function")
+    throw new UniviError(
+      "bad-request",
+      "this Blob can't be read, as those of jsdom; give the bytes as a Uint8Array",
+    );
   return new Uint8Array(await blob.arrayBuffer());
 }
 

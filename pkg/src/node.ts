@@ -5,9 +5,10 @@
  *
  * @packageDocumentation
  */
-import { openAsBlob } from "node:fs";
+import * as buffer from "node:buffer";
+import { openAsBlob, realpathSync } from "node:fs";
 import { readdir, readFile, stat } from "node:fs/promises";
-import { basename, dirname, extname, isAbsolute, join, resolve } from "node:path";
+import { basename, dirname, extname, isAbsolute, join, relative, resolve, sep } from "node:path";
 import { fileURLToPath } from "node:url";
 import { UniviError } from "./error.js";
 import type { ModelSource } from "./calls.js";
@@ -15,6 +16,9 @@ import type { Device } from "./types.js";
 import { runOn } from "./runtime.js";
 
 export * from "./index.js";
+
+/** Where tests pretend to be in a page, as with jsdom, the global one can't be read. */
+const File = buffer.File as unknown as typeof globalThis.File;
 
 const GGUF = /\.gguf$/i;
 
@@ -34,7 +38,19 @@ runOn({
     const url =
       name instanceof URL || /^(https?|data|blob):/.test(name) ? new URL(name) : undefined;
     if (url && url.protocol !== "file:") return { kind: "url", url: url.href, resolves: false };
-    return onDisk(/^file:/.test(String(name)) ? fileURLToPath(name) : String(name));
+    return onDisk(pathOf(name));
+  },
+  mayName: (address, folder) => {
+    if (/^(https?|data|blob):/i.test(String(address))) return true;
+    if (folder === undefined) return false;
+    try {
+      // Links are followed: what counts is where the file really lies.
+      const [file, root] = [address, folder].map((path) => realpathSync(pathOf(path)));
+      const inside = relative(root!, file!);
+      return inside !== "" && inside.split(sep)[0] !== ".." && !isAbsolute(inside);
+    } catch {
+      return false;
+    }
   },
   file: async (url) => {
     if (url.protocol !== "file:") return undefined;
@@ -46,6 +62,10 @@ runOn({
     }
   },
 });
+
+function pathOf(name: string | URL): string {
+  return /^file:/i.test(String(name)) ? fileURLToPath(name) : String(name);
+}
 
 /**
  * The files of a model, and no others: those that a manifest names, or a GGUF file with its set.

@@ -76,6 +76,11 @@ export interface UniviOptions {
    * security policy binds.
    */
   readonly allowedOrigins?: readonly (string | URL)[];
+  /**
+   * In Node, Deno and Bun the folder whose files chat messages may name by `file:` URL; by default
+   * they may name none. What {@link Univi.ask} is given is not restricted.
+   */
+  readonly messageFiles?: string | URL;
   /** Hears how far loading has come, a few times per second. */
   readonly onProgress?: (progress: LoadProgress) => void;
   /** Stops loading: nothing of it remains. */
@@ -101,9 +106,14 @@ export class Univi {
   readonly #client: Client;
   readonly #end: () => void;
 
-  private constructor(info: ModelInfo, client: Client, end: () => void) {
+  private constructor(
+    info: ModelInfo,
+    client: Client,
+    messageFiles: string | URL | undefined,
+    end: () => void,
+  ) {
     this.info = info;
-    this.chat = { completions: new Completions(client, info) };
+    this.chat = { completions: new Completions(client, info, messageFiles) };
     this.#client = client;
     this.#end = end;
   }
@@ -156,7 +166,7 @@ export class Univi {
       const onEvent = (event: LoadProgress | ResolveRequest) =>
         "resolve" in event ? resolve(event) : onProgress?.(event);
       const info = await client.call("load", params, { signal, onEvent });
-      return new Univi(info, client, end);
+      return new Univi(info, client, options.messageFiles, end);
     } catch (error) {
       end();
       throw error;

@@ -1,7 +1,7 @@
 /** The package in Node: models and pictures from the disk, on Dawn and on the CPU. */
 import assert from "node:assert/strict";
 import { execFile, spawn } from "node:child_process";
-import { readFile, writeFile } from "node:fs/promises";
+import { cp, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath, pathToFileURL } from "node:url";
@@ -71,6 +71,76 @@ test("models come by path, by URL of a file, by one of its files, and from a ser
     univi.dispose();
   }
   await server.close();
+});
+
+test("a path opens the model's own files, whatever lies beside them", async () => {
+  const folder = join(OUTPUT, "crowded");
+  await rm(folder, { recursive: true, force: true });
+  await cp(NANO, folder, { recursive: true });
+  // What a folder may hold, too: a link to nowhere and one to everything, a file that nobody can
+  // read, another manifest that leads out of the folder.
+  await symlink(join(folder, "nowhere"), join(folder, "broken"));
+  await symlink("/", join(folder, "everything"));
+  await writeFile(join(folder, "secret"), "secret", { mode: 0o000 });
+  await writeFile(
+    join(folder, "escape.json"),
+    JSON.stringify({ files: [{ path: "../../package.json" }, { path: "/etc/passwd" }] }),
+  );
+  for (const model of [folder, join(folder, "manifest.json")]) {
+    const univi = await Univi.create({ model, device: "cpu" });
+    assert.ok(univi.info.bytes > 1e6);
+    univi.dispose();
+  }
+  const escaped = Univi.create({ model: join(folder, "escape.json"), device: "cpu" });
+  await assert.rejects(escaped, { name: "UniviError", code: "bad-file" });
+  await rm(folder, { recursive: true });
+
+  // Neither a model nor all of a machine: that there is none is said at once.
+  for (const model of ["/usr", OUTPUT]) {
+    const begun = performance.now();
+    const refused = await Univi.create({ model, device: "cpu" }).catch((error) => error);
+    assert.equal(refused.code, "bad-request", refused.message);
+    assert.match(refused.message, /manifest\.json/);
+    assert.ok(performance.now() - begun < 5000);
+  }
+});
+
+test("chat messages name no file of the disk, but those of a folder that is allowed", async () => {
+  const file = (/** @type {string} */ name) => new URL(name, pathToFileURL(SAMPLES)).href;
+  const ask = async (/** @type {Univi} */ univi, /** @type {any} */ part) => {
+    const content = [part, { type: "text", text: "What is there from left to right?" }];
+    const messages = [{ role: /** @type {const} */ ("user"), content }];
+    const answer = await univi.chat.completions.create({ messages, temperature: 0 });
+    return answer.choices[0].message.content;
+  };
+  const link = join(OUTPUT, "link.png");
+  await rm(link, { force: true });
+  await symlink(join(SAMPLES, "penguin-cookie.png"), link);
+  const outside = [
+    { type: "image_url", image_url: { url: file("penguin-cookie.png") } },
+    { type: "image_url", image_url: file("penguin-cookie.png") },
+    { type: "image_url", image_url: { url: "FILE:///etc/passwd" } },
+    { type: "image", image: file("penguin-cookie.png") },
+    { type: "image", image: join(SAMPLES, "penguin-cookie.png") },
+    { type: "video", video: new URL(file("penguin-moves.webm")) },
+  ];
+  const strict = await Univi.create({ model: NANO, device: "cpu" });
+  for (const part of outside)
+    await assert.rejects(ask(strict, part), { code: "bad-request", message: /messageFiles/ });
+  strict.dispose();
+
+  const univi = await Univi.create({ model: NANO, device: "cpu", messageFiles: SAMPLES });
+  assert.equal(await ask(univi, outside[0]), "penguin and cookie");
+  // Nor by a detour, or by a link that leads there from elsewhere.
+  for (const url of [`${file("..")}/../package.json`, pathToFileURL(join(OUTPUT, "words")).href])
+    await assert.rejects(ask(univi, { type: "image_url", image_url: { url } }), {
+      code: "bad-request",
+    });
+  univi.dispose();
+  const other = await Univi.create({ model: NANO, device: "cpu", messageFiles: OUTPUT });
+  const leading = { type: "image_url", image_url: { url: pathToFileURL(link).href } };
+  await assert.rejects(ask(other, leading), { code: "bad-request" });
+  other.dispose();
 });
 
 test("clips come from the disk, upright and as wide as they are shown", async () => {
