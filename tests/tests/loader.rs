@@ -166,6 +166,32 @@ fn files_that_break_off_are_told() {
 }
 
 #[test]
+fn linear_scaling_needs_no_type() {
+    let with = |keys: &[(&'static str, f32)], kind: Option<&'static str>| {
+        let bytes = with_metadata(|metadata| {
+            for &(key, value) in keys {
+                metadata.insert(key, value);
+            }
+            if let Some(kind) = kind {
+                metadata.insert("llama.rope.scaling.type", kind);
+            }
+        });
+        let model = load_one(&bytes).unwrap();
+        // At position 0 nothing turns.
+        let llama = model.llama();
+        let x = llama.embed(&univi::Backend::ids(&Cpu, &[1, 2, 3, 4]));
+        let (_, logits) = block_on(llama.greedy(&x, 1)).unwrap();
+        logits[0].iter().map(|x| x.to_bits()).collect::<Vec<u32>>()
+    };
+    let (factor, older) = ("llama.rope.scaling.factor", "llama.rope.scale_linear");
+    let named = with(&[(factor, 8.)], Some("linear"));
+    assert_ne!(named, with(&[], None));
+    assert_eq!(named, with(&[(factor, 8.)], None));
+    assert_eq!(named, with(&[(older, 8.)], None));
+    assert_eq!(with(&[(factor, 8.)], Some("none")), with(&[], None));
+}
+
+#[test]
 fn hashes_are_checked() {
     let bytes = small();
     let sha256: String = Sha256::digest(&bytes)
@@ -319,6 +345,25 @@ fn tensors_must_be_those_of_the_metadata() {
     );
     refused(load_one(&renamed), "bad-file", "biases are not supported");
 
+    // A tensor that nothing would be computed with means that something else was meant.
+    let added = |name: &'static str| {
+        let added = std::cell::Cell::new(false);
+        rewritten(
+            |_| (),
+            move |mut spec, data| {
+                if spec.name == "output_norm.weight" && !added.replace(true) {
+                    spec.name = name.into();
+                }
+                Some((spec, data))
+            },
+        )
+    };
+    refused(
+        load_one(&added("blk.0.attn_q_norm.weight")),
+        "bad-file",
+        "blk.0.attn_q_norm.weight has no place",
+    );
+
     let broken = rewritten(
         |_| (),
         |spec, mut data| {
@@ -440,6 +485,11 @@ fn metadata_is_checked_before_it_sizes_anything() {
         number("llama.rope.freq_base", -1.),
         "bad-metadata",
         "llama.rope.freq_base",
+    );
+    refused(
+        number("llama.logit_scale", 0.5),
+        "bad-metadata",
+        "llama.logit_scale: is 0.5: scaled logits are not supported",
     );
 }
 

@@ -30,9 +30,17 @@ pub struct Heads {
     pub heads: usize,
     /// Key and value heads.
     pub kv_heads: usize,
-    /// Columns of one head.
+    /// Columns of one head, a multiple of 4.
     pub head_dim: usize,
 }
+
+/// The most neighbours that make a density in [`Backend::dpc_knn`]: what the GPU's kernel keeps in
+/// registers.
+pub const MAX_NEIGHBOURS: usize = 32;
+
+/// The most positions of a KV cache: the keys that one dispatch of the GPU splits among its
+/// workgroups.
+pub const MAX_POSITIONS: usize = 64 * 65_535;
 
 /// How a KV cache keeps its numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]

@@ -1,9 +1,11 @@
 //! Metadata becomes validated structs: strings turn into enums here and nowhere else, and every
 //! number is checked before it sizes anything.
 
+mod llama_keys;
+
 use crate::{
     Error, Result,
-    backend::{Activation, Heads},
+    backend::{Activation, Heads, MAX_NEIGHBOURS, MAX_POSITIONS},
     gguf::Metadata,
 };
 
@@ -148,6 +150,14 @@ fn opt_count(metadata: &Metadata, key: &str, most: usize) -> Result<Option<usize
         .transpose()
 }
 
+/// As [`opt_count`]; `None` also for 0.
+fn opt_count_or_none(metadata: &Metadata, key: &str) -> Result<Option<usize>> {
+    Ok(metadata
+        .opt_u32(key)?
+        .filter(|&n| n > 0)
+        .map(|n| n as usize))
+}
+
 fn in_range(key: &str, n: u32, most: usize) -> Result<usize> {
     let n = n as usize;
     if (1..=most).contains(&n) {
@@ -169,7 +179,7 @@ const MAX_WIDTH: usize = 1 << 16;
 const MAX_FFN: usize = 1 << 18;
 const MAX_HEADS: usize = 1024;
 const MAX_HEAD_DIM: usize = 1024;
-const MAX_VOCABULARY: usize = 1 << 22;
+const MAX_VOCABULARY: usize = 1 << 21;
 const MAX_CONTEXT: usize = 1 << 24;
 const MAX_IMAGE_PX: usize = 4096;
 const MAX_PATCHES: usize = 1 << 14;
@@ -189,11 +199,13 @@ impl LlamaConfig {
     /// `BadMetadata` that names the key.
     pub fn from_metadata(metadata: &Metadata) -> Result<LlamaConfig> {
         architecture(metadata, "llama")?;
-        refuse_other_kinds(metadata)?;
         let layers = count(metadata, "llama.block_count", MAX_LAYERS)?;
         let width = count(metadata, "llama.embedding_length", MAX_WIDTH)?;
         let ffn = count(metadata, "llama.feed_forward_length", MAX_FFN)?;
         let context = count(metadata, "llama.context_length", MAX_CONTEXT)?;
+        // Up to the length of its window, a model with sliding windows computes what others do.
+        let window = opt_count_or_none(metadata, llama_keys::SLIDING_WINDOW)?;
+        let context = context.min(window.unwrap_or(MAX_POSITIONS));
 
         let heads_key = "llama.attention.head_count";
         let heads = count(metadata, heads_key, MAX_HEADS)?;
@@ -232,6 +244,9 @@ impl LlamaConfig {
             );
         }
 
+        check_head_dim(heads_key, head_dim)?;
+        llama_keys::refuse_other_kinds(metadata, head_dim)?;
+
         Ok(LlamaConfig {
             layers,
             width,
@@ -249,25 +264,29 @@ impl LlamaConfig {
     }
 }
 
+/// Kernels of attention take the columns of a head four at a time.
+fn check_head_dim(key: &str, head_dim: usize) -> Result<()> {
+    match head_dim % 4 {
+        0 => Ok(()),
+        _ => bad(
+            key,
+            format!("makes heads of {head_dim} columns, expected a multiple of 4"),
+        ),
+    }
+}
+
 fn architecture(metadata: &Metadata, expected: &str) -> Result<()> {
-    let key = "general.architecture";
+    let (key, type_key) = ("general.architecture", "general.type");
+    if metadata.opt_str(type_key)? == Some("adapter") {
+        return bad(
+            type_key,
+            "is \"adapter\": this is a LoRA adapter, not a model; merge it into its base model first",
+        );
+    }
     match metadata.str(key)? {
         found if found == expected => Ok(()),
         found => bad(key, format!("is {found:?}, expected {expected:?}")),
     }
-}
-
-/// Models that share LLaMA's architecture name and compute something else.
-fn refuse_other_kinds(metadata: &Metadata) -> Result<()> {
-    for (key, what) in [
-        ("llama.expert_count", "mixtures of experts"),
-        ("llama.attention.sliding_window", "sliding windows"),
-    ] {
-        if let Some(n) = metadata.opt_u32(key)?.filter(|&n| n > 0) {
-            return bad(key, format!("is {n}: {what} are not supported"));
-        }
-    }
-    Ok(())
 }
 
 /// The tokens that the vocabulary in the file has, else what the file says there are.
@@ -313,10 +332,18 @@ impl RopeConfig {
             return bad(theta_key, format!("is {theta}, expected at least 1"));
         }
         let (kind_key, factor_key) = ("llama.rope.scaling.type", "llama.rope.scaling.factor");
-        let scale = match metadata.opt_str(kind_key)? {
-            None | Some("none") => 1.,
-            Some("linear") => metadata.f32(factor_key)? as f64,
-            Some(kind) => {
+        // The second is the older name. Of a factor of 0, as of none, llama.cpp makes 1; and
+        // where no type stands, it scales linearly.
+        let factor = match metadata.opt_f32(factor_key)? {
+            Some(factor) => Some(factor),
+            None => metadata.opt_f32("llama.rope.scale_linear")?,
+        };
+        let scale = match (metadata.opt_str(kind_key)?, factor) {
+            (Some("none"), _) => 1.,
+            (None, None | Some(0.)) => 1.,
+            (Some("linear"), None) => return bad(factor_key, "is missing, but scaling is linear"),
+            (None | Some("linear"), Some(factor)) => factor as f64,
+            (Some(kind), _) => {
                 return bad(
                     kind_key,
                     format!("is {kind:?}, supported are \"none\" and \"linear\""),
@@ -362,6 +389,13 @@ impl VisionConfig {
     /// `BadMetadata` that names the key.
     pub fn from_metadata(metadata: &Metadata) -> Result<VisionConfig> {
         architecture(metadata, "clip")?;
+        if !metadata.iter().any(|(key, _)| key.starts_with("univi.")) {
+            return bad(
+                "univi.use_cluster",
+                "is missing: this vision side was made for llama.cpp (mmproj), which has no \
+                 merging; convert the Chat-UniVi checkpoint with `univi convert`",
+            );
+        }
         let width_key = "clip.vision.projection_dim";
         let config = VisionConfig {
             clip: ClipConfig::from_metadata(metadata)?,
@@ -409,6 +443,7 @@ impl ClipConfig {
                 ),
             );
         }
+        check_head_dim(heads_key, width / heads)?;
         let patch_key = "clip.vision.patch_size";
         let image_px = count(metadata, "clip.vision.image_size", MAX_IMAGE_PX)?;
         let patch_px = count(metadata, patch_key, image_px)?;
@@ -418,7 +453,11 @@ impl ClipConfig {
             );
             return bad(patch_key, reason);
         }
-        let gelu = metadata.opt_bool("clip.use_gelu")?.unwrap_or(false);
+        let (gelu_key, silu_key) = ("clip.use_gelu", "clip.use_silu");
+        let gelu = metadata.opt_bool(gelu_key)?.unwrap_or(false);
+        if metadata.opt_bool(silu_key)? == Some(true) {
+            return bad(silu_key, "is true: only GELU and quick GELU are supported");
+        }
         let config = ClipConfig {
             image_px,
             patch_px,
@@ -550,7 +589,7 @@ impl MergeConfig {
         let (rate_key, k_key) = ("univi.temporal_cluster_rate", "univi.temporal_cluster_k");
         let temporal = ClusterConfig {
             rate: ClusterRate::from_metadata(rate_key, metadata.f32(rate_key)?)?,
-            k: count(metadata, k_key, MAX_CLUSTERS)?,
+            k: count(metadata, k_key, MAX_NEIGHBOURS)?,
         };
         let position_key = "univi.temporal_position";
         let temporal_position = match metadata.opt_str(position_key)? {
@@ -619,8 +658,8 @@ impl MergeConfig {
 
 fn neighbours(key: &str, k: i64) -> Result<usize> {
     match usize::try_from(k) {
-        Ok(k) if (1..=MAX_CLUSTERS).contains(&k) => Ok(k),
-        _ => bad(key, format!("holds {k}, expected 1 to {MAX_CLUSTERS}")),
+        Ok(k) if (1..=MAX_NEIGHBOURS).contains(&k) => Ok(k),
+        _ => bad(key, format!("holds {k}, expected 1 to {MAX_NEIGHBOURS}")),
     }
 }
 
@@ -649,166 +688,4 @@ impl ProjectorConfig {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::gguf::Value;
-
-    /// The keys of `openai/clip-vit-large-patch14` with Chat-UniVi's merging.
-    fn vision() -> Metadata {
-        let entries: [(&str, Value); 21] = [
-            ("general.architecture", "clip".into()),
-            ("clip.use_gelu", false.into()),
-            ("clip.projector_type", "linear".into()),
-            ("clip.vision.image_size", 224u32.into()),
-            ("clip.vision.patch_size", 14u32.into()),
-            ("clip.vision.embedding_length", 1024u32.into()),
-            ("clip.vision.feed_forward_length", 4096u32.into()),
-            ("clip.vision.block_count", 24u32.into()),
-            ("clip.vision.attention.head_count", 16u32.into()),
-            ("clip.vision.attention.layer_norm_epsilon", 1e-5f32.into()),
-            ("clip.vision.image_mean", vec![0.5f32, 0.4, 0.3].into()),
-            ("clip.vision.image_std", vec![0.2f32, 0.3, 0.4].into()),
-            ("clip.vision.projection_dim", 4096u32.into()),
-            ("clip.vision.feature_layer", (-2i32).into()),
-            ("univi.use_cluster", true.into()),
-            ("univi.spatial_cluster_rate", vec![64f32, 32., 16.].into()),
-            ("univi.spatial_cluster_k", vec![5i32, 3, 3].into()),
-            ("univi.temporal_cluster_rate", 0.0625f32.into()),
-            ("univi.temporal_cluster_k", 5u32.into()),
-            ("univi.frame_rate", 1f32.into()),
-            ("univi.max_frames", 64u32.into()),
-        ];
-        entries.into_iter().collect()
-    }
-
-    #[test]
-    fn reads_the_published_model() {
-        let config = VisionConfig::from_metadata(&vision()).unwrap();
-        assert_eq!((config.clip.patches(), config.clip.blocks), (256, 23));
-        assert_eq!(config.clip.activation, Activation::QuickGelu);
-        assert_eq!(config.projector, ProjectorConfig::Mlp { layers: 1 });
-        assert_eq!(config.image_tokens(), 112);
-        assert_eq!(config.merge.temporal_position, TemporalPosition::None);
-    }
-
-    #[test]
-    fn reads_other_models() {
-        let with = |key: &str, value: Value| {
-            let mut metadata = vision();
-            metadata.insert(key, value);
-            VisionConfig::from_metadata(&metadata).unwrap()
-        };
-        let larger = with("clip.vision.image_size", 336u32.into());
-        assert_eq!((larger.clip.patches(), larger.image_tokens()), (576, 112));
-        assert_eq!(with("univi.use_cluster", false.into()).image_tokens(), 256);
-        let few = with(
-            "univi.spatial_cluster_rate",
-            vec![0.25f32, 0.5, 300.].into(),
-        );
-        assert_eq!(few.image_tokens(), 64 + 32 + 32);
-        let layers = |kind: &str| with("clip.projector_type", kind.into()).projector;
-        assert_eq!(layers("mlp2x_gelu"), ProjectorConfig::Mlp { layers: 2 });
-        let blocks = |layer: i32| with("clip.vision.feature_layer", layer.into()).clip.blocks;
-        assert_eq!([-1, -2, -25, 0, 3, 24].map(blocks), [24, 23, 0, 0, 3, 24]);
-        let gelu = with("clip.use_gelu", true.into());
-        assert_eq!(gelu.clip.activation, Activation::Gelu);
-        let position = with("univi.temporal_position", "sinusoidal".into());
-        assert_eq!(
-            position.merge.temporal_position,
-            TemporalPosition::Sinusoidal
-        );
-    }
-
-    #[test]
-    fn refuses_what_can_not_be() {
-        let wrong: [(&str, Value); 26] = [
-            ("general.architecture", "llama".into()),
-            ("clip.projector_type", "identity".into()),
-            ("clip.projector_type", "mlp0x_gelu".into()),
-            ("clip.projector_type", "mlp999999999999x_gelu".into()),
-            ("clip.projector_type", "resampler".into()),
-            ("clip.vision.image_size", 0u32.into()),
-            ("clip.vision.image_size", u32::MAX.into()),
-            ("clip.vision.patch_size", 15u32.into()),
-            ("clip.vision.patch_size", 1u32.into()),
-            ("clip.vision.patch_size", 448u32.into()),
-            ("clip.vision.attention.head_count", 17u32.into()),
-            ("clip.vision.attention.layer_norm_epsilon", 2f32.into()),
-            ("clip.vision.image_mean", vec![0f32, 0.].into()),
-            (
-                "clip.vision.image_mean",
-                vec![0f32, 0., f32::INFINITY].into(),
-            ),
-            ("clip.vision.image_std", vec![1f32, 1., 0.].into()),
-            ("clip.vision.feature_layer", (-26i32).into()),
-            ("clip.vision.feature_layer", 25i32.into()),
-            ("univi.spatial_cluster_rate", vec![64f32, 32.].into()),
-            ("univi.spatial_cluster_rate", vec![64f32, 32., 0.].into()),
-            (
-                "univi.spatial_cluster_rate",
-                vec![64f32, f32::NAN, 16.].into(),
-            ),
-            ("univi.spatial_cluster_rate", vec![1e9f32, 32., 16.].into()),
-            ("univi.spatial_cluster_k", vec![5i32, -3, 3].into()),
-            ("univi.temporal_cluster_k", 0u32.into()),
-            ("univi.temporal_position", "learned".into()),
-            ("univi.frame_rate", 0f32.into()),
-            ("univi.max_frames", 0u32.into()),
-        ];
-        for (key, value) in wrong {
-            let mut metadata = vision();
-            metadata.insert(key, value.clone());
-            let error = VisionConfig::from_metadata(&metadata).unwrap_err();
-            assert_eq!(error.code(), "bad-metadata", "{key} = {value}: {error}");
-        }
-        for (key, _) in vision().iter().filter(|(key, _)| *key != "clip.use_gelu") {
-            let without = vision()
-                .iter()
-                .filter(|(k, _)| *k != key)
-                .map(|(k, v)| (k.to_string(), v.clone()))
-                .collect();
-            let error = VisionConfig::from_metadata(&without).unwrap_err();
-            assert!(error.to_string().contains(key), "{key}: {error}");
-        }
-    }
-
-    #[test]
-    fn clusters_follow_the_reference() {
-        let found = |rate, k, n| {
-            let rate = ClusterRate::new(rate).unwrap();
-            ClusterConfig { rate, k }.clusters_and_k(n)
-        };
-        // A share that f32 holds a little too large still means what was written.
-        assert_eq!(found(0.1, 5, 10), (1, 1));
-        assert_eq!(found(0.0625, 5, 48), (3, 1));
-        assert_eq!(found(0.0625, 5, 64), (4, 2));
-        assert_eq!(found(0.0625, 5, 65), (5, 5));
-        assert_eq!(found(1., 5, 10), (10, 5));
-        assert_eq!(found(63.5, 5, 256), (64, 5));
-        assert_eq!(found(64., 5, 7), (7, 5));
-        assert_eq!(found(64., 5, 1), (1, 1));
-    }
-
-    #[test]
-    fn positions_turn_as_they_are_scaled() {
-        let rope = RopeConfig {
-            rotary: 4,
-            theta: 100.,
-            scale: 1.,
-        };
-        let row = |rope: &RopeConfig, factors, position: usize| {
-            rope.table(position + 1, factors)[position * 4..].to_vec()
-        };
-        let angle = |angles: [f64; 2]| {
-            let [a, b] = angles;
-            [a.cos(), b.cos(), a.sin(), b.sin()]
-                .map(|x| x as f32)
-                .to_vec()
-        };
-        assert_eq!(row(&rope, None, 0), [1., 1., 0., 0.]);
-        assert_eq!(row(&rope, None, 6), angle([6., 0.6]));
-        assert_eq!(row(&rope, Some(&[1., 3.]), 6), angle([6., 0.1 / 3. * 6.]));
-        let scaled = RopeConfig { scale: 4., ..rope };
-        assert_eq!(row(&scaled, None, 6), angle([6. * 0.25, 6. * (0.1 / 4.)]));
-    }
-}
+mod tests;

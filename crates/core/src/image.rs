@@ -11,7 +11,7 @@ use image::{
     metadata::Orientation,
 };
 
-use crate::{Error, Result};
+use crate::{Error, Result, signature::impostor};
 
 /// The most pixels that a picture may have: more than any phone's camera makes, and few enough
 /// that a file made to exhaust the memory is refused at its header.
@@ -490,7 +490,11 @@ fn format_of(bytes: &[u8]) -> Result<ImageFormat> {
     if bytes.is_empty() {
         return Err(bad("the file is empty"));
     }
-    match image::guess_format(bytes) {
+    let guessed = image::guess_format(bytes);
+    if let (Err(_), Some(advice)) = (&guessed, impostor(bytes, None)) {
+        return Err(bad(format!("this {advice}")));
+    }
+    match guessed {
         Ok(
             format @ (ImageFormat::Png
             | ImageFormat::Jpeg

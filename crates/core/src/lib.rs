@@ -46,6 +46,7 @@ pub mod model;
 pub mod prompt;
 pub mod sampler;
 pub mod session;
+pub mod signature;
 pub mod tokenizer;
 pub mod transfer;
 

@@ -22,6 +22,7 @@ use crate::{
     },
     model::{ChatUniVi, Language, Llama, Vision, Weights, llama_tensors, vision_tensors},
     prompt::{Template, WRAPS_VISUALS_KEY},
+    signature::{Signature, impostor},
     tokenizer::{Tokenizer, TokenizerConfig},
 };
 
@@ -205,6 +206,26 @@ struct Side<B: Backend> {
 enum SideConfig {
     Language(LlamaConfig),
     Vision(VisionConfig),
+}
+
+impl SideConfig {
+    /// Whether a tensor that is not loaded may be there: nothing would be computed with it.
+    fn may_hold(&self, name: &str) -> bool {
+        match self {
+            // Frequencies that old converters stored, and which follow from the metadata.
+            SideConfig::Language(_) => {
+                name.ends_with(".attn_rot_embd") || name.ends_with(".rope_freqs")
+            }
+            // What is behind the layer that the features come from.
+            SideConfig::Vision(config) => {
+                let block = name
+                    .strip_prefix("v.blk.")
+                    .and_then(|rest| rest.split('.').next()?.parse::<usize>().ok());
+                name.starts_with("v.post_ln.")
+                    || block.is_some_and(|block| block >= config.clip.blocks)
+            }
+        }
+    }
 }
 
 impl ModelFile {
@@ -595,6 +616,10 @@ fn hexadecimal(digest: &[u8]) -> String {
 
 fn tokenizer_of_file(bytes: &[u8]) -> Result<Tokenizer> {
     let config = TokenizerConfig::default();
+    if let Some(advice) = impostor(bytes, Some(Signature::Json)) {
+        let reason = format!("this {advice}");
+        return Err(Error::Tokenizer { reason });
+    }
     match bytes.first() {
         Some(b'{') => Tokenizer::from_json(bytes, &config),
         _ => Tokenizer::from_sentencepiece(bytes, &config),
@@ -656,15 +681,15 @@ fn begin<B: Backend>(
     let mut tensors = Vec::new();
     for info in &header.tensors {
         let wanted = side.weights.begin(&info.name, info.ty, &info.shape)?;
-        if !wanted && matches!(side.config, SideConfig::Language(_)) && info.name.ends_with(".bias")
-        {
-            let reason = format!(
-                "tensor {} is a bias: language models with biases are not supported",
-                info.name
-            );
+        if !wanted && !side.config.may_hold(&info.name) {
+            let what = if info.name.ends_with(".bias") {
+                "language models with biases are not supported"
+            } else {
+                "the model computes something else than its metadata say, or is damaged"
+            };
             return Err(Error::BadFile {
                 format: "GGUF",
-                reason,
+                reason: format!("tensor {} has no place in the model: {what}", info.name),
             });
         }
         tensors.push((info.clone(), wanted));

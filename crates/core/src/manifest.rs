@@ -30,6 +30,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Error, Result,
     loader::{Content, LoadOptions, ModelFile, Needs},
+    signature::{Signature, impostor},
 };
 
 /// The name of a manifest in its folder.
@@ -137,8 +138,12 @@ impl Manifest {
             format: Option<String>,
             version: Option<u64>,
         }
-        let kind: Kind =
-            serde_json::from_slice(json).map_err(|e| bad(format!("is not a manifest: {e}")))?;
+        let kind: Kind = serde_json::from_slice(json).map_err(|e| {
+            match impostor(json, Some(Signature::Json)) {
+                Some(advice) => bad(advice),
+                None => bad(format!("is not a manifest: {e}")),
+            }
+        })?;
         match (kind.format.as_deref(), kind.version) {
             (Some(FORMAT), Some(VERSION)) => {}
             (Some(FORMAT), Some(version)) => {

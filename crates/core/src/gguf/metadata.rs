@@ -82,7 +82,7 @@ impl Array {
         }
     }
 
-    fn integers(&self) -> Option<Vec<i64>> {
+    pub(crate) fn integers(&self) -> Option<Vec<i64>> {
         match self {
             Array::U8(v) => Some(v.iter().map(|&x| x.into()).collect()),
             Array::I8(v) => Some(v.iter().map(|&x| x.into()).collect()),

@@ -7,7 +7,10 @@ use super::{
     Array, DEFAULT_ALIGNMENT, GgmlType, Header, MAGIC, MAX_DIMS, MAX_NAME_BYTES, Metadata,
     TensorInfo, VERSION, Value, align, bad,
 };
-use crate::{Error, Result};
+use crate::{
+    Error, Result,
+    signature::{Signature, impostor},
+};
 
 /// Metadata and tensor table together may not be longer: no vocabulary comes near.
 pub const MAX_HEADER_BYTES: u64 = 256 << 20;
@@ -553,6 +556,9 @@ impl<'a> Cursor<'a> {
 }
 
 fn no_magic(bytes: &[u8]) -> Error {
+    if let Some(advice) = impostor(bytes, Some(Signature::Gguf)) {
+        return bad(format!("this {advice}"));
+    }
     let shown = bytes[..bytes.len().min(4)].escape_ascii();
     bad(format!(
         "starts with \"{shown}\", expected \"GGUF\": this is another kind of file"
@@ -561,9 +567,8 @@ fn no_magic(bytes: &[u8]) -> Error {
 
 /// Magic, version, counts -> (tensors, entries).
 fn start(cursor: &mut Cursor) -> Item<(u64, u64)> {
-    let magic = cursor.take(4, "the magic number")?;
-    if magic != MAGIC {
-        return Err(no_magic(magic).into());
+    if cursor.take(4, "the magic number")? != MAGIC {
+        return Err(no_magic(cursor.bytes).into());
     }
     let version = cursor.u32("the version")?;
     if version & 0xffff == 0 {

@@ -4,7 +4,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::{Kernel, work};
 use crate::{
-    backend::Clusters,
+    backend::{Clusters, MAX_NEIGHBOURS},
     gpu::{Gpu, Ids, Tensor},
 };
 
@@ -20,8 +20,6 @@ pub(super) const NEAREST: Kernel = Kernel::new("nearest", include_str!("nearest.
 const MAX_DISTANCE_BYTES: usize = 64 << 20;
 /// Tokens of a workgroup of [`DISTANCE`], along both sides.
 const TILE: usize = 32;
-/// The most neighbours that the density kernel holds.
-const MAX_K: usize = 32;
 
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
@@ -83,7 +81,7 @@ impl Gpu {
         );
         let n = x.rows / batch;
         assert!(
-            (1..=n).contains(&clusters) && (1..=n.min(MAX_K)).contains(&k),
+            (1..=n).contains(&clusters) && (1..=n.min(MAX_NEIGHBOURS)).contains(&k),
             "{clusters} clusters, k {k} of {n}"
         );
         if let Some(noise) = noise {
