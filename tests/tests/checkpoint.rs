@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use safetensors::SafeTensors;
+use safetensors::{SafeTensors, tensor::TensorView};
 use univi::gguf::{GgmlType, Header, QuantizationPlan, parse};
 use univi::tokenizer::{EncodeOptions, Tokenizer};
-use univi_convert::checkpoint::{Checkpoint, Tower};
+use univi_convert::checkpoint::Checkpoint;
 use univi_tests::{files_in, fixtures};
 
 fn folder(path: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -156,33 +156,31 @@ fn a_chat_univi_checkpoint_becomes_two_parts() {
     let rows = header.tensor("token_embd.weight").unwrap().rows();
     assert_eq!(from_gguf.vocab_len(), rows);
 
-    let error = checkpoint.vision(Tower::Inside).err().unwrap().to_string();
+    let error = checkpoint.vision(None).err().unwrap().to_string();
     assert!(error.contains("--vision-tower"), "{error}");
 
     let tower_files = folder(&tower_path);
     let tower = Checkpoint::open(&tower_files).unwrap();
-    for place in [Tower::Found(&tower), Tower::Given(&tower)] {
-        let file = checkpoint
-            .vision(place)
-            .unwrap()
-            .to_gguf(QuantizationPlan::F16)
-            .unwrap();
-        let header = parse(&file).unwrap();
-        let width = header.metadata.u32("clip.vision.projection_dim").unwrap() as usize;
-        let seen = header.metadata.u32("clip.vision.embedding_length").unwrap() as usize;
-        assert_eq!(header.tensor("mm.0.weight").unwrap().shape, [width, seen]);
-        assert_eq!(header.tensor("mm.0.bias").unwrap().shape, [width]);
-        assert!(header.metadata.bool("univi.use_cluster").unwrap());
-        assert_eq!(
-            header.metadata.f32s("univi.spatial_cluster_rate").unwrap(),
-            [64.0, 32.0, 16.0]
-        );
-        let patch = source(
-            &tower_files["model.safetensors"],
-            "vision_model.embeddings.patch_embedding.weight",
-        );
-        assert_eq!(values(&file, &header, "v.patch_embd.weight"), patch);
-    }
+    let file = checkpoint
+        .vision(Some(&tower))
+        .unwrap()
+        .to_gguf(QuantizationPlan::F16)
+        .unwrap();
+    let header = parse(&file).unwrap();
+    let width = header.metadata.u32("clip.vision.projection_dim").unwrap() as usize;
+    let seen = header.metadata.u32("clip.vision.embedding_length").unwrap() as usize;
+    assert_eq!(header.tensor("mm.0.weight").unwrap().shape, [width, seen]);
+    assert_eq!(header.tensor("mm.0.bias").unwrap().shape, [width]);
+    assert!(header.metadata.bool("univi.use_cluster").unwrap());
+    assert_eq!(
+        header.metadata.f32s("univi.spatial_cluster_rate").unwrap(),
+        [64.0, 32.0, 16.0]
+    );
+    let patch = source(
+        &tower_files["model.safetensors"],
+        "vision_model.embeddings.patch_embedding.weight",
+    );
+    assert_eq!(values(&file, &header, "v.patch_embd.weight"), patch);
     // A CLIP alone is no language model.
     assert!(
         tower
@@ -209,7 +207,7 @@ fn a_tower_may_be_inside_the_shards() {
 
     // Beside the old shards, one more with the tower under the names that the original gives it.
     let tensors = SafeTensors::deserialize(&tower_files["model.safetensors"]).unwrap();
-    let vision: Vec<(String, safetensors::tensor::TensorView)> = tensors
+    let vision: Vec<(String, TensorView)> = tensors
         .tensors()
         .into_iter()
         .filter(|(name, _)| name.starts_with("vision_model."))
@@ -243,17 +241,126 @@ fn a_tower_may_be_inside_the_shards() {
 
     let from_outside = Checkpoint::open(&outside)
         .unwrap()
-        .vision(Tower::Given(&tower))
+        .vision(Some(&tower))
         .unwrap();
-    let from_inside = inside.vision(Tower::Found(&tower)).unwrap();
+    let from_inside = inside.vision(Some(&tower)).unwrap();
     assert_eq!(
         from_inside.to_gguf(QuantizationPlan::F16).unwrap(),
         from_outside.to_gguf(QuantizationPlan::F16).unwrap()
     );
     // Without its configuration nobody knows how many heads this small one has.
-    let error = inside.vision(Tower::Inside).err().unwrap().to_string();
+    let error = inside.vision(None).err().unwrap().to_string();
     assert!(
         error.contains("heads") && error.contains("--vision-tower"),
         "{error}"
     );
+}
+
+/// The e2e checkpoint as one file of f32 weights, with `rows` embeddings: what is beyond those that
+/// there are counts upwards from 1000.
+fn with_rows(rows: usize, keys: &[(&str, serde_json::Value)]) -> BTreeMap<String, Vec<u8>> {
+    let mut files = folder(&fixtures().join("golden/e2e/checkpoint"));
+    let (mut tensors, mut config) = {
+        let checkpoint = Checkpoint::open(&files).unwrap();
+        let llm = checkpoint.llm().unwrap();
+        let tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)> = llm
+            .tensors
+            .iter()
+            .map(|tensor| {
+                let values = tensor.in_stored_order(&tensor.read(0..tensor.rows()).unwrap());
+                (tensor.source.clone(), (tensor.shape.clone(), values))
+            })
+            .collect();
+        let config: serde_json::Value = serde_json::from_slice(&files["config.json"]).unwrap();
+        (tensors, config)
+    };
+    for name in ["model.embed_tokens.weight", "lm_head.weight"] {
+        let (shape, values) = tensors.get_mut(name).unwrap();
+        let (had, cols) = (shape[0], shape[1]);
+        values.truncate(rows * cols);
+        for row in had..rows {
+            values.extend(std::iter::repeat_n((1000 + row) as f32, cols));
+        }
+        shape[0] = rows;
+    }
+    for (key, value) in keys {
+        config[key] = value.clone();
+    }
+    files.retain(|name, _| !name.starts_with("pytorch_model"));
+    files.insert("config.json".into(), serde_json::to_vec(&config).unwrap());
+    let views = tensors.iter().map(|(name, (shape, values))| {
+        let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+        (name.clone(), (shape.clone(), bytes))
+    });
+    let views: Vec<(String, (Vec<usize>, Vec<u8>))> = views.collect();
+    let views = views.iter().map(|(name, (shape, bytes))| {
+        let view = TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes);
+        (name.clone(), view.unwrap())
+    });
+    let file = safetensors::serialize(views, None).unwrap();
+    files.insert("model.safetensors".into(), file);
+    files
+}
+
+/// The reference adds its tokens when it loads a model, whether or not a file names them, and cuts
+/// the embeddings at that many.
+#[test]
+fn tokens_that_the_reference_adds_have_their_rows() {
+    let tokens = 512;
+    let llm = |rows: usize, patch: Option<bool>, wraps: bool| {
+        let mut keys = vec![("mm_use_im_start_end", wraps.into())];
+        keys.push(("mm_use_im_patch_token", patch.into()));
+        let files = with_rows(rows, &keys);
+        let checkpoint = Checkpoint::open(&files).unwrap();
+        let file = checkpoint.llm().map_err(|e| e.to_string())?;
+        let file = file.to_gguf(QuantizationPlan::F32).unwrap();
+        let header = parse(&file).unwrap();
+        let tokenizer = Tokenizer::from_gguf(&header.metadata).unwrap();
+        let table = values(&file, &header, "token_embd.weight");
+        let cols = header.tensor("token_embd.weight").unwrap().cols();
+        let last_row = table[table.len() - cols];
+        let names = ["<im_patch>", "<im_start>", "<im_end>"].map(|name| tokenizer.id(name));
+        Ok::<_, String>((tokenizer.vocab_len(), names, last_row))
+    };
+    let of = |id: u32| Some(id);
+    let (patch, start, end) = (of(512), of(512), of(513));
+    // Added after training began, and not named by any file.
+    assert_eq!(
+        llm(tokens + 2, Some(false), true),
+        Ok((514, [None, start, end], 1513.))
+    );
+    // Without the key, the reference adds the patch first.
+    let all = [patch, of(513), of(514)];
+    assert_eq!(llm(tokens + 3, None, true), Ok((515, all, 1514.)));
+    assert_eq!(llm(tokens + 3, Some(true), true), Ok((515, all, 1514.)));
+    assert_eq!(
+        llm(tokens + 1, None, false),
+        Ok((513, [patch, None, None], 1512.))
+    );
+    // Rows that only pad the matrix are cut.
+    assert_eq!(
+        llm(tokens + 64, Some(false), true),
+        Ok((514, [None, start, end], 1513.))
+    );
+    // A patch that no prompt has needs no row, what stands around visuals does.
+    let (count, names, _) = llm(tokens, None, false).unwrap();
+    assert_eq!((count, names), (512, [None; 3]));
+    let error = llm(tokens, Some(false), true).unwrap_err();
+    assert!(
+        error.contains("514 tokens") && error.contains("<im_start>"),
+        "{error}"
+    );
+    let error = llm(tokens + 2, None, true).unwrap_err();
+    assert!(
+        error.contains("515 tokens") && error.contains("<im_end>"),
+        "{error}"
+    );
+}
+
+#[test]
+fn more_tokens_than_embeddings_are_refused() {
+    let files = with_rows(510, &[]);
+    let checkpoint = Checkpoint::open(&files).unwrap();
+    let error = checkpoint.llm().err().unwrap().to_string();
+    assert!(error.contains("512 tokens, but only 510"), "{error}");
 }

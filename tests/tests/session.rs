@@ -16,7 +16,7 @@ use univi::{
         Answer, EnginePart, EngineSession, Finish, GenerateOptions, Overflow, SessionOptions,
     },
 };
-use univi_convert::checkpoint::{Checkpoint, Tower};
+use univi_convert::checkpoint::Checkpoint;
 use univi_tests::{files_in, fixtures, on_every_backend};
 
 /// Steps of f32 arithmetic in another order, on values around 1.
@@ -386,10 +386,7 @@ fn model_with_vision<B: Backend>(backend: &B) -> Rc<ChatUniVi<B>> {
         Checkpoint::open(&model).unwrap(),
         Checkpoint::open(&tower).unwrap(),
     );
-    let sides = [
-        model.llm().unwrap(),
-        model.vision(Tower::Given(&tower)).unwrap(),
-    ];
+    let sides = [model.llm().unwrap(), model.vision(Some(&tower)).unwrap()];
     let names = ["llm.gguf", "vision.gguf"].map(ModelFile::set).concat();
     let mut loader = Loader::new(backend.clone(), names).unwrap();
     for side in sides {

@@ -342,8 +342,8 @@ pub struct VerifyArgs {
 /// Make a model folder of a checkpoint as it is published.
 ///
 /// HF_DIR has config.json, safetensors or pytorch_model-*.bin, and a tokenizer. The vision tower is
-/// the one of --vision-tower, else the one in the shards, else the one that config.json names,
-/// inside or beside HF_DIR.
+/// the one in the shards, else the one of --vision-tower, else the one that config.json names,
+/// inside or beside HF_DIR. The model is loaded once before it gets its name.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -356,7 +356,8 @@ pub struct ConvertArgs {
     /// The checkpoint's folder.
     #[arg(value_name = "HF_DIR")]
     pub checkpoint: PathBuf,
-    /// The folder of a CLIP, in place of the tower that the checkpoint holds or names.
+    /// The folder of the CLIP that the model was made with. It has what the shards lack, and is
+    /// refused where its sizes are others than theirs.
     #[arg(long, value_name = "DIR")]
     pub vision_tower: Option<PathBuf>,
     /// How the language model is stored: f32, f16, bf16, q8_0, q5_1, q5_0, q4_1, q4_0, q6_k,
@@ -380,7 +381,9 @@ pub struct ConvertArgs {
 /// Where a model folder goes.
 #[derive(Debug, Args)]
 pub struct OutArgs {
-    /// The largest file of the language model, such as 64MiB, 1GB, or a number of bytes.
+    /// The largest file of the language model, such as 64MiB, 1GB, or a number of bytes. GGUF can't
+    /// split a tensor: one that is larger, as the embeddings of a 7B model are, has a file of its
+    /// own.
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = size_bytes)]
     pub shard_size: u64,
     /// Where the model folder goes.
@@ -529,7 +532,8 @@ pub struct StageArgs {
     /// The checkpoint's folder; also what an earlier stage wrote.
     #[arg(value_name = "HF_DIR")]
     pub checkpoint: PathBuf,
-    /// The folder of a CLIP, in place of the tower that the checkpoint holds or names.
+    /// The folder of the CLIP that the model was made with. It has what the shards lack, and is
+    /// refused where its sizes are others than theirs.
     #[arg(long, value_name = "DIR")]
     pub vision_tower: Option<PathBuf>,
     /// The conversations.

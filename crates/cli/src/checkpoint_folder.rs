@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use univi::{Error, Result};
-use univi_convert::checkpoint::{Checkpoint, CheckpointPart, Files, Tower};
+use univi_convert::checkpoint::{Checkpoint, CheckpointPart, Files};
 
 use crate::files;
 
@@ -91,15 +91,19 @@ impl Folder {
             .map(|folder| Checkpoint::open(folder).map_err(|e| folder.explain(e)))
             .transpose()?;
         let llm = checkpoint.llm().map_err(|e| self.explain(e))?;
+        if checkpoint.tokenizer_file()?.is_none() {
+            let reason = "has no tokenizer: neither tokenizer.model nor tokenizer.json is there; \
+                          download it with the weights"
+                .into();
+            let format = "checkpoint";
+            return Err(self.explain(Error::BadFile { format, reason }));
+        }
         if !checkpoint.has_vision() && !checkpoint.has_tower() && !given {
             return Ok((llm, None));
         }
-        let place = match &tower {
-            Some(tower) if given => Tower::Given(tower),
-            Some(tower) => Tower::Found(tower),
-            None => Tower::Inside,
-        };
-        let vision = checkpoint.vision(place).map_err(|e| self.explain(e))?;
+        let vision = checkpoint
+            .vision(tower.as_ref())
+            .map_err(|e| self.explain(e))?;
         Ok((llm, Some(vision)))
     }
 

@@ -55,21 +55,21 @@ pub fn run(args: ConvertArgs) -> Result<()> {
         (metadata, specs)
     });
 
-    if let (Ok(out), Ok(checkpoint)) = (args.out.out.canonicalize(), args.checkpoint.canonicalize())
-        && out == checkpoint
-    {
-        let reason =
-            "the model can't be written into the checkpoint's own folder: name another with --out"
-                .into();
-        return Err(Error::BadRequest { reason });
+    refuse_input_as_output(
+        &args.out.out,
+        &args.checkpoint,
+        "the checkpoint's own folder",
+    )?;
+    if let Some(tower) = &tower_folder {
+        refuse_input_as_output(&args.out.out, &tower.path, "the vision tower's folder")?;
     }
-    let mut folder = ModelFolder::create(&args.out.out, args.out.force)?;
     let vision_specs = vision_plan.iter().flat_map(|(_, specs)| specs);
     let total = llm_specs
         .iter()
         .chain(vision_specs)
         .map(TensorSpec::bytes)
         .sum::<Result<u64>>()?;
+    let mut folder = ModelFolder::create(&args.out.out, args.out.force, total)?;
     let mut progress = Progress::new("converting", Unit::Bytes, total);
     let stem = file_stem(&name);
     let quant = args.quant.name();
@@ -106,27 +106,54 @@ pub fn run(args: ConvertArgs) -> Result<()> {
             break;
         }
     }
-    let number = |metadata: &Metadata, key| metadata.opt_u64(key);
-    let context_length = number(&llm_metadata, "llama.context_length")?;
-    let kv_numbers = LlamaConfig::from_metadata(&llm_metadata)?.kv_numbers();
+    let llm_config = LlamaConfig::from_metadata(&llm_metadata)?;
     let image_px = match &vision_plan {
-        Some((metadata, _)) => number(metadata, "clip.vision.image_size")?,
+        Some((metadata, _)) => metadata.opt_u64("clip.vision.image_size")?,
         None => None,
     };
+    drop(progress);
     let manifest = folder.finish(|entries| {
         let mut manifest = Manifest::new(name, entries);
         manifest.quantization = Some(quant.to_string());
         manifest.parameters =
             Some(llm.parameters() + vision.as_ref().map_or(0, CheckpointPart::parameters));
-        manifest.context_length = context_length;
-        manifest.kv_numbers = Some(kv_numbers);
+        manifest.context_length = Some(llm_config.context as u64);
+        manifest.kv_numbers = Some(llm_config.kv_numbers());
         manifest.image_px = image_px;
         manifest.license = license;
         manifest
     })?;
-    drop(progress);
     print_summary(&manifest, &args.out.out);
+    if let (Some(tower), Some(vision)) = (&tower_folder, &vision) {
+        note_tower(vision, tower);
+    }
     Ok(())
+}
+
+/// Says where the vision tower's tensors are from, where a folder was given beside the checkpoint.
+fn note_tower(vision: &CheckpointPart, tower: &Folder) {
+    let of_tower = vision.tensors.iter().filter(|t| t.name.starts_with("v."));
+    let (beside, own): (Vec<_>, Vec<_>) = of_tower.partition(|t| t.is_beside);
+    let tower = files::name(&tower.path);
+    match (own.len(), beside.len()) {
+        (0, _) => out::note(&format!("vision tower: {tower}")),
+        (_, 0) => out::note(&format!(
+            "vision tower: the checkpoint's own; {tower} describes it"
+        )),
+        (own, beside) => out::note(&format!(
+            "vision tower: {own} tensors of the checkpoint, {beside} that it lacks of {tower}"
+        )),
+    }
+}
+
+/// Refuses to write a model among the files that it is made of.
+fn refuse_input_as_output(out: &Path, input: &Path, what: &str) -> Result<()> {
+    match (out.canonicalize(), input.canonicalize()) {
+        (Ok(out), Ok(input)) if out == input => Err(Error::BadRequest {
+            reason: format!("the model can't be written into {what}: name another with --out"),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// Says what was written.

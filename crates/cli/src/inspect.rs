@@ -345,7 +345,7 @@ fn value_json(value: &Value) -> serde_json::Value {
 /// A backend that holds nothing: loading a model onto it checks the model and takes no memory.
 /// What a model does beyond being loaded is never asked of it.
 #[derive(Clone)]
-struct Blank;
+pub struct Blank;
 
 const LOADING_ONLY: &str = "a model on a blank backend is never run";
 

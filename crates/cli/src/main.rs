@@ -9,6 +9,7 @@ mod draw;
 mod eval;
 mod figure;
 mod files;
+mod folder_lock;
 mod inspect;
 mod interrupt;
 mod look;

@@ -1,5 +1,5 @@
 //! Writing a model folder: GGUF files, tokenizer, manifest. Nothing has its name before all is
-//! written, and the manifest comes last.
+//! written and was loaded once, and the manifest comes last.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -8,12 +8,16 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 use univi::gguf::{Metadata, SplitName};
+use univi::loader::LoadOptions;
 use univi::manifest::{FileEntry, MANIFEST_NAME, Manifest, Role};
-use univi::{Error, Result};
+use univi::{Error, ModelFiles, Result};
 use univi_convert::{TensorSpec, Writer, plan_shards, shard_metadata};
 
-use crate::files;
+use crate::folder_lock::{FolderLock, LOCK_NAME};
+use crate::inspect::Blank;
 use crate::interrupt::Listener;
+use crate::progress::{Progress, Unit, bytes as bytes_text};
+use crate::{files, open};
 
 /// What a file is called until all files are there.
 const UNFINISHED: &str = ".unfinished";
@@ -21,40 +25,72 @@ const UNFINISHED: &str = ".unfinished";
 /// A folder that a model is being written to.
 pub struct ModelFolder {
     path: PathBuf,
+    /// Whether the folder was made for this model.
+    is_new: bool,
     entries: Vec<FileEntry>,
+    /// Files that have their names by now.
+    renamed: usize,
     finished: bool,
-    /// Ctrl-C tidies up before it ends the program.
+    /// Ctrl-C and SIGTERM tidy up before they end the program.
     interrupt: Listener,
+    _lock: FolderLock,
 }
 
 /// Where the numbers of a tensor go: as many calls as it takes, in order.
 pub type Sink<'a> = &'a mut dyn FnMut(&[u8]) -> Result<()>;
 
+/// Files of a model besides its weights: names, manifest.
+const SMALL_FILES_BYTES: u64 = 16 << 20;
+
 impl ModelFolder {
-    /// Makes the folder.
+    /// Makes the folder, for a model whose weights take `bytes`. What a run left there that was
+    /// killed goes away.
     ///
     /// # Errors
-    /// `BadRequest` where a model is there and `overwrite` is false; `Io`.
-    pub fn create(path: &Path, overwrite: bool) -> Result<ModelFolder> {
+    /// `BadRequest` where a model is there and `overwrite` is false, where another run writes into
+    /// the folder, or where there is not enough room; `Io`.
+    pub fn create(path: &Path, overwrite: bool, bytes: u64) -> Result<ModelFolder> {
+        let is_new = !path.exists();
         fs::create_dir_all(path).map_err(|e| files::io_error(path, &e))?;
+        let lock = FolderLock::take(path)?;
+        remove_leftovers(path)?;
+        let folder = ModelFolder {
+            path: path.to_owned(),
+            is_new,
+            entries: Vec::new(),
+            renamed: 0,
+            finished: false,
+            interrupt: Listener::new(),
+            _lock: lock,
+        };
         let taken = files::list(path)?.into_iter().find(|file| {
             file.file_name().is_some_and(|name| name == MANIFEST_NAME)
                 || file.extension().is_some_and(|e| e == "gguf")
         });
-        match taken {
-            Some(file) if !overwrite => Err(Error::BadRequest {
+        if let Some(file) = taken.filter(|_| !overwrite) {
+            return Err(Error::BadRequest {
                 reason: format!(
                     "{} is there already: name another folder with --out, or overwrite it with --force",
                     files::name(&file)
                 ),
-            }),
-            _ => Ok(ModelFolder {
-                path: path.to_owned(),
-                entries: Vec::new(),
-                finished: false,
-                interrupt: Listener::new(),
-            }),
+            });
         }
+        let needed = bytes.saturating_add(SMALL_FILES_BYTES);
+        // A file system that does not say is no reason to refuse it.
+        if let Ok(free) = fs4::available_space(path)
+            && free < needed
+        {
+            return Err(Error::BadRequest {
+                reason: format!(
+                    "{}: the model takes {}, but {} are free: make room, or name a folder on \
+                     another disk with --out",
+                    files::name(path),
+                    bytes_text(needed),
+                    bytes_text(free)
+                ),
+            });
+        }
+        Ok(folder)
     }
 
     /// Adds a file of these bytes.
@@ -129,14 +165,18 @@ impl ModelFolder {
         self.close(file)
     }
 
-    /// Gives all files their names and writes the manifest that `describe` makes of them. Files of
-    /// a model that was there before go away.
+    /// Loads what was written, gives all files their names and writes the manifest that `describe`
+    /// makes of them. Files of a model that was there before go away.
     ///
     /// # Errors
-    /// `Io`.
+    /// `Io`; whatever keeps the model from being loaded: then nothing is left of it.
     pub fn finish(mut self, describe: impl FnOnce(Vec<FileEntry>) -> Manifest) -> Result<Manifest> {
         let manifest = describe(self.entries.clone());
         let json = manifest.to_json()?;
+        self.check(&manifest)?;
+        // The list of what this run writes, should it be killed from here on.
+        let unfinished = self.unfinished(MANIFEST_NAME);
+        write_whole(&unfinished, json.as_bytes())?;
         let path = self.path.join(MANIFEST_NAME);
         // Without its manifest the old model is not one any more, so nobody loads half of each.
         let old = fs::read(&path).ok();
@@ -153,15 +193,44 @@ impl ModelFolder {
             // One that is gone already is no trouble.
             let _ = fs::remove_file(self.path.join(&file.path));
         }
-        for file in &self.entries {
-            let (from, to) = (self.unfinished(&file.path), self.path.join(&file.path));
+        for i in 0..self.entries.len() {
+            let name = &self.entries[i].path;
+            let (from, to) = (self.unfinished(name), self.path.join(name));
             fs::rename(from, &to).map_err(|e| files::io_error(&to, &e))?;
+            self.renamed += 1;
         }
-        let unfinished = self.unfinished(MANIFEST_NAME);
-        fs::write(&unfinished, json).map_err(|e| files::io_error(&unfinished, &e))?;
+        sync_folder(&self.path);
         fs::rename(&unfinished, &path).map_err(|e| files::io_error(&path, &e))?;
+        sync_folder(&self.path);
         self.finished = true;
         Ok(manifest)
+    }
+
+    /// Loads the model as any program would that gets these files, without a device.
+    fn check(&self, manifest: &Manifest) -> Result<()> {
+        let mut written = manifest.model_files();
+        for file in &mut written {
+            file.name = files::name(&self.unfinished(&file.name));
+        }
+        let written = ModelFiles::new(files::name(&self.path), written);
+        let progress = Progress::new("checking the model", Unit::Bytes, written.bytes());
+        let load = || {
+            let stop = || self.interrupt.pressed();
+            let loader = open::loader_until(Blank, &written, progress, &stop)?;
+            pollster::block_on(loader.finish(&LoadOptions::default()))
+        };
+        match load() {
+            Ok(_) => Ok(()),
+            Err(Error::Aborted) => Err(Error::Aborted),
+            Err(error) => {
+                let text = error.to_string().replace(UNFINISHED, "");
+                let reason = format!("what was made can't be loaded, and was removed: {text}");
+                Err(Error::BadFile {
+                    format: "model folder",
+                    reason,
+                })
+            }
+        }
     }
 
     fn unfinished(&self, name: &str) -> PathBuf {
@@ -205,11 +274,63 @@ impl ModelFolder {
 impl Drop for ModelFolder {
     /// What was not finished is of no use.
     fn drop(&mut self) {
-        if !self.finished {
-            for file in &self.entries {
-                let _ = fs::remove_file(self.unfinished(&file.path));
-            }
+        if self.finished {
+            return;
         }
+        let _ = fs::remove_file(self.unfinished(MANIFEST_NAME));
+        for (i, file) in self.entries.iter().enumerate() {
+            let _ = match i < self.renamed {
+                true => fs::remove_file(self.path.join(&file.path)),
+                false => fs::remove_file(self.unfinished(&file.path)),
+            };
+        }
+        if self.is_new {
+            // With the lock in it, it is not empty yet.
+            let _ = fs::remove_file(self.path.join(LOCK_NAME));
+            let _ = fs::remove_dir(&self.path);
+        }
+    }
+}
+
+/// Removes what a run that was killed has left: files without their names, and those that had
+/// them, but not yet their manifest.
+fn remove_leftovers(folder: &Path) -> Result<()> {
+    let unfinished_manifest = folder.join(format!("{MANIFEST_NAME}{UNFINISHED}"));
+    if !folder.join(MANIFEST_NAME).exists()
+        && let Ok(json) = fs::read(&unfinished_manifest)
+        && let Ok(manifest) = Manifest::parse(&json)
+    {
+        for file in &manifest.files {
+            let _ = fs::remove_file(folder.join(&file.path));
+        }
+    }
+    let ends = [".gguf", MANIFEST_NAME, "tokenizer.json", "tokenizer.model"];
+    for path in files::list(folder)? {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let is_leftover = name
+            .strip_suffix(UNFINISHED)
+            .is_some_and(|name| ends.iter().any(|end| name.ends_with(end)));
+        if is_leftover {
+            fs::remove_file(&path).map_err(|e| files::io_error(&path, &e))?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes a file to the disk, not only to the system's memory.
+fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let write = || {
+        let mut file = File::create(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    write().map_err(|e| files::io_error(path, &e))
+}
+
+/// Has the names of a folder's files written to the disk, where the system does that.
+fn sync_folder(path: &Path) {
+    if let Ok(folder) = File::open(path) {
+        let _ = folder.sync_all();
     }
 }
 

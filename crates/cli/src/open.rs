@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use univi::{
-    Backend, Device, Model, ModelFiles, OpenDevice, Result, VisionEncoder,
+    Backend, Device, Error, Model, ModelFiles, OpenDevice, Result, VisionEncoder,
     loader::{LoadOptions, Loader},
 };
 
@@ -51,9 +51,22 @@ pub async fn vision(device: &OpenDevice, path: &Path) -> Result<VisionEncoder> {
 /// # Errors
 /// As [`ModelFiles::read`], and whatever is wrong inside a file, named with it.
 pub fn loader<B: Backend>(backend: B, files: &ModelFiles) -> Result<Loader<B>> {
-    let mut progress = loading(files);
+    loader_until(backend, files, loading(files), &|| false)
+}
+
+/// The same with a progress of its own, until `stop` says otherwise.
+///
+/// # Errors
+/// As [`loader`]; `Aborted`.
+pub fn loader_until<B: Backend>(
+    backend: B,
+    files: &ModelFiles,
+    mut progress: Progress,
+    stop: &dyn Fn() -> bool,
+) -> Result<Loader<B>> {
     let mut loader = Loader::new(backend, files.files.clone())?;
     files.read(&mut |chunk| match chunk {
+        Some(_) if stop() => Err(Error::Aborted),
         Some(bytes) => {
             loader.push(bytes)?;
             progress.set(loader.progress().done_bytes);

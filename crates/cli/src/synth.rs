@@ -166,7 +166,7 @@ pub fn run(args: SynthArgs) -> Result<()> {
             .sum::<u64>()
     };
     let mut progress = Progress::new("making random weights", Unit::Bytes, total);
-    let mut folder = ModelFolder::create(&args.out.out, args.out.force)?;
+    let mut folder = ModelFolder::create(&args.out.out, args.out.force, total)?;
     let mut generator = Generator::new(args.seed);
     let mut data = |i: usize, sink: Sink<'_>| {
         generator.tensor(&llm_specs[i], sizes.layers, sink, &mut progress)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use univi::{Error, Result};
-use univi_convert::checkpoint::CheckpointPart;
+use univi_convert::checkpoint::{CheckpointPart, CheckpointTensor};
 
 use crate::parameters::Parameters;
 
@@ -31,6 +31,19 @@ pub fn tensors(part: &CheckpointPart, parameters: &Parameters) -> Result<Tensors
         }
     }
     Ok(tensors)
+}
+
+/// The tensors of a part that nothing depends on, by their names in the checkpoint: they go along
+/// unchanged, since layers are counted by what is stored.
+///
+/// # Errors
+/// As [`CheckpointTensor::read`].
+pub fn unused(part: &CheckpointPart) -> Result<Tensors> {
+    let one = |tensor: &CheckpointTensor| {
+        let numbers = tensor.read(0..tensor.rows())?;
+        Ok((tensor.source.clone(), (tensor.shape.clone(), numbers)))
+    };
+    part.unused.iter().map(one).collect()
 }
 
 /// Writes the weights of a folder, in f32: they may go on learning.

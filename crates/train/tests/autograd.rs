@@ -14,7 +14,7 @@ use univi::{
     model::{ChatUniVi, PromptToken},
     prompt::{Conversation, PromptPart, PromptVisual, Template, Turn},
 };
-use univi_convert::checkpoint::{Checkpoint, Tower};
+use univi_convert::checkpoint::Checkpoint;
 use univi_train::{
     autograd::{Autograd, Packing, Sequence, cross_entropy},
     conversations::{Conversations, Example, Shape, VisualInput},
@@ -307,11 +307,7 @@ fn loaded(blueprint: &Blueprint) -> Rc<ChatUniVi<Cpu>> {
         ),
         (
             "vision.gguf".to_string(),
-            model
-                .vision(Tower::Given(&tower))
-                .unwrap()
-                .to_gguf(f32)
-                .unwrap(),
+            model.vision(Some(&tower)).unwrap().to_gguf(f32).unwrap(),
         ),
     ]);
     let mut loader = Loader::new(

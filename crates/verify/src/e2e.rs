@@ -13,7 +13,7 @@ use univi::{
     sampler::Sampling,
     session::{EngineSession, GenerateOptions},
 };
-use univi_convert::checkpoint::{Checkpoint, Tower};
+use univi_convert::checkpoint::Checkpoint;
 
 use crate::{Fixtures, Report, Tensors, folders_with, read_json};
 
@@ -141,7 +141,7 @@ async fn convert<B: Backend>(
         (
             "vision.gguf",
             checkpoint
-                .vision(Tower::Given(&tower))?
+                .vision(Some(&tower))?
                 .to_gguf(QuantizationPlan::F16)?,
         ),
     ];

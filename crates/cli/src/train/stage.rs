@@ -1,6 +1,7 @@
 //! `univi train pretrain` and `univi train tune`: the two stages of the paper on data of one's own.
 
 use std::{
+    collections::HashSet,
     fs,
     ops::ControlFlow,
     path::{Component, Path, PathBuf},
@@ -216,12 +217,22 @@ fn write_checkpoint(
         "tokenizer.json",
         "tokenizer_config.json",
         "added_tokens.json",
+        "preprocessor_config.json",
         "README.md",
     ];
     copy_small(&mut folder, &args.checkpoint, &names)?;
-    let (tower, projector): (Tensors, Tensors) = export::tensors(vision, parameters)?
+    let mut vision_tensors = export::tensors(vision, parameters)?;
+    vision_tensors.extend(export::unused(vision)?);
+    let beside: HashSet<&str> = vision
+        .tensors
+        .iter()
+        .chain(&vision.unused)
+        .filter(|tensor| tensor.is_beside)
+        .map(|tensor| &*tensor.source)
+        .collect();
+    let (tower, projector): (Tensors, Tensors) = vision_tensors
         .into_iter()
-        .partition(|(name, _)| name.starts_with("vision_model."));
+        .partition(|(name, _)| beside.contains(&**name));
     let mut tensors = export::tensors(llm, parameters)?;
     tensors.extend(projector);
     export::write(&mut folder, &tensors)?;

@@ -64,7 +64,15 @@ fn copy_to(name: &str, bytes: &[u8]) -> PathBuf {
 }
 
 /// The model with other tensors: `keep` says which stay, and may change their shapes.
-fn rewritten(keep: impl Fn(&mut TensorSpec) -> bool) -> Vec<u8> {
+fn rewritten(keep: impl FnMut(&mut TensorSpec) -> bool) -> Vec<u8> {
+    rewritten_with(|_| (), keep)
+}
+
+/// The same, with changed metadata.
+fn rewritten_with(
+    change: impl FnOnce(&mut univi::gguf::Metadata),
+    mut keep: impl FnMut(&mut TensorSpec) -> bool,
+) -> Vec<u8> {
     let bytes = fs::read(language()).unwrap();
     let header: Header = parse(&bytes).unwrap();
     let mut metadata = univi::gguf::Metadata::new();
@@ -75,6 +83,7 @@ fn rewritten(keep: impl Fn(&mut TensorSpec) -> bool) -> Vec<u8> {
     {
         metadata.insert(key, value.clone());
     }
+    change(&mut metadata);
     let specs = header.tensors.iter().map(|tensor| TensorSpec {
         name: tensor.name.clone(),
         ty: tensor.ty,
@@ -205,6 +214,65 @@ fn what_is_no_model() {
     )
     .unwrap();
     ask_refused(&folder, "../x.gguf");
+}
+
+/// What `git clone` leaves in place of a file, and what servers send in place of one.
+#[test]
+fn files_that_are_well_known_to_be_something_else() {
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 98362432\n";
+    let safetensors = b"\x02\0\0\0\0\0\0\0{}";
+    let cases: [(&str, &[u8], &str); 7] = [
+        ("pointer", pointer.as_bytes(), "git lfs pull"),
+        ("page", b"<!DOCTYPE html>\n<html><body>404", "web page"),
+        ("error", b"{\"error\":\"Repository not found\"}", "is JSON"),
+        ("packed", b"\x1f\x8b\x08\0\0\0\0\0", "gzip"),
+        ("weights", safetensors, "univi convert"),
+        ("torch", b"PK\x03\x04\0\0\0\0", "univi convert"),
+        ("zeros", &[0; 4096], "nothing but zeros"),
+    ];
+    for (name, bytes, says) in cases {
+        ask_refused(&copy_to(&format!("impostor-{name}"), bytes), says);
+    }
+    let folder = scratch("impostors");
+    for (name, says) in [
+        ("image.png", "git lfs pull"),
+        ("manifest.json", "git lfs pull"),
+    ] {
+        fs::write(folder.join(name), pointer).unwrap();
+        match name {
+            "image.png" => shown_refused("--image", &folder.join(name), says),
+            _ => ask_refused(&folder, says),
+        }
+    }
+}
+
+/// Metadata that would change what is computed, and tensors that would.
+#[test]
+fn a_model_that_computes_something_else() {
+    for (name, key, value) in [
+        ("logits", "llama.logit_scale", univi::gguf::Value::F32(0.25)),
+        (
+            "window",
+            "llama.attention.sliding_window_pattern",
+            4u32.into(),
+        ),
+        ("yarn", "llama.rope.scaling.type", "yarn".into()),
+        ("heads", "llama.attention.key_length", 6u32.into()),
+    ] {
+        let bytes = rewritten_with(|metadata| metadata.insert(key, value.clone()), |_| true);
+        ask_refused(&copy_to(name, &bytes), key.rsplit('.').next().unwrap());
+    }
+    let mut first = true;
+    let bytes = rewritten(|spec| {
+        if spec.name == "blk.0.attn_norm.weight" && std::mem::take(&mut first) {
+            spec.name = "blk.0.attn_q_norm.weight".into();
+        }
+        true
+    });
+    ask_refused(
+        &copy_to("norm", &bytes),
+        "tensor blk.0.attn_q_norm.weight has no place",
+    );
 }
 
 #[track_caller]

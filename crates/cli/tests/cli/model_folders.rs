@@ -185,7 +185,7 @@ fn damaged_checkpoints_are_refused() {
     refuse(
         "text-shard",
         &|f| fs::write(first_shard(f), "<html>").unwrap(),
-        "not a zip",
+        "web page",
     );
     refuse(
         "bad-tokenizer",
@@ -202,6 +202,32 @@ fn damaged_checkpoints_are_refused() {
             fs::write(f.join("config.json"), serde_json::to_vec(&config).unwrap()).unwrap();
         },
         "mm_hidden_size is 7",
+    );
+
+    refuse(
+        "no-tokenizer",
+        &|f| {
+            fs::remove_file(f.join("tokenizer.model")).unwrap();
+            fs::remove_file(f.join("tokenizer.json")).unwrap();
+        },
+        "has no tokenizer",
+    );
+    refuse(
+        "flipped-weight",
+        &|f| {
+            // A number of the first tensor: the zip entry's checksum tells.
+            let shard = first_shard(f);
+            let mut bytes = fs::read(&shard).unwrap();
+            let at = bytes.len() / 2;
+            bytes[at] ^= 0x10;
+            fs::write(&shard, bytes).unwrap();
+        },
+        "download it again",
+    );
+    refuse(
+        "added-token",
+        &|f| fs::write(f.join("added_tokens.json"), r#"{"<pad>": 512}"#).unwrap(),
+        "513 tokens, but only 512",
     );
 
     // Away from its neighbours the checkpoint has no tower.
@@ -234,6 +260,131 @@ fn damaged_checkpoints_are_refused() {
             path(&alone),
         ],
         "tower",
+    );
+}
+
+/// Neither input is written into.
+#[test]
+fn a_model_is_not_written_among_its_own_parts() {
+    let base = scratch("among-parts");
+    let (checkpoint, tower) = (base.join("checkpoint"), base.join("tower"));
+    copy(&e2e().join("checkpoint"), &checkpoint);
+    copy(&e2e().join("openai/clip-vit-tiny-random-patch14"), &tower);
+    let (before, tower_before) = (files_of(&checkpoint), files_of(&tower));
+    for out in [&checkpoint, &tower] {
+        let args = [
+            "convert",
+            path(&checkpoint),
+            "--vision-tower",
+            path(&tower),
+            "--force",
+            "--out",
+            path(out),
+        ];
+        refused(&args, "can't be written into");
+    }
+    assert_eq!(files_of(&checkpoint), before);
+    assert_eq!(files_of(&tower), tower_before);
+}
+
+/// Starts to write a model that takes a while, and waits until it has begun.
+#[cfg(unix)]
+fn long_run(out: &Path) -> std::process::Child {
+    let args = [
+        "synth",
+        "--preset",
+        "7b",
+        "--shard-size",
+        "8MiB",
+        "--out",
+        path(out),
+    ];
+    let child = crate::command(&args)
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let unfinished = || {
+        out.is_dir()
+            && files_of(out)
+                .iter()
+                .any(|name| name.ends_with(".unfinished"))
+    };
+    while !unfinished() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    child
+}
+
+#[cfg(unix)]
+fn signal(child: &std::process::Child, name: &str) {
+    let (name, id) = (format!("-{name}"), child.id().to_string());
+    let sent = std::process::Command::new("kill").args([name, id]).status();
+    assert!(sent.unwrap().success());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_that_is_stopped_leaves_nothing() {
+    for name in ["INT", "TERM"] {
+        let out = scratch(&format!("stopped-{name}")).join("model");
+        let mut child = long_run(&out);
+        signal(&child, name);
+        assert_eq!(child.wait().unwrap().code(), Some(130), "{name}");
+        assert!(!out.exists(), "{name} left {:?}", files_of(&out));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn what_a_killed_run_leaves_is_no_model_and_goes_away() {
+    let out = scratch("killed").join("model");
+    fs::create_dir_all(&out).unwrap();
+    fs::write(out.join("notes.unfinished"), "of somebody else").unwrap();
+    let tiny = ["synth", "--preset", "tiny", "--out", path(&out)];
+    let mut child = long_run(&out);
+    // Only one at a time.
+    refused(&tiny, "another run of univi writes into");
+    signal(&child, "KILL");
+    child.wait().unwrap();
+    let left = files_of(&out);
+    assert!(left.iter().any(|name| name.ends_with(".gguf.unfinished")));
+    assert!(!left.iter().any(|name| name.ends_with(".gguf")), "{left:?}");
+    refused(&["inspect", path(&out)], "manifest.json");
+
+    univi(&tiny);
+    univi(&["inspect", path(&out)]);
+    let files = manifest(&out)["files"].as_array().unwrap().len();
+    let left = files_of(&out);
+    assert!(left.contains(&"notes.unfinished".to_string()), "{left:?}");
+    assert_eq!(left.len(), files + 2, "{left:?}");
+}
+
+/// Killed between giving the files their names and the manifest its own.
+#[test]
+fn files_without_their_manifest_go_away() {
+    let out = scratch("half-named");
+    let synth = |seed| {
+        [
+            "synth",
+            "--preset",
+            "tiny",
+            "--seed",
+            seed,
+            "--out",
+            path(&out),
+        ]
+    };
+    univi(&synth("1"));
+    let (from, to) = (
+        out.join("manifest.json"),
+        out.join("manifest.json.unfinished"),
+    );
+    fs::rename(from, to).unwrap();
+    refused(&["inspect", path(&out)], "manifest.json");
+    univi(&synth("2"));
+    assert_eq!(
+        files_of(&out).len(),
+        manifest(&out)["files"].as_array().unwrap().len() + 1
     );
 }
 

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use serde::de::DeserializeOwned;
-use univi::{Error, Result};
+use univi::{
+    Error, Result,
+    signature::{Signature, impostor},
+};
 
 /// The files of a folder. The caller has the disk, the network, or bytes in memory.
 pub trait Files: Sync {
@@ -42,6 +45,17 @@ impl Files for BTreeMap<String, Vec<u8>> {
 /// JSON and vocabularies are smaller than this; what is larger is something else.
 const MAX_SMALL_BYTES: u64 = 64 << 20;
 
+/// Refuses a file of the checkpoint that starts like a well-known kind of something else.
+pub(super) fn refuse_impostor(start: &[u8], expected: Option<Signature>) -> Result<()> {
+    match impostor(start, expected) {
+        None => Ok(()),
+        Some(advice) => Err(Error::BadFile {
+            format: "checkpoint",
+            reason: format!("this {advice}"),
+        }),
+    }
+}
+
 /// All of a small file.
 pub(super) fn read_small(files: &dyn Files, name: &str) -> Result<Option<Vec<u8>>> {
     let Some(len) = files.len(name)? else {
@@ -57,6 +71,8 @@ pub(super) fn read_small(files: &dyn Files, name: &str) -> Result<Option<Vec<u8>
     }
     let mut bytes = vec![0; len as usize];
     files.read(name, 0, &mut bytes)?;
+    let expected = name.ends_with(".json").then_some(Signature::Json);
+    refuse_impostor(&bytes, expected).map_err(|e| e.in_file(name))?;
     Ok(Some(bytes))
 }
 

@@ -1,5 +1,7 @@
 //! The language model of a checkpoint.
 
+use std::collections::HashSet;
+
 use univi::{
     Error, Result,
     config::LlamaConfig,
@@ -10,8 +12,12 @@ use univi::{
 
 use super::{
     Checkpoint,
-    config::{CONFIG_NAME, wrong},
+    config::{Rope, wrong},
     part::{CheckpointPart, CheckpointTensor, Kind, RowOrder},
+    recognize::other_layout,
+    refuse_unknown,
+    tower::TowerNames,
+    vision::PROJECTOR,
 };
 
 const EMBEDDINGS: &str = "model.embed_tokens.weight";
@@ -70,6 +76,7 @@ impl<'a> Checkpoint<'a> {
         Ok(CheckpointPart {
             metadata,
             tensors,
+            unused: Vec::new(),
             kind: Kind::Llm {
                 heads_per_kv: config.heads.heads / config.heads.kv_heads,
             },
@@ -78,6 +85,12 @@ impl<'a> Checkpoint<'a> {
 
     fn llm_metadata(&self) -> Result<Metadata> {
         let c = &self.config;
+        if let Some(reason) = other_layout(&self.weights, c) {
+            return Err(Error::BadFile {
+                format: "checkpoint",
+                reason,
+            });
+        }
         let embeddings = self
             .weights
             .get(EMBEDDINGS)
@@ -100,6 +113,7 @@ impl<'a> Checkpoint<'a> {
                 "hidden_act is {other:?}, expected \"silu\": this is no LLaMA"
             )));
         }
+        c.check_is_llama()?;
         let heads = c.required("num_attention_heads", c.num_attention_heads)?;
         let width = c.required("hidden_size", c.hidden_size)?;
         let head_dim = c.head_dim.unwrap_or(width / heads);
@@ -139,7 +153,7 @@ impl<'a> Checkpoint<'a> {
         }
         m.insert("llama.rope.dimension_count", head_dim);
         self.rope_metadata(&mut m)?;
-        if let Some(window) = c.sliding_window {
+        if let Some(window) = c.window() {
             m.insert("llama.attention.sliding_window", window);
         }
         if self.has_vision() {
@@ -156,57 +170,72 @@ impl<'a> Checkpoint<'a> {
 
     fn rope_metadata(&self, m: &mut Metadata) -> Result<()> {
         let c = &self.config;
-        let rope = c.rope_scaling.as_ref().or(c.rope_parameters.as_ref());
+        // Newer files have the one, older the other, some both.
+        let ropes = [c.rope_scaling.as_ref(), c.rope_parameters.as_ref()];
+        let ropes: Vec<&Rope> = ropes.into_iter().flatten().collect();
         let theta = c
             .rope_theta
-            .or(rope.and_then(|rope| rope.rope_theta))
-            .unwrap_or(10000.);
-        m.insert("llama.rope.freq_base", theta);
-        match rope.and_then(|rope| rope.rope_type.as_deref()) {
-            None | Some("default") => Ok(()),
-            Some("linear") => {
-                let factor = rope.and_then(|rope| rope.factor);
-                m.insert("llama.rope.scaling.type", "linear");
-                m.insert(
-                    "llama.rope.scaling.factor",
-                    factor.ok_or_else(|| wrong("rope_scaling has no factor"))?,
-                );
-                Ok(())
+            .or(ropes.iter().find_map(|rope| rope.rope_theta));
+        m.insert("llama.rope.freq_base", theta.unwrap_or(10000.));
+        let mut factor = 1.;
+        for rope in ropes {
+            match rope.linear_factor()? {
+                found if factor == 1. => factor = found,
+                found if found == 1. || found == factor => {}
+                found => {
+                    return Err(wrong(format!(
+                        "rope_scaling has a factor of {factor}, rope_parameters of {found}"
+                    )));
+                }
             }
-            Some(other) => Err(wrong(format!(
-                "rope_scaling is of type {other:?}; only \"linear\" is supported"
-            ))),
         }
+        if factor != 1. {
+            m.insert("llama.rope.scaling.type", "linear");
+            m.insert("llama.rope.scaling.factor", factor);
+        }
+        Ok(())
     }
 
     /// A tensor that has no place in a LLaMA means that this is something else.
     fn refuse_unknown(&self, config: &LlamaConfig, tied: bool) -> Result<()> {
-        let known: std::collections::HashSet<String> = llama_tensors(config)
+        let known: HashSet<String> = llama_tensors(config)
             .iter()
             .map(|wanted| source_name(&wanted.name))
             .collect();
+        let tower = TowerNames::find(&self.weights)?;
+        let kind = self.config.mm_projector_type.as_deref();
+        let projector = projector_names(kind.unwrap_or("linear"));
         let harmless = |name: &str| {
             name.ends_with(".rotary_emb.inv_freq")
-                || name.starts_with("model.mm_projector.")
-                || name.starts_with("model.vision_tower.")
+                || tower
+                    .as_ref()
+                    .is_some_and(|tower| name.starts_with(&tower.prefix))
+                || (self.has_vision() && projector.iter().any(|known| name == known))
                 || (tied && name == OUTPUT)
         };
-        match self
-            .weights
-            .names()
-            .find(|name| !known.contains(*name) && !harmless(name))
-        {
-            None => Ok(()),
-            Some(name) => {
-                let reason =
-                    format!("tensor {name} has no place in a LLaMA as {CONFIG_NAME} describes it");
-                Err(Error::BadFile {
-                    format: "checkpoint",
-                    reason,
-                })
-            }
-        }
+        let names = self.weights.names();
+        let unknown: Vec<&str> = names
+            .filter(|name| !known.contains(*name) && !harmless(name))
+            .collect();
+        refuse_unknown(&unknown, "a LLaMA as config.json describes it")
     }
+}
+
+/// The names of a projector's tensors. Its layers are numbered together with the GELUs between
+/// them; a single one has no number.
+fn projector_names(kind: &str) -> Vec<String> {
+    let layers = kind
+        .strip_prefix("mlp")
+        .and_then(|rest| rest.strip_suffix("x_gelu"))
+        .and_then(|n| n.parse::<usize>().ok());
+    let numbers = match (kind, layers) {
+        ("linear", _) => vec![String::new()],
+        (_, Some(layers)) => (0..layers.min(64)).map(|i| format!("{}.", 2 * i)).collect(),
+        _ => Vec::new(),
+    };
+    let both =
+        |number: &String| ["weight", "bias"].map(|kind| format!("{PROJECTOR}{number}{kind}"));
+    numbers.iter().flat_map(both).collect()
 }
 
 /// Hugging Face's name for a language model's tensor of a GGUF file.

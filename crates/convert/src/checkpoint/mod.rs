@@ -52,9 +52,11 @@ mod files;
 mod llama;
 mod part;
 mod pickle;
+mod recognize;
 mod safetensors;
 mod stored;
 mod torch;
+mod tower;
 mod vision;
 mod vocabulary;
 mod weights;
@@ -62,11 +64,33 @@ mod weights;
 pub use files::Files;
 pub use llama::source_name as llama_source_name;
 pub use part::{CheckpointPart, CheckpointTensor};
-pub use vision::{Tower, source_name as vision_source_name};
+pub use vision::source_name as vision_source_name;
 
-use univi::Result;
+use univi::{Error, Result};
 
 use self::{config::Config, files::read_small, weights::Weights};
+
+/// Refuses tensors that have no place in what a checkpoint is taken for: something would be
+/// computed without them.
+fn refuse_unknown(names: &[&str], place: &str) -> Result<()> {
+    const SHOWN: usize = 5;
+    if names.is_empty() {
+        return Ok(());
+    }
+    let more = match names.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let shown = names[..names.len().min(SHOWN)].join(", ");
+    let (plural, have) = match names.len() {
+        1 => ("", "has"),
+        _ => ("s", "have"),
+    };
+    Err(Error::BadFile {
+        format: "checkpoint",
+        reason: format!("tensor{plural} {shown}{more} {have} no place in {place}"),
+    })
+}
 
 /// A published checkpoint: its configuration, and where its tensors are. No weights are read yet.
 pub struct Checkpoint<'a> {

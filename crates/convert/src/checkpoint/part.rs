@@ -20,6 +20,9 @@ pub struct CheckpointPart<'a> {
     pub metadata: Metadata,
     /// The tensors in the order of the file.
     pub tensors: Vec<CheckpointTensor<'a>>,
+    /// Tensors of a vision tower that no feature depends on. They stay out of GGUF files, and go
+    /// along where a checkpoint is written again, so that its layers count alike.
+    pub unused: Vec<CheckpointTensor<'a>>,
     pub(super) kind: Kind,
 }
 
@@ -38,6 +41,8 @@ pub struct CheckpointTensor<'a> {
     pub shape: Vec<usize>,
     /// The name in the checkpoint.
     pub source: String,
+    /// Whether it lies in the folder of a vision tower beside the checkpoint.
+    pub is_beside: bool,
     pub(super) files: &'a dyn Files,
     pub(super) stored: Stored,
     pub(super) order: RowOrder,
@@ -95,6 +100,7 @@ impl<'a> CheckpointTensor<'a> {
             name,
             shape,
             source: source.to_string(),
+            is_beside: false,
             files,
             stored: stored.clone(),
             order,

@@ -66,6 +66,7 @@ pub(super) fn tensors(files: &dyn Files, file: &str, len: u64) -> Result<Vec<(St
             offset: data + start as u64,
             dtype,
             shape: info.shape.clone(),
+            checksum: None,
         };
         tensors.push((name, stored));
     }

@@ -1,7 +1,9 @@
 //! Tensors as they lie in the files of a checkpoint.
 
+use std::sync::{Arc, OnceLock};
+
 use half::{bf16, f16};
-use univi::Result;
+use univi::{Error, Result};
 
 use super::files::Files;
 
@@ -31,12 +33,69 @@ impl Dtype {
 }
 
 /// A tensor on the disk: row-major, without gaps.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) struct Stored {
     pub file: String,
     pub offset: u64,
     pub dtype: Dtype,
     pub shape: Vec<usize>,
+    /// Of the archive's entry that the numbers lie in.
+    pub checksum: Option<Arc<Checksum>>,
+}
+
+/// The checksum of a part of a file, which is compared once, before the first number is used.
+#[derive(Debug)]
+pub(super) struct Checksum {
+    pub offset: u64,
+    pub len: u64,
+    pub crc32: u32,
+    checked: OnceLock<Result<()>>,
+}
+
+/// Bytes that are read at a time to compute a checksum.
+const CHECK_BYTES: u64 = 1 << 20;
+
+impl Checksum {
+    pub fn new(offset: u64, len: u64, crc32: u32) -> Checksum {
+        Checksum {
+            offset,
+            len,
+            crc32,
+            checked: OnceLock::new(),
+        }
+    }
+
+    /// Compares the bytes with their checksum; a second time it is known.
+    ///
+    /// # Errors
+    /// `BadFile` where they differ, `Io`.
+    pub fn check(&self, files: &dyn Files, file: &str) -> Result<()> {
+        let check = || {
+            let mut found = crc32fast::Hasher::new();
+            let mut chunk = vec![0; self.len.min(CHECK_BYTES) as usize];
+            for start in (0..self.len).step_by(CHECK_BYTES as usize) {
+                let chunk = &mut chunk[..CHECK_BYTES.min(self.len - start) as usize];
+                files.read(file, self.offset + start, chunk)?;
+                found.update(chunk);
+            }
+            let found = found.finalize();
+            // PyTorch can be told to leave checksums out, and writes 0.
+            if found == self.crc32 || self.crc32 == 0 {
+                return Ok(());
+            }
+            Err(Error::BadFile {
+                format: "PyTorch checkpoint",
+                reason: format!(
+                    "bytes {} to {} have the checksum {found:08x}, the archive says {:08x}: \
+                     the file is damaged, download it again",
+                    self.offset,
+                    self.offset + self.len,
+                    self.crc32
+                ),
+            })
+        };
+        self.checked.get_or_init(check).clone()
+    }
 }
 
 impl Stored {
@@ -44,6 +103,9 @@ impl Stored {
     ///
     /// The range lies inside the tensor, whose extent was checked against the file when it was
     /// found.
+    ///
+    /// # Errors
+    /// `Io`; `BadFile` where the bytes are not those of their checksum.
     pub fn read(
         &self,
         files: &dyn Files,
@@ -51,6 +113,9 @@ impl Stored {
         count: usize,
         out: &mut Vec<f32>,
     ) -> Result<()> {
+        if let Some(checksum) = &self.checksum {
+            checksum.check(files, &self.file)?;
+        }
         let size = self.dtype.bits() / 8;
         let mut bytes = vec![0; count * size];
         files.read(&self.file, self.offset + (first * size) as u64, &mut bytes)?;

@@ -7,6 +7,7 @@ use zip::{CompressionMethod, ZipWriter};
 use super::pickle::state_dict;
 use super::stored::Dtype;
 use super::*;
+use univi::config::LlamaConfig;
 use univi::gguf::{GgmlType, QuantizationPlan, parse};
 
 /// Writes a pickle, instruction by instruction, as torch.save does.
@@ -219,7 +220,7 @@ fn archive(entries: &[(&str, &[u8])]) -> Vec<u8> {
     zip.finish().unwrap().into_inner()
 }
 
-fn folder(files: &[(&str, &[u8])]) -> BTreeMap<String, Vec<u8>> {
+pub(super) fn folder(files: &[(&str, &[u8])]) -> BTreeMap<String, Vec<u8>> {
     files
         .iter()
         .map(|(name, bytes)| (name.to_string(), bytes.to_vec()))
@@ -287,7 +288,18 @@ fn archives_are_checked() {
     refused(packed, "compressed");
     refused(b"\x80\x02}.".to_vec(), "not a zip");
     refused(Vec::new(), "not a zip");
+    // One bit of a number, and of the pickle: their checksums differ.
     let whole = with(dict(&[2, 4], &[4, 1]), &[("m/data/0", &values)]);
+    let place = |bytes: &[u8]| whole.windows(bytes.len()).position(|w| w == bytes).unwrap();
+    let mut flipped = whole.clone();
+    flipped[place(&values) + 19] ^= 4;
+    let (stored, files) = open(flipped).unwrap();
+    let error = stored.unwrap().read(&files, 0, 1, &mut Vec::new());
+    assert!(error.unwrap_err().to_string().contains("checksum"));
+    let mut flipped = whole.clone();
+    flipped[place(b"storage") + 3] ^= 1;
+    refused(flipped, "checksum");
+
     for end in 0..whole.len() {
         assert!(open(whole[..end].to_vec()).is_err(), "{end} bytes");
     }
@@ -384,9 +396,13 @@ fn indices_are_checked() {
 }
 
 /// A folder with one safetensors file of f32 tensors that count upwards.
-fn checkpoint(config: &str, tensors: &[(&str, &[usize])]) -> BTreeMap<String, Vec<u8>> {
+pub(super) fn checkpoint(
+    config: &str,
+    tensors: &[(impl AsRef<str>, impl AsRef<[usize]>)],
+) -> BTreeMap<String, Vec<u8>> {
     let (mut header, mut data) = (Vec::new(), Vec::new());
     for (name, shape) in tensors {
+        let (name, shape) = (name.as_ref(), shape.as_ref());
         let start = data.len();
         let values = 0..shape.iter().product::<usize>();
         data.extend(values.flat_map(|i| (i as f32).to_le_bytes()));
@@ -403,13 +419,13 @@ fn checkpoint(config: &str, tensors: &[(&str, &[usize])]) -> BTreeMap<String, Ve
     ])
 }
 
-const LLAMA: &str = r#"{"hidden_size":8,"intermediate_size":4,"num_hidden_layers":1,"num_attention_heads":2,
+pub(super) const LLAMA: &str = r#"{"hidden_size":8,"intermediate_size":4,"num_hidden_layers":1,"num_attention_heads":2,
     "num_key_value_heads":1,"max_position_embeddings":64,"rms_norm_eps":1e-5,"hidden_act":"silu"}"#;
 
 /// Names and shapes.
-type Tensors = Vec<(&'static str, &'static [usize])>;
+pub(super) type Tensors = Vec<(&'static str, &'static [usize])>;
 
-fn llama_tensors() -> Tensors {
+pub(super) fn llama_tensors() -> Tensors {
     vec![
         ("model.embed_tokens.weight", &[5, 8]),
         ("model.layers.0.input_layernorm.weight", &[8]),
@@ -530,10 +546,47 @@ fn what_is_no_llama_is_refused() {
         "block_count",
     );
     refused(
-        &LLAMA.replace("1e-5", "1e-5,\"rope_scaling\":{\"rope_type\":\"yarn\"}"),
-        &|_| {},
-        "yarn",
+        LLAMA,
+        &|t| {
+            t.push(("model.layers.1.mlp.up_proj.weight", &[4, 8]));
+            t.push(("model.image_newline", &[8]));
+        },
+        "tensors model.image_newline, model.layers.1.mlp.up_proj.weight have no place",
     );
+    let with = |keys: &str| LLAMA.replace("1e-5", &format!("1e-5,{keys}"));
+    for (keys, says) in [
+        (r#""rope_scaling":{"rope_type":"yarn"}"#, "yarn"),
+        (r#""rope_scaling":{"type":"dynamic","factor":2}"#, "dynamic"),
+        (r#""rope_scaling":{"type":"linear"}"#, "no factor"),
+        (
+            r#""rope_parameters":{"rope_type":"llama3","type":"llama3","factor":8}"#,
+            "llama3",
+        ),
+        (
+            r#""rope_scaling":{"factor":2},"rope_parameters":{"factor":4}"#,
+            "a factor of 2",
+        ),
+        (r#""model_type":"granite""#, "\"granite\""),
+        (
+            r#""model_type":"smollm3","architectures":["SmolLM3ForCausalLM"]"#,
+            "SmolLM3",
+        ),
+        (r#""logits_scaling":16.0"#, "logits_scaling is 16"),
+        (r#""embedding_multiplier":12"#, "embedding_multiplier"),
+        (r#""attn_logit_softcapping":50.0"#, "attn_logit_softcapping"),
+        (r#""partial_rotary_factor":0.5"#, "partial_rotary_factor"),
+        (r#""no_rope_layers":[1,0]"#, "no_rope_layers"),
+        (
+            r#""layer_types":["sliding_attention"]"#,
+            "layer_types is [\"sliding_attention\"]",
+        ),
+        (
+            r#""quantization_config":{"quant_method":"fp8"}"#,
+            "quantized already (fp8)",
+        ),
+    ] {
+        refused(&with(keys), &|_| {}, says);
+    }
     refused("{", &|_| {}, "config.json");
     refused("[]", &|_| {}, "config.json");
     refused(&LLAMA.replace(":8,", ":-8,"), &|_| {}, "config.json");
@@ -560,4 +613,33 @@ fn licenses_are_found() {
     );
     assert_eq!(license("---\ntags: []\n---\nlicense: mit\n"), None);
     assert_eq!(license("license: mit\n"), None);
+}
+
+#[test]
+fn keys_that_change_nothing_are_no_trouble() {
+    let config = |keys: &str| {
+        let keys = LLAMA.replace("1e-5", &format!("1e-5,{keys}"));
+        let files = checkpoint(&keys, &llama_tensors());
+        let part = Checkpoint::open(&files).unwrap().llm().unwrap();
+        LlamaConfig::from_metadata(&part.metadata).unwrap()
+    };
+    let plain = config(r#""model_type":"llama""#);
+    assert_eq!((plain.context, plain.rope.scale), (64, 1.));
+    for keys in [
+        r#""model_type":"mistral","sliding_window":null"#,
+        r#""architectures":["MyLlamaForCausalLM"],"model_type":"my_llama""#,
+        r#""logits_scaling":1.0,"partial_rotary_factor":1.0,"no_rope_layers":[1]"#,
+        r#""quantization_config":null,"layer_types":["full_attention"]"#,
+        r#""rope_scaling":null,"rope_parameters":{"rope_type":"default","rope_theta":10000.0}"#,
+        r#""sliding_window":32,"use_sliding_window":false"#,
+        r#""sliding_window":64"#,
+    ] {
+        assert_eq!(config(keys), plain, "{keys}");
+    }
+    let linear = config(r#""rope_scaling":{"type":"linear","rope_type":"linear","factor":4.0}"#);
+    assert_eq!(linear.rope.scale, 4.);
+    assert_eq!(config(r#""rope_scaling":{"factor":4.0}"#), linear);
+    assert_eq!(config(r#""sliding_window":32"#).context, 32);
+    let theta = config(r#""rope_parameters":{"rope_theta":5000.0}"#);
+    assert_eq!(theta.rope.theta, 5000.);
 }

@@ -3,11 +3,16 @@
 
 use std::collections::HashMap;
 use std::io::{BufReader, Error as IoError, ErrorKind, Read, Result as IoResult, Seek, SeekFrom};
+use std::sync::Arc;
 
 use univi::{Error, Result};
 use zip::{CompressionMethod, ZipArchive};
 
-use super::{files::Files, pickle, stored::Stored};
+use super::{
+    files::Files,
+    pickle,
+    stored::{Checksum, Stored},
+};
 
 /// Descriptions of thousands of tensors take a fraction of this.
 const MAX_PICKLE_BYTES: u64 = 64 << 20;
@@ -21,8 +26,8 @@ fn bad(reason: impl Into<String>) -> Error {
 
 /// Where an entry's bytes are in the file.
 struct Entry {
-    offset: u64,
-    len: u64,
+    /// Offset, length and checksum.
+    bytes: Arc<Checksum>,
     /// Neither compressed nor encrypted: its bytes are the entry.
     plain: bool,
 }
@@ -92,10 +97,13 @@ pub(super) fn tensors(files: &dyn Files, file: &str, len: u64) -> Result<Vec<(St
         let (Some(start), Some(bytes)) = (start, bytes) else {
             return refuse(format!("shape {:?} overflows", tensor.shape));
         };
-        if start.checked_add(bytes).is_none_or(|end| end > entry.len) {
+        if start
+            .checked_add(bytes)
+            .is_none_or(|end| end > entry.bytes.len)
+        {
             return refuse(format!(
                 "shape {:?} needs more than the {} bytes of its storage",
-                tensor.shape, entry.len
+                tensor.shape, entry.bytes.len
             ));
         }
         if !is_row_major(&tensor.shape, &tensor.stride) {
@@ -105,9 +113,10 @@ pub(super) fn tensors(files: &dyn Files, file: &str, len: u64) -> Result<Vec<(St
         }
         let stored = Stored {
             file: file.to_string(),
-            offset: entry.offset + start,
+            offset: entry.bytes.offset + start,
             dtype: tensor.dtype,
             shape: tensor.shape,
+            checksum: Some(entry.bytes.clone()),
         };
         tensors.push((tensor.name, stored));
     }
@@ -127,14 +136,16 @@ fn is_row_major(shape: &[usize], stride: &[usize]) -> bool {
 
 /// All of an entry that has a known bound.
 fn read(files: &dyn Files, file: &str, name: &str, entry: &Entry, most: u64) -> Result<Vec<u8>> {
-    if !entry.plain || entry.len > most {
+    let place = &entry.bytes;
+    if !entry.plain || place.len > most {
         return Err(bad(format!(
             "{name} is compressed or has {} bytes, expected at most {most}",
-            entry.len
+            place.len
         )));
     }
-    let mut bytes = vec![0; entry.len as usize];
-    files.read(file, entry.offset, &mut bytes)?;
+    place.check(files, file)?;
+    let mut bytes = vec![0; place.len as usize];
+    files.read(file, place.offset, &mut bytes)?;
     Ok(bytes)
 }
 
@@ -152,7 +163,7 @@ fn entries(files: &dyn Files, file: &str, len: u64) -> Result<HashMap<String, En
     for i in 0..archive.len() {
         let entry = archive.by_index_raw(i).map_err(damaged)?;
         let name = entry.name().map_err(damaged)?.to_string();
-        let bytes = entry.compressed_size();
+        let (bytes, crc32) = (entry.compressed_size(), entry.crc32());
         let plain = entry.compression() == CompressionMethod::Stored
             && !entry.encrypted()
             && entry.size() == bytes;
@@ -166,8 +177,7 @@ fn entries(files: &dyn Files, file: &str, len: u64) -> Result<HashMap<String, En
             .insert(
                 name.clone(),
                 Entry {
-                    offset,
-                    len: bytes,
+                    bytes: Arc::new(Checksum::new(offset, bytes, crc32)),
                     plain,
                 },
             )

@@ -1,7 +1,13 @@
 //! The vision side of a checkpoint: CLIP's vision half, how its tokens merge, and the projector.
 
+use std::collections::BTreeSet;
+
 use univi::{
-    Error, Result, config::VisionConfig, gguf::Metadata, image::Preprocess, model::vision_tensors,
+    Error, Result,
+    config::{ClipConfig, VisionConfig},
+    gguf::Metadata,
+    image::Preprocess,
+    model::vision_tensors,
 };
 
 use super::{
@@ -9,66 +15,43 @@ use super::{
     config::{Config, wrong},
     files::read_small,
     part::{CheckpointPart, CheckpointTensor, Kind, RowOrder},
-    weights::Weights,
+    refuse_unknown,
+    stored::Stored,
+    tower::{TowerNames, check_agree, published, sizes_of_name},
 };
-
-/// Where the vision tower comes from.
-pub enum Tower<'c, 'a> {
-    /// The user named this folder: it wins.
-    Given(&'c Checkpoint<'a>),
-    /// The folder that `config.json` names was found: it serves where the shards hold no tower, and
-    /// describes the one they hold.
-    Found(&'c Checkpoint<'a>),
-    /// There is nothing but the shards.
-    Inside,
-}
 
 const PREPROCESSOR_NAME: &str = "preprocessor_config.json";
 
-/// What the names of a vision tower's tensors begin with.
-fn prefix(weights: &Weights) -> Option<&'static str> {
-    const PREFIXES: [&str; 2] = [
-        "vision_model.",
-        "model.vision_tower.vision_tower.vision_model.",
-    ];
-    PREFIXES.into_iter().find(|prefix| {
-        weights
-            .get(&format!("{prefix}embeddings.class_embedding"))
-            .is_some()
-    })
+/// What the names of a projector's tensors begin with.
+pub(super) const PROJECTOR: &str = "model.mm_projector.";
+
+/// What stands beside the vision half in the folder of a whole CLIP.
+fn is_beside_a_tower(name: &str) -> bool {
+    name.starts_with("text_model.")
+        || matches!(
+            name,
+            "visual_projection.weight" | "text_projection.weight" | "logit_scale"
+        )
 }
 
 impl<'a> Checkpoint<'a> {
     /// Whether the shards hold a vision tower.
     pub fn has_tower(&self) -> bool {
-        prefix(&self.weights).is_some()
+        matches!(TowerNames::find(&self.weights), Ok(Some(_)) | Err(_))
     }
 
     /// The vision side, for this checkpoint's language model.
     ///
+    /// The tower's tensors are those in the checkpoint's own shards, under any of their published
+    /// names. `beside` is the folder of the tower that the model was made with: it describes the
+    /// tower, and has what the shards lack.
+    ///
     /// # Errors
-    /// `BadRequest` where there is no tower; `BadFile` for what is no CLIP or is computed
-    /// otherwise; `MissingTensor`, `WrongShape`, `UnsupportedType`.
-    pub fn vision(&self, tower: Tower<'_, 'a>) -> Result<CheckpointPart<'a>> {
+    /// `BadRequest` where there is no tower, or nothing that says how many heads it has; `BadFile`
+    /// for what is no CLIP or is computed otherwise, where `beside` is of other sizes, or for
+    /// tensors that have no place in a tower; `MissingTensor`, `WrongShape`, `UnsupportedType`.
+    pub fn vision(&self, beside: Option<&Checkpoint<'a>>) -> Result<CheckpointPart<'a>> {
         let c = &self.config;
-        let (weights, config) = match tower {
-            Tower::Given(tower) => (tower, tower.tower_config()?),
-            Tower::Found(tower) if self.has_tower() => (self, tower.tower_config()?),
-            Tower::Found(tower) => (tower, tower.tower_config()?),
-            Tower::Inside if self.has_tower() => (self, self.tower_config()?),
-            Tower::Inside => {
-                let name = self.tower_name().unwrap_or("openai/clip-vit-large-patch14");
-                return Err(Error::BadRequest {
-                    reason: format!(
-                        "the checkpoint holds no vision tower: name the folder of {name} with --vision-tower"
-                    ),
-                });
-            }
-        };
-        let describing = match tower {
-            Tower::Given(tower) | Tower::Found(tower) => tower,
-            Tower::Inside => self,
-        };
         if let Some(other) = c
             .mm_vision_select_feature
             .as_deref()
@@ -78,13 +61,20 @@ impl<'a> Checkpoint<'a> {
                 "mm_vision_select_feature is {other:?}; only \"patch\" is supported"
             )));
         }
+        let name = self.tower_name().unwrap_or_default();
+        if name.contains("eva") && !name.contains("clip-vit") {
+            return Err(wrong(format!(
+                "mm_vision_tower is {name:?}: EVA's vision towers are not supported, only CLIP's"
+            )));
+        }
+        let config = self.tower_of_model(beside)?;
         let width = config.hidden_size.unwrap_or_default();
         if let Some(expected) = c.mm_hidden_size.filter(|&expected| expected != width) {
             return Err(wrong(format!(
                 "mm_hidden_size is {expected}, but the vision tower is {width} wide: name the tower that the model was made with"
             )));
         }
-        let mut metadata = describing.tower_metadata(&config)?;
+        let mut metadata = self.tower_metadata(&config, beside)?;
         metadata.insert(
             "clip.projector_type",
             c.mm_projector_type.as_deref().unwrap_or("linear"),
@@ -98,7 +88,84 @@ impl<'a> Checkpoint<'a> {
             c.mm_vision_select_layer.unwrap_or(-2),
         );
         self.merge_metadata(&mut metadata);
-        self.vision_part(metadata, weights)
+        self.vision_part(metadata, beside)
+    }
+
+    /// The configuration of the model's tower, checked against all that is known of it: the
+    /// tensors in the shards, the folder beside them, the name of a published one.
+    fn tower_of_model(&self, beside: Option<&Checkpoint<'a>>) -> Result<Config> {
+        const OWN: &str = "in the checkpoint's shards";
+        const BESIDE: &str = "in the folder of the tower";
+        let own = TowerNames::find(&self.weights)?;
+        let own_sizes = match &own {
+            Some(names) => Some(names.sizes(&self.weights)?),
+            None => None,
+        };
+        let name = self.tower_name();
+        let by_name = format!("by the name {}", name.unwrap_or_default());
+        let said = self.config.vision_config.as_deref();
+        let said = said.map(|config| config.clone().with_clip_defaults());
+        // A tower of another width is not the one of that name, whatever else it is.
+        let of_name = name
+            .and_then(published)
+            .filter(|published| match &own_sizes {
+                Some(own) => own.hidden_size == published.hidden_size,
+                None => true,
+            });
+
+        let config = match (beside, &said, &own_sizes, &of_name) {
+            (Some(tower), ..) => tower.tower_config()?,
+            (None, Some(said), Some(_), _) => said.clone(),
+            (None, None, Some(_), Some(published)) => published.clone(),
+            (None, None, Some(_), None) => {
+                return Err(Error::BadRequest {
+                    reason: "nothing says how many heads the tower in the shards has: \
+                             name the folder of the vision tower with --vision-tower"
+                        .into(),
+                });
+            }
+            (None, _, None, _) => {
+                let name = name.unwrap_or("openai/clip-vit-large-patch14");
+                return Err(Error::BadRequest {
+                    reason: format!(
+                        "the checkpoint holds no vision tower: name the folder of {name} with --vision-tower"
+                    ),
+                });
+            }
+        };
+        let from: &str = match (beside, &said) {
+            (Some(_), _) => BESIDE,
+            (None, Some(_)) => "by config.json",
+            (None, None) => &by_name,
+        };
+        if let Some(own) = &own_sizes {
+            check_agree(own, OWN, &config, from)?;
+            let (stored, said) = (own.num_hidden_layers, config.num_hidden_layers);
+            if let (Some(stored), Some(said)) = (stored, said)
+                && stored > said
+            {
+                return Err(wrong(format!(
+                    "the vision tower has {stored} blocks {OWN}, but {said} {from}: \
+                     name the tower that the model was made with"
+                )));
+            }
+        }
+        if let (Some(said), Some(_)) = (&said, beside) {
+            check_agree(said, "by config.json", &config, from)?;
+        }
+        match (&own_sizes, name, &of_name) {
+            (None, Some(name), _) => check_agree(&sizes_of_name(name), &by_name, &config, from)?,
+            // The tensors say the sizes, but not this.
+            (Some(_), _, Some(published)) => {
+                let heads = Config {
+                    num_attention_heads: published.num_attention_heads,
+                    ..Config::default()
+                };
+                check_agree(&heads, &by_name, &config, from)?;
+            }
+            _ => {}
+        }
+        Ok(config)
     }
 
     /// The vision tower of a CLIP without projector, for looking at its features: merging as
@@ -108,7 +175,7 @@ impl<'a> Checkpoint<'a> {
     /// As [`Checkpoint::vision`].
     pub fn tower(&self) -> Result<CheckpointPart<'a>> {
         let config = self.tower_config()?;
-        let mut metadata = self.tower_metadata(&config)?;
+        let mut metadata = self.tower_metadata(&config, None)?;
         metadata.insert("clip.projector_type", "identity");
         metadata.insert(
             "clip.vision.projection_dim",
@@ -116,35 +183,65 @@ impl<'a> Checkpoint<'a> {
         );
         metadata.insert("clip.vision.feature_layer", -2);
         self.merge_metadata(&mut metadata);
-        self.vision_part(metadata, self)
+        self.vision_part(metadata, None)
     }
 
     fn vision_part(
         &self,
         metadata: Metadata,
-        tower: &Checkpoint<'a>,
+        beside: Option<&Checkpoint<'a>>,
     ) -> Result<CheckpointPart<'a>> {
         let config = VisionConfig::from_metadata(&metadata)?;
         let linear = metadata.str("clip.projector_type")? == "linear";
-        let prefix = prefix(&tower.weights).ok_or_else(|| {
-            let name = "vision_model.embeddings.class_embedding".into();
-            Error::MissingTensor { name }
-        })?;
+        let mut towers = Vec::new();
+        for holder in [Some(self), beside].into_iter().flatten() {
+            if let Some(names) = TowerNames::find(&holder.weights)? {
+                towers.push((holder, names));
+            }
+        }
+        let missing = |name: String| Error::MissingTensor { name };
+        let Some((_, first)) = towers.first() else {
+            return Err(missing("vision_model.embeddings.class_embedding".into()));
+        };
+        let first = first.prefix.clone();
+        let in_towers = |rest: &str| {
+            towers.iter().find_map(|(holder, names)| {
+                let source = format!("{}{rest}", names.prefix);
+                let stored = holder.weights.get(&source)?;
+                Some((*holder, source, stored))
+            })
+        };
+        let tensor = |name: String, holder: &Checkpoint<'a>, source: &str, stored: &Stored| {
+            let shape = stored.shape.clone();
+            let tensor =
+                CheckpointTensor::new(name, shape, holder.files, source, stored, RowOrder::Same);
+            tensor.map(|tensor| CheckpointTensor {
+                is_beside: !std::ptr::eq(holder, self),
+                ..tensor
+            })
+        };
+
         let mut tensors = Vec::new();
         for wanted in vision_tensors(&config) {
-            let (holder, source) = match wanted.name.strip_prefix("mm.") {
-                // A single layer has no number.
-                Some(rest) if linear => (
-                    self,
-                    format!("model.mm_projector.{}", rest.trim_start_matches("0.")),
-                ),
-                Some(rest) => (self, format!("model.mm_projector.{rest}")),
-                None => (tower, format!("{prefix}{}", source_name(&wanted.name))),
+            let (holder, source, stored) = match wanted.name.strip_prefix("mm.") {
+                Some(rest) => {
+                    // A single layer has no number.
+                    let rest = if linear {
+                        rest.trim_start_matches("0.")
+                    } else {
+                        rest
+                    };
+                    let source = format!("{PROJECTOR}{rest}");
+                    match self.weights.get(&source) {
+                        Some(stored) => (self, source, stored),
+                        None => return Err(missing(source)),
+                    }
+                }
+                None => {
+                    let rest = source_name(&wanted.name);
+                    in_towers(&rest).ok_or_else(|| missing(format!("{first}{rest}")))?
+                }
             };
-            let missing = || Error::MissingTensor {
-                name: source.clone(),
-            };
-            let stored = holder.weights.get(&source).ok_or_else(missing)?;
             if stored.shape != wanted.shape {
                 return Err(Error::WrongShape {
                     name: source,
@@ -152,18 +249,52 @@ impl<'a> Checkpoint<'a> {
                     expected: wanted.shape,
                 });
             }
-            tensors.push(CheckpointTensor::new(
-                wanted.name,
-                wanted.shape,
-                holder.files,
-                &source,
-                stored,
-                RowOrder::Same,
-            )?);
+            tensors.push(tensor(wanted.name, holder, &source, stored)?);
         }
+
+        // All that a tower of any depth has: what is not among it was meant for something else.
+        let stored_blocks = metadata.u32("clip.vision.block_count")? as usize;
+        let deepest = ClipConfig {
+            blocks: stored_blocks.max(config.clip.blocks),
+            ..config.clip
+        };
+        let whole = vision_tensors(&VisionConfig {
+            clip: deepest,
+            ..config
+        });
+        let mut known: BTreeSet<String> = whole
+            .iter()
+            .filter(|wanted| !wanted.name.starts_with("mm."))
+            .map(|wanted| source_name(&wanted.name))
+            .collect();
+        known.extend(["post_layernorm.weight", "post_layernorm.bias"].map(String::from));
+        let used: BTreeSet<&str> = tensors.iter().map(|tensor| &*tensor.source).collect();
+        let mut unused = Vec::new();
+        let (holder, names) = &towers[0];
+        for rest in &known {
+            let source = format!("{}{rest}", names.prefix);
+            if let Some(stored) = holder.weights.get(&source)
+                && !used.contains(&*source)
+            {
+                unused.push(tensor(source.clone(), holder, &source, stored)?);
+            }
+        }
+        let mut unknown = Vec::new();
+        for (holder, names) in &towers {
+            unknown.extend(holder.weights.names().filter(|name| {
+                let rest = name.strip_prefix(&*names.prefix);
+                rest.is_some_and(|rest| {
+                    !known.contains(rest)
+                        && rest != "embeddings.position_ids"
+                        && !(names.prefix.is_empty() && is_beside_a_tower(rest))
+                })
+            }));
+        }
+        refuse_unknown(&unknown, "a CLIP vision tower of these sizes")?;
         Ok(CheckpointPart {
             metadata,
             tensors,
+            unused,
             kind: Kind::Vision,
         })
     }
@@ -174,70 +305,21 @@ impl<'a> Checkpoint<'a> {
         if let Some(nested) = &self.config.vision_config {
             return Ok((**nested).clone().with_clip_defaults());
         }
-        if self
-            .weights
-            .get("vision_model.embeddings.class_embedding")
-            .is_some()
-        {
-            return Ok(self.config.clone().with_clip_defaults());
+        match TowerNames::find(&self.weights)? {
+            Some(names) if matches!(&*names.prefix, "vision_model." | "") => {
+                Ok(self.config.clone().with_clip_defaults())
+            }
+            // The folder of another model, tuned or not.
+            Some(_) => self.tower_of_model(None),
+            None => Err(wrong(
+                "the folder of the vision tower holds no CLIP vision tower: none of its tensors \
+                 is named like one's",
+            )),
         }
-        self.told_by_tensors()
-    }
-
-    /// A tower in the shards of a language model comes without its configuration. Shapes tell all
-    /// but the heads.
-    fn told_by_tensors(&self) -> Result<Config> {
-        let unclear = |what: &str| Error::BadRequest {
-            reason: format!("{what}: name the folder of the vision tower with --vision-tower"),
-        };
-        let prefix =
-            prefix(&self.weights).ok_or_else(|| unclear("the checkpoint holds no vision tower"))?;
-        let shape = |name: &str| {
-            let name = format!("{prefix}{name}");
-            self.weights
-                .get(&name)
-                .map(|stored| &stored.shape[..])
-                .ok_or(Error::MissingTensor { name })
-        };
-        let &[width, _, patch, _] = shape("embeddings.patch_embedding.weight")? else {
-            return Err(unclear(
-                "the tower's patch embedding is of an unknown shape",
-            ));
-        };
-        let (&[positions, _], &[ffn, _]) = (
-            shape("embeddings.position_embedding.weight")?,
-            shape("encoder.layers.0.mlp.fc1.weight")?,
-        ) else {
-            return Err(unclear("the tower's tensors are of unknown shapes"));
-        };
-        let grid = positions.saturating_sub(1).isqrt();
-        let blocks = (0..)
-            .take_while(|i| shape(&format!("encoder.layers.{i}.layer_norm1.weight")).is_ok())
-            .count();
-        // OpenAI's towers have heads of 64 columns; those of others have not.
-        let openai = self
-            .tower_name()
-            .is_some_and(|name| name.contains("openai/clip-vit"));
-        if !openai || width % 64 != 0 {
-            return Err(unclear(
-                "nothing says how many heads the tower in the shards has",
-            ));
-        }
-        let number = |n: usize| u32::try_from(n).ok();
-        Ok(Config {
-            hidden_size: number(width),
-            intermediate_size: number(ffn),
-            num_hidden_layers: number(blocks),
-            num_attention_heads: number(width / 64),
-            patch_size: number(patch),
-            image_size: grid.checked_mul(patch).and_then(number),
-            ..Config::default()
-        }
-        .with_clip_defaults())
     }
 
     /// The keys of a CLIP.
-    fn tower_metadata(&self, c: &Config) -> Result<Metadata> {
+    fn tower_metadata(&self, c: &Config, beside: Option<&Checkpoint<'a>>) -> Result<Metadata> {
         let gelu = match c.hidden_act.as_deref().unwrap_or("quick_gelu") {
             "quick_gelu" => false,
             "gelu" => true,
@@ -253,12 +335,18 @@ impl<'a> Checkpoint<'a> {
             )));
         }
         let image_px = c.image_size.unwrap_or_default();
-        let pictures = match read_small(self.files, PREPROCESSOR_NAME)? {
-            Some(json) => {
-                Some(Preprocess::from_json(&json).map_err(|e| e.in_file(PREPROCESSOR_NAME))?)
+        // Of the tower's holder, first of all.
+        let own = self.has_tower().then_some(self);
+        let mut pictures = None;
+        for holder in [own, beside].into_iter().flatten() {
+            if pictures.is_none()
+                && let Some(json) = read_small(holder.files, PREPROCESSOR_NAME)?
+            {
+                let read =
+                    Preprocess::from_json(&json).map_err(|e| e.in_file(PREPROCESSOR_NAME))?;
+                pictures = Some(read);
             }
-            None => None,
-        };
+        }
         if let Some(pictures) = pictures.filter(|pictures| pictures.size_px != image_px as usize) {
             let reason = format!(
                 "pictures of {} pixels, but the tower sees {image_px}",

@@ -1,8 +1,8 @@
 //! The tokenizer of a checkpoint.
 
 use univi::{
-    Result,
-    gguf::{Array, Metadata, Value},
+    Error, Result,
+    gguf::Metadata,
     prompt::CHAT_TEMPLATE_KEY,
     tokenizer::{Tokenizer, TokenizerConfig},
 };
@@ -13,6 +13,11 @@ const MODEL_NAME: &str = "tokenizer.model";
 const JSON_NAME: &str = "tokenizer.json";
 const CONFIG_NAME: &str = "tokenizer_config.json";
 const ADDED_NAME: &str = "added_tokens.json";
+
+/// What the reference adds to a vocabulary.
+const PATCH: &str = "<im_patch>";
+const START: &str = "<im_start>";
+const END: &str = "<im_end>";
 
 impl Checkpoint<'_> {
     /// The tokenizer's file, for whoever keeps it beside the weights; `None` for a checkpoint
@@ -62,26 +67,29 @@ impl Checkpoint<'_> {
         Ok(config)
     }
 
-    /// The vocabulary as GGUF metadata, cut to the `rows` tokens that have an embedding.
+    /// The vocabulary as GGUF metadata, for an embedding of `rows` tokens.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::tokenizer`]; `BadFile` where tokens have no embedding.
     pub(super) fn vocabulary(&self, rows: usize) -> Result<Metadata> {
-        let Some(tokenizer) = self.tokenizer()? else {
+        let Some(mut tokenizer) = self.tokenizer()? else {
             return Ok(Metadata::new());
         };
-        let mut metadata = tokenizer.metadata();
-        if tokenizer.vocab_len() > rows {
-            let lists = metadata
-                .iter()
-                .filter(|(_, value)| matches!(value, Value::Array(list) if list.len() > rows));
-            for key in lists.map(|(key, _)| key.to_string()).collect::<Vec<_>>() {
-                let cut = match metadata.get(&key) {
-                    Some(Value::Array(Array::String(v))) => v[..rows].to_vec().into(),
-                    Some(Value::Array(Array::F32(v))) => v[..rows].to_vec().into(),
-                    Some(Value::Array(Array::I32(v))) => v[..rows].to_vec().into(),
-                    _ => continue,
-                };
-                metadata.insert(key, Value::clone(&cut));
-            }
+        self.add_visual_tokens(&mut tokenizer, rows)?;
+        let tokens = tokenizer.vocab_len();
+        if tokens > rows {
+            let last = tokenizer.text(rows as u32).unwrap_or_default();
+            let reason = format!(
+                "the tokenizer has {tokens} tokens, but only {rows} have an embedding; \
+                 {last:?} is the first without: take the tokenizer that belongs to these weights, \
+                 or remove tokens that were added to it"
+            );
+            return Err(Error::BadFile {
+                format: "checkpoint",
+                reason,
+            });
         }
+        let mut metadata = tokenizer.metadata();
         // Chat-UniVi has templates of its own.
         if let Some(template) = self
             .tokenizer_config()?
@@ -91,5 +99,24 @@ impl Checkpoint<'_> {
             metadata.insert(CHAT_TEMPLATE_KEY, template);
         }
         Ok(metadata)
+    }
+
+    /// Adds the tokens that the reference adds when it loads a model, in its order, whether or not
+    /// a file names them.
+    fn add_visual_tokens(&self, tokenizer: &mut Tokenizer, rows: usize) -> Result<()> {
+        let c = &self.config;
+        if !self.has_vision() {
+            return Ok(());
+        }
+        // No prompt has this one: without a row of its own nothing is missing.
+        let has_row = tokenizer.vocab_len() < rows;
+        if c.mm_use_im_patch_token.unwrap_or(true) && has_row {
+            tokenizer.add_token(PATCH)?;
+        }
+        if c.mm_use_im_start_end.unwrap_or(false) {
+            tokenizer.add_token(START)?;
+            tokenizer.add_token(END)?;
+        }
+        Ok(())
     }
 }

@@ -3,10 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
-use univi::{Error, Result};
+use univi::{
+    Error, Result,
+    signature::{SIGNATURE_BYTES, Signature},
+};
 
 use super::{
-    files::{Files, read_json},
+    files::{Files, read_json, refuse_impostor},
+    recognize::other_folder,
     safetensors,
     stored::Stored,
     torch,
@@ -43,10 +47,16 @@ impl Weights {
                 Weights::of_files(files, [name])
             };
         }
-        let names = LAYOUTS.map(|(name, _)| name).join(", ");
+        let reason = match other_folder(files)? {
+            Some(reason) => reason,
+            None => {
+                let names = LAYOUTS.map(|(name, _)| name).join(", ");
+                format!("has no weights: none of {names} is there")
+            }
+        };
         Err(Error::BadFile {
             format: "checkpoint",
-            reason: format!("has no weights: none of {names} is there"),
+            reason,
         })
     }
 
@@ -94,7 +104,15 @@ impl Weights {
                 }
                 .in_file(file)
             })?;
-            let found = if file.ends_with(".safetensors") {
+            let is_safetensors = file.ends_with(".safetensors");
+            let mut start = vec![0; len.min(SIGNATURE_BYTES as u64) as usize];
+            files.read(file, 0, &mut start)?;
+            let expected = match is_safetensors {
+                true => Signature::Safetensors,
+                false => Signature::Zip,
+            };
+            refuse_impostor(&start, Some(expected)).map_err(|e| e.in_file(file))?;
+            let found = if is_safetensors {
                 safetensors::tensors(files, file, len)
             } else {
                 torch::tensors(files, file, len)

@@ -114,6 +114,16 @@ impl ModelFiles {
         })
     }
 
+    /// Takes the files of a model that the user calls `name`: in the order in which [`ModelLoader`]
+    /// expects them, named by their paths.
+    pub fn new(name: impl Into<String>, files: Vec<ModelFile>) -> ModelFiles {
+        ModelFiles {
+            files,
+            vision: Vec::new(),
+            name: name.into(),
+        }
+    }
+
     /// Returns the files of the vision encoder alone.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use univi::{
     model::{ExpectedTensor, clip, llama_tensors, projector},
     tokenizer::Tokenizer,
 };
-use univi_convert::checkpoint::{Checkpoint, Tower, llama_source_name, vision_source_name};
+use univi_convert::checkpoint::{Checkpoint, llama_source_name, vision_source_name};
 
 use crate::{
     conversations::Shape,
@@ -179,7 +179,7 @@ impl Blueprint {
             Checkpoint::open(&self.model)?,
             Checkpoint::open(&self.tower)?,
         );
-        let (llm, vision) = (model.llm()?, model.vision(Tower::Given(&tower))?);
+        let (llm, vision) = (model.llm()?, model.vision(Some(&tower))?);
         let shape = Shape {
             vision: VisionConfig::from_metadata(&vision.metadata)?,
             llama: LlamaConfig::from_metadata(&llm.metadata)?,
@@ -196,7 +196,7 @@ impl Blueprint {
     pub fn open_tower(&self, device: &Device) -> Result<(ClipConfig, Parameters)> {
         let whole = self.with_last_block();
         let (model, tower) = (Checkpoint::open(&whole)?, Checkpoint::open(&self.tower)?);
-        let vision = model.vision(Tower::Given(&tower))?;
+        let vision = model.vision(Some(&tower))?;
         let config = VisionConfig::from_metadata(&vision.metadata)?;
         let parameters = Parameters::read(&vision, device)?;
         Ok((config.clip, parameters.only(|name| name.starts_with("v."))))
@@ -210,7 +210,7 @@ impl Blueprint {
         let whole = self.with_last_block();
         let (language, vision) = {
             let (model, tower) = (Checkpoint::open(&whole)?, Checkpoint::open(&self.tower)?);
-            let (llm, vision) = (model.llm()?, model.vision(Tower::Given(&tower))?);
+            let (llm, vision) = (model.llm()?, model.vision(Some(&tower))?);
             (
                 export::tensors(&llm, parameters)?,
                 export::tensors(&vision, parameters)?,
