@@ -1,7 +1,10 @@
 //! The model that ships answers right, on both backends, and a model can be trained from the
 //! command line.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use serde_json::Value;
 
@@ -260,6 +263,92 @@ fn a_stage_trains_a_checkpoint_that_converts_and_answers() {
         "--out",
         path(&dir.join("seeing-model")),
     ]);
+
+    // A tower inside the shards stays there, with the block that no feature depends on: the next
+    // stage and `convert` count its blocks alike.
+    let nested = dir.join("nested");
+    fs::create_dir_all(&nested).unwrap();
+    for name in ["config.json", "tokenizer.model", "tokenizer_config.json"] {
+        fs::copy(seeing.join(name), nested.join(name)).unwrap();
+    }
+    let inside = nest(
+        &fs::read(seeing.join("model.safetensors")).unwrap(),
+        &fs::read(tower.join("model.safetensors")).unwrap(),
+    );
+    let of_tower = |file: &[u8]| -> Vec<String> {
+        let (header, _) = safetensors(file);
+        let names = header.keys().filter(|name| name.contains("vision_tower"));
+        names.cloned().collect()
+    };
+    let all = of_tower(&inside);
+    assert!(
+        all.iter().any(|name| name.contains("layers.3.")) && all.len() == 71,
+        "{all:?}"
+    );
+    fs::write(nested.join("model.safetensors"), inside).unwrap();
+    let again = dir.join("nested-tuned");
+    univi(&[
+        "train",
+        "tune",
+        path(&nested),
+        "--vision-tower",
+        path(&tower),
+        "--data",
+        path(&dir.join("data.json")),
+        "--media",
+        path(&dir.join("media")),
+        "--out",
+        path(&again),
+        "--epochs",
+        "1",
+        "--batch",
+        "1",
+        "--rate",
+        "1e-4",
+        "--learn-vision",
+    ]);
+    assert!(!again.join("vision-tower").exists());
+    assert_eq!(
+        of_tower(&fs::read(again.join("model.safetensors")).unwrap()),
+        all
+    );
+    let blocks = |checkpoint: &Path, out: &str| {
+        let out = dir.join(out);
+        let convert = ["convert", path(checkpoint), "--vision-tower", path(&tower)];
+        univi(&[&convert[..], &["--quant", "f16", "--out", path(&out)]].concat());
+        let report: Value =
+            serde_json::from_str(&univi(&["inspect", path(&out), "--json"])).unwrap();
+        let mut sides = report["sides"].as_array().unwrap().iter();
+        let vision = sides.find(|side| side["kind"] == "vision").unwrap();
+        vision["blocks"].as_u64().unwrap()
+    };
+    assert_eq!(blocks(&nested, "nested-model"), 3);
+    assert_eq!(blocks(&again, "nested-tuned-model"), 3);
+}
+
+/// The header of a safetensors file, and the data behind it.
+fn safetensors(file: &[u8]) -> (serde_json::Map<String, Value>, &[u8]) {
+    let end = 8 + u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
+    let mut header: serde_json::Map<String, Value> = serde_json::from_slice(&file[8..end]).unwrap();
+    header.remove("__metadata__");
+    (header, &file[end..])
+}
+
+/// A model with a vision tower in its shards, under the names of newer transformers.
+fn nest(model: &[u8], tower: &[u8]) -> Vec<u8> {
+    let (mut header, data) = safetensors(model);
+    let (tower, tower_data) = safetensors(tower);
+    for (name, mut info) in tower {
+        if name.starts_with("vision_model.") && info["dtype"] != "I64" {
+            for offset in info["data_offsets"].as_array_mut().unwrap() {
+                *offset = (offset.as_u64().unwrap() + data.len() as u64).into();
+            }
+            header.insert(format!("model.vision_tower.{name}"), info);
+        }
+    }
+    let header = serde_json::to_vec(&header).unwrap();
+    let length = (header.len() as u64).to_le_bytes();
+    [&length[..], &header, data, tower_data].concat()
 }
 
 #[test]
