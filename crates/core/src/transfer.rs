@@ -496,29 +496,32 @@ mod tests {
         };
         // Known length, shorter on its way.
         let mut t = transfer(Some(10), 0);
-        assert_eq!(t.answered(&packed(4)).unwrap(), ResponseAction::Continues);
+        assert_eq!(
+            t.on_response(&packed(4)).unwrap(),
+            ResponseAction::Continues
+        );
         t.received(10).unwrap();
         assert_eq!(t.ended().unwrap(), None);
         // Unknown length: what comes is longer, so it was packed.
         let mut t = transfer(None, 0);
-        t.answered(&packed(4)).unwrap();
+        t.on_response(&packed(4)).unwrap();
         t.received(10).unwrap();
         assert_eq!(t.ended().unwrap(), None);
         // It is shorter, so it broke off.
         let mut t = transfer(None, 0);
-        t.answered(&packed(4)).unwrap();
+        t.on_response(&packed(4)).unwrap();
         t.received(3).unwrap();
         assert!(t.ended().unwrap().is_some());
         // What comes may not be longer than the file.
         let mut t = transfer(Some(10), 0);
-        t.answered(&packed(4)).unwrap();
+        t.on_response(&packed(4)).unwrap();
         assert_eq!(t.received(11).unwrap_err().code(), "bad-file");
     }
 
     #[test]
     fn a_file_that_ends_early_twice_is_another_one() {
         let mut t = transfer(Some(10), 0);
-        t.answered(&head(200)).unwrap();
+        t.on_response(&head(200)).unwrap();
         t.received(6).unwrap();
         assert!(t.ended().unwrap().is_some());
         // It has no byte behind these, and says so or hides it.
@@ -527,17 +530,17 @@ mod tests {
             content_range: Some("bytes */6".into()),
             ..head(416)
         };
-        let error = t.answered(&beyond).unwrap_err();
+        let error = t.on_response(&beyond).unwrap_err();
         assert_eq!(error.code(), "bad-file");
         assert!(
             error.to_string().contains("6 bytes, expected 10"),
             "{error}"
         );
         assert!(matches!(
-            hidden.answered(&head(416)).unwrap(),
+            hidden.on_response(&head(416)).unwrap(),
             ResponseAction::Pause(_)
         ));
-        hidden.answered(&head(200)).unwrap();
+        hidden.on_response(&head(200)).unwrap();
         hidden.received(6).unwrap();
         assert_eq!(hidden.ended().unwrap_err().code(), "bad-file");
     }
@@ -556,14 +559,17 @@ mod tests {
             validator: Some("\"v2\"".into()),
             ..ranged("bytes 4-9/10")
         };
-        assert_eq!(t.answered(&part).unwrap(), ResponseAction::Continues);
+        assert_eq!(t.on_response(&part).unwrap(), ResponseAction::Continues);
         let whole = ResponseHead {
             validator: None,
             ..head(200)
         };
-        assert_eq!(t.answered(&whole).unwrap(), ResponseAction::Skip(4));
+        assert_eq!(t.on_response(&whole).unwrap(), ResponseAction::Skip(4));
         // The range that the server sends may be hidden.
-        assert_eq!(t.answered(&head(206)).unwrap(), ResponseAction::Continues);
+        assert_eq!(
+            t.on_response(&head(206)).unwrap(),
+            ResponseAction::Continues
+        );
     }
 
     #[test]
@@ -579,7 +585,7 @@ mod tests {
             }
         );
         assert_eq!(
-            t.answered(&ranged("bytes 4-9/10")).unwrap(),
+            t.on_response(&ranged("bytes 4-9/10")).unwrap(),
             ResponseAction::Continues
         );
         // Without a version in the answer, it may be any.
@@ -588,7 +594,7 @@ mod tests {
             ..ranged("bytes 4-9/10")
         };
         assert!(matches!(
-            t.answered(&nameless).unwrap(),
+            t.on_response(&nameless).unwrap(),
             ResponseAction::Pause(_)
         ));
         assert_eq!(t.request().from, 0);
@@ -602,7 +608,7 @@ mod tests {
             t.unanswered("the server can't be reached").unwrap();
         }
         assert_eq!(t.request().from, 0);
-        assert_eq!(t.answered(&head(200)).unwrap(), ResponseAction::Skip(4));
+        assert_eq!(t.on_response(&head(200)).unwrap(), ResponseAction::Skip(4));
         t.received(6).unwrap();
         assert_eq!(t.ended().unwrap(), None);
     }
