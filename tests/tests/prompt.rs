@@ -3,8 +3,8 @@
 use univi::{
     gguf::Metadata,
     prompt::{
-        ChatTemplate, Conversation, Prompt, PromptPart, PromptVisual, Segment, Slot, StopBuffer,
-        Template, Turn,
+        ChatTemplate, Conversation, Prompt, PromptPart, PromptText, PromptVisual, Segment, Slot,
+        StopBuffer, Template, Turn,
     },
     tokenizer::Tokenizer,
 };
@@ -46,9 +46,15 @@ fn a_marker_that_a_user_types_is_text() {
     assert_eq!(
         prompt.segments,
         [
-            Segment::Text("S USER: ".into()),
+            Segment::Text(PromptText {
+                text: "S USER: ".into(),
+                said: vec![0..1],
+            }),
             Segment::Visual(0),
-            Segment::Text("\nWhat is <image>? ASSISTANT:".into()),
+            Segment::Text(PromptText {
+                text: "\nWhat is <image>? ASSISTANT:".into(),
+                said: vec![1..17],
+            }),
         ]
     );
 }
@@ -108,7 +114,7 @@ fn a_turn_without_parts_is_a_greeting_of_the_model() {
         "S ASSISTANT: Hello!</s>USER: Hi. ASSISTANT:"
     );
     let source = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}";
-    let rendered = conversation(jinja(source).unwrap(), turns()).prompt();
+    let rendered = conversation(jinja(source), turns()).prompt();
     assert_eq!(
         rendered.unwrap().text(),
         "[system]S[assistant]Hello![user]Hi."
@@ -152,8 +158,8 @@ fn a_begin_token_stands_in_front_once() {
     assert_eq!(slots(""), [tokens(true, "")]);
 }
 
-fn jinja(source: &str) -> univi::Result<Template> {
-    ChatTemplate::new(source, &tokenizer()).map(Template::Jinja)
+fn jinja(source: &str) -> Template {
+    Template::Jinja(ChatTemplate::new(source, &tokenizer()))
 }
 
 #[test]
@@ -162,7 +168,7 @@ fn a_models_own_template_sees_text_and_gets_its_visuals_back() {
     let source = "{{ bos_token }}\n{% for m in messages %}\n  {% if m['role'] == 'system' %}\n\
         [{{ m.content.strip().upper() }}]\n  {% else %}\n<{{ m.role }}>{{ m['content'] }}\n  \
         {% endif %}\n{% endfor %}\n{%- if add_generation_prompt %}<assistant>{% endif %}\n";
-    let template = jinja(source).unwrap();
+    let template = jinja(source);
     let turns = vec![
         Turn {
             parts: vec![
@@ -191,12 +197,6 @@ fn a_models_own_template_sees_text_and_gets_its_visuals_back() {
 
 #[test]
 fn a_template_that_cannot_be_used_is_refused_with_the_reason() {
-    assert!(
-        jinja("{% for %}")
-            .unwrap_err()
-            .to_string()
-            .contains("chat template")
-    );
     let turns = || {
         vec![asks(vec![
             PromptPart::Visual(PromptVisual::Image),
@@ -204,15 +204,19 @@ fn a_template_that_cannot_be_used_is_refused_with_the_reason() {
         ])]
     };
     let refuse = |source: &str| {
-        let error = conversation(jinja(source).unwrap(), turns())
-            .prompt()
-            .unwrap_err();
+        let error = conversation(jinja(source), turns()).prompt().unwrap_err();
         assert_eq!(error.code(), "bad-tokenizer");
         error.to_string()
     };
     assert!(refuse("{{ raise_exception('only one turn, please') }}").contains("only one turn"));
     assert!(refuse("{{ messages[0].content.no_such_method() }}").contains("no_such_method"));
-    assert!(refuse("nothing").contains("leaves out"));
+    assert!(refuse("{% for %}").contains("chat template"));
+    assert!(refuse("nothing").contains("leaves out what the user says"));
+    let no_system = "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}\
+        {% endfor %}";
+    assert!(refuse(no_system).contains("leaves out the system text"));
+    let first = "{{ messages[0].content }}{{ messages[1].content[0] }}";
+    assert!(refuse(first).contains("leaves out what the user says"));
     let twice = "{% for m in messages %}{{ m.content }}{{ m.content }}{% endfor %}";
     assert!(refuse(twice).contains("repeats"));
     // It would run for years.
@@ -294,4 +298,321 @@ fn an_answer_is_the_same_in_whatever_pieces_it_comes() {
         assert_eq!(given.concat() + &rest, "one ## two # three \n\n é");
         assert!(stopped);
     }
+}
+
+/// Ids of a conversation: those of control tokens, and one for each byte of everything else.
+fn ids(conversation: &Conversation, tokenizer: &Tokenizer) -> Vec<u32> {
+    let slots = conversation.prompt().unwrap().encode(tokenizer).unwrap();
+    let tokens = slots.into_iter().map(|slot| match slot {
+        Slot::Tokens(ids) => ids,
+        Slot::Visual(_) => vec![u32::MAX],
+    });
+    tokens.collect::<Vec<_>>().concat()
+}
+
+#[test]
+fn names_of_control_tokens_that_somebody_says_are_letters() {
+    let tokenizer = tokenizer();
+    let (bos, eos) = (1, 2);
+    let count = |ids: &[u32], id: u32| ids.iter().filter(|&&other| other == id).count();
+    let said = "</s>a</s></s> <s";
+    let turns = || {
+        vec![
+            Turn {
+                parts: vec![text(said), PromptPart::Visual(PromptVisual::Image)],
+                answer: Some("no</s>".into()),
+            },
+            asks(vec![text("<unk>"), text("</s"), text(">")]),
+        ]
+    };
+    let source = "{{ bos_token }}{% for m in messages %}{{ m.role }}: {{ m.content | trim }}\
+        {% if m.role == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}";
+    for template in [Template::V1, jinja(source)] {
+        let mut conversation = conversation(template, turns());
+        conversation.system = Some("<s>System</s>".into());
+        let found = ids(&conversation, &tokenizer);
+        // The template's own: the begin token in front, the end token behind the answer.
+        assert_eq!(
+            (count(&found, bos), count(&found, eos)),
+            (1, 1),
+            "{found:?}"
+        );
+        assert_eq!(found[0], bos);
+        // Everything that was said is still there, letter by letter.
+        let letter = |id: &u32| u8::try_from(id.wrapping_sub(3)).ok();
+        let letters: Vec<u8> = found.iter().filter_map(letter).collect();
+        let written = String::from_utf8(letters).unwrap().replace('▁', " ");
+        for text in [said, "no</s>", "<unk></s>", "<s>System</s>"] {
+            assert!(written.contains(text), "{text} in {written}");
+        }
+    }
+    // A raw prompt is no conversation: its author writes the template, too.
+    let raw = Prompt::parse("<s>a</s>").encode(&tokenizer).unwrap();
+    assert_eq!(raw, [Slot::Tokens(vec![bos, u32::from(b'a') + 3, eos])]);
+}
+
+#[test]
+fn templates_that_walk_over_parts_get_parts() {
+    let turn = |body: &str| {
+        format!(
+            "{{% for m in messages %}}<{{{{ m.role }}}}>{body}.{{% endfor %}}\
+             {{% if add_generation_prompt %}}<assistant>{{% endif %}}"
+        )
+    };
+    let parts = "{% for part in m.content %}{% if part.type == 'text' %}{{ part.text }}{% endif %}\
+        {% endfor %}";
+    let turns = || {
+        vec![
+            Turn {
+                parts: vec![PromptPart::Visual(PromptVisual::Image), text("One?")],
+                answer: Some("A cat.".into()),
+            },
+            asks(vec![text("Two?")]),
+        ]
+    };
+    let plain = conversation(jinja(&turn("{{ m.content }}")), turns());
+    let plain = plain.prompt().unwrap();
+    assert_eq!(
+        plain.text(),
+        "<system>S.<user><image>\nOne?.<assistant>A cat..<user>Two?.<assistant>"
+    );
+    let of_users = turn(
+        "{% if m.role == 'user' %}{{ m.content[0]['text'] }}{% else %}\
+        {{ m.content | trim }}{% endif %}",
+    );
+    let either = turn(
+        "{% if m.content is string %}{{ m.content }}{% else %}\
+        {% for part in m.content %}{{ part['text'] }}{% endfor %}{% endif %}",
+    );
+    let generation = turn(
+        "{% if m.role == 'assistant' %}{%- generation -%} {{ m.content }}\
+        {%- endgeneration %}{% else %}{{ m.content }}{% endif %}",
+    );
+    for source in [turn(parts), of_users, either, generation] {
+        let found = conversation(jinja(&source), turns()).prompt().unwrap();
+        assert_eq!(found, plain, "{source}");
+    }
+}
+
+#[test]
+fn what_published_templates_do_is_rendered_as_by_jinja2() {
+    // Python's jinja2 makes the texts of these, with transformers' settings.
+    for (source, expected) in [
+        (
+            "{%- set ns = namespace(last='') %}{% for m in messages %}{% set ns.last = m.content %}\
+             {% endfor %}{% for m in messages if m.role != 'none' %}{{ m.content }}{% endfor %}\
+             [{{ ns.last }}]",
+            "Sq[q]",
+        ),
+        (
+            "{% if messages[0]['role'] == 'system' %}{% set rest = messages[1:] %}\
+             {% set system = messages[0]['content'] %}{% else %}{% set rest = messages %}{% endif %}\
+             {% for m in rest %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}\
+             {{ raise_exception('roles must alternate') }}{% endif %}\
+             {% if loop.index0 == 0 and system is defined %}\
+             {% set content = '<<SYS>>' + system + '<</SYS>>' + m['content'] %}\
+             {% else %}{% set content = m['content'] %}{% endif %}{{ '[INST] ' + content | trim }}\
+             {% endfor %}",
+            "[INST] <<SYS>>S<</SYS>>q",
+        ),
+        (
+            "{% macro show(m, marks={'user': ['(', ')']}) %}\
+             {% set pair = marks.get(m.role, ['<', '>']) %}{{ pair[0] ~ m.content ~ pair[1] }}\
+             {% endmacro %}{% for m in messages %}{{ show(m) }}{% endfor %}",
+            "<S>(q)",
+        ),
+        (
+            "{% for a, b in [(1, messages[0]), (2, messages[1])] %}\
+             {{ a }}{{ b.content if b.content not in ['x', 'y'] else ('no') }}{% endfor %}\
+             {{ {'k': [1, 2]} | tojson }}{{ [3, 4][1] }}{{ (1, 2) | length }}",
+            "1S2q{\"k\": [1, 2]}42",
+        ),
+        (
+            "{% for m in [{'role': 'x', 'content': 'd'}] + messages %}{% if m is mapping and m.role in \
+             ('x', 'user', 'system') %}{{ m['content'].split('q')[0] }}{{ m.content[-1:] }}\
+             {% endif %}{% endfor %}{% for m in messages %}{{ m.content }}{% endfor %}",
+            "ddSSqSq",
+        ),
+        (
+            "{% set x %}{% for m in messages %}{{ m.content }}{% endfor %}{% endset %}\
+             {% set a, b = 1, [2] %}{{ x }}{{ a }}{{ b[0] }}{% if not (a == b) %}!{% endif %}",
+            "Sq12!",
+        ),
+    ] {
+        let found = conversation(jinja(source), vec![asks(vec![text("q")])]).prompt();
+        let found = found.unwrap_or_else(|e| panic!("{source}: {e}"));
+        assert_eq!(found.text(), expected, "{source}");
+    }
+}
+
+#[test]
+fn a_hostile_template_is_refused_soon_and_without_memory() {
+    let often = |count: usize, text: &str| text.repeat(count);
+    let all = "{% for m in messages %}{{ m.content }}{% endfor %}";
+    let grows = |step: &str, end: &str| {
+        format!(
+            "{{% set ns = namespace(x=['aaaaaaaaaaaaaaaa'], s='aaaaaaaaaaaaaaaa', y=0) %}}\
+             {{% for i in range(1000) %}}{step}{{% endfor %}}{end}{all}"
+        )
+    };
+    let hostile = [
+        format!("{{{{ 1{} }}}}{all}", often(32_000, "+1")),
+        format!("{{{{ {}1 }}}}{all}", often(32_000, "-")),
+        format!("{{{{ {}1 }}}}{all}", often(32_000, "not ")),
+        format!(
+            "{{{{ {}1{} }}}}{all}",
+            often(10_000, "("),
+            often(10_000, ")")
+        ),
+        format!(
+            "{{{{ {}1{} }}}}{all}",
+            often(10_000, "["),
+            often(10_000, "]")
+        ),
+        format!("{{{{ x{} }}}}{all}", often(32_000, ".a")),
+        format!("{{{{ x{} }}}}{all}", often(32_000, "|trim")),
+        format!(
+            "{}{}{all}",
+            often(20_000, "{% if 1 %}"),
+            often(20_000, "{% endif %}")
+        ),
+        format!(
+            "{{% if 0 %}}{}{{% endif %}}{all}",
+            often(20_000, "{% elif 0 %}")
+        ),
+        format!("{}{all}", often(100_000, "{{ 1 }}")),
+        format!(
+            "{}{all}{}",
+            often(140, "{% for i in range(99) %}"),
+            often(140, "{% endfor %}")
+        ),
+        format!(
+            "{{% set a = ['x'] %}}{}{{{{ a | tojson }}}}{all}",
+            often(60, "{% set a = [a, a] %}")
+        ),
+        format!(
+            "{{% set a = ('x',) %}}{}{{{{ a ~ '' }}}}{all}",
+            often(60, "{% set a = (a, a) %}")
+        ),
+        format!(
+            "{{% set a = ['x'] %}}{}{{{{ a == a }}}}{all}",
+            often(60, "{% set a = {'a': a, 'b': a} %}")
+        ),
+        format!(
+            "{{% set a = ['x'] %}}{}{all}",
+            often(60, "{% set a = a + a %}")
+        ),
+        format!(
+            "{{% set a = 'x' %}}{}{all}",
+            often(60, "{% set a = a ~ a %}")
+        ),
+        format!(
+            "{}{{{{ a0 | tojson }}}}{}{all}",
+            (0..100)
+                .rev()
+                .map(|i| format!("{{% with a{i} = (a{0}, a{0}) %}}", i + 1))
+                .collect::<String>(),
+            often(100, "{% endwith %}")
+        ),
+        grows("{% set ns.x = [ns.x, ns.x] %}", "{{ ns.x | tojson }}"),
+        grows("{% set ns.x = [ns.x] %}", "{{ ns.x }}"),
+        grows(
+            "{% set ns.x = ns.x | batch(1) | list %}",
+            "{{ ns.x | string }}",
+        ),
+        grows("{% set ns.x = {'a': ns.x} %}", "{{ ns.x == ns.x }}"),
+        grows("{% set ns.x = ns.x + ns.x %}", "{{ ns.x | join }}"),
+        grows("{% set ns.x = dict(a=ns.x) %}", "{{ ns.x | pprint }}"),
+        grows(
+            "{% set ns.s = ns.s.replace('a', 'aaaaaaaaaaaaaaaa') %}",
+            "{{ ns.s | length }}",
+        ),
+        grows(
+            "{% set ns.s = ns.s | replace('a', 'aaaaaaaaaaaaaaaa') %}",
+            "{{ ns.s | length }}",
+        ),
+        grows(
+            "{% set ns.s = ns.s.join([ns.s, ns.s, ns.s]) %}",
+            "{{ ns.s | length }}",
+        ),
+        grows(
+            "{% set ns.s = '{0}{0}{0}'.format(ns.s) %}",
+            "{{ ns.s | length }}",
+        ),
+        grows(
+            "{% set ns.s = '{:>99999999}'.format(ns.s) %}",
+            "{{ ns.s | length }}",
+        ),
+        grows(
+            "{% set ns.s = '%s%s' % (ns.s, ns.s) %}",
+            "{{ ns.s | length }}",
+        ),
+        grows(
+            "{% set ns.s = '%099999999d' | format(1) %}",
+            "{{ ns.s | length }}",
+        ),
+        grows(
+            "{% set ns.s = ns.s | indent(99999999, true) %}",
+            "{{ ns.s | length }}",
+        ),
+        grows("{% set ns.s = ns.s * 99999999 %}", "{{ ns.s | length }}"),
+        grows(
+            "{% set ns.s = ns.s | tojson %}{% set ns.s = ns.s ~ ns.s %}",
+            "{{ ns.s | length }}",
+        ),
+        grows(
+            "{% set ns.s = ns.s.upper().title() ~ ns.s.strip(ns.s ~ 'b') %}",
+            "{{ ns.s }}",
+        ),
+        grows("{% set ns.self = ns %}", "{{ ns | tojson }}"),
+        grows("{% set ns.x = [ns] %}", "{{ ns ~ '' }}"),
+        grows("{% set ns.x = namespace(a=ns) %}", "{{ ns == ns.x }}"),
+        grows(
+            "{% set other = namespace(a=1) %}{% set other.b = ns %}{% set ns.y = other %}",
+            "{{ ns }}",
+        ),
+        format!("{{% macro f(x) %}}{{{{ f([x, x]) }}}}{{% endmacro %}}{{{{ f(1) }}}}{all}"),
+        format!(
+            "{{% macro f(x) %}}{{{{ f((x, x)) }}}}{{{{ f(x) }}}}{{% endmacro %}}{{{{ f(1) }}}}{all}"
+        ),
+        format!("{{% for x in [1] recursive %}}{{{{ loop([x, x]) }}}}{{% endfor %}}{all}"),
+        format!("{all}{}", often(300_000, "a")),
+        "{".repeat(100_000),
+        "{{".repeat(100_000),
+        "{%".repeat(100_000),
+    ];
+    for source in hostile {
+        let start = std::time::Instant::now();
+        let turns = vec![asks(vec![text("q")])];
+        let outcome = conversation(jinja(&source), turns).prompt();
+        let took = start.elapsed();
+        let shown: String = source.chars().take(120).collect();
+        assert!(took.as_secs_f32() < 5., "{took:?}: {shown}");
+        match outcome {
+            Ok(prompt) => assert!(prompt.text().len() < 10_000_000, "{shown}"),
+            Err(error) => {
+                let error = error.to_string();
+                assert!(
+                    error.len() < 1_000 && !error.contains('\n'),
+                    "{shown}: {error}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_template_that_nobody_uses_is_not_read() {
+    let turns = || vec![asks(vec![text("q")])];
+    let mut metadata = Metadata::new();
+    metadata.insert("tokenizer.chat_template", "{% no such tag %}");
+    let found = Template::from_metadata(&metadata, &tokenizer())
+        .unwrap()
+        .unwrap();
+    let Template::Jinja(template) = &found else {
+        panic!("{found:?}");
+    };
+    assert!(template.check().is_err());
+    assert!(conversation(found, turns()).prompt().is_err());
+    assert!(conversation(Template::V1, turns()).prompt().is_ok());
 }

@@ -31,6 +31,7 @@
 
 mod api;
 pub mod backend;
+mod chat_template;
 pub mod config;
 pub mod constraint;
 pub mod cpu;

@@ -6,15 +6,16 @@
 //! raw `<image>` ─┘
 //! ```
 
-use std::fmt::Write as _;
-
-use minijinja::{Environment, context, syntax::SyntaxConfig, value::Serde};
+use std::ops::Range;
 
 use crate::{
     Error, Result,
+    chat_template::{Message, unusable},
     gguf::Metadata,
     tokenizer::{EncodeOptions, Tokenizer},
 };
+
+pub use crate::chat_template::ChatTemplate;
 
 /// Where a visual stands in a raw prompt: once per picture, once per frame of a clip.
 pub const IMAGE_MARKER: &str = "<image>";
@@ -129,8 +130,8 @@ impl Template {
     /// where it asks for none.
     ///
     /// # Errors
-    /// `BadMetadata` where the keys are of the wrong type or name nothing, `Tokenizer` for a
-    /// Jinja template that can't be read.
+    /// `BadMetadata` where the keys are of the wrong type or name nothing. What is wrong with a
+    /// Jinja template shows where it is used.
     pub fn from_metadata(metadata: &Metadata, tokenizer: &Tokenizer) -> Result<Option<Template>> {
         if let Some(name) = metadata.opt_str(TEMPLATE_KEY)? {
             let template = Template::from_name(name).map_err(|e| Error::BadMetadata {
@@ -139,10 +140,8 @@ impl Template {
             });
             return template.map(Some);
         }
-        let Some(source) = metadata.opt_str(CHAT_TEMPLATE_KEY)? else {
-            return Ok(None);
-        };
-        ChatTemplate::new(source, tokenizer).map(|t| Some(Template::Jinja(t)))
+        let source = metadata.opt_str(CHAT_TEMPLATE_KEY)?;
+        Ok(source.map(|source| Template::Jinja(ChatTemplate::new(source, tokenizer))))
     }
 
     /// What ends an answer when the model generates it as text.
@@ -193,9 +192,28 @@ impl Template {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Segment {
     /// Text, tokenized on its own.
-    Text(String),
+    Text(PromptText),
     /// The visual of this index.
     Visual(usize),
+}
+
+/// A text of a prompt.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PromptText {
+    /// All of it.
+    pub text: String,
+    /// Bytes of it that somebody said: names of control tokens there are letters.
+    pub said: Vec<Range<usize>>,
+}
+
+impl From<&str> for PromptText {
+    /// A text of the template's.
+    fn from(text: &str) -> PromptText {
+        PromptText {
+            text: text.into(),
+            said: Vec::new(),
+        }
+    }
 }
 
 /// A conversation written down.
@@ -238,7 +256,7 @@ impl Conversation {
         let [after_user, after_model] = layout.separators;
         let system = self.system.as_deref().unwrap_or(layout.system);
         if !(system.is_empty() && self.template == Template::Bare) {
-            prompt.push_text(system);
+            prompt.push_said(system);
             prompt.push_text(after_user);
         }
         if let Some([question, answer]) = layout.example {
@@ -255,7 +273,9 @@ impl Conversation {
             prompt.push_text(&format!("{model}:"));
             // The reference takes an empty answer for one that is yet to come.
             if let Some(answer) = turn.answer.as_deref().filter(|a| !a.is_empty()) {
-                prompt.push_text(&format!(" {answer}{after_model}"));
+                prompt.push_text(" ");
+                prompt.push_said(answer);
+                prompt.push_text(after_model);
             }
         }
         prompt
@@ -264,12 +284,9 @@ impl Conversation {
     fn push_parts(&self, parts: &[PromptPart], prompt: &mut Prompt) {
         for part in parts {
             match part {
-                PromptPart::Text(text) => prompt.push_text(text),
+                PromptPart::Text(text) => prompt.push_said(text),
                 PromptPart::Visual(visual) => {
-                    let (before, after) = match self.wraps_visuals {
-                        true => (IM_START, IM_END),
-                        false => ("", ""),
-                    };
+                    let (before, after) = self.around_visuals();
                     prompt.push_text(before);
                     prompt.push_visual(*visual);
                     prompt.push_text(after);
@@ -279,59 +296,83 @@ impl Conversation {
         }
     }
 
-    /// A template sees text only, so a mark that occurs nowhere else stands for each visual while
-    /// it is rendered.
+    /// A template sees text only, so a character that occurs nowhere else stands for each visual
+    /// while it is rendered, and another parts names of control tokens that somebody said.
     fn rendered(&self, template: &ChatTemplate) -> Result<Prompt> {
-        let mut mark = '\u{10fffd}'.to_string();
-        let says = |text: &str, mark: &str| text.contains(mark);
-        while self.turns.iter().any(|turn| {
-            let asked = turn.parts.iter().any(|part| match part {
-                PromptPart::Text(text) => says(text, &mark),
-                PromptPart::Visual(_) => false,
-            });
-            asked || turn.answer.as_deref().is_some_and(|a| says(a, &mark))
-        }) || self.system.as_deref().is_some_and(|s| says(s, &mark))
-        {
-            mark.push('\u{10fffd}');
-        }
+        let mut unused = ('\u{f0000}'..='\u{10fffd}')
+            .rev()
+            .filter(|&c| !template.contains(c) && !self.says(c));
+        let [Some(visual), Some(parts_name)] = [unused.next(), unused.next()] else {
+            return Err(unusable("no character is left to mark a picture with"));
+        };
+        let said = |text: &str| template.control().mark(text, parts_name);
 
-        let mut asked = Prompt::default();
+        let mut visuals = Vec::new();
         let mut messages = Vec::new();
+        let mut push = |role, content| messages.push(Message { role, content });
         if let Some(system) = &self.system {
-            messages.push(Message::new("system", system.clone()));
+            push("system", said(system));
         }
         for turn in &self.turns {
-            let mut part = Prompt::default();
-            self.push_parts(&turn.parts, &mut part);
-            let mut content = String::new();
-            for segment in part.segments {
-                match segment {
-                    Segment::Text(text) => content.push_str(&text),
-                    Segment::Visual(_) => content.push_str(&mark),
+            // A name may begin in one part and end in the next.
+            let (mut content, mut text) = (String::new(), String::new());
+            for part in &turn.parts {
+                match part {
+                    PromptPart::Text(more) => text.push_str(more),
+                    PromptPart::Visual(what) => {
+                        visuals.push(*what);
+                        content.push_str(&said(&std::mem::take(&mut text)));
+                        let (before, after) = self.around_visuals();
+                        content.extend([before, visual.encode_utf8(&mut [0; 4]), after, "\n"]);
+                    }
                 }
             }
-            asked.visuals.extend(part.visuals);
+            content.push_str(&said(&text));
             if !turn.is_greeting() {
-                messages.push(Message::new("user", content));
+                push("user", content);
             }
             if let Some(answer) = &turn.answer {
-                messages.push(Message::new("assistant", answer.clone()));
+                push("assistant", said(answer));
             }
         }
 
-        let rendered = template.render(&messages)?;
+        let rendered = template.render(&messages, visual)?;
         let mut prompt = Prompt::default();
-        let mut visuals = asked.visuals.into_iter();
-        for (i, text) in rendered.split(&mark).enumerate() {
+        let mut visuals = visuals.into_iter();
+        for (i, text) in rendered.split(visual).enumerate() {
             if i > 0 {
                 let visual = visuals.next();
-                prompt.push_visual(visual.ok_or_else(|| unusable("repeats what a user said"))?);
+                prompt.push_visual(visual.ok_or_else(|| unusable("it repeats a picture"))?);
             }
-            prompt.push_text(text);
+            for (i, text) in text.split(parts_name).enumerate() {
+                if i > 0 {
+                    prompt.end_in_said();
+                }
+                prompt.push_text(text);
+            }
         }
         match visuals.next() {
             None => Ok(prompt),
-            Some(_) => Err(unusable("leaves out what a user said")),
+            Some(_) => Err(unusable("it leaves out a picture")),
+        }
+    }
+
+    /// Whether this character occurs anywhere in it.
+    fn says(&self, character: char) -> bool {
+        let in_part = |part: &PromptPart| match part {
+            PromptPart::Text(text) => text.contains(character),
+            PromptPart::Visual(_) => false,
+        };
+        let in_text = |text: &Option<String>| text.as_ref().is_some_and(|t| t.contains(character));
+        let in_turn = |turn: &Turn| turn.parts.iter().any(in_part) || in_text(&turn.answer);
+        in_text(&self.system) || self.turns.iter().any(in_turn)
+    }
+
+    /// What stands before and behind each visual.
+    fn around_visuals(&self) -> (&'static str, &'static str) {
+        match self.wraps_visuals {
+            true => (IM_START, IM_END),
+            false => ("", ""),
         }
     }
 }
@@ -362,11 +403,30 @@ impl Prompt {
         }
     }
 
+    /// Text of the template, in which names of control tokens are those tokens.
     fn push_text(&mut self, text: &str) {
         match self.segments.last_mut() {
             _ if text.is_empty() => {}
-            Some(Segment::Text(last)) => last.push_str(text),
-            _ => self.segments.push(Segment::Text(text.to_string())),
+            Some(Segment::Text(last)) => last.text.push_str(text),
+            _ => self.segments.push(Segment::Text(text.into())),
+        }
+    }
+
+    /// Text that somebody said.
+    fn push_said(&mut self, text: &str) {
+        self.push_text(text);
+        if let Some(Segment::Text(last)) = self.segments.last_mut().filter(|_| !text.is_empty()) {
+            let end = last.text.len();
+            last.said.push(end - text.len()..end);
+        }
+    }
+
+    /// The last character was said by somebody, so that no name with it is a control token's.
+    fn end_in_said(&mut self) {
+        if let Some(Segment::Text(last)) = self.segments.last_mut()
+            && let Some((start, _)) = last.text.char_indices().next_back()
+        {
+            last.said.push(start..last.text.len());
         }
     }
 
@@ -380,7 +440,7 @@ impl Prompt {
         let mut text = String::new();
         for segment in &self.segments {
             match segment {
-                Segment::Text(piece) => text.push_str(piece),
+                Segment::Text(piece) => text.push_str(&piece.text),
                 Segment::Visual(i) => {
                     let markers = match self.visuals[*i] {
                         PromptVisual::Image => 1,
@@ -404,7 +464,9 @@ impl Prompt {
         let mut slots = Vec::with_capacity(self.segments.len() + 1);
         for segment in &self.segments {
             slots.push(match segment {
-                Segment::Text(text) => Slot::Tokens(tokenizer.encode(text, EncodeOptions::PIECE)?),
+                Segment::Text(PromptText { text, said }) => {
+                    Slot::Tokens(tokenizer.encode_quoting(text, EncodeOptions::PIECE, said)?)
+                }
                 Segment::Visual(i) => Slot::Visual(*i),
             });
         }
@@ -417,97 +479,6 @@ impl Prompt {
             }
         }
         Ok(slots)
-    }
-}
-
-/// A message as Jinja templates know it.
-#[derive(Debug, Clone, serde::Serialize)]
-struct Message {
-    role: &'static str,
-    content: String,
-}
-
-impl Message {
-    fn new(role: &'static str, content: String) -> Message {
-        Message { role, content }
-    }
-}
-
-/// A model's own template, in Jinja as `transformers` renders it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ChatTemplate {
-    source: String,
-    bos: String,
-    eos: String,
-}
-
-/// What a template may do before it is stopped: real ones need some thousands of steps.
-const TEMPLATE_FUEL: u64 = 10_000_000;
-
-impl ChatTemplate {
-    /// Takes a template's source.
-    ///
-    /// # Errors
-    /// `Tokenizer` where it is no Jinja.
-    pub fn new(source: &str, tokenizer: &Tokenizer) -> Result<ChatTemplate> {
-        let text = |id: Option<u32>| {
-            let text = id.and_then(|id| tokenizer.text(id));
-            text.unwrap_or_default().to_string()
-        };
-        let template = ChatTemplate {
-            source: source.to_string(),
-            bos: text(tokenizer.bos()),
-            eos: text(tokenizer.eos()),
-        };
-        template.environment()?;
-        Ok(template)
-    }
-
-    fn environment(&self) -> Result<Environment<'_>> {
-        let mut environment = Environment::new();
-        let mut syntax = SyntaxConfig::builder();
-        let syntax = syntax.trim_blocks(true).lstrip_blocks(true).build();
-        environment.set_syntax(syntax.map_err(|e| unusable(&e.to_string()))?);
-        environment.set_fuel(Some(TEMPLATE_FUEL));
-        environment
-            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_function("raise_exception", |reason: String| {
-            Err::<(), _>(minijinja::Error::new(
-                minijinja::ErrorKind::InvalidOperation,
-                reason,
-            ))
-        });
-        environment
-            .add_template("chat", &self.source)
-            .map_err(|e| unusable(&e.to_string()))?;
-        Ok(environment)
-    }
-
-    fn render(&self, messages: &[Message]) -> Result<String> {
-        let environment = self.environment()?;
-        let rendered = environment.get_template("chat").and_then(|chat| {
-            chat.render(context! {
-                messages => Serde(messages),
-                add_generation_prompt => true,
-                bos_token => self.bos.as_str(),
-                eos_token => self.eos.as_str(),
-            })
-        });
-        rendered.map_err(|e| {
-            let mut reason = e.to_string();
-            let mut cause = std::error::Error::source(&e);
-            while let Some(inner) = cause {
-                let _ = write!(reason, ": {inner}");
-                cause = inner.source();
-            }
-            unusable(&reason)
-        })
-    }
-}
-
-fn unusable(reason: &str) -> Error {
-    Error::Tokenizer {
-        reason: format!("the model's chat template can't be used: {reason}"),
     }
 }
 

@@ -15,11 +15,16 @@ mod sentencepiece;
 mod special;
 mod spm;
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    ops::Range,
+};
 
 use crate::{Error, Result};
 use special::Matcher;
 use spm::Spm;
+
+pub(crate) use special::ControlNames;
 
 pub use huggingface::{AddedToken, TokenizerConfig};
 pub use sentencepiece::{Piece, SentencePieceModel};
@@ -334,6 +339,20 @@ impl Tokenizer {
     /// # Errors
     /// `Tokenizer` where the vocabulary has no way to say the text, which no sound one lacks.
     pub fn encode(&self, text: &str, options: EncodeOptions) -> Result<Vec<u32>> {
+        self.encode_quoting(text, options, &[])
+    }
+
+    /// The ids of a text of which some bytes are `quoted`: what has a part in them names no control
+    /// token. A name that ends behind them is quoted as well as one that ends in them.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_quoting(
+        &self,
+        text: &str,
+        options: EncodeOptions,
+        quoted: &[Range<usize>],
+    ) -> Result<Vec<u32>> {
         let mut ids = Vec::new();
         if options.add_special && self.add_bos {
             ids.extend(self.bos);
@@ -344,7 +363,13 @@ impl Tokenizer {
         };
         let (mut start, mut at, mut is_first) = (0, 0, true);
         while at < text.len() {
-            let Some((length, id)) = special.longest_at(text, at) else {
+            let is_said = |&(length, _): &(usize, u32)| {
+                let overlaps = |range: &Range<usize>| range.start < at + length && at < range.end;
+                quoted.iter().any(overlaps)
+            };
+            let found = special.longest_at(text, at).filter(|found| !is_said(found));
+            let found = found.or_else(|| self.always_special.longest_at(text, at));
+            let Some((length, id)) = found else {
                 at += text[at..].chars().next().map_or(1, char::len_utf8);
                 continue;
             };
@@ -430,6 +455,15 @@ impl Tokenizer {
         }
         text.push_str(decoder.finish());
         text
+    }
+
+    /// The names of the tokens that are no text and part one.
+    pub(crate) fn control_names(&self) -> ControlNames {
+        let names = self.splitting.iter().filter_map(|&id| {
+            let token = &self.tokens[id as usize];
+            (token.kind != Kind::UserDefined).then_some((token.text.as_str(), id))
+        });
+        ControlNames::new(names)
     }
 
     /// The id of a token by its text as it stands in the file, such as `</s>` or `▁yes`.

@@ -1,8 +1,9 @@
 //! Finding whole tokens in a text.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 /// Finds the longest of a set of strings at a place.
+#[derive(Debug, PartialEq)]
 pub(super) struct Matcher {
     /// By first byte, longest first.
     by_first: HashMap<u8, Vec<(String, u32)>>,
@@ -34,5 +35,27 @@ impl Matcher {
             .iter()
             .find(|(candidate, _)| rest.starts_with(candidate.as_bytes()))
             .map(|(candidate, id)| (candidate.len(), *id))
+    }
+}
+
+/// The names of tokens that are no text.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ControlNames(Arc<Matcher>);
+
+impl ControlNames {
+    pub(super) fn new<'a>(names: impl Iterator<Item = (&'a str, u32)>) -> ControlNames {
+        ControlNames(Arc::new(Matcher::new(names)))
+    }
+
+    /// The text with `mark` behind the first character of every name in it, so that it holds none.
+    pub(crate) fn mark(&self, text: &str, mark: char) -> String {
+        let mut marked = String::with_capacity(text.len());
+        for (at, character) in text.char_indices() {
+            marked.push(character);
+            if self.0.longest_at(text, at).is_some() {
+                marked.push(mark);
+            }
+        }
+        marked
     }
 }
