@@ -135,6 +135,54 @@ fn schemas() -> Vec<Value> {
     ]
 }
 
+/// As zod 4, pydantic 2, valibot and schemars write them.
+fn published_schemas() -> Vec<Value> {
+    vec![
+        // z.record(z.string(), z.int()), z.record(z.enum([..]), z.boolean())
+        json!({ "type": "object", "propertyNames": { "type": "string" }, "additionalProperties": { "type": "integer", "minimum": -9007199254740991i64, "maximum": 9007199254740991i64 } }),
+        json!({ "type": "object", "propertyNames": { "type": "string", "enum": ["a", "b"] }, "additionalProperties": { "type": "boolean" }, "required": ["a", "b"] }),
+        // z.discriminatedUnion, pydantic's with references
+        json!({ "oneOf": [
+            { "type": "object", "properties": { "k": { "type": "string", "const": "a" }, "n": { "type": "integer", "maximum": 9, "minimum": 0 } }, "required": ["k"], "additionalProperties": false },
+            { "type": "object", "properties": { "k": { "type": "string", "const": "b" } }, "required": ["k"], "additionalProperties": false },
+        ] }),
+        json!({
+            "$defs": {
+                "Cat": { "properties": { "kind": { "const": "cat", "title": "Kind", "type": "string" } }, "required": ["kind"], "title": "Cat", "type": "object" },
+                "Dog": { "properties": { "kind": { "const": "dog", "title": "Kind", "type": "string" } }, "required": ["kind"], "title": "Dog", "type": "object" },
+            },
+            "discriminator": { "mapping": { "cat": "#/$defs/Cat", "dog": "#/$defs/Dog" }, "propertyName": "kind" },
+            "oneOf": [{ "$ref": "#/$defs/Cat" }, { "$ref": "#/$defs/Dog" }],
+        }),
+        // schemars: an enum with and without data
+        json!({ "oneOf": [
+            { "type": "string", "enum": ["Red", "Green"] },
+            { "type": "object", "properties": { "Mix": { "type": "integer", "format": "uint8", "minimum": 0.0, "maximum": 255.0 } }, "required": ["Mix"], "additionalProperties": false },
+            { "type": "object", "properties": { "Named": { "type": "boolean" } }, "required": ["Named"], "additionalProperties": false },
+            { "type": "null" },
+        ] }),
+        json!({ "$ref": "#/$defs/Box%3Cint%3E", "$defs": { "Box<int>": { "type": "boolean" } } }),
+        json!({ "$ref": "#/definitions/a~1b~0c", "definitions": { "a/b~c": { "type": "boolean" } } }),
+        json!({ "type": "object", "properties": { "a": { "type": "boolean" }, "b": { "$ref": "#/properties/a" } }, "required": ["a", "b"] }),
+        // z.tuple, z.tuple([..]).rest(..)
+        json!({ "type": "array", "prefixItems": [{ "type": "boolean" }, { "enum": ["x", "y"] }] }),
+        json!({ "type": "array", "prefixItems": [{ "type": "null" }], "items": { "type": "boolean" }, "maxItems": 3 }),
+        json!({ "type": "array", "prefixItems": [{ "type": "null" }], "items": { "type": "boolean" }, "minItems": 3, "maxItems": 4 }),
+        json!({ "type": "array", "prefixItems": [{ "type": "null" }, { "type": "null" }], "items": false, "minItems": 2 }),
+        // pydantic 2.0's reference with a default, annotations, Optional
+        json!({ "type": "object", "properties": { "a": { "allOf": [{ "$ref": "#/$defs/E" }], "default": "x" }, "b": { "anyOf": [{ "type": "boolean" }, { "type": "null" }], "title": "B", "x-order": 1 } }, "required": ["a", "b"], "$defs": { "E": { "enum": ["x", "y"] } } }),
+        json!({ "type": "string", "format": "uri", "maxLength": 3 }),
+        json!({ "type": "object", "additionalProperties": { "type": "null" }, "minProperties": 1, "maxProperties": 2 }),
+        // z.number().min(0).max(1) and others
+        json!({ "type": "number", "minimum": 0, "maximum": 1 }),
+        json!({ "type": "number", "exclusiveMinimum": 0.1, "maximum": 0.25 }),
+        json!({ "type": "number", "minimum": -0.003, "exclusiveMaximum": -0.001 }),
+        json!({ "type": "number", "minimum": 99.5 }),
+        json!({ "type": "number", "exclusiveMinimum": -12345.678, "maximum": 1e9 }),
+        json!({ "type": ["number", "null"], "minimum": 1e14, "maximum": 1.5e14 }),
+    ]
+}
+
 /// Whether a value is valid, as far as these tests go.
 fn is_valid(value: &Value, schema: &Value, root: &Value) -> bool {
     let Some(keywords) = schema.as_object() else {
@@ -162,16 +210,31 @@ fn is_valid(value: &Value, schema: &Value, root: &Value) -> bool {
             },
             "enum" => what.as_array().unwrap().contains(value),
             "const" => what == value,
-            "anyOf" => what
-                .as_array()
-                .unwrap()
-                .iter()
-                .any(|one| is_valid(value, one, root)),
-            "$ref" => is_valid(
-                value,
-                root.pointer(&what.as_str().unwrap()[1..]).unwrap(),
-                root,
-            ),
+            "anyOf" | "oneOf" | "allOf" => {
+                let list = what.as_array().unwrap();
+                let valid = list.iter().filter(|one| is_valid(value, one, root)).count();
+                match keyword.as_str() {
+                    "anyOf" => valid > 0,
+                    "oneOf" => valid == 1,
+                    _ => valid == list.len(),
+                }
+            }
+            "$ref" => {
+                let pointer = what.as_str().unwrap()[1..]
+                    .replace("%3C", "<")
+                    .replace("%3E", ">");
+                is_valid(value, root.pointer(&pointer).unwrap(), root)
+            }
+            "prefixItems" => value.as_array().is_none_or(|items| {
+                let mut each = items.iter().zip(what.as_array().unwrap());
+                each.all(|(item, schema)| is_valid(item, schema, root))
+            }),
+            "propertyNames" => value
+                .as_object()
+                .is_none_or(|object| object.keys().all(|name| is_valid(&json!(name), what, root))),
+            "minProperties" => value.as_object().map(|o| o.len() as u64) >= what.as_u64(),
+            "maxProperties" => value.as_object().map(|o| o.len() as u64) <= what.as_u64(),
+            "exclusiveMaximum" => number.is_none() || number < what.as_f64(),
             "properties" => value.as_object().is_none_or(|object| {
                 let of = |name| what.get(name);
                 object.iter().all(|(name, value)| {
@@ -189,17 +252,20 @@ fn is_valid(value: &Value, schema: &Value, root: &Value) -> bool {
                     .iter()
                     .all(|(name, value)| named(name).is_some() || is_valid(value, what, root))
             }),
-            "items" => value
-                .as_array()
-                .is_none_or(|items| items.iter().all(|value| is_valid(value, what, root))),
+            "items" => value.as_array().is_none_or(|items| {
+                let first = keywords.get("prefixItems").and_then(Value::as_array);
+                let rest = items.iter().skip(first.map_or(0, Vec::len));
+                rest.into_iter().all(|value| is_valid(value, what, root))
+            }),
             "minItems" => items >= what.as_u64(),
             "maxItems" => items <= what.as_u64(),
             "minLength" => letters >= what.as_u64(),
             "maxLength" => letters.is_none() || letters <= what.as_u64(),
-            "minimum" => number >= what.as_f64(),
-            "maximum" => number <= what.as_f64(),
-            "exclusiveMinimum" => number > what.as_f64(),
-            "$schema" | "$defs" | "description" => true,
+            "minimum" => number.is_none() || number >= what.as_f64(),
+            "maximum" => number.is_none() || number <= what.as_f64(),
+            "exclusiveMinimum" => number.is_none() || number > what.as_f64(),
+            "$schema" | "$defs" | "definitions" | "description" | "title" | "default"
+            | "format" | "x-order" | "discriminator" => true,
             other => panic!("{other}"),
         })
 }
@@ -247,7 +313,7 @@ fn sampled(
 fn whatever_is_sampled_is_a_value_of_the_schema() {
     for (name, tokenizer) in tokenizers() {
         let vocabulary = Rc::new(Vocabulary::new(&tokenizer));
-        for json in schemas() {
+        for json in schemas().into_iter().chain(published_schemas()) {
             let schema = schema(&json);
             let mut finished = 0;
             for seed in 0..6 {
@@ -388,7 +454,11 @@ fn what_is_not_supported_is_told_with_its_place() {
         ),
         (
             r#"{"properties":{"a":{"not":{}}}}"#,
-            "#/properties/a/not is not supported; supported are type",
+            "#/properties/a/not is not supported: only",
+        ),
+        (
+            r#"{"type":"string","patern":"a"}"#,
+            "#/patern is not supported; supported are type",
         ),
         (
             r#"{"items":{"uniqueItems":true}}"#,
@@ -396,13 +466,46 @@ fn what_is_not_supported_is_told_with_its_place() {
         ),
         (
             r#"{"type":"string","pattern":"a"}"#,
-            "#/pattern is not supported",
+            "#/pattern is not supported: regular expressions",
         ),
         (
-            r#"{"type":"number","minimum":0}"#,
-            "#/minimum is only supported for integers",
+            r#"{"type":"integer","multipleOf":5}"#,
+            "#/multipleOf is not supported: ",
         ),
-        (r#"{"allOf":[{}]}"#, "#/allOf is not supported"),
+        (r#"{"allOf":[{},{}]}"#, "#/allOf has more than one schema"),
+        (
+            r#"{"oneOf":[{"type":"number"},{"type":"integer"}]}"#,
+            "#/oneOf: a value may be valid for both 0 and 1",
+        ),
+        (
+            r#"{"oneOf":[{"properties":{"a":{}}},{"properties":{"b":{}}}]}"#,
+            "#/oneOf: a value may be valid for both",
+        ),
+        (
+            r##"{"oneOf":[{"$ref":"#"},{"type":"null"}]}"##,
+            "#/oneOf: a value may be valid for both",
+        ),
+        (
+            r#"{"type":"number","minimum":0.3,"maximum":0.2}"#,
+            "# has no number",
+        ),
+        (
+            r#"{"type":"number","exclusiveMinimum":1,"exclusiveMaximum":1}"#,
+            "# has no number",
+        ),
+        (
+            r#"{"type":"object","propertyNames":{"maxLength":3}}"#,
+            "#/propertyNames is only supported as a list of names",
+        ),
+        (
+            r#"{"type":"object","minProperties":2}"#,
+            "#/minProperties is above 1",
+        ),
+        (
+            r#"{"type":"object","properties":{"a":{}},"minProperties":1}"#,
+            "# counts properties that it names",
+        ),
+        (r##"{"$ref":"#/$defs/a%2"}"##, "points to"),
         (
             r#"{"anyOf":[{"type":"null"}],"properties":{}}"#,
             "# has properties beside anyOf",
@@ -415,10 +518,6 @@ fn what_is_not_supported_is_told_with_its_place() {
         (r##"{"$ref":"#/$defs/a"}"##, "points to"),
         (r#"{"$ref":"https://example.com/schema"}"#, "points to"),
         (
-            r##"{"properties":{"a":{"$defs":{}}}}"##,
-            "#/properties/a/$defs is not at the root",
-        ),
-        (
             r##"{"$defs":{"a":{"if":{}}}}"##,
             "#/$defs/a/if is not supported",
         ),
@@ -428,7 +527,7 @@ fn what_is_not_supported_is_told_with_its_place() {
             r#"{"maxLength":1e9}"#,
             "#/maxLength must be a whole number of at most",
         ),
-        (r#"{"minimum":1e300}"#, "# has no integer"),
+        (r#"{"minimum":1e300}"#, "# has no number"),
         (r#"{"required":"a"}"#, "#/required must be a list"),
         (r#"{"required":[1]}"#, "#/required must be a text"),
         (r#"{"type":[]}"#, "#/type names no type"),
@@ -555,4 +654,77 @@ fn a_letter_that_no_token_spells_is_an_error() {
     // The model has fewer rows than the tokenizer has tokens: the quotation mark is not among them.
     let error = constraint.mask(&mut [0.0; 10]).unwrap_err();
     assert!(error.to_string().contains("no token"), "{error}");
+}
+
+#[test]
+fn numbers_keep_within_their_bounds_digit_by_digit() {
+    let (_, llama) = tokenizers().swap_remove(0);
+    let vocabulary = Rc::new(Vocabulary::new(&llama));
+    let whole = (true, true);
+    for (bounds, taken, not_taken) in [
+        (
+            json!({ "minimum": 0, "maximum": 1 }),
+            vec![
+                "0",
+                "1",
+                "0.5",
+                "1.0",
+                "0.000001",
+                "-0",
+                "0.999999999999999",
+            ],
+            vec!["1.5", "2", "-0.1", "10", "1.01", "00", "0.", "1e-1", "01"],
+        ),
+        (
+            json!({ "exclusiveMinimum": 0.1, "exclusiveMaximum": 0.3 }),
+            vec!["0.2", "0.11", "0.10001", "0.29999"],
+            vec!["0.1", "0.10", "0.3", "0", "1"],
+        ),
+        (
+            json!({ "minimum": -2.5, "maximum": -1.25 }),
+            vec!["-2.5", "-1.25", "-2", "-1.3"],
+            vec!["-1.2", "2", "-2.6", "-3", "-0"],
+        ),
+        (
+            json!({ "minimum": 999, "exclusiveMinimum": true }),
+            vec!["1000", "999.5", "123456789012345"],
+            vec!["999", "99", "-1", "999.0"],
+        ),
+    ] {
+        let mut keywords = bounds.clone();
+        keywords["type"] = json!("number");
+        let schema = schema(&keywords);
+        for text in taken {
+            assert_eq!(
+                takes(&vocabulary, &llama, &schema, text),
+                whole,
+                "{bounds}: {text}"
+            );
+        }
+        for text in not_taken {
+            assert_ne!(
+                takes(&vocabulary, &llama, &schema, text),
+                whole,
+                "{bounds}: {text}"
+            );
+        }
+    }
+}
+
+#[test]
+fn nullable_of_openapi_adds_null() {
+    let (_, llama) = tokenizers().swap_remove(0);
+    let vocabulary = Rc::new(Vocabulary::new(&llama));
+    let taken = |json: Value, text: &str| takes(&vocabulary, &llama, &schema(&json), text);
+    for json in [
+        json!({ "type": "string", "nullable": true }),
+        json!({ "$ref": "#/$defs/a", "nullable": true, "$defs": { "a": { "type": "string" } } }),
+        json!({ "enum": ["a"], "nullable": true }),
+        json!({ "anyOf": [{ "type": "string" }], "nullable": true }),
+    ] {
+        assert_eq!(taken(json.clone(), "null"), (true, true), "{json}");
+        assert_eq!(taken(json.clone(), "\"a\""), (true, true), "{json}");
+    }
+    let json = json!({ "type": "string", "nullable": false });
+    assert_eq!(taken(json, "null"), (false, false));
 }

@@ -3,7 +3,10 @@
 
 use std::rc::Rc;
 
-use super::refused;
+use super::{
+    decimal::{Begun, Decimals},
+    refused,
+};
 use crate::Result;
 
 /// Ways to go on that are followed at once; a schema that takes more goes in circles or says
@@ -30,6 +33,8 @@ pub(super) enum Instruction {
     Number,
     /// Reads an integer in this range.
     Integer { min: i64, max: i64 },
+    /// Reads a number in a range.
+    Decimal(Decimals),
     /// Goes on at each of these places.
     Either(Vec<usize>),
     /// Goes on there.
@@ -111,6 +116,7 @@ enum ValueState {
         magnitude: i64,
         digits: u8,
     },
+    Decimal(Begun),
 }
 
 /// Where in a character of a text.
@@ -166,6 +172,16 @@ impl Machine {
                     Some(part) => (part, false),
                     None => continue,
                 },
+                (I::Decimal(decimals), part) => {
+                    let begun = match part {
+                        ValueState::Decimal(begun) => Some(begun),
+                        _ => None,
+                    };
+                    match decimals.step(begun, byte) {
+                        Some(begun) => (ValueState::Decimal(begun), false),
+                        None => continue,
+                    }
+                }
                 _ => continue,
             };
             let at = way.at + usize::from(is_over);
@@ -269,6 +285,7 @@ fn can_be_over(instruction: &Instruction, part: ValueState) -> bool {
     match (instruction, part) {
         (I::Space, _) => true,
         (I::Number, ValueState::Number { may_end, .. }) => may_end,
+        (I::Decimal(decimals), ValueState::Decimal(begun)) => decimals.may_end(begun),
         (
             I::Integer { min, max },
             ValueState::Integer {

@@ -7,7 +7,11 @@
 //! tokenizer ──────────────────────────────> what each token spells, a trie ┘
 //! ```
 
+mod decimal;
+mod json;
+mod keywords;
 mod machine;
+mod one_of;
 mod schema;
 
 use std::{collections::HashMap, rc::Rc};

@@ -1,12 +1,13 @@
 //! JSON schemas, checked and compiled.
 
-use std::{collections::HashMap, fmt, rc::Rc};
-
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_json::Number;
+use std::{collections::HashMap, rc::Rc};
 
 use super::{
+    decimal::Decimals,
+    json::{Json, quoted},
+    keywords::{Bound, DEFINITIONS, TYPES, bounds, check_keywords, is_note, types},
     machine::{Instruction as I, MAX_INTEGER},
+    one_of::exclude_each_other,
     refused,
 };
 use crate::Result;
@@ -18,50 +19,7 @@ const MAX_BYTES: usize = 64 * 1024;
 const MAX_DEPTH: usize = 32;
 
 /// The largest number that counts something.
-const MAX_COUNT: u64 = 65_536;
-
-/// Keywords that are heeded, besides those of [`NOTES`].
-const KEYWORDS: &str = "type, enum, const, anyOf, $ref, $defs, properties, required, additionalProperties, items, minItems, maxItems, \
-     minLength, maxLength, minimum, maximum, exclusiveMinimum, exclusiveMaximum";
-
-/// Keywords that say nothing about what is valid.
-const NOTES: [&str; 10] = [
-    "$schema",
-    "$id",
-    "$comment",
-    "title",
-    "description",
-    "default",
-    "examples",
-    "deprecated",
-    "readOnly",
-    "writeOnly",
-];
-
-/// Where `$ref` may point into.
-const DEFINITIONS: [&str; 2] = ["$defs", "definitions"];
-
-/// Keywords that say all about a value by themselves: what stands beside them would have to be
-/// multiplied out.
-const ALONE: [&str; 4] = ["enum", "const", "anyOf", "$ref"];
-
-/// Keywords that only say something about values of one type.
-const OF_TYPE: [(&str, &[&str]); 4] = [
-    (
-        "object",
-        &["properties", "required", "additionalProperties"],
-    ),
-    ("array", &["items", "minItems", "maxItems"]),
-    ("string", &["minLength", "maxLength"]),
-    (
-        "integer",
-        &["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"],
-    ),
-];
-
-const TYPES: [&str; 7] = [
-    "object", "array", "string", "integer", "number", "boolean", "null",
-];
+pub(super) const MAX_COUNT: u64 = 65_536;
 
 /// A JSON schema that an answer can be held to.
 #[derive(Debug, Clone, PartialEq)]
@@ -98,6 +56,7 @@ impl Schema {
         for group in DEFINITIONS {
             let definitions = root.get(group).map(|d| d.object(&format!("#/{group}")));
             for (name, definition) in definitions.transpose()?.into_iter().flatten() {
+                let name = name.replace('~', "~0").replace('/', "~1");
                 compiler.name(format!("#/{group}/{name}"), Some(definition));
             }
         }
@@ -202,7 +161,7 @@ impl<'a> Compiler<'a> {
             .filter(|name| *name != "integer")
             .collect();
         self.either(&types, |c, name| match *name {
-            "object" => c.map(&Items::Any, 1),
+            "object" => c.map(&Items::Any, (0, u32::MAX), 1),
             "array" => c.list(&Items::Any, 0, u32::MAX, 1),
             _ => c.scalar(name),
         })
@@ -230,14 +189,41 @@ impl<'a> Compiler<'a> {
             }
         };
         check_keywords(keywords, place)?;
+        if schema.get("nullable") == Some(&Json::Bool(true)) {
+            return self.either(&[false, true], |c, is_null| match is_null {
+                true => c.scalar("null"),
+                false => c.keywords(schema, keywords, place, depth),
+            });
+        }
+        self.keywords(schema, keywords, place, depth)
+    }
+
+    fn keywords(
+        &mut self,
+        schema: &'a Json,
+        keywords: &'a [(String, Json)],
+        place: &str,
+        depth: usize,
+    ) -> Result<()> {
         for (keyword, value) in keywords {
             let at = format!("{place}/{keyword}");
             match keyword.as_str() {
                 "enum" => return self.values(value.list(&at)?, schema, &at),
                 "const" => return self.values(std::slice::from_ref(value), schema, &at),
-                "anyOf" => {
+                "allOf" => {
+                    let [only] = value.list(&at)? else {
+                        return Err(refused(format!(
+                            "{at} has more than one schema, which is not supported; write them as one"
+                        )));
+                    };
+                    return self.schema(only, &format!("{at}/0"), depth + 1);
+                }
+                "anyOf" | "oneOf" => {
                     let choices: Vec<(usize, &Json)> =
                         value.list(&at)?.iter().enumerate().collect();
+                    if keyword == "oneOf" {
+                        exclude_each_other(self.root, value.list(&at)?, &at)?;
+                    }
                     return self.either(&choices, |c, (i, choice)| {
                         c.schema(choice, &format!("{at}/{i}"), depth + 1)
                     });
@@ -270,11 +256,7 @@ impl<'a> Compiler<'a> {
             "object" => self.object(schema, place, depth),
             "array" => {
                 let (min, max) = in_order(count("minItems", 0)?, count("maxItems", u32::MAX)?)?;
-                let items = match schema.get("items") {
-                    None => Items::Any,
-                    Some(items) => Items::Of(items, at("items")),
-                };
-                self.list(&items, min, max, depth)
+                self.array(schema, place, (min, max), depth)
             }
             "string" => {
                 let (min, max) = in_order(count("minLength", 0)?, count("maxLength", u32::MAX)?)?;
@@ -283,14 +265,12 @@ impl<'a> Compiler<'a> {
             }
             "integer" => {
                 let (mut min, mut max) = (-MAX_INTEGER as f64, MAX_INTEGER as f64);
-                for (keyword, bound) in schema.object(place)? {
-                    let bound = || bound.number(&at(keyword));
-                    match keyword.as_str() {
-                        "minimum" => min = min.max(bound()?.ceil()),
-                        "maximum" => max = max.min(bound()?.floor()),
-                        "exclusiveMinimum" => min = min.max(bound()?.floor() + 1.0),
-                        "exclusiveMaximum" => max = max.min(bound()?.ceil() - 1.0),
-                        _ => {}
+                for bound in bounds(schema, place)? {
+                    match bound {
+                        Bound::Min(least, false) => min = min.max(least.ceil()),
+                        Bound::Min(least, true) => min = min.max(least.floor() + 1.0),
+                        Bound::Max(most, false) => max = max.min(most.floor()),
+                        Bound::Max(most, true) => max = max.min(most.ceil() - 1.0),
                     }
                 }
                 if min > max {
@@ -302,6 +282,26 @@ impl<'a> Compiler<'a> {
                     min: min as i64,
                     max: max as i64,
                 });
+                Ok(())
+            }
+            "number" => {
+                let bounds = bounds(schema, place)?;
+                if bounds.is_empty() {
+                    return self.scalar(name);
+                }
+                let mut decimals = Decimals::all();
+                for bound in bounds {
+                    match bound {
+                        Bound::Min(least, is_exclusive) => decimals.at_least(least, is_exclusive),
+                        Bound::Max(most, is_exclusive) => decimals.at_most(most, is_exclusive),
+                    }
+                }
+                if decimals.is_empty() {
+                    return Err(refused(format!(
+                        "{place} has no number of 15 digits between its bounds"
+                    )));
+                }
+                self.push(I::Decimal(decimals));
                 Ok(())
             }
             _ => self.scalar(name),
@@ -335,9 +335,77 @@ impl<'a> Compiler<'a> {
         self.repeated([b'[', b']'], (min, max), |c| c.item(items, depth))
     }
 
+    /// Items of their own schemas first. Where `items` is missing there are no others, as an object
+    /// that names properties has no others.
+    fn array(
+        &mut self,
+        schema: &'a Json,
+        place: &str,
+        (min, max): (u32, u32),
+        depth: usize,
+    ) -> Result<()> {
+        let get = |keyword: &str| Some((schema.get(keyword)?, format!("{place}/{keyword}")));
+        // Until 2020, `items` was a list, and `additionalItems` what comes behind.
+        let (first, others) = match (get("prefixItems"), get("items")) {
+            (None, Some((list @ Json::List(_), at))) => (Some((list, at)), get("additionalItems")),
+            (first, others) => (first, others),
+        };
+        let others = others.or_else(|| get("unevaluatedItems"));
+        let Some((first, at)) = first else {
+            let items = match others {
+                None => Items::Any,
+                Some((Json::Bool(false), _)) if min == 0 => {
+                    self.bytes(b"[");
+                    self.push(I::Space);
+                    self.bytes(b"]");
+                    return Ok(());
+                }
+                Some((items, at)) => Items::Of(items, at),
+            };
+            return self.list(&items, min, max, depth);
+        };
+        let first = first.list(&at)?;
+        let count = first.len().min(max as usize);
+        let (least, most) = (min.saturating_sub(count as u32), max - count as u32);
+        let others = match others {
+            None if least == 0 => None,
+            None => Some(Items::Any),
+            Some((Json::Bool(false), _)) if least == 0 => None,
+            Some((items, at)) => Some(Items::Of(items, at)),
+        };
+        self.bytes(b"[");
+        self.push(I::Space);
+        for (i, item) in first[..count].iter().enumerate() {
+            if i > 0 {
+                self.bytes(b",");
+                self.push(I::Space);
+            }
+            self.schema(item, &format!("{at}/{i}"), depth + 1)?;
+        }
+        if let Some(others) = others.filter(|_| most > 0) {
+            self.push(I::Count);
+            let items = self.push(I::Jump(0));
+            let over = self.push(I::Jump(0));
+            let next = self.push(I::Byte(b','));
+            self.push(I::Space);
+            self.item(&others, depth)?;
+            self.push(I::Jump(items));
+            self.program[items] = I::Items {
+                min: least,
+                max: most,
+                first: next,
+                next,
+            };
+            self.program[over] = I::Jump(self.program.len());
+        }
+        self.push(I::Space);
+        self.bytes(b"]");
+        Ok(())
+    }
+
     /// An object of any names.
-    fn map(&mut self, items: &Items<'a>, depth: usize) -> Result<()> {
-        self.repeated([b'{', b'}'], (0, u32::MAX), |c| {
+    fn map(&mut self, items: &Items<'a>, counts: (u32, u32), depth: usize) -> Result<()> {
+        self.repeated([b'{', b'}'], counts, |c| {
             c.push(I::Text {
                 min: 0,
                 max: u32::MAX,
@@ -377,7 +445,8 @@ impl<'a> Compiler<'a> {
     }
 
     fn object(&mut self, schema: &'a Json, place: &str, depth: usize) -> Result<()> {
-        let others = match schema.get("additionalProperties") {
+        let others = schema.get("additionalProperties");
+        let others = match others.or_else(|| schema.get("unevaluatedProperties")) {
             None | Some(Json::Bool(true)) => Some(Items::Any),
             Some(Json::Bool(false)) => None,
             Some(others) => Some(Items::Of(others, format!("{place}/additionalProperties"))),
@@ -408,10 +477,38 @@ impl<'a> Compiler<'a> {
                 properties.push((name, None));
             }
         }
+        let names = match schema.get("propertyNames") {
+            None => None,
+            Some(names) => self.names(names, &format!("{place}/propertyNames"))?,
+        };
+        for name in names.into_iter().flatten() {
+            if !properties.iter().any(|(known, _)| *known == name) {
+                properties.push((name, None));
+            }
+        }
+        let count = |keyword: &str, otherwise: u32| match schema.get(keyword) {
+            None => Ok(otherwise),
+            Some(count) => count.count(&format!("{place}/{keyword}")),
+        };
+        let (min, max) = (
+            count("minProperties", 0)?,
+            count("maxProperties", u32::MAX)?,
+        );
         if properties.is_empty()
             && let Some(others) = &others
         {
-            return self.map(others, depth);
+            // Names may be said twice, and count once.
+            return match min <= max.min(1) {
+                true => self.map(others, (min, max), depth),
+                false => Err(refused(format!(
+                    "{place}/minProperties is above 1, which is not supported"
+                ))),
+            };
+        }
+        if (min as usize) > required.len() || (max as usize) < properties.len() {
+            return Err(refused(format!(
+                "{place} counts properties that it names, which is not supported; use required"
+            )));
         }
         self.bytes(b"{");
         self.push(I::Space);
@@ -488,255 +585,43 @@ impl<'a> Compiler<'a> {
         })
     }
 
+    /// The names that `propertyNames` lists; `None` where it allows all.
+    fn names(&self, names: &'a Json, at: &str) -> Result<Option<Vec<&'a str>>> {
+        let root: &'a Json = self.root;
+        let names = match names.get("$ref") {
+            Some(to) => root.pointed_to(to.text(at)?).unwrap_or(names),
+            None => names,
+        };
+        let listed = match (names.get("enum"), names.get("const")) {
+            (Some(list), _) => list.list(at)?.iter().map(|name| name.text(at)).collect(),
+            (None, Some(name)) => name.text(at).map(|name| vec![name]),
+            (None, None) => {
+                let keywords = names.object(at)?;
+                let says_nothing = |(keyword, value): &(String, Json)| match keyword.as_str() {
+                    "type" => *value == Json::Text("string".into()),
+                    keyword => is_note(keyword),
+                };
+                return match keywords.iter().all(says_nothing) {
+                    true => Ok(None),
+                    false => Err(refused(format!(
+                        "{at} is only supported as a list of names, or as all texts"
+                    ))),
+                };
+            }
+        };
+        listed.map(Some)
+    }
+
     fn reference(&mut self, to: &str, at: &str) -> Result<()> {
         let root: &'a Json = self.root;
-        let definition = DEFINITIONS.into_iter().find_map(|group| {
-            let name = to
-                .strip_prefix("#/")?
-                .strip_prefix(group)?
-                .strip_prefix('/')?;
-            root.get(group)?.get(name)
-        });
-        match definition.or((to == "#").then_some(root)) {
+        match root.pointed_to(to) {
             Some(schema) => {
                 self.call(to, Some(schema));
                 Ok(())
             }
             None => Err(refused(format!(
-                "{at} points to {to:?}, which is not supported; point to # or to #/$defs/NAME, which has to be there"
+                "{at} points to {to:?}, which is not there; point to # or into it, as to #/$defs/NAME"
             ))),
         }
-    }
-}
-
-/// That nothing would be left unheeded.
-fn check_keywords(keywords: &[(String, Json)], place: &str) -> Result<()> {
-    let is_note = |keyword: &str| NOTES.contains(&keyword);
-    let alone = ALONE
-        .into_iter()
-        .find(|alone| keywords.iter().any(|(keyword, _)| keyword == alone));
-    for (keyword, _) in keywords {
-        let is_definitions = DEFINITIONS.contains(&keyword.as_str());
-        let is_known = keyword == "type"
-            || ALONE.contains(&keyword.as_str())
-            || OF_TYPE
-                .iter()
-                .any(|(_, of_type)| of_type.contains(&keyword.as_str()));
-        if is_definitions && place != "#" {
-            return Err(refused(format!(
-                "{place}/{keyword} is not at the root, which is not supported"
-            )));
-        }
-        if !(is_known || is_definitions || is_note(keyword)) {
-            return Err(refused(format!(
-                "{place}/{keyword} is not supported; supported are {KEYWORDS}"
-            )));
-        }
-        let Some(alone) = alone else { continue };
-        let is_type_of_values = keyword == "type" && matches!(alone, "enum" | "const");
-        if !(keyword == alone || is_note(keyword) || is_definitions || is_type_of_values) {
-            return Err(refused(format!(
-                "{place} has {keyword} beside {alone}, which is not supported; give each a schema of its own"
-            )));
-        }
-    }
-    Ok(())
-}
-
-/// The types that a value may have; those that keywords speak of, where `type` is missing; none
-/// where nothing is said.
-fn types<'a>(schema: &'a Json, place: &str) -> Result<Vec<&'a str>> {
-    let speaks_of = |keywords: &[&'static str]| {
-        let mut keywords = keywords.iter().copied();
-        keywords.find(|keyword| schema.get(keyword).is_some())
-    };
-    let at = format!("{place}/type");
-    let types = match schema.get("type") {
-        None => {
-            let spoken_of = OF_TYPE
-                .iter()
-                .filter(|(_, keywords)| speaks_of(keywords).is_some());
-            return Ok(spoken_of.map(|(name, _)| *name).collect());
-        }
-        Some(Json::List(names)) => names
-            .iter()
-            .map(|name| name.text(&at))
-            .collect::<Result<Vec<&str>>>()?,
-        Some(name) => vec![name.text(&at)?],
-    };
-    if let Some(wrong) = types.iter().find(|name| !TYPES.contains(name)) {
-        return Err(refused(format!(
-            "{at} is {wrong:?}; there are {}",
-            TYPES.join(", ")
-        )));
-    }
-    if types.is_empty() {
-        return Err(refused(format!("{at} names no type")));
-    }
-    let bounds = speaks_of(OF_TYPE[3].1);
-    match bounds.filter(|_| types.contains(&"number")) {
-        Some(bound) => Err(refused(format!(
-            "{place}/{bound} is only supported for integers"
-        ))),
-        None => Ok(types),
-    }
-}
-
-/// JSON with the names of objects in their order, which is that of the answer; `serde_json::Value`
-/// sorts them.
-enum Json {
-    Null,
-    Bool(bool),
-    Number(Number),
-    Text(String),
-    List(Vec<Json>),
-    Object(Vec<(String, Json)>),
-}
-
-impl Json {
-    fn get(&self, name: &str) -> Option<&Json> {
-        match self {
-            Json::Object(entries) => entries
-                .iter()
-                .find(|(key, _)| key == name)
-                .map(|(_, value)| value),
-            _ => None,
-        }
-    }
-
-    fn object(&self, place: &str) -> Result<&[(String, Json)]> {
-        match self {
-            Json::Object(entries) => Ok(entries),
-            _ => Err(refused(format!("{place} must be an object"))),
-        }
-    }
-
-    /// With an item at least.
-    fn list(&self, place: &str) -> Result<&[Json]> {
-        match self {
-            Json::List(items) if !items.is_empty() || place.ends_with("required") => Ok(items),
-            _ => Err(refused(format!("{place} must be a list of at least one"))),
-        }
-    }
-
-    fn text(&self, place: &str) -> Result<&str> {
-        match self {
-            Json::Text(text) => Ok(text),
-            _ => Err(refused(format!("{place} must be a text"))),
-        }
-    }
-
-    fn number(&self, place: &str) -> Result<f64> {
-        match self {
-            Json::Number(number) => Ok(number.as_f64().unwrap_or(0.0)),
-            _ => Err(refused(format!("{place} must be a number"))),
-        }
-    }
-
-    fn count(&self, place: &str) -> Result<u32> {
-        let count = match self {
-            Json::Number(number) => number.as_u64().filter(|count| *count <= MAX_COUNT),
-            _ => None,
-        };
-        count.map(|count| count as u32).ok_or_else(|| {
-            refused(format!(
-                "{place} must be a whole number of at most {MAX_COUNT}"
-            ))
-        })
-    }
-
-    fn is_of(&self, name: &str) -> bool {
-        match self {
-            Json::Null => name == "null",
-            Json::Bool(_) => name == "boolean",
-            Json::Number(number) => {
-                name == "number"
-                    || (name == "integer" && number.as_f64().is_some_and(|n| n.fract() == 0.0))
-            }
-            Json::Text(_) => name == "string",
-            Json::List(_) => name == "array",
-            Json::Object(_) => name == "object",
-        }
-    }
-}
-
-/// As JSON, without white space.
-impl fmt::Display for Json {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Json::Null => f.write_str("null"),
-            Json::Bool(value) => write!(f, "{value}"),
-            Json::Number(number) => write!(f, "{number}"),
-            Json::Text(text) => f.write_str(&quoted(text)),
-            Json::List(items) => {
-                f.write_str("[")?;
-                for (i, item) in items.iter().enumerate() {
-                    write!(f, "{}{item}", if i > 0 { "," } else { "" })?;
-                }
-                f.write_str("]")
-            }
-            Json::Object(entries) => {
-                f.write_str("{")?;
-                for (i, (name, value)) in entries.iter().enumerate() {
-                    write!(
-                        f,
-                        "{}{}:{value}",
-                        if i > 0 { "," } else { "" },
-                        quoted(name)
-                    )?;
-                }
-                f.write_str("}")
-            }
-        }
-    }
-}
-
-fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
-}
-
-impl<'de> Deserialize<'de> for Json {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Json, D::Error> {
-        struct Any;
-        impl<'de> Visitor<'de> for Any {
-            type Value = Json;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("JSON")
-            }
-            fn visit_unit<E>(self) -> Result<Json, E> {
-                Ok(Json::Null)
-            }
-            fn visit_bool<E>(self, value: bool) -> Result<Json, E> {
-                Ok(Json::Bool(value))
-            }
-            fn visit_u64<E>(self, value: u64) -> Result<Json, E> {
-                Ok(Json::Number(value.into()))
-            }
-            fn visit_i64<E>(self, value: i64) -> Result<Json, E> {
-                Ok(Json::Number(value.into()))
-            }
-            fn visit_f64<E>(self, value: f64) -> Result<Json, E> {
-                Ok(Number::from_f64(value).map_or(Json::Null, Json::Number))
-            }
-            fn visit_str<E>(self, value: &str) -> Result<Json, E> {
-                Ok(Json::Text(value.into()))
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Json, A::Error> {
-                let mut list = Vec::new();
-                while let Some(item) = items.next_element()? {
-                    list.push(item);
-                }
-                Ok(Json::List(list))
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Json, A::Error> {
-                let mut object = Vec::new();
-                while let Some(entry) = entries.next_entry()? {
-                    object.push(entry);
-                }
-                Ok(Json::Object(object))
-            }
-        }
-        from.deserialize_any(Any)
     }
 }
