@@ -113,6 +113,38 @@ fn alpha_is_dropped_and_not_composited() {
 }
 
 #[test]
+fn sixteen_bits_keep_their_high_byte_in_every_colour_type() {
+    let levels: Vec<u8> = vec![0, 1, 20, 100, 127, 128, 200, 254, 255];
+    let wide = |level: &u8| u16::from(*level) << 8 | 0x37;
+    let width = levels.len() as u32;
+    let expected: Vec<u8> = levels.iter().flat_map(|&level| [level; 3]).collect();
+    for channels in 1..=4 {
+        let samples: Vec<u16> = levels
+            .iter()
+            .flat_map(|level| vec![wide(level); channels])
+            .collect();
+        let picture = match channels {
+            1 => DynamicImage::from(
+                image::ImageBuffer::<image::Luma<u16>, _>::from_raw(width, 1, samples).unwrap(),
+            ),
+            2 => image::ImageBuffer::<image::LumaA<u16>, _>::from_raw(width, 1, samples)
+                .unwrap()
+                .into(),
+            3 => image::ImageBuffer::<image::Rgb<u16>, _>::from_raw(width, 1, samples)
+                .unwrap()
+                .into(),
+            _ => image::ImageBuffer::<image::Rgba<u16>, _>::from_raw(width, 1, samples)
+                .unwrap()
+                .into(),
+        };
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        picture.write_to(&mut bytes, ImageFormat::Png).unwrap();
+        let found = Rgb8::decode(bytes.get_ref()).unwrap();
+        assert_eq!(found.pixels, expected, "{channels} channels");
+    }
+}
+
+#[test]
 fn a_phone_held_sideways_takes_upright_pictures() {
     // 24 x 16, the left half red. A JPEG block is 8 x 8, so the halves stay clean.
     let stored = RgbImage::from_fn(24, 16, |x, _| {

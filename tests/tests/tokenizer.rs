@@ -242,3 +242,110 @@ fn a_long_text_is_no_trouble() {
         assert_eq!(tokenizer.decode(&ids), text);
     }
 }
+
+/// The smallest `tokenizer.json` of bytes, with this normalizer, pre-tokenizer and model.
+fn byte_level(change: impl Fn(&mut serde_json::Value)) -> Vec<u8> {
+    use serde_json::json;
+    let is_itself = |byte: u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
+    let mut others = 256u32..;
+    let letters = (0..=255u8).map(|byte| match is_itself(byte) {
+        true => char::from(byte),
+        false => char::from_u32(others.next().unwrap()).unwrap(),
+    });
+    let vocabulary: serde_json::Map<_, _> = letters
+        .zip(0..)
+        .map(|(letter, id): (char, u32)| (letter.to_string(), json!(id)))
+        .collect();
+    let mut file = json!({
+        "added_tokens": [],
+        "normalizer": null,
+        "pre_tokenizer": { "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true },
+        "model": { "type": "BPE", "vocab": vocabulary, "merges": [] },
+    });
+    change(&mut file);
+    file.to_string().into_bytes()
+}
+
+#[test]
+fn steps_that_the_library_would_trip_over_are_refused() {
+    use serde_json::{Value, json};
+    let config = TokenizerConfig::default();
+    let sound = Tokenizer::from_json(&byte_level(|_| {}), &config).unwrap();
+    assert_eq!(sound.encode("ab", EncodeOptions::PIECE).unwrap(), [97, 98]);
+    let refuse = |change: &dyn Fn(&mut Value)| {
+        let error = reason(Tokenizer::from_json(&byte_level(change), &config));
+        assert!(error.len() < 400 && !error.contains('\n'), "{error}");
+        error
+    };
+    let normalizer = |step: Value| refuse(&|file| file["normalizer"] = step.clone());
+    let replace = |pattern: Value, content: &str| json!({ "type": "Replace", "pattern": pattern, "content": content });
+    let map = json!({ "type": "Precompiled", "precompiled_charsmap": "AAAA" });
+    assert!(normalizer(map.clone()).contains("\"Precompiled\" is not supported"));
+    let nested = json!({ "type": "Sequence", "normalizers": [{ "type": "NFC" }, map] });
+    assert!(normalizer(nested).contains("Precompiled"));
+    let empty = replace(json!({ "String": "" }), "a");
+    assert!(normalizer(empty).contains("empty text"));
+    let regex = replace(json!({ "Regex": "(a*)*" }), "a");
+    assert!(normalizer(regex).contains("regular expression"));
+    let long = replace(json!({ "String": "a" }), &"a".repeat(65));
+    assert!(normalizer(long).contains("65 bytes"));
+    let doubling = replace(json!({ "String": "a" }), "aa");
+    let often = json!({ "type": "Sequence", "normalizers": vec![doubling; 15] });
+    assert!(normalizer(often).contains("times as long"));
+    let many = json!({ "type": "Sequence", "normalizers": vec![json!({ "type": "NFC" }); 99] });
+    assert!(normalizer(many).contains("more than 16 steps"));
+    let deep = (0..9).fold(
+        json!({ "type": "NFC" }),
+        |inner, _| json!({ "type": "Sequence", "normalizers": [inner] }),
+    );
+    assert!(normalizer(deep).contains("too deep"));
+
+    let pre_tokenizer = |step: Value| {
+        refuse(&|file| {
+            let byte_level = file["pre_tokenizer"].clone();
+            file["pre_tokenizer"] =
+                json!({ "type": "Sequence", "pretokenizers": [step.clone(), byte_level] });
+        })
+    };
+    let fixed = json!({ "type": "FixedLength", "length": 0 });
+    assert!(pre_tokenizer(fixed).contains("FixedLength"));
+    let split = |pattern: Value| {
+        pre_tokenizer(
+            json!({ "type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": false }),
+        )
+    };
+    assert!(split(json!({ "String": "" })).contains("0 bytes"));
+    assert!(split(json!({ "Regex": "a".repeat(5000) })).contains("5000 bytes"));
+    assert!(split(json!({ "Regex": "(" })).len() > 20);
+    assert!(split(json!({ "Regex": "((a{999}){999}){999}" })).len() > 20);
+
+    let model = |key: &str, value: Value| refuse(&|file| file["model"][key] = value.clone());
+    assert!(model("continuing_subword_prefix", json!("##")).contains("subword"));
+    assert!(model("end_of_word_suffix", json!("</w>")).contains("suffix"));
+    // What it makes is longer than every token.
+    let long = model("merges", json!(["aaa bbb"]));
+    assert!(long.contains("\"aaabbb\", which is not in"), "{long}");
+    let long = model("merges", json!([["aaa", "bbb"]]));
+    assert!(long.contains("\"aaabbb\", which is not in"), "{long}");
+    assert!(model("merges", json!(["a b"])).contains("ab"));
+    assert!(model("merges", json!([["a"]])).len() > 20);
+
+    // Dense JSON takes many times its bytes once it is read.
+    for dense in ["[]", "{}", "0"] {
+        let list = format!("{{\"model\":[{}0]}}", format!("{dense},").repeat(5_000_000));
+        let error = reason(Tokenizer::from_json(list.as_bytes(), &config));
+        assert!(error.contains("at most"), "{error}");
+    }
+    let long = " ".repeat(65 << 20);
+    assert!(reason(Tokenizer::from_json(long.as_bytes(), &config)).contains("bytes"));
+}
+
+#[test]
+fn a_merge_in_a_gguf_that_makes_no_token_is_refused() {
+    let mut metadata = metadata();
+    metadata.insert("tokenizer.ggml.model", "gpt2");
+    let long = "<|im_end|> <|im_end|>".to_string();
+    metadata.insert("tokenizer.ggml.merges", vec![long]);
+    let error = reason(Tokenizer::from_gguf(&metadata));
+    assert!(error.contains("not in the vocabulary"), "{error}");
+}

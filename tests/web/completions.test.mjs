@@ -31,7 +31,7 @@ const shown = () => ({ type: "image", image });
 const complete = async (request) => {
   const fields = /** @type {any} */ ({ temperature: 0, max_tokens: 20, ...request });
   return /** @type {import("univi").ChatCompletion} */ (
-    await univi.chat.completions.create(fields)
+    /** @type {unknown} */ (await univi.chat.completions.create(fields))
   );
 };
 /** @param {unknown[]} messages */

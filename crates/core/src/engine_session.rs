@@ -393,7 +393,7 @@ impl<B: Backend> EngineSession<B> {
                 }
                 Stage::Row(row) => {
                     let logits = llama.logits(row);
-                    let (id, embedding) = generation.choose(model, &logits).await?;
+                    let (id, embedding) = generation.choose(model, cached, &logits).await?;
                     let ids = &mut generation.answer.ids;
                     ids.push(id);
                     let is_full = ids.len() == generation.options.max_tokens
@@ -622,20 +622,27 @@ async fn read_chunk<B: Backend>(
 }
 
 impl<B: Backend> Generation<B> {
-    /// Chooses the next token and returns its id and its embedding `[1, width]`.
+    /// Chooses the token that follows `cached`; returns its id and its embedding `[1, width]`.
     async fn choose(
         &mut self,
         model: &ChatUniVi<B>,
+        cached: &[PromptToken<B>],
         logits: &B::Tensor,
     ) -> Result<(u32, B::Tensor)> {
         let (b, llama) = (model.backend(), model.llama());
         if self.sampler.options().is_argmax() && self.constraint.is_none() {
             // Four bytes come back; the embedding is looked up where the id was found.
-            let id = b.argmax(logits);
-            let next = llama.embed(&id);
-            return Ok((b.read_ids(&id).await?[0], next));
+            let ids = b.argmax(logits);
+            let next = llama.embed(&ids);
+            let id = b.read_ids(&ids).await?[0];
+            // Where no logit is a number, the first one is taken for the largest.
+            if id == 0 || self.answer.ids.is_empty() {
+                check_finite(model, cached, &b.read(logits).await?).await?;
+            }
+            return Ok((id, next));
         }
         let mut logits = b.read(logits).await?;
+        check_finite(model, cached, &logits).await?;
         if let Some(constraint) = &mut self.constraint {
             constraint.mask(&mut logits)?;
         }
@@ -645,4 +652,24 @@ impl<B: Backend> Generation<B> {
         }
         Ok((id, llama.embed(&b.ids(&[id]))))
     }
+}
+
+/// Checks that the logits after `cached` are numbers to choose by.
+async fn check_finite<B: Backend>(
+    model: &ChatUniVi<B>,
+    cached: &[PromptToken<B>],
+    logits: &[f32],
+) -> Result<()> {
+    if logits.iter().all(|logit| logit.is_finite()) {
+        return Ok(());
+    }
+    let place = model.llama().first_not_finite(&model.embed(cached)).await?;
+    let place = place.unwrap_or_else(|| "output".into());
+    Err(Error::BadFile {
+        format: "model",
+        reason: format!(
+            "{place} computes NaN or infinity: the weights are damaged or overflow; \
+             convert the checkpoint anew, or use another quantization"
+        ),
+    })
 }

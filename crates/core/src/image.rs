@@ -82,9 +82,9 @@ impl Rgb8 {
 
     /// Decodes PNG, JPEG, WebP, GIF or BMP, told apart by content; of an animation the first frame.
     ///
-    /// Alpha is dropped, not composited; grey and palette pictures become RGB; 16-bit grey is
-    /// clipped at 255 and other 16-bit samples keep their high byte, all as Pillow's
-    /// `convert("RGB")` does. Deviation: EXIF orientation is honoured.
+    /// Alpha is dropped, not composited; grey and palette pictures become RGB; 16-bit samples keep
+    /// their high byte: as Pillow's `convert("RGB")` does, with two deviations. EXIF orientation is
+    /// honoured, and 16-bit grey keeps its high byte, too, where Pillow clips it to white.
     ///
     /// # Errors
     /// `BadImage` for anything that is not a whole picture of at most [`MAX_PIXELS`] pixels.
@@ -551,14 +551,13 @@ fn rgb_of<T: Copy>(samples: &[T], channels: usize, byte: impl Fn(T) -> u8) -> Ve
 
 fn to_rgb(decoded: DynamicImage) -> Result<Rgb8> {
     let (width, height) = (decoded.width() as usize, decoded.height() as usize);
-    let clipped = |v: u16| v.min(255) as u8;
     let high = |v: u16| (v >> 8) as u8;
     let pixels = match &decoded {
         DynamicImage::ImageRgb8(b) => b.as_raw().clone(),
         DynamicImage::ImageLuma8(b) => rgb_of(b, 1, |v| v),
         DynamicImage::ImageLumaA8(b) => rgb_of(b, 2, |v| v),
         DynamicImage::ImageRgba8(b) => rgb_of(b, 4, |v| v),
-        DynamicImage::ImageLuma16(b) => rgb_of(b, 1, clipped),
+        DynamicImage::ImageLuma16(b) => rgb_of(b, 1, high),
         DynamicImage::ImageLumaA16(b) => rgb_of(b, 2, high),
         DynamicImage::ImageRgb16(b) => rgb_of(b, 3, high),
         DynamicImage::ImageRgba16(b) => rgb_of(b, 4, high),

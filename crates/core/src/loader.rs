@@ -48,8 +48,8 @@ pub struct ModelFile {
     pub sha256: Option<String>,
 }
 
-/// Longer than any `tokenizer.json`.
-const MAX_TOKENIZER_BYTES: usize = 128 << 20;
+/// Longer than any `tokenizer.json` that is read.
+const MAX_TOKENIZER_BYTES: usize = 64 << 20;
 
 /// How much of the model has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -272,6 +272,36 @@ impl<B: Backend> Llama<B> {
         Ok((ids, all_logits))
     }
 
+    /// Returns the first part of the model that makes NaN or infinity of `x: [t, width]`, as its
+    /// tensors are named; `None` where all stays finite. It reads every layer's result back, and is
+    /// for saying what went wrong.
+    ///
+    /// # Errors
+    /// As [`Llama::reserve`] and [`Backend::read`].
+    pub async fn first_not_finite(&self, x: &B::Tensor) -> Result<Option<String>> {
+        let b = &self.backend;
+        let [t, _] = b.shape(x);
+        let mut caches = self.caches();
+        self.reserve(&mut caches, t).await?;
+        for start in (0..t).step_by(CHUNK_ROWS) {
+            let mut x = b.slice(x, start..(start + CHUNK_ROWS).min(t));
+            if !is_finite(&b.read(&x).await?) {
+                return Ok(Some("the embeddings".into()));
+            }
+            for (i, (layer, cache)) in self.layers.iter().zip(&mut caches).enumerate() {
+                x = self.layer(layer, &x, cache, start);
+                if !is_finite(&b.read(&x).await?) {
+                    return Ok(Some(format!("blk.{i}")));
+                }
+            }
+            let hidden = b.rms_norm(&x, &self.output_norm, self.config.eps);
+            if !is_finite(&b.read(&hidden).await?) {
+                return Ok(Some("output_norm".into()));
+            }
+        }
+        Ok(None)
+    }
+
     /// `x: [t, width]` at positions `pos..pos + t` -> `[t, width]`.
     fn layer(
         &self,
@@ -292,4 +322,8 @@ impl<B: Backend> Llama<B> {
         let g = b.silu_mul(&b.matmul(&h, &layer.w_gate), &b.matmul(&h, &layer.w_up));
         b.add(&x, &b.matmul(&g, &layer.w_down))
     }
+}
+
+fn is_finite(values: &[f32]) -> bool {
+    values.iter().all(|value| value.is_finite())
 }

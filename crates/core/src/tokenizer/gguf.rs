@@ -14,7 +14,7 @@ use tokenizers::{
 
 use super::{
     Engine, Kind, Parts, Piece, Prefix, Spm, Strips, Token, Tokenizer, TokenizerConfig, bad,
-    huggingface::bytes_of, spm, token_of_piece,
+    huggingface::bytes_of, spm, steps, token_of_piece,
 };
 use crate::{Error, Result, gguf::Metadata};
 
@@ -316,12 +316,15 @@ fn byte_level(texts: &[String], merges: &[String], words: &Words) -> Result<Engi
             return Err(bad(format!("tokens {first} and {id} are both {text:?}")));
         }
     }
+    let longest = texts.iter().map(String::len).max().unwrap_or(0);
     let merges = merges.iter().map(|merge| {
         // A token may begin with a space, so the space between two is not the first character.
         let first = merge.chars().next().map_or(0, char::len_utf8);
         let space = merge[first..].find(' ').map(|at| at + first);
         let parts = space.map(|at| (merge[..at].to_string(), merge[at + 1..].to_string()));
-        parts.ok_or_else(|| bad(format!("{merge:?} is no merge of two tokens")))
+        let parts = parts.ok_or_else(|| bad(format!("{merge:?} is no merge of two tokens")))?;
+        steps::check_merge(&parts.0, &parts.1, longest).map_err(bad)?;
+        Ok(parts)
     });
     let bpe = BPE::builder()
         .vocab_and_merges(vocabulary, merges.collect::<Result<_>>()?)

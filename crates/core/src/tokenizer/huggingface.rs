@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::{
     Engine, Kind, Parts, Prefix, Strips, Token, Tokenizer, bad, sentencepiece::MAX_PIECES, spm,
+    steps,
 };
 use crate::Result;
 
@@ -172,8 +173,9 @@ impl Tokenizer {
     /// # Errors
     /// `Tokenizer` that says what is wrong with the file, or what in it is not supported.
     pub fn from_json(json: &[u8], config: &TokenizerConfig) -> Result<Tokenizer> {
-        let wrong = |e: String| bad(format!("tokenizer.json: {e}"));
+        let wrong = |e: String| bad(format!("tokenizer.json: {}", one_line(&e)));
         let text = std::str::from_utf8(json).map_err(|e| wrong(e.to_string()))?;
+        steps::check_size(text).map_err(wrong)?;
         let mut root: Value = serde_json::from_str(text).map_err(|e| wrong(e.to_string()))?;
         if !root.is_object() {
             return Err(wrong("it is no JSON object".into()));
@@ -185,6 +187,7 @@ impl Tokenizer {
                 model["type"]
             )));
         }
+        steps::check(&root).map_err(wrong)?;
         let byte_level = ["normalizer", "pre_tokenizer", "decoder"]
             .iter()
             .any(|step| step_of_type(&mut root[*step], "ByteLevel").is_some());
@@ -198,6 +201,7 @@ impl Tokenizer {
         }
 
         let (tokens, splitting, strips) = tokens_of(&root, byte_level).map_err(wrong)?;
+        check_merges(&root["model"]).map_err(wrong)?;
         let (prefix, space, unless_there) = match byte_level {
             true => (Prefix::Never, String::new(), false),
             false => take_prefix(&mut root).map_err(wrong)?,
@@ -220,10 +224,13 @@ impl Tokenizer {
 
         // What is left is what turns text between special tokens into ids.
         root["added_tokens"] = Value::Array(Vec::new());
-        for step in ["post_processor", "truncation", "padding"] {
+        for step in ["post_processor", "decoder", "truncation", "padding"] {
             root[step] = Value::Null;
         }
-        root["model"]["dropout"] = Value::Null;
+        let parameters = ["dropout", "continuing_subword_prefix", "end_of_word_suffix"];
+        for parameter in parameters {
+            root["model"][parameter] = Value::Null;
+        }
         let tokenizer: tokenizers::Tokenizer =
             serde_json::from_value(root).map_err(|e| wrong(e.to_string()))?;
 
@@ -247,6 +254,32 @@ impl Tokenizer {
         tokenizer.json = Some(text.to_string());
         Ok(tokenizer)
     }
+}
+
+/// Errors quote what the file holds, on lines of their own.
+fn one_line(error: &str) -> String {
+    const MAX_LETTERS: usize = 300;
+    let words: Vec<&str> = error.split_whitespace().collect();
+    words.join(" ").chars().take(MAX_LETTERS).collect()
+}
+
+/// The library takes room for the longest token, and writes what a merge makes there.
+fn check_merges(model: &Value) -> Result<(), String> {
+    let vocabulary = model["vocab"].as_object();
+    let longest = vocabulary
+        .and_then(|v| v.keys().map(String::len).max())
+        .unwrap_or(0);
+    for merge in model["merges"].as_array().into_iter().flatten() {
+        let (left, right) = match merge {
+            Value::String(merge) => merge.split_once(' ').unwrap_or((merge, "")),
+            pair => (
+                pair[0].as_str().unwrap_or_default(),
+                pair[1].as_str().unwrap_or_default(),
+            ),
+        };
+        steps::check_merge(left, right, longest)?;
+    }
+    Ok(())
 }
 
 /// The first step of type `wanted` in a step or sequence of steps.

@@ -14,6 +14,7 @@ mod huggingface;
 mod sentencepiece;
 mod special;
 mod spm;
+mod steps;
 
 use std::{
     collections::{BTreeSet, HashMap},

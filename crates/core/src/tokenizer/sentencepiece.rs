@@ -6,7 +6,7 @@ use super::{Kind, bad};
 use crate::{Error, Result};
 
 /// More pieces than any vocabulary has.
-pub(super) const MAX_PIECES: usize = 1 << 22;
+pub(super) const MAX_PIECES: usize = 1 << 20;
 
 /// One entry of a vocabulary.
 #[derive(Debug, Clone, PartialEq)]
