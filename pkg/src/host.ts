@@ -116,9 +116,14 @@ function handlersOf(fail: (error: UniviError) => void): Handlers {
       return [...module().Clip.frameTimes(durationSeconds, choice)];
     },
 
-    async pushAnimation({ visual, blob, name, choice }) {
+    async pushAnimation({ visual, blob, name, choice }, { signal }) {
       const bytes = await bytesOf(blob);
-      clip(visual).pushAnimation(loaded(), bytes, name, choice);
+      const onFrame = async (): Promise<boolean> => {
+        await nextTask(); // A cancelling message gets its turn.
+        return !signal.aborted;
+      };
+      await clip(visual).pushAnimation(loaded(), bytes, name, choice, onFrame);
+      signal.throwIfAborted();
     },
 
     async pushFrame({ visual, timeSeconds, frame }) {

@@ -106,11 +106,10 @@ fn folder(path: &Path, options: &FrameOptions, size_px: usize) -> Result<Clip> {
 fn animation(path: &Path, options: &FrameOptions, size_px: usize) -> Result<Clip> {
     let animation = Animation::new(files::read(path)?)?;
     let indices = sample_frames(animation.frame_count(), animation.fps(), options)?;
-    let frames = animation.frames(&indices)?;
-    let frames = frames
-        .iter()
-        .map(|frame| frame.crop(size_px))
-        .collect::<Result<_>>()?;
+    let mut frames = Vec::with_capacity(indices.len());
+    for drawn in animation.crops(&indices, size_px)? {
+        frames.extend(drawn?.map(|(_, frame)| frame));
+    }
     Ok(Clip {
         frames,
         times_s: indices.iter().map(|&i| animation.time_s(i)).collect(),

@@ -440,7 +440,7 @@ impl Session {
 }
 
 /// Passes a piece of text to JavaScript; returns whether to go on.
-async fn goes_on(on_piece: &Function, piece: &str) -> Result<bool, JsValue> {
+pub(crate) async fn goes_on(on_piece: &Function, piece: &str) -> Result<bool, JsValue> {
     let said = on_piece.call1(&JsValue::UNDEFINED, &piece.into())?;
     Ok(JsFuture::from(Promise::resolve(&said)).await?.is_truthy())
 }

@@ -1,6 +1,6 @@
 //! Pictures and clips on their way to the model, and what it saw of them.
 
-use js_sys::{Array, Uint32Array};
+use js_sys::{Array, Function, Uint32Array};
 use univi::{
     frames::{FrameOptions, sample_frames},
     image::{Animation, Rgb8},
@@ -9,7 +9,7 @@ use univi::{
 use wasm_bindgen::prelude::*;
 
 use crate::{
-    engine::Engine,
+    engine::{Engine, goes_on},
     object::{object, thrown, whole},
 };
 
@@ -131,34 +131,42 @@ impl Clip {
         self.push(engine, &picture, time_s).map_err(thrown)
     }
 
-    /// Adds the chosen frames of an animated GIF or WebP.
+    /// Adds the chosen frames of an animated GIF or WebP. `on_frame` is called between two frames
+    /// of the file, and ends the work by returning false; returns false where it did.
     ///
     /// # Errors
-    /// `bad-video`, `bad-request`.
+    /// `bad-video`, `bad-request`, or what `on_frame` throws.
     #[wasm_bindgen(js_name = pushAnimation)]
-    pub fn push_animation(
+    pub async fn push_animation(
         &mut self,
         engine: &Engine,
         bytes: Vec<u8>,
-        name: &str,
+        name: String,
         choice: &FrameChoice,
-    ) -> Result<(), JsValue> {
-        self.push_frames_of(engine, bytes, choice)
-            .map_err(|error| thrown(error.in_file(name)))
-    }
-
-    fn push_frames_of(
-        &mut self,
-        engine: &Engine,
-        bytes: Vec<u8>,
-        choice: &FrameChoice,
-    ) -> univi::Result<()> {
-        let animation = Animation::new(bytes)?;
-        let indices = sample_frames(animation.frame_count(), animation.fps(), &choice.options()?)?;
-        for (picture, &index) in animation.frames(&indices)?.iter().zip(&indices) {
-            self.push(engine, picture, animation.time_s(index))?;
+        #[wasm_bindgen(unchecked_param_type = "() => boolean | Promise<boolean>")]
+        on_frame: &Function,
+    ) -> Result<bool, JsValue> {
+        let failed = |error: univi::Error| thrown(error.in_file(name.clone()));
+        let animation = Animation::new(bytes).map_err(failed)?;
+        let options = choice.options().map_err(failed)?;
+        let indices = sample_frames(animation.frame_count(), animation.fps(), &options);
+        let indices = indices.map_err(failed)?;
+        let size_px = engine.image_px().map_err(failed)?;
+        let [width_px, height_px] = animation.size_px();
+        for drawn in animation.crops(&indices, size_px).map_err(failed)? {
+            if let Some((index, crop)) = drawn.map_err(failed)? {
+                self.frames.push(Frame {
+                    time_s: animation.time_s(index),
+                    width_px,
+                    height_px,
+                });
+                self.crops.push(crop);
+            }
+            if !goes_on(on_frame, "").await? {
+                return Ok(false);
+            }
         }
-        Ok(())
+        Ok(true)
     }
 
     fn push(&mut self, engine: &Engine, picture: &Rgb8, time_s: f64) -> univi::Result<()> {

@@ -3,29 +3,33 @@
 //! Everything here equals what Pillow 10 and Hugging Face's `CLIPImageProcessor` compute, bit for
 //! bit, because the tower was trained on their pixels and browsers' own resampling differs.
 
-use std::io::Cursor;
+mod animation;
+mod container;
+mod resample;
+
+use std::{borrow::Cow, io::Cursor};
 
 use image::{
-    AnimationDecoder, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader,
-    codecs::{gif::GifDecoder, webp::WebPDecoder},
+    ColorType, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader,
     metadata::Orientation,
 };
 
 use crate::{Error, Result, signature::impostor};
+use resample::Resampled;
+
+pub use animation::{Animation, Crops};
 
 /// The most pixels that a picture may have: more than any phone's camera makes, and few enough
 /// that a file made to exhaust the memory is refused at its header.
 pub const MAX_PIXELS: u64 = 1 << 27;
 
-/// Bytes that one decoder may hold: the largest picture at four bytes per pixel.
-const MAX_DECODER_BYTES: u64 = MAX_PIXELS * 4;
+/// Bytes of memory that decoding any file may take: 44 million pixels of three bytes.
+const DECODE_BYTES: u64 = 128 << 20;
 
-/// Pixels that no byte of a PNG or JPEG can hold: Deflate reaches 8256 of one bit each, and JPEG
-/// far fewer. A header that claims more is refused before room is made for them.
-const MAX_PIXELS_PER_BYTE: u64 = 1 << 14;
-
-/// The most frames of one animation.
-const MAX_ANIMATION_FRAMES: usize = 1 << 20;
+/// Bytes of memory that each byte of a file justifies on top. Photographs take between 3 and 60;
+/// only files made of nothing take more, such as one colour on a canvas of a hundred million
+/// pixels.
+const DECODE_BYTES_PER_BYTE: u64 = 64;
 
 /// A picture: rows from the top, three bytes per pixel.
 #[derive(Clone, PartialEq, Eq)]
@@ -90,30 +94,34 @@ impl Rgb8 {
     /// `BadImage` for anything that is not a whole picture of at most [`MAX_PIXELS`] pixels.
     pub fn decode(bytes: &[u8]) -> Result<Rgb8> {
         let format = format_of(bytes)?;
-        let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-        reader.limits(limits());
+        let outline = container::outline(format, bytes)?;
+        let source = match format {
+            ImageFormat::Png => container::without_profiles(bytes),
+            _ => Cow::Borrowed(bytes),
+        };
+        let mut reader = ImageReader::with_format(Cursor::new(&source[..]), format);
+        let mut limits = image::Limits::default();
+        limits.max_alloc = Some(allowed_bytes(bytes.len()));
+        reader.limits(limits);
         let mut decoder = reader
             .into_decoder()
             .map_err(|e| undecodable(format, bytes, e))?;
         check_size(decoder.dimensions())?;
-        let (width, height) = decoder.dimensions();
-        let pixels = u64::from(width) * u64::from(height);
-        if matches!(format, ImageFormat::Png | ImageFormat::Jpeg)
-            && pixels / MAX_PIXELS_PER_BYTE > bytes.len() as u64
-        {
-            return Err(bad(format!(
-                "its header says {width} x {height} pixels, {} bytes can't hold them: \
-                 it is damaged or cut short",
-                bytes.len()
-            )));
-        }
-        if decoder.total_bytes() > MAX_DECODER_BYTES {
-            return Err(bad(format!(
-                "{width} x {height} pixels of {:?} need more than {MAX_DECODER_BYTES} bytes: \
-                 save it with 8 bits per channel, or smaller",
-                decoder.color_type()
-            )));
-        }
+        let bytes_per_pixel = match format {
+            // The coefficients of all three components, beside the pixels; else the pixels before
+            // and after they are turned upright.
+            ImageFormat::Jpeg if outline.holds_coefficients => 9,
+            ImageFormat::Jpeg => 6,
+            // The canvas and the frame; of a WebP, the pixels beside them.
+            ImageFormat::Gif => 8,
+            ImageFormat::WebP => 12,
+            _ => match decoder.color_type() {
+                ColorType::Rgb8 | ColorType::Rgba8 => decoder.color_type().bytes_per_pixel().into(),
+                // Turned into RGB, which is held beside it for a moment.
+                other => u64::from(other.bytes_per_pixel()) + 3,
+            },
+        };
+        budget(decoder.dimensions(), bytes_per_pixel, bytes.len())?;
         // A damaged EXIF block only says how the picture was held: it is no reason to refuse it.
         let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
         let decoded =
@@ -128,16 +136,10 @@ impl Rgb8 {
     /// # Errors
     /// `BadRequest` for a `size_px` of 0 or beyond any tower.
     pub fn crop(&self, size_px: usize) -> Result<Rgb8> {
-        if size_px == 0 || (size_px as u64).saturating_pow(2) > MAX_PIXELS {
-            return Err(Error::BadRequest {
-                reason: format!("pictures can't be cropped to {size_px} x {size_px} pixels"),
-            });
-        }
-        let short = self.width_px.min(self.height_px) as u64;
-        let scaled = |side_px: usize| (size_px as u64 * side_px as u64 / short) as usize;
-        let (width, height) = (scaled(self.width_px), scaled(self.height_px));
-        let (left, top) = ((width - size_px) / 2, (height - size_px) / 2);
-        Ok(self.resampled(width, left..left + size_px, height, top..top + size_px))
+        check_crop(size_px)?;
+        let mut square = Resampled::square([self.width_px, self.height_px], size_px);
+        self.resample(&mut square);
+        Ok(square.into_picture())
     }
 
     /// Resizes as Pillow's antialiased bicubic does.
@@ -151,47 +153,15 @@ impl Rgb8 {
                 reason: format!("pictures can't be resized to {width_px} x {height_px} pixels"),
             });
         }
-        Ok(self.resampled(width_px, 0..width_px, height_px, 0..height_px))
+        let source = [self.width_px, self.height_px];
+        let target = [width_px, height_px];
+        let mut whole = Resampled::new(source, target, 0..width_px, 0..height_px);
+        self.resample(&mut whole);
+        Ok(whole.into_picture())
     }
 
-    /// The columns `xs` and rows `ys` of this picture resized to `width x height`. A side that
-    /// keeps its length is copied, and between the two passes values are bytes, as in Pillow.
-    fn resampled(
-        &self,
-        width: usize,
-        xs: std::ops::Range<usize>,
-        height: usize,
-        ys: std::ops::Range<usize>,
-    ) -> Rgb8 {
-        let across = taps(self.width_px, width, xs.clone());
-        let down = taps(self.height_px, height, ys.clone());
-        let first_row = down.first().map_or(0, |t| t.start);
-        let end_row = down.last().map_or(0, |t| t.start + t.weights.len());
-
-        let mut narrow = Vec::with_capacity((end_row - first_row) * xs.len() * 3);
-        for row in self.pixels[first_row * self.width_px * 3..end_row * self.width_px * 3]
-            .chunks_exact(self.width_px * 3)
-        {
-            for tap in &across {
-                for channel in 0..3 {
-                    narrow.push(tap.apply(&row[tap.start * 3 + channel..], 3));
-                }
-            }
-        }
-
-        let row_bytes = xs.len() * 3;
-        let mut pixels = Vec::with_capacity(ys.len() * row_bytes);
-        for tap in &down {
-            let rows = &narrow[(tap.start - first_row) * row_bytes..];
-            for x in 0..row_bytes {
-                pixels.push(tap.apply(&rows[x..], row_bytes));
-            }
-        }
-        Rgb8 {
-            width_px: xs.len(),
-            height_px: ys.len(),
-            pixels,
-        }
+    fn resample(&self, into: &mut Resampled) {
+        into.update(&self.pixels, self.width_px * 3, 3, |_| true);
     }
 }
 
@@ -326,147 +296,9 @@ pub fn patches(planar: &[f32], size_px: usize, patch_px: usize) -> Vec<f32> {
     rows
 }
 
-/// An animated GIF or WebP: a video that needs no other program to read.
-///
-/// Frames are decoded anew on each walk, so that only those asked for are ever held.
-pub struct Animation {
-    bytes: Vec<u8>,
-    format: ImageFormat,
-    ends_s: Vec<f64>,
-}
-
-impl Animation {
-    /// Reads an animation and its timing.
-    ///
-    /// # Errors
-    /// `BadVideo` where the bytes are no GIF or WebP, or hold no whole frame.
-    pub fn new(bytes: Vec<u8>) -> Result<Animation> {
-        let format = format_of(&bytes).map_err(as_video)?;
-        if !matches!(format, ImageFormat::Gif | ImageFormat::WebP) {
-            return Err(Error::BadVideo {
-                reason: format!("a {} picture is no animation", name(format)),
-            });
-        }
-        let mut animation = Animation {
-            bytes,
-            format,
-            ends_s: Vec::new(),
-        };
-        let (mut ends_s, mut end_ms) = (Vec::new(), 0.0);
-        animation.walk(|_, frame| {
-            let (numerator, denominator) = frame.delay().numer_denom_ms();
-            let delay_ms = f64::from(numerator) / f64::from(denominator.max(1));
-            // Browsers show frames without a sensible delay for a tenth of a second.
-            end_ms += if delay_ms > 10.0 { delay_ms } else { 100.0 };
-            ends_s.push(end_ms / 1000.0);
-            Ok(())
-        })?;
-        if ends_s.is_empty() {
-            return Err(Error::BadVideo {
-                reason: format!("the {} file holds no frame", name(format)),
-            });
-        }
-        animation.ends_s = ends_s;
-        Ok(animation)
-    }
-
-    /// The number of frames, at least 1.
-    pub fn frame_count(&self) -> usize {
-        self.ends_s.len()
-    }
-
-    /// How long it plays, in seconds.
-    pub fn duration_s(&self) -> f64 {
-        self.ends_s.last().copied().unwrap_or_default()
-    }
-
-    /// Frames per second on average.
-    pub fn fps(&self) -> f64 {
-        self.frame_count() as f64 / self.duration_s()
-    }
-
-    /// When frame `index` appears, in seconds from the start.
-    pub fn time_s(&self, index: usize) -> f64 {
-        match index {
-            0 => 0.0,
-            _ => self.ends_s[index - 1],
-        }
-    }
-
-    /// The frames at `indices`, in their order, as they stand on the screen.
-    ///
-    /// # Errors
-    /// `BadVideo` where an index is beyond the last frame.
-    pub fn frames(&self, indices: &[usize]) -> Result<Vec<Rgb8>> {
-        let mut found = vec![None; indices.len()];
-        self.walk(|index, frame| {
-            for (slot, _) in found
-                .iter_mut()
-                .zip(indices)
-                .filter(|(_, wanted)| **wanted == index)
-            {
-                let buffer = frame.buffer();
-                *slot = Some(Rgb8::from_rgba(
-                    buffer.width() as usize,
-                    buffer.height() as usize,
-                    buffer.as_raw(),
-                )?);
-            }
-            Ok(())
-        })?;
-        found
-            .into_iter()
-            .zip(indices)
-            .map(|(frame, index)| {
-                frame.ok_or_else(|| Error::BadVideo {
-                    reason: format!(
-                        "frame {index} was asked for, there are {}",
-                        self.frame_count()
-                    ),
-                })
-            })
-            .collect()
-    }
-
-    fn walk(&self, mut see: impl FnMut(usize, &image::Frame) -> Result<()>) -> Result<()> {
-        let fail = |e| as_video(undecodable(self.format, &self.bytes, e));
-        let source = Cursor::new(&self.bytes[..]);
-        let frames = match self.format {
-            ImageFormat::Gif => {
-                let mut decoder = GifDecoder::new(source).map_err(fail)?;
-                check_size(decoder.dimensions()).map_err(as_video)?;
-                decoder.set_limits(limits()).map_err(fail)?;
-                decoder.into_frames()
-            }
-            _ => {
-                let mut decoder = WebPDecoder::new(source).map_err(fail)?;
-                check_size(decoder.dimensions()).map_err(as_video)?;
-                decoder.set_limits(limits()).map_err(fail)?;
-                decoder.into_frames()
-            }
-        };
-        for (index, frame) in frames.enumerate() {
-            if index == MAX_ANIMATION_FRAMES {
-                return Err(Error::BadVideo {
-                    reason: format!("more than {MAX_ANIMATION_FRAMES} frames"),
-                });
-            }
-            see(index, &frame.map_err(fail)?)?;
-        }
-        Ok(())
-    }
-}
-
 fn bad(reason: impl Into<String>) -> Error {
     Error::BadImage {
         reason: reason.into(),
-    }
-}
-
-fn as_video(error: Error) -> Error {
-    match error {
-        Error::BadImage { reason } => Error::BadVideo { reason },
-        other => other,
     }
 }
 
@@ -480,10 +312,42 @@ fn name(format: ImageFormat) -> &'static str {
     }
 }
 
-fn limits() -> image::Limits {
-    let mut limits = image::Limits::default();
-    limits.max_alloc = Some(MAX_DECODER_BYTES);
-    limits
+/// Bytes of memory that decoding a file of `file_bytes` may take.
+fn allowed_bytes(file_bytes: usize) -> u64 {
+    DECODE_BYTES.saturating_add((file_bytes as u64).saturating_mul(DECODE_BYTES_PER_BYTE))
+}
+
+/// Refuses a picture that would take more memory than its file justifies, before any is taken.
+fn budget((width, height): (u32, u32), bytes_per_pixel: u64, file_bytes: usize) -> Result<()> {
+    let needed = u64::from(width) * u64::from(height) * bytes_per_pixel;
+    let allowed = allowed_bytes(file_bytes);
+    if needed > allowed {
+        return Err(bad(format!(
+            "its header says {width} x {height} pixels, which take {} MB to decode; a file of \
+             {file_bytes} bytes is given {} MB: save it smaller",
+            needed.div_ceil(1_000_000),
+            allowed / 1_000_000
+        )));
+    }
+    Ok(())
+}
+
+fn check_crop(size_px: usize) -> Result<()> {
+    if size_px == 0 || (size_px as u64).saturating_pow(2) > MAX_PIXELS {
+        return Err(Error::BadRequest {
+            reason: format!("pictures can't be cropped to {size_px} x {size_px} pixels"),
+        });
+    }
+    Ok(())
+}
+
+/// Checks that a file which begins with `start` is of a format that [`Rgb8::decode`] reads, so that
+/// the rest of a long one need not be read to refuse it.
+///
+/// # Errors
+/// `BadImage` that says what it is instead, as far as that shows.
+pub fn check_format(start: &[u8]) -> Result<()> {
+    format_of(start).map(drop)
 }
 
 fn format_of(bytes: &[u8]) -> Result<ImageFormat> {
@@ -529,7 +393,8 @@ fn undecodable(format: ImageFormat, bytes: &[u8], error: ImageError) -> Error {
     let kind = name(format);
     match error {
         ImageError::Limits(_) => bad(format!(
-            "decoding this {kind} would need more than {MAX_DECODER_BYTES} bytes of memory"
+            "decoding this {kind} would take more than {} MB of memory: save it smaller",
+            allowed_bytes(bytes.len()) / 1_000_000
         )),
         ImageError::Unsupported(e) => bad(format!("this kind of {kind} is not read: {e}")),
         other => bad(format!(
@@ -537,6 +402,17 @@ fn undecodable(format: ImageFormat, bytes: &[u8], error: ImageError) -> Error {
             bytes.len()
         )),
     }
+}
+
+/// The first three of every four bytes, in the same memory.
+fn without_alpha(mut rgba: Vec<u8>) -> Vec<u8> {
+    let pixels = rgba.len() / 4;
+    for pixel in 1..pixels {
+        rgba.copy_within(pixel * 4..pixel * 4 + 3, pixel * 3);
+    }
+    rgba.truncate(pixels * 3);
+    rgba.shrink_to_fit();
+    rgba
 }
 
 fn rgb_of<T: Copy>(samples: &[T], channels: usize, byte: impl Fn(T) -> u8) -> Vec<u8> {
@@ -552,15 +428,15 @@ fn rgb_of<T: Copy>(samples: &[T], channels: usize, byte: impl Fn(T) -> u8) -> Ve
 fn to_rgb(decoded: DynamicImage) -> Result<Rgb8> {
     let (width, height) = (decoded.width() as usize, decoded.height() as usize);
     let high = |v: u16| (v >> 8) as u8;
-    let pixels = match &decoded {
-        DynamicImage::ImageRgb8(b) => b.as_raw().clone(),
-        DynamicImage::ImageLuma8(b) => rgb_of(b, 1, |v| v),
-        DynamicImage::ImageLumaA8(b) => rgb_of(b, 2, |v| v),
-        DynamicImage::ImageRgba8(b) => rgb_of(b, 4, |v| v),
-        DynamicImage::ImageLuma16(b) => rgb_of(b, 1, high),
-        DynamicImage::ImageLumaA16(b) => rgb_of(b, 2, high),
-        DynamicImage::ImageRgb16(b) => rgb_of(b, 3, high),
-        DynamicImage::ImageRgba16(b) => rgb_of(b, 4, high),
+    let pixels = match decoded {
+        DynamicImage::ImageRgb8(b) => b.into_raw(),
+        DynamicImage::ImageRgba8(b) => without_alpha(b.into_raw()),
+        DynamicImage::ImageLuma8(b) => rgb_of(&b, 1, |v| v),
+        DynamicImage::ImageLumaA8(b) => rgb_of(&b, 2, |v| v),
+        DynamicImage::ImageLuma16(b) => rgb_of(&b, 1, high),
+        DynamicImage::ImageLumaA16(b) => rgb_of(&b, 2, high),
+        DynamicImage::ImageRgb16(b) => rgb_of(&b, 3, high),
+        DynamicImage::ImageRgba16(b) => rgb_of(&b, 4, high),
         other => {
             return Err(bad(format!(
                 "pictures of colour type {:?} are not read",
@@ -585,76 +461,5 @@ fn turned(picture: Rgb8, orientation: Orientation) -> Rgb8 {
         width_px: upright.width() as usize,
         height_px: upright.height() as usize,
         pixels: upright.into_rgb8().into_raw(),
-    }
-}
-
-/// Bits after the point in the fixed-point weights: 32, less 8 for the samples, less 2 for the
-/// filter's overshoot and the sign.
-const PRECISION_BITS: u32 = 22;
-
-/// Which neighbouring input samples make one output sample, and their weights.
-struct Tap {
-    start: usize,
-    weights: Vec<i32>,
-}
-
-impl Tap {
-    /// `samples` starts at this tap's first sample of one channel; the next is `stride` further.
-    fn apply(&self, samples: &[u8], stride: usize) -> u8 {
-        let half = 1i32 << (PRECISION_BITS - 1);
-        let sum = self
-            .weights
-            .iter()
-            .zip(samples.iter().step_by(stride))
-            .fold(half, |sum, (w, s)| sum + w * i32::from(*s));
-        (sum >> PRECISION_BITS).clamp(0, 255) as u8
-    }
-}
-
-/// The taps of outputs `range` when `input` samples become `output`.
-///
-/// The support grows with the scale, which is the antialiasing; weights are computed in f64,
-/// normalised, and rounded half away from zero.
-fn taps(input: usize, output: usize, range: std::ops::Range<usize>) -> Vec<Tap> {
-    if input == output {
-        let one = |start| Tap {
-            start,
-            weights: vec![1 << PRECISION_BITS],
-        };
-        return range.map(one).collect();
-    }
-    let scale = input as f64 / output as f64;
-    let stretch = scale.max(1.0);
-    let support = 2.0 * stretch;
-    range
-        .map(|i| {
-            let centre = (i as f64 + 0.5) * scale;
-            // A cast of a float to an integer stops at 0, as it must here.
-            let start = (centre - support + 0.5) as usize;
-            let end = ((centre + support + 0.5) as usize).min(input);
-            let weights: Vec<f64> = (start..end)
-                .map(|x| bicubic((x as f64 - centre + 0.5) * (1.0 / stretch)))
-                .collect();
-            let sum: f64 = weights.iter().sum();
-            let unit = f64::from(1u32 << PRECISION_BITS);
-            let fixed = |w: &f64| (w / sum * unit + 0.5f64.copysign(*w)) as i32;
-            Tap {
-                start,
-                weights: weights.iter().map(fixed).collect(),
-            }
-        })
-        .collect()
-}
-
-/// Keys' cubic convolution with a = -0.5.
-fn bicubic(x: f64) -> f64 {
-    const A: f64 = -0.5;
-    let x = x.abs();
-    if x < 1.0 {
-        ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0
-    } else if x < 2.0 {
-        (((x - 5.0) * x + 8.0) * x - 4.0) * A
-    } else {
-        0.0
     }
 }
