@@ -47,6 +47,9 @@ const FOLDERS = {
   "/pkg/": folder("pkg/"),
 };
 
+/** Lets workers of the package load models from further servers of this machine. */
+const OTHER_SERVERS = ["--connect-src", "http://127.0.0.1:*"];
+
 /**
  * Opens a page -> it, the server's address and the requests that it answered, and what closes
  * everything. An error that the page throws and nobody catches fails the test that closes it.
@@ -67,7 +70,7 @@ export async function openPage({
   path = "empty.html",
   flags = [],
   webgpu = true,
-  serveFlags = [],
+  serveFlags = folders === FOLDERS ? OTHER_SERVERS : [],
   context = {},
   profile,
 } = {}) {

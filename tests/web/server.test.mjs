@@ -67,3 +67,42 @@ test("an isolated page resumes a file of another origin", async () => {
   );
   assert.equal(requests[3]?.bytes, 6);
 });
+
+test("a worker reaches its own server, and no other, whatever its page allows", async () => {
+  const probe = `onmessage = async ({ data: url }) => {
+    const blocked = new Promise((resolve) =>
+      addEventListener("securitypolicyviolation", (event) => resolve(event.effectiveDirective)),
+    );
+    const reached = await fetch(url).then(() => true, () => false);
+    postMessage({ reached, blocked: reached ? "" : await blocked });
+  };`;
+  await writeFile(join(OUTPUT, "probe.js"), probe);
+  await writeFile(join(OUTPUT, "page.html"), "<!doctype html><title>No policy</title>");
+  const page = await openPage({ folders: { "/": OUTPUT }, path: "page.html" });
+  const other = await serve({ "/": OUTPUT });
+  try {
+    const ask = (/** @type {string} */ url) =>
+      page.page.evaluate(async (url) => {
+        const worker = new Worker("probe.js");
+        const said = new Promise((resolve) => {
+          worker.onmessage = ({ data }) => resolve(data);
+        });
+        worker.postMessage(url);
+        return said;
+      }, url);
+    assert.deepEqual(await ask(`${page.url}${FILE}`), { reached: true, blocked: "" });
+    const refused = { reached: false, blocked: "connect-src" };
+    assert.deepEqual(await ask(`${other.url}${FILE}`), refused);
+    // The first request that the other server sees is this one.
+    await fetch(`${other.url}page.html`);
+    assert.deepEqual(
+      (await other.requests(1)).map(({ path }) => path),
+      ["/page.html"],
+    );
+    const script = await fetch(`${page.url}probe.js`);
+    assert.match(script.headers.get("content-security-policy") ?? "", /connect-src 'self'/);
+  } finally {
+    await other.close();
+    await page.close();
+  }
+});

@@ -1,7 +1,8 @@
 //! `univi ask`: one question, one answer.
 
-use std::{io::Read, time::Instant};
+use std::{path::PathBuf, time::Instant};
 
+use clap::Args;
 use univi::{
     Error, Model, Part, Result, Visual,
     image::Rgb8,
@@ -11,18 +12,76 @@ use univi::{
 };
 
 use crate::{
-    args::{AskArgs, VisualPath},
-    files, look, open, out,
+    args::{FrameArgs, ModelArgs, STDIN, SamplingArgs, VisualPath, Visuals},
+    encode::{self, Opened},
+    files, open, out, typed_path,
 };
+
+/// Ask one question about images, videos, or nothing but words.
+///
+/// Images and videos stand before the question in the order of the command line.
+/// The answer is streamed to stdout.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  univi ask --model models/chat-univi-7b --image sheep.jpg \"How many sheep are there?\"
+  univi ask -m models/chat-univi-7b --video clip.mp4 --start 10 --end 30 --greedy \"What happens?\"
+  cat question.txt | univi ask -m SmolLM2-135M-Instruct.Q4_1.gguf --json -
+  echo '{ \"enum\": [\"yes\", \"no\"] }' > schema.json
+  univi ask -m models/univi-nano --image scene.png --json-schema schema.json \"Is there a bee?\"
+
+Videos: a folder of frames (one per second, in natural order of names), an animated GIF, or any file that ffmpeg reads.
+Exit codes: 0 answered, 1 failed, 2 wrong command line, 130 interrupted.")]
+pub struct AskArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub visuals: Visuals,
+    #[command(flatten)]
+    pub frames: FrameArgs,
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+    /// QUESTION is the whole prompt, with one <image> for each picture and for each frame of a
+    /// video: a run of one or two is pictures, a longer run is one video. No template is
+    /// applied.
+    #[arg(long, conflicts_with_all = ["template", "system"])]
+    pub raw_prompt: bool,
+    /// Answer with a JSON value that is valid for the JSON schema in this file.
+    #[arg(long, value_name = "FILE")]
+    pub json_schema: Option<PathBuf>,
+    /// Print one JSON object with the answer, usage and timings instead of streaming.
+    #[arg(long)]
+    pub json: bool,
+    /// The question; `-` reads it from stdin.
+    #[arg(value_name = "QUESTION")]
+    pub question: String,
+}
+
+impl AskArgs {
+    /// Checks that every option has something to act on.
+    ///
+    /// # Errors
+    /// What contradicts itself or would be ignored.
+    pub fn check(&self) -> Result<(), String> {
+        self.sampling.check()?;
+        self.frames
+            .check(self.visuals.has_images(), self.visuals.has_videos())?;
+        let from_stdin = self.visuals.stdin_count() + usize::from(self.question == "-");
+        match from_stdin {
+            0 | 1 => Ok(()),
+            _ => Err("`-` reads all of stdin, so it can stand for one thing only".into()),
+        }
+    }
+}
 
 /// Answers the question.
 ///
 /// # Errors
-/// Whatever is wrong with the model, the visuals or the question.
+/// What is wrong with the model, the visuals or the question.
 pub async fn run(args: &AskArgs) -> Result<()> {
     let device = open::device(args.model.device.into()).await?;
-    let question = question(&args.question)?;
-    look::check(&args.visuals.0)?;
+    let question = question(args)?;
+    let opened = encode::open_all(&args.visuals.0)?;
     let session_options = args.model.session_options()?;
     let mut generate = args.sampling.generate();
     if let Some(path) = &args.json_schema {
@@ -34,20 +93,20 @@ pub async fn run(args: &AskArgs) -> Result<()> {
     let loaded = Instant::now();
     let mut session = model.session(session_options);
 
-    let (looked, mut stream);
+    let (encoded, mut stream);
     if args.raw_prompt {
         let prompt = Prompt::parse(&question);
-        let visuals = raw_visuals(&model, &prompt, args).await?;
-        looked = Instant::now();
+        let visuals = raw_visuals(&model, &prompt, &opened, &args.frames).await?;
+        encoded = Instant::now();
         stream = session.complete(&prompt, visuals, &generate).await?;
     } else {
         let mut parts: Vec<Part> = Vec::new();
-        for visual in &args.visuals.0 {
+        for visual in &opened {
             let vision = model.vision(&args.frames.visual_options())?;
-            parts.push(look::show(&vision, visual, &args.frames).await?.into());
+            parts.push(encode::visual(&vision, visual, &args.frames).await?.into());
         }
         parts.push(question.into());
-        looked = Instant::now();
+        encoded = Instant::now();
         stream = session.ask(parts, &generate).await?;
     }
     let mut first_text = None;
@@ -83,26 +142,33 @@ pub async fn run(args: &AskArgs) -> Result<()> {
         },
         "timings": {
             "load_s": seconds(start, loaded),
-            "look_s": seconds(loaded, looked),
-            "first_text_s": seconds(looked, first_text.unwrap_or(end)),
-            "answer_s": seconds(looked, end),
+            "encode_s": seconds(loaded, encoded),
+            "first_text_s": seconds(encoded, first_text.unwrap_or(end)),
+            "answer_s": seconds(encoded, end),
         },
     }))
 }
 
-/// The question, from stdin for `-`.
-fn question(argument: &str) -> Result<String> {
-    let mut question = argument.to_owned();
-    if question == "-" {
-        question.clear();
-        let read = std::io::stdin().read_to_string(&mut question);
-        read.map_err(|e| {
-            Error::Io {
-                reason: e.to_string(),
-            }
-            .in_file("stdin")
-        })?;
-        question.truncate(question.trim_end_matches(['\r', '\n']).len());
+/// The most bytes of a question: more than any context holds.
+const MAX_QUESTION_BYTES: u64 = 16 << 20;
+
+/// Returns the question, from stdin for `-`.
+fn question(args: &AskArgs) -> Result<String> {
+    let mut question = args.question.clone();
+    if question == STDIN {
+        question = question_on_stdin().map_err(|e| e.in_file("stdin"))?;
+    } else if let Some((path, kind)) = typed_path::of_question(&question) {
+        let option = match kind {
+            typed_path::Kind::Image => "--image",
+            typed_path::Kind::Video => "--video",
+        };
+        let path = typed_path::quoted(&path);
+        return Err(Error::BadRequest {
+            reason: format!(
+                "the question is the path of a file: show the file and ask about it, \
+                 {option} {path} \"What is this?\""
+            ),
+        });
     }
     match question.trim() {
         "" => Err(Error::BadRequest {
@@ -112,11 +178,28 @@ fn question(argument: &str) -> Result<String> {
     }
 }
 
-/// Tells a person of an end that the answer does not show.
+fn question_on_stdin() -> Result<String> {
+    let read = files::read_up_to(std::io::stdin().lock(), MAX_QUESTION_BYTES);
+    let bytes = read.map_err(|e| Error::Io {
+        reason: e.to_string(),
+    })?;
+    let text = bytes
+        .map(String::from_utf8)
+        .ok_or_else(|| Error::BadRequest {
+            reason: format!("the question is longer than {MAX_QUESTION_BYTES} bytes"),
+        })?;
+    let mut text = text.map_err(|_| Error::BadRequest {
+        reason: "the question is no text in UTF-8; a picture on stdin is --image -".into(),
+    })?;
+    text.truncate(text.trim_end_matches(['\r', '\n']).len());
+    Ok(text)
+}
+
+/// Reports an end that the answer itself does not show.
 pub fn note_end(answer: &Answer) {
     match answer.finish {
         Finish::Stop if answer.text.is_empty() => {
-            out::note("(the model said nothing: try other words)");
+            out::note("(the model gave no answer: try other words)");
         }
         Finish::Stop => {}
         Finish::Length => out::note("(cut off: --max-tokens or the context is used up)"),
@@ -124,7 +207,7 @@ pub fn note_end(answer: &Answer) {
     }
 }
 
-/// Why there is no more.
+/// Returns why the answer ended.
 fn finish(answer: &Answer) -> &'static str {
     match answer.finish {
         Finish::Stop => "stop",
@@ -142,16 +225,21 @@ fn describe(visual: &Visual) -> serde_json::Value {
     }
 }
 
-/// What the markers of a raw prompt stand for: each takes the next picture or frame of those that
-/// were given, in their order.
-async fn raw_visuals(model: &Model, prompt: &Prompt, args: &AskArgs) -> Result<Vec<Visual>> {
-    if prompt.visuals.is_empty() && args.visuals.0.is_empty() {
+/// Encodes what the markers of a raw prompt stand for: each takes the next picture or frame of those
+/// that were given, in their order.
+async fn raw_visuals(
+    model: &Model,
+    prompt: &Prompt,
+    opened: &[Opened],
+    options: &FrameArgs,
+) -> Result<Vec<Visual>> {
+    if prompt.visuals.is_empty() && opened.is_empty() {
         return Ok(Vec::new());
     }
-    let vision = &model.vision(&args.frames.visual_options())?;
+    let vision = &model.vision(&options.visual_options())?;
     let mut frames: Vec<Rgb8> = Vec::new();
-    for visual in &args.visuals.0 {
-        frames.extend(look::read(vision, visual, &args.frames)?.frames);
+    for visual in opened {
+        frames.extend(encode::read(vision, visual, options)?.frames);
     }
     let count = |visual: &prompt::PromptVisual| match *visual {
         prompt::PromptVisual::Image => 1,
@@ -173,13 +261,15 @@ async fn raw_visuals(model: &Model, prompt: &Prompt, args: &AskArgs) -> Result<V
         let taken: Vec<Rgb8> = frames.by_ref().take(count(visual)).collect();
         seen.push(match visual {
             prompt::PromptVisual::Image => vision.image(&taken[0]).await?,
-            prompt::PromptVisual::Video { .. } => look::video(vision, "the frames", taken).await?,
+            prompt::PromptVisual::Video { .. } => {
+                encode::video(vision, "the frames", taken).await?
+            }
         });
     }
     Ok(seen)
 }
 
-/// How a visual stands in what is written for programs and people.
+/// Returns a visual's kind and path as they are printed and saved.
 pub fn path_of(visual: &VisualPath) -> (&'static str, String) {
     match visual {
         VisualPath::Image(path) => ("image", files::name(path)),

@@ -1,22 +1,62 @@
 //! `univi convert`: a checkpoint as published becomes a model folder.
 
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 
+use clap::Args;
 use univi::config::LlamaConfig;
-use univi::gguf::{GgmlType, Metadata};
+use univi::gguf::{GgmlType, Metadata, QuantizationPlan};
 use univi::manifest::{Manifest, Role};
 use univi::prompt::TEMPLATE_KEY;
 use univi::{Error, Result};
 use univi_convert::TensorSpec;
 use univi_convert::checkpoint::{Checkpoint, CheckpointPart, CheckpointTensor, Files};
 
-use crate::args::ConvertArgs;
 use crate::checkpoint_folder::Folder;
-use crate::model_folder::{ModelFolder, Sink, file_stem};
+use crate::model_folder::{ModelFolder, OutArgs, Sink, file_stem};
 use crate::progress::{Progress, Unit, bytes};
+use crate::values::quantization_plan;
 use crate::{files, out};
+
+/// Make a model folder of a checkpoint as it is published.
+///
+/// HF_DIR has config.json, safetensors or pytorch_model-*.bin, and a tokenizer. The vision tower is
+/// the one in the shards, else the one of --vision-tower, else the one that config.json names,
+/// inside or beside HF_DIR. The model is loaded once before it gets its name.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  univi convert Chat-UniVi --vision-tower clip-vit-large-patch14 --out models/chat-univi-7b
+  univi convert Chat-UniVi --quant q8_0 --shard-size 256MiB --out models/chat-univi-7b-q8
+  univi convert SmolLM2-135M-Instruct --quant f16 --out models/smollm2
+
+Exit codes: 0 converted, 1 failed, 2 wrong command line, 130 interrupted.")]
+pub struct ConvertArgs {
+    /// The checkpoint's folder.
+    #[arg(value_name = "HF_DIR")]
+    pub checkpoint: PathBuf,
+    /// The folder of the CLIP that the model was made with. It has what the shards lack, and is
+    /// refused where its sizes are others than theirs.
+    #[arg(long, value_name = "DIR")]
+    pub vision_tower: Option<PathBuf>,
+    /// How the language model is stored: f32, f16, bf16, q8_0, q5_1, q5_0, q4_1, q4_0, q6_k,
+    /// q5_k_m, q5_k_s, q4_k_m, q4_k_s, q3_k_l, q3_k_m, q3_k_s, q2_k.
+    #[arg(long, value_name = "TYPE", default_value = "q4_k_m", value_parser = quantization_plan)]
+    pub quant: QuantizationPlan,
+    /// How the vision side is stored.
+    #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = quantization_plan)]
+    pub vision_quant: QuantizationPlan,
+    /// The prompt template that the model was tuned with: simple, simpleqa, v1 or bare [default:
+    /// what the checkpoint says, else simple].
+    #[arg(long, value_name = "NAME")]
+    pub template: Option<String>,
+    /// What to call the model [default: the folder's name].
+    #[arg(long, value_name = "TEXT")]
+    pub name: Option<String>,
+    #[command(flatten)]
+    pub out: OutArgs,
+}
 
 /// Numbers that one thread turns into blocks at a time.
 const BATCH_NUMBERS: usize = 1 << 20;

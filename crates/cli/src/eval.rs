@@ -1,7 +1,8 @@
 //! `univi eval nano`: how often the small model is right.
 
-use std::ops::ControlFlow;
+use std::{ops::ControlFlow, path::PathBuf};
 
+use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 use univi::{Error, Result, loader::LoadOptions};
 use univi_train::{
@@ -10,16 +11,85 @@ use univi_train::{
 };
 
 use crate::{
-    args::{EvalNanoArgs, StylesChoice},
+    args::{DeviceChoice, KvCacheArg, WorldArgs},
     interrupt::Listener,
     open, out,
     progress::{Progress, Unit},
 };
 
+/// Measure how often a model is right.
+#[derive(Debug, Args)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+#[command(after_help = "\
+Examples:
+  univi eval nano
+  univi eval nano --device cpu --questions 200 --styles unseen --misses 10
+
+Exit codes: 0 measured, 1 failed, 2 wrong command line, 130 interrupted.")]
+pub struct EvalArgs {
+    /// On what.
+    #[command(subcommand)]
+    pub set: EvalSet,
+}
+
+/// What a model is measured on.
+#[derive(Debug, Subcommand)]
+pub enum EvalSet {
+    Nano(EvalNanoArgs),
+}
+
+/// Questions about held-out scenes and clips of the emoji world.
+///
+/// Greedy answers count where they are the expected ones, letter by letter. Beside each share stand
+/// that of a guess, and that of always giving the most frequent answer.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  univi eval nano
+  univi eval nano --device cpu --questions 200 --styles unseen --misses 10
+  univi eval nano --json > scores.json
+
+Exit codes: 0 measured, 1 failed, 2 wrong command line, 130 interrupted.")]
+pub struct EvalNanoArgs {
+    /// The model.
+    #[arg(long, short, value_name = "MODEL", default_value = "models/univi-nano")]
+    pub model: PathBuf,
+    /// The compute device.
+    #[arg(long, value_enum, default_value_t = DeviceChoice::Auto)]
+    pub device: DeviceChoice,
+    #[command(flatten)]
+    pub kv_cache: KvCacheArg,
+    /// Questions for each choice of styles.
+    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub questions: u32,
+    /// Whose artwork.
+    #[arg(long, value_enum, default_value_t = StylesChoice::Both)]
+    pub styles: StylesChoice,
+    /// Show so many wrong answers.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub misses: u32,
+    #[command(flatten)]
+    pub world: WorldArgs,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Whose artwork a model is measured on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StylesChoice {
+    /// The styles that it learned with, in scenes that it has not seen.
+    Seen,
+    /// A style that it has never seen.
+    Unseen,
+    /// One after the other.
+    Both,
+}
+
 /// Asks, counts, and prints a table.
 ///
 /// # Errors
-/// Whatever is wrong with the model; `Io` where the artwork is not there.
+/// What is wrong with the model; `Io` where the artwork is not there.
 pub async fn nano(args: &EvalNanoArgs) -> Result<()> {
     let device = open::device(args.device.into()).await?;
     let world = World::open(&args.world.artwork)?;

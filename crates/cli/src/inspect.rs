@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use clap::Args;
 use serde::Serialize;
 use serde_json::json;
 use univi::backend::{Activation, Clusters, Heads, KvType};
@@ -15,17 +16,41 @@ use univi::loader::{Content, LoadOptions};
 use univi::prompt::Template;
 use univi::{Backend, ModelFiles, Result};
 
-use crate::args::InspectArgs;
 use crate::open;
 use crate::progress::bytes;
 use crate::{files, out};
+
+/// Print what a model is, and check that it would load.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  univi inspect models/chat-univi-7b
+  univi inspect models/chat-univi-7b --verbose
+  univi inspect model-00001-of-00004.gguf --tensors
+  univi inspect models/chat-univi-7b/manifest.json --json
+
+Exit codes: 0 it would load, 1 it would not, 2 wrong command line, 130 interrupted.")]
+pub struct InspectArgs {
+    /// A folder with a manifest.json, the manifest, a GGUF file, or one of a split model's files.
+    #[arg(value_name = "MODEL")]
+    pub model: PathBuf,
+    /// List files and metadata, too.
+    #[arg(long, short)]
+    pub verbose: bool,
+    /// List every tensor.
+    #[arg(long)]
+    pub tensors: bool,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// Loads a model onto [`Blank`], which checks all that loading checks, and prints what it is.
 ///
 /// # Errors
 /// All that loading would refuse.
 pub async fn run(args: &InspectArgs) -> Result<()> {
-    let source = ModelFiles::find(&args.model)?;
+    let source = open::find(&args.model)?;
     let mut headers = Vec::new();
     for file in source
         .files
@@ -67,7 +92,7 @@ pub async fn run(args: &InspectArgs) -> Result<()> {
     if args.json {
         out::json(&report.json(args.tensors))
     } else {
-        out::write(&report.text(args.tensors))
+        out::write(&report.text(args))
     }
 }
 
@@ -220,7 +245,7 @@ struct Report<'a> {
 }
 
 impl Report<'_> {
-    fn text(&self, tensors: bool) -> String {
+    fn text(&self, args: &InspectArgs) -> String {
         let parameters: u64 = self.sides.iter().map(Side::parameters).sum();
         let total: u64 = self.source.files.iter().filter_map(|file| file.bytes).sum();
         let count = self.source.files.len();
@@ -259,9 +284,10 @@ impl Report<'_> {
                 "prompt    template {template}{wraps}; tokenizer of {tokens} tokens"
             ));
         }
-        for file in &self.source.files {
+        let files = self.source.files.iter().filter(|_| args.verbose);
+        for file in files {
             let known = if file.sha256.is_some() {
-                ", as the manifest says"
+                ", as in the manifest"
             } else {
                 ""
             };
@@ -271,18 +297,17 @@ impl Report<'_> {
                 file.bytes.unwrap_or_default()
             ));
         }
-        for side in &self.sides {
-            lines.extend(
-                side.metadata
-                    .iter()
-                    .map(|(key, value)| format!("metadata  {key} = {value}")),
-            );
+        for side in self.sides.iter().filter(|_| args.verbose) {
+            let metadata = side.metadata.iter();
+            lines.extend(metadata.map(|(key, value)| format!("metadata  {key} = {value}")));
         }
-        if tensors {
+        if args.tensors {
             for t in self.headers.iter().flat_map(|(_, header)| &header.tensors) {
                 lines.push(format!("tensor    {} {} {:?}", t.name, t.ty, t.shape));
             }
         }
+        // Names and values come from the file: each stays on its line.
+        let lines: Vec<String> = lines.iter().map(|line| out::one_line(line)).collect();
         lines.join("\n") + "\n"
     }
 
@@ -305,7 +330,7 @@ impl Report<'_> {
     }
 }
 
-/// Longer lists (vocabularies) are told by their length.
+/// Longer lists (vocabularies) are printed as their length.
 const LONG_LIST: usize = 64;
 
 fn value_json(value: &Value) -> serde_json::Value {

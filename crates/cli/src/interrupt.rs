@@ -1,4 +1,4 @@
-//! Ctrl-C: ends the program at once, or stops an answer where somebody listens for that.
+//! Ctrl-C: ends the program at once, or stops an answer where a listener waits for it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,7 +10,7 @@ static PRESSED: AtomicBool = AtomicBool::new(false);
 /// What the shell sees after Ctrl-C.
 pub const EXIT_CODE: u8 = 130;
 
-/// Takes over Ctrl-C. While nobody listens, and at the second time, it ends the program.
+/// Takes over Ctrl-C. Without a listener, and at the second time, it ends the program.
 pub fn install() {
     let handler = || {
         let heard = LISTENING.load(Ordering::SeqCst) && !PRESSED.swap(true, Ordering::SeqCst);
@@ -26,12 +26,12 @@ pub fn install() {
     }
 }
 
-/// Whether somebody listened when Ctrl-C was pressed last.
+/// Returns whether a listener was there when Ctrl-C was pressed last.
 pub fn heard() -> bool {
     PRESSED.load(Ordering::SeqCst)
 }
 
-/// Until dropped, Ctrl-C is told by [`Listener::pressed`] and does not end the program.
+/// Until dropped, [`Listener::pressed`] reports Ctrl-C, which does not end the program.
 pub struct Listener(());
 
 impl Listener {

@@ -4,15 +4,17 @@ mod args;
 mod ask;
 mod chat;
 mod checkpoint_folder;
+mod completions;
 mod convert;
 mod draw;
+mod encode;
 mod eval;
 mod figure;
 mod files;
 mod folder_lock;
 mod inspect;
 mod interrupt;
-mod look;
+mod man;
 mod model_folder;
 mod open;
 mod out;
@@ -20,19 +22,80 @@ mod progress;
 mod serve;
 mod synth;
 mod train;
+mod typed_path;
+mod values;
 mod verify;
 mod video;
 mod visualize;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 use univi::Error;
 
-use args::{Cli, Command, EvalSet};
+use eval::EvalSet;
+
+/// Ask questions about images and videos: Chat-UniVi (arXiv 2311.08046) on the GPU or the CPU.
+#[derive(Debug, Parser)]
+#[command(
+    name = "univi",
+    version,
+    arg_required_else_help = true,
+    subcommand_required = true
+)]
+#[command(after_help = "\
+Exit codes:
+  0    all went well
+  1    something failed; one line on stderr names the cause and the remedy
+  2    the command line makes no sense
+  130  interrupted with Ctrl-C
+
+Answers go to stdout, everything else to stderr.")]
+struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+enum Command {
+    Ask(ask::AskArgs),
+    Chat(chat::ChatArgs),
+    Verify(verify::VerifyArgs),
+    Visualize(visualize::VisualizeArgs),
+    Convert(convert::ConvertArgs),
+    Inspect(inspect::InspectArgs),
+    Synth(synth::SynthArgs),
+    Serve(serve::ServeArgs),
+    Train(train::TrainArgs),
+    Eval(eval::EvalArgs),
+    Completions(completions::CompletionsArgs),
+    Man(man::ManArgs),
+}
+
+impl Command {
+    /// Checks what clap's own rules cannot say.
+    ///
+    /// # Errors
+    /// What makes no sense, and what to change.
+    fn check(&self) -> Result<(), String> {
+        match self {
+            Command::Ask(args) => args.check(),
+            Command::Chat(args) => args.check(),
+            Command::Visualize(args) => args.check(),
+            Command::Serve(args) => args.check(),
+            _ => Ok(()),
+        }
+    }
+}
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Err(reason) = cli.command.check() {
+        let mut command = Cli::command();
+        command.error(ErrorKind::ArgumentConflict, reason).exit();
+    }
     if let Command::Train(_) = cli.command {
         // candle shares out single additions to threads that wait for each other in a loop; a
         // trainer's threads have work of their own, and lose a third of it to that.
@@ -43,10 +106,10 @@ fn main() -> ExitCode {
     match pollster::block_on(run(cli)) {
         Ok(code) => code,
         Err(Error::Aborted) if interrupt::heard() => ExitCode::from(interrupt::EXIT_CODE),
-        // Nobody reads the answer any more, or the user stopped it: there is nothing to tell.
+        // The reader has gone, or the user stopped the answer: there is nothing to report.
         Err(Error::Aborted) => ExitCode::FAILURE,
         Err(error) => {
-            // One line, whatever a driver or a file put into the message.
+            // One line, even where a driver or a file put several into the message.
             let text = error.to_string();
             let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
             out::note(&format!("error: {line}"));
@@ -71,5 +134,39 @@ async fn run(cli: Cli) -> univi::Result<ExitCode> {
         Command::Inspect(args) => inspect::run(&args).await.map(done),
         Command::Synth(args) => synth::run(args).map(done),
         Command::Serve(args) => serve::run(&args).map(done),
+        Command::Completions(args) => completions::run(Cli::command(), &args).map(done),
+        Command::Man(args) => man::run(Cli::command(), &args).map(done),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::args::VisualPath;
+
+    #[test]
+    fn arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn visuals_keep_their_order() {
+        let line = [
+            "univi", "ask", "-m", "m", "--image", "a", "--video", "b", "--image", "c", "what?",
+        ];
+        let Command::Ask(ask) = Cli::parse_from(line).command else {
+            panic!("not ask")
+        };
+        let [a, b, c] = ["a", "b", "c"].map(PathBuf::from);
+        assert_eq!(
+            ask.visuals.0,
+            [
+                VisualPath::Image(a),
+                VisualPath::Video(b),
+                VisualPath::Image(c)
+            ]
+        );
     }
 }

@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Result as IoResult, Write};
 use std::path::{Path, PathBuf};
 
+use clap::Args;
 use sha2::{Digest, Sha256};
 use univi::gguf::{Metadata, SplitName};
 use univi::loader::LoadOptions;
@@ -17,7 +18,24 @@ use crate::folder_lock::{FolderLock, LOCK_NAME};
 use crate::inspect::Blank;
 use crate::interrupt::Listener;
 use crate::progress::{Progress, Unit, bytes as bytes_text};
+use crate::values::size_bytes;
 use crate::{files, open};
+
+/// Where a model folder goes.
+#[derive(Debug, Args)]
+pub struct OutArgs {
+    /// The largest file of the language model, such as 64MiB, 1GB, or a number of bytes. GGUF can't
+    /// split a tensor: one that is larger, as the embeddings of a 7B model are, has a file of its
+    /// own.
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = size_bytes)]
+    pub shard_size: u64,
+    /// Where the model folder goes.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Overwrite a model that is there.
+    #[arg(long)]
+    pub force: bool,
+}
 
 /// What a file is called until all files are there.
 const UNFINISHED: &str = ".unfinished";

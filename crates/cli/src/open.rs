@@ -8,7 +8,7 @@ use univi::{
 };
 
 use crate::{
-    out,
+    files, out,
     progress::{Progress, Unit},
 };
 
@@ -24,12 +24,21 @@ pub async fn device(choice: Device) -> Result<OpenDevice> {
     Ok(device)
 }
 
+/// Finds the files of the model at `path`.
+///
+/// # Errors
+/// As [`ModelFiles::find`]; an address of the web is named without its secrets.
+pub fn find(path: &Path) -> Result<ModelFiles> {
+    files::metadata(path)?;
+    ModelFiles::find(path)
+}
+
 /// Loads the model at `path`.
 ///
 /// # Errors
 /// As [`Model::open`].
 pub async fn model(device: &OpenDevice, path: &Path, options: &LoadOptions) -> Result<Model> {
-    let files = ModelFiles::find(path)?;
+    let files = find(path)?;
     let mut progress = loading(&files);
     let mut on_progress = |now: univi::loader::Progress| progress.set(now.done_bytes);
     Model::open_files(device, &files, options, &mut on_progress).await
@@ -40,7 +49,7 @@ pub async fn model(device: &OpenDevice, path: &Path, options: &LoadOptions) -> R
 /// # Errors
 /// As [`VisionEncoder::open_files`].
 pub async fn vision(device: &OpenDevice, path: &Path) -> Result<VisionEncoder> {
-    let files = ModelFiles::find(path)?;
+    let files = find(path)?;
     let mut progress = loading(&files);
     let mut on_progress = |now: univi::loader::Progress| progress.set(now.done_bytes);
     VisionEncoder::open_files(device, &files, &mut on_progress).await

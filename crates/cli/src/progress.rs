@@ -1,4 +1,4 @@
-//! How far long work is, told on stderr.
+//! Progress of long work, on stderr.
 
 use std::{
     io::IsTerminal,

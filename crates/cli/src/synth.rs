@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 
+use clap::Args;
 use half::f16;
 use rand::seq::IndexedRandom;
 use rand::{Rng, RngExt, SeedableRng};
@@ -15,10 +16,36 @@ use univi::prompt::{TEMPLATE_KEY, WRAPS_VISUALS_KEY};
 use univi::{Error, Result};
 use univi_convert::TensorSpec;
 
-use crate::args::SynthArgs;
 use crate::convert::print_summary;
-use crate::model_folder::{ModelFolder, Sink};
+use crate::model_folder::{ModelFolder, OutArgs, Sink};
 use crate::progress::{Progress, Unit};
+use crate::values::quantization_plan;
+
+/// Make a model of random weights, as large as a real one.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  univi synth --preset 7b --quant q4_0 --out models/random-7b
+  univi synth --preset tiny --quant f16 --seed 3 --out models/random-tiny
+
+Exit codes: 0 made, 1 failed, 2 wrong command line, 130 interrupted.")]
+pub struct SynthArgs {
+    /// How large: tiny, 7b, 7b-v1.5 or 13b.
+    #[arg(long, value_name = "NAME", value_parser = preset)]
+    pub preset: Preset,
+    /// How the language model is stored; the types are those of `univi convert`.
+    #[arg(long, value_name = "TYPE", default_value = "q4_0", value_parser = quantization_plan)]
+    pub quant: QuantizationPlan,
+    /// Where chance starts: the same seed makes the same files.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    #[command(flatten)]
+    pub out: OutArgs,
+}
+
+fn preset(text: &str) -> Result<Preset, String> {
+    Preset::parse(text).map_err(|e| e.to_string())
+}
 
 /// The sizes of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,20 +6,50 @@ use std::{
     process::ExitCode,
 };
 
+use clap::Args;
 use sha2::{Digest, Sha256};
 use univi::{Backend, BackendWork, Error, Result};
 use univi_verify::{Case, Fixtures, Report};
 
 use crate::{
-    args::VerifyArgs,
+    args::DeviceChoice,
     files, open, out,
     progress::{Progress, Unit},
 };
 
+/// Check this machine against the reference's own outputs: one line per case with its error.
+///
+/// Runs every fixture that it finds under DIR. Fails where a case fails, and where there is none.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  univi verify --fixtures tests/fixtures --device gpu
+  univi verify --fixtures tests/fixtures --models models --filter smollm2
+  univi verify --fixtures tests/fixtures --device cpu --json > report.json
+
+Exit codes: 0 every case passed, 1 a case failed or none was found, 2 wrong command line, 130 interrupted.")]
+pub struct VerifyArgs {
+    /// Folder with `golden` and `gguf` fixtures, or one of the two itself.
+    #[arg(long, value_name = "DIR")]
+    pub fixtures: PathBuf,
+    /// Folder with the real models that fixtures name by SHA-256; `cargo xtask models` fills it.
+    #[arg(long, value_name = "DIR")]
+    pub models: Option<PathBuf>,
+    /// The compute device.
+    #[arg(long, value_enum, default_value_t = DeviceChoice::Auto)]
+    pub device: DeviceChoice,
+    /// Run only cases whose names contain this: `merge/`, `models/gqa256-Q4_0`, or `logits`.
+    #[arg(long, value_name = "TEXT")]
+    pub filter: Option<String>,
+    /// Print one JSON object with all cases instead of lines.
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Runs the fixtures on the device.
 ///
 /// # Errors
-/// Where there are no fixtures at all; failed cases are in the exit code.
+/// Where there are no fixtures at all; failed cases show in the exit code.
 pub async fn run(args: &VerifyArgs) -> Result<ExitCode> {
     let device = open::device(args.device.into()).await?;
     let name = &device.name();
@@ -163,7 +193,7 @@ impl Folder<'_> {
     }
 }
 
-/// Folders inside folders that are looked into; deeper ones are a loop of links.
+/// Folders inside folders that are searched; deeper ones are a loop of links.
 const MAX_DEPTH: usize = 16;
 
 fn collect(

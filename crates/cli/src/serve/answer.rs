@@ -8,12 +8,12 @@ use std::{
 };
 
 use hyper::{
-    HeaderMap, Method, Request, Response, StatusCode,
+    HeaderMap, Method, Request, Response, StatusCode, Uri,
     header::{
         ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
         ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW,
-        CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName, HeaderValue,
-        IF_MATCH, IF_NONE_MATCH, IF_RANGE, RANGE, RETRY_AFTER,
+        CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
+        HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH, IF_RANGE, RANGE, RETRY_AFTER,
     },
 };
 
@@ -48,6 +48,51 @@ const ALWAYS: [(HeaderName, &str); 6] = [
     (CACHE_CONTROL, "no-cache"),
 ];
 
+/// Returns the content security policy of scripts, for which a worker is held to its own
+/// response, not to the page's: it reaches this server and `origins`, and no other.
+///
+/// Pages take no notice of it: theirs comes with the page.
+pub fn script_policy(origins: &[Origin]) -> HeaderValue {
+    let mut connect = "'self' blob: data:".to_owned();
+    for Origin(origin) in origins {
+        connect = format!("{connect} {origin}");
+    }
+    let policy = format!(
+        "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; connect-src {connect}"
+    );
+    HeaderValue::from_str(&policy).expect("origins are visible ASCII")
+}
+
+/// Scheme, host and port of a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin(String);
+
+impl Origin {
+    /// Reads `https://models.example` or `http://localhost:8001`; `*` stands for any port.
+    ///
+    /// # Errors
+    /// What is wrong with the text.
+    pub fn parse(text: &str) -> Result<Origin, String> {
+        let origin = text.trim_end_matches('/');
+        let any_port = origin.strip_suffix(":*");
+        let uri = any_port.unwrap_or(origin).parse::<Uri>().ok();
+        let is_origin = uri.is_some_and(|uri| {
+            let scheme = uri.scheme_str().unwrap_or_default();
+            let host = uri.authority().map_or("", |authority| authority.as_str());
+            let is_host = |c: char| c.is_ascii_alphanumeric() || "-.:[]".contains(c);
+            ["http", "https"].contains(&scheme)
+                && !host.is_empty()
+                && host.chars().all(is_host)
+                && uri.path() == "/"
+                && uri.query().is_none()
+        });
+        match is_origin {
+            true => Ok(Origin(origin.to_owned())),
+            false => Err("expected a scheme and a host, such as https://models.example".into()),
+        }
+    }
+}
+
 const METHODS: &str = "GET, HEAD, OPTIONS";
 
 /// Seconds for which a browser need not ask again whether it may send `If-Range` from another
@@ -61,6 +106,8 @@ const PAGE: &str = "<!doctype html>\n<title>Welcome</title>\n<p>This is not the 
 pub struct Site {
     pub folders: Folders,
     pub rules: Rules,
+    /// The content security policy of scripts.
+    pub script_policy: HeaderValue,
     pub pace: Option<Arc<Pace>>,
     pub log: Log,
 }
@@ -130,13 +177,18 @@ impl Site {
             return without_fault(Reply::plain(StatusCode::NOT_FOUND));
         };
         let faults = self.rules.next(path);
-        let answer = if let Some(status) = faults.status {
+        let is_script = found.content_type.contains("javascript");
+        let mut answer = if let Some(status) = faults.status {
             Reply::refusal(status, faults.retry_after_s)
         } else if faults.html {
             Reply::text(StatusCode::OK, "text/html; charset=utf-8", PAGE.to_owned())
         } else {
             Reply::file(request, found, &faults)?
         };
+        if is_script {
+            let policy = self.script_policy.clone();
+            answer = answer.with(CONTENT_SECURITY_POLICY, policy);
+        }
         Ok((answer, faults))
     }
 }
@@ -165,7 +217,7 @@ impl Reply {
         .with(CONTENT_TYPE, HeaderValue::from_static(content_type))
     }
 
-    /// The status as text, for whoever looks.
+    /// The status as text.
     fn plain(status: StatusCode) -> Reply {
         Reply::text(status, "text/plain; charset=utf-8", format!("{status}\n"))
     }
@@ -219,7 +271,7 @@ impl Reply {
         if text(asked, &IF_MATCH).is_some_and(|list| !lists(list, &etag)) {
             return about_file(Reply::plain(StatusCode::PRECONDITION_FAILED));
         }
-        // A weak tag will do here: it was made of the strong one by somebody in between who packed
+        // A weak tag will do here: it was made of the strong one by a proxy that packed
         // the bytes.
         if text(asked, &IF_NONE_MATCH).is_some_and(|list| lists(&list.replace("W/", ""), &etag)) {
             return about_file(Reply::new(StatusCode::NOT_MODIFIED));

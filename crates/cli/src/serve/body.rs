@@ -27,7 +27,7 @@ const SLACK: Duration = Duration::from_millis(20);
 /// What a connection gets for sending what it holds, before it breaks.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
-/// A line that carries so many bytes in a second, whoever sends them.
+/// A line that carries so many bytes in a second, over all connections.
 #[derive(Debug)]
 pub struct Pace {
     bytes_per_s: u64,
@@ -82,7 +82,7 @@ pub struct Damage {
     pub cut: Option<Cut>,
     /// The byte with this index, counted from the body's beginning, is inverted.
     pub flipped_byte: Option<u64>,
-    /// The length is not told: the body comes in chunks.
+    /// The length is not sent: the body comes in chunks.
     pub hides_length: bool,
 }
 
@@ -138,7 +138,7 @@ impl Body {
         let mut piece = Vec::with_capacity(bytes as usize);
         (&mut self.source).take(bytes).read_to_end(&mut piece)?;
         if (piece.len() as u64) < bytes {
-            // Its length was told already: all that is left is to break off.
+            // Its length was sent already: all that is left is to break off.
             let reason = "the file became shorter while it was sent";
             return Err(io::Error::new(ErrorKind::UnexpectedEof, reason));
         }
@@ -168,7 +168,7 @@ impl HttpBody for Body {
         let bytes = this.next_bytes();
         if bytes == 0 {
             if this.damage.cut.is_some_and(|cut| cut.then == Then::Stall) {
-                // Nobody wakes this: hyper drops it when the other side leaves.
+                // Nothing wakes this: hyper drops it when the other side leaves.
                 return Poll::Pending;
             }
             let wait = this.wait.get_or_insert_with(|| Box::pin(sleep(LAST_WORDS)));

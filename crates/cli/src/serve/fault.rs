@@ -10,7 +10,7 @@ use hyper::StatusCode;
 use sha2::{Digest, Sha256};
 
 use super::body::{Cut, Then};
-use crate::args;
+use crate::values;
 
 /// One rule of `--fault`: what goes wrong, for which files, how often.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,7 +64,7 @@ impl Fault {
             match part.split_once('=') {
                 Some(("path", value)) => fault.path = value.to_owned(),
                 Some(("times", value)) => fault.times = whole(value)?,
-                Some(("rate", value)) => fault.rate = args::share(value)?.into(),
+                Some(("rate", value)) => fault.rate = values::share(value)?.into(),
                 Some(("retry-after", value)) if matches!(kind, Kind::Status(_)) => {
                     fault.retry_after_s = Some(whole(value)?);
                 }
@@ -82,7 +82,7 @@ impl Fault {
 impl Kind {
     fn parse(text: &str) -> Result<Kind, String> {
         let cut = |size: &str, then| {
-            let after_bytes = args::size_bytes(size)?;
+            let after_bytes = values::size_bytes(size)?;
             Ok(Kind::Cut(Cut { after_bytes, then }))
         };
         match text.split_once('=').unwrap_or((text, "")) {
@@ -91,7 +91,7 @@ impl Kind {
             ("no-length", "") => Ok(Kind::NoLength),
             ("ignore-range", "") => Ok(Kind::IgnoreRange),
             ("etag", "") => Ok(Kind::Etag),
-            ("shorten", size) => Ok(Kind::Shorten(args::size_bytes(size)?)),
+            ("shorten", size) => Ok(Kind::Shorten(values::size_bytes(size)?)),
             ("drop", size) => cut(size, Then::Drop),
             ("stall", size) => cut(size, Then::Stall),
             (status, "") => status

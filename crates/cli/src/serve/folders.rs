@@ -54,7 +54,12 @@ impl Mount {
 
 /// The folders that are served.
 #[derive(Debug)]
-pub struct Folders(Vec<Mount>);
+pub struct Folders {
+    /// Those with the longest addresses first.
+    mounts: Vec<Mount>,
+    /// Whether files and folders whose names begin with a dot are served.
+    dotfiles: bool,
+}
 
 /// A file that an address names.
 #[derive(Debug)]
@@ -68,12 +73,12 @@ pub struct Found {
 }
 
 impl Folders {
-    /// Looks that all of them are there.
+    /// Checks that all of them are there.
     ///
     /// # Errors
     /// `Io` where one can't be read, `BadRequest` where it is no folder, or two have the same
     /// address.
-    pub fn open<'a>(mounts: impl Iterator<Item = &'a Mount>) -> Result<Folders> {
+    pub fn open<'a>(mounts: impl Iterator<Item = &'a Mount>, dotfiles: bool) -> Result<Folders> {
         let mut folders: Vec<Mount> = Vec::new();
         for Mount { prefix, dir } in mounts {
             if !files::metadata(dir)?.is_dir() {
@@ -81,9 +86,7 @@ impl Folders {
             }
             if folders.iter().any(|other| other.prefix == *prefix) {
                 let address = format!("/{}", prefix.join("/"));
-                return Err(bad_request(&format!(
-                    "two folders are to be seen at {address}"
-                )));
+                return Err(bad_request(&format!("two folders are served at {address}")));
             }
             folders.push(Mount {
                 prefix: prefix.clone(),
@@ -92,13 +95,16 @@ impl Folders {
         }
         // The longest address that fits wins.
         folders.sort_by_key(|folder| std::cmp::Reverse(folder.prefix.len()));
-        Ok(Folders(folders))
+        Ok(Folders {
+            mounts: folders,
+            dotfiles,
+        })
     }
 
     /// The file at the address `path` of a request; none where it names nothing that is served.
     ///
     /// # Errors
-    /// What the operating system said about a file that is there.
+    /// What the operating system reports about a file that is there.
     pub fn find(&self, path: &str) -> io::Result<Option<Found>> {
         let Some(mut names) = names(path) else {
             return Ok(None);
@@ -108,18 +114,23 @@ impl Folders {
             names.push(INDEX.to_owned());
         }
         let fits = |folder: &&Mount| names.starts_with(&folder.prefix);
-        let Some(folder) = self.0.iter().find(fits) else {
+        let Some(folder) = self.mounts.iter().find(fits) else {
             return Ok(None);
         };
         let path: PathBuf = names.into_iter().skip(folder.prefix.len()).collect();
+        if !self.dotfiles && has_dotfile(&path) {
+            return Ok(None);
+        }
         let path = match folder.dir.join(path).canonicalize() {
-            // A link may lead out.
-            Ok(path) if path.starts_with(&folder.dir) => path,
-            Ok(_) => return Ok(None),
+            // A link may lead out, or to what is hidden.
+            Ok(path) => match path.strip_prefix(&folder.dir) {
+                Ok(inside) if self.dotfiles || !has_dotfile(inside) => path,
+                _ => return Ok(None),
+            },
             Err(e) if e.kind() == ErrorKind::PermissionDenied => return Err(e),
             Err(_) => return Ok(None),
         };
-        // Opening a pipe would wait for somebody to write to it.
+        // Opening a pipe would wait for a writer.
         if !path.metadata()?.is_file() {
             return Ok(None);
         }
@@ -136,6 +147,13 @@ impl Folders {
             file,
         }))
     }
+}
+
+/// Whether a path goes through a name that begins with a dot: settings, keys, a repository's
+/// history.
+fn has_dotfile(path: &Path) -> bool {
+    let mut names = path.components();
+    names.any(|name| name.as_os_str().as_encoded_bytes().starts_with(b"."))
 }
 
 /// The names between the slashes of an address; the last is empty where it ends with a slash. None

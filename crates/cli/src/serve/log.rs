@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::out;
 
-/// Who wants to know about requests.
+/// Who reads about requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Log {
     /// Nobody.
@@ -17,7 +17,7 @@ pub enum Log {
     Programs,
 }
 
-/// What was asked and answered. Dropping it tells, so that a request is told once, however it ends.
+/// A request and its answer. Dropping it prints the line, so that there is one however it ends.
 #[derive(Debug, Serialize)]
 pub struct Record {
     #[serde(skip)]
@@ -42,7 +42,7 @@ impl Drop for Record {
         match self.log {
             Log::Nobody => {}
             Log::People => out::note(&self.line()),
-            // Where nobody reads any more, the pages that are served still do.
+            // Where the reader has gone, pages are still served.
             Log::Programs => {
                 let _ = out::line(&serde_json::json!(self).to_string());
             }

@@ -7,12 +7,35 @@ mod stage;
 
 use std::{fs, path::Path};
 
+use clap::{Args, Subcommand};
 use univi::Result;
 
-use crate::{
-    args::{TrainArgs, Training},
-    files,
-};
+use crate::files;
+
+/// Train a model: the two stages of the paper, or the small model that ships with UniVi from
+/// nothing.
+#[derive(Debug, Args)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+#[command(after_help = "\
+Examples:
+  univi train nano --out training/nano
+  univi train pretrain vicuna-7b --vision-tower clip-vit-large-patch14 --data captions.json --media images --out stage1
+  univi train tune stage1 --vision-tower clip-vit-large-patch14 --data mixed.json --media media --out stage2
+
+Exit codes: 0 trained, 1 failed, 2 wrong command line, 130 interrupted: what was learned is kept.")]
+pub struct TrainArgs {
+    /// What to train.
+    #[command(subcommand)]
+    pub what: Training,
+}
+
+/// What to train.
+#[derive(Debug, Subcommand)]
+pub enum Training {
+    Nano(nano::NanoArgs),
+    Pretrain(stage::StageArgs),
+    Tune(stage::StageArgs),
+}
 
 /// Trains what was asked for.
 ///

@@ -1,8 +1,9 @@
 //! `univi train nano`.
 
-use std::{fs, ops::ControlFlow};
+use std::{fs, ops::ControlFlow, path::PathBuf};
 
 use candle_core::Device;
+use clap::Args;
 use univi::{Error, Result};
 use univi_train::{
     nano::{
@@ -13,7 +14,42 @@ use univi_train::{
 };
 
 use super::{diary::Diary, write_folder};
-use crate::{args::NanoArgs, files, interrupt::Listener, out};
+use crate::{args::WorldArgs, files, interrupt::Listener, out, values::positive};
+
+/// Make univi-nano from nothing: vision encoder, language, projector, and all together.
+///
+/// What was learned is written to the folder as it goes; the same command goes on after a break. At
+/// the end the folder holds a checkpoint in Hugging Face's layout, `checkpoint`, with its
+/// `checkpoint/vision-tower`, for `univi convert`. It takes hours; models/univi-nano/README.md says
+/// how many, and on what.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask artwork
+  univi train nano --out training/nano
+  univi convert training/nano/checkpoint --quant q8_0 --vision-quant q8_0 --name univi-nano --out models/univi-nano
+  univi train nano --out training/try --scale 0.02
+
+Exit codes: 0 trained, 1 failed, 2 wrong command line, 130 interrupted: what was learned is kept.")]
+pub struct NanoArgs {
+    /// Where states, curves and the checkpoint go.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    #[command(flatten)]
+    pub world: WorldArgs,
+    /// Makes all stages shorter or longer; 1 is the recipe of the model card.
+    #[arg(long, value_name = "X", default_value_t = 1., value_parser = positive)]
+    pub scale: f64,
+    /// Where chance starts.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Threads; another number gives other last bits.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub threads: u32,
+    /// Leave out what tells the frames of an event apart.
+    #[arg(long)]
+    pub no_temporal_position: bool,
+}
 
 /// Scenes that the vision encoder is measured on when it has learned.
 const HELD_OUT_SCENES: usize = 256;

@@ -41,7 +41,7 @@ fn image(case: &Value) -> String {
 }
 
 /// Arguments of a command on the small model, on the CPU, as the reference was run.
-fn greedy<'a>(name: &'a str, max_tokens: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+pub fn greedy<'a>(name: &'a str, max_tokens: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     let mut args = vec![
         name,
         "-m",

@@ -365,12 +365,22 @@ fn videos_that_are_none() {
         "cut.gif: video: ",
     );
     shown_refused("--video", &folder.join("absent.mp4"), "absent.mp4");
+    // ffmpeg would open the files that a list names, whatever the list is called.
+    let list = b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n";
+    shown_refused("--video", &file("list.mp4", list), "is a playlist");
+    let list = b"ffconcat version 1.0\nfile '/etc/passwd'\n";
+    shown_refused("--video", &file("list.mkv", list), "is text, not a video");
+    shown_refused(
+        "--image",
+        &file("clip.mp4", b"\0\0\0\x18ftypmp42\0\0\0\0"),
+        "is a video",
+    );
 }
 
 #[test]
 fn a_video_needs_ffmpeg_and_says_how_to_get_it() {
     let file = scratch("no-ffmpeg").join("clip.mp4");
-    fs::write(&file, "whatever it is").unwrap();
+    fs::write(&file, b"\0\0\0\x18ftypmp42\xff\xfe\xfd").unwrap();
     let args = [
         "ask",
         "-m",
@@ -472,4 +482,86 @@ fn a_figure_that_cannot_be_written() {
         "/nonexistent/out.png",
     ];
     refused(&args, "/nonexistent/out.png");
+}
+
+#[test]
+fn files_of_gigabytes_are_told_by_their_first_bytes() {
+    let folder = scratch("gigabytes");
+    let huge = |name: &str, begins: &[u8]| {
+        let path = folder.join(name);
+        fs::write(&path, begins).unwrap();
+        let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        // Sparse: it takes no room.
+        file.set_len(64 << 30).unwrap();
+        path
+    };
+    shown_refused("--image", &huge("zeros.png", b""), "zeros.png");
+    // It begins as a picture does; reading it ends where no picture is as long.
+    let png = fs::read(e2e().join("image.png")).unwrap();
+    shown_refused(
+        "--image",
+        &huge("long.png", &png),
+        "longer than any picture",
+    );
+    let schema = huge("schema.json", b"{");
+    let args = ["ask", "-m", tiny(), "--json-schema", path(&schema), "What?"];
+    complains(&args, confined(&args), "schema.json: ");
+}
+
+#[test]
+fn names_from_files_cannot_command_a_terminal() {
+    let bytes = fs::read(language()).unwrap();
+    let header: Header = parse(&bytes).unwrap();
+    let mut metadata = univi::gguf::Metadata::new();
+    let own = |key: &&str| !key.starts_with("split.");
+    for (key, value) in header.metadata.iter().filter(|(key, _)| own(key)) {
+        metadata.insert(key, value.clone());
+    }
+    metadata.insert("general.name", "\x1b]0;owned\x07\x1b[2Jred\nerror: forged");
+    let specs = header.tensors.iter().map(|tensor| TensorSpec {
+        name: tensor.name.clone(),
+        ty: tensor.ty,
+        shape: tensor.shape.clone(),
+    });
+    let specs: Vec<TensorSpec> = specs.collect();
+    let mut writer = Writer::new(Vec::new(), &metadata, &specs).unwrap();
+    for spec in &specs {
+        let data = vec![0; spec.bytes().unwrap() as usize];
+        writer.write(&data).unwrap();
+    }
+    let file = copy_to("control", &writer.finish().unwrap());
+    for more in [&[][..], &["--verbose", "--tensors"]] {
+        let said = crate::univi(&[&["inspect", path(&file)][..], more].concat());
+        assert!(said.contains("\\u{1b}[2Jred\\nerror: forged"), "{said}");
+        assert!(
+            !said.contains(|c: char| c.is_control() && c != '\n'),
+            "{said}"
+        );
+        assert!(
+            !said.lines().any(|line| line.starts_with("error")),
+            "{said}"
+        );
+    }
+    let args = ["inspect", "/no\x1b[2Jwhere\u{202e}gpj"];
+    let output = crate::run(&args, "");
+    assert!(!output.stderr.contains(&0x1b));
+    complains(&args, output, "/no\\u{1b}[2Jwhere\\u{202e}gpj");
+}
+
+#[test]
+fn inspecting_is_short_unless_more_is_asked_for() {
+    let said = crate::univi(&["inspect", tiny()]);
+    assert!(said.lines().count() <= 8, "{said}");
+    let more = crate::univi(&["inspect", tiny(), "--verbose"]);
+    assert!(more.starts_with(&said), "{more}");
+    assert!(more.contains("metadata  general.architecture"), "{more}");
+}
+
+#[test]
+fn secrets_of_an_address_are_not_repeated() {
+    let address = "https://me:secret@models.example/m.gguf?token=secret#secret";
+    let args = ["inspect", address];
+    let output = crate::run(&args, "");
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("secret"));
+    complains(&args, output, "https://models.example/m.gguf: ");
 }

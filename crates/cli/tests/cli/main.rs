@@ -6,6 +6,7 @@ mod model_folders;
 mod nano;
 mod self_test;
 mod serve;
+mod terminal;
 
 use std::{
     fs,

@@ -1,5 +1,7 @@
 //! `univi serve`, seen from the other end of a connection.
 
+mod policy;
+
 use std::{
     collections::HashMap,
     fs,
