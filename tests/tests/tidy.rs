@@ -123,11 +123,10 @@ fn no_unfinished_work() {
 }
 
 /// Names that the field has better ones for, as whole words of Rust and WGSL.
-const OLD_NAMES: [&str; 15] = [
+const OLD_NAMES: [&str; 14] = [
     "CoreGlimpse",
     "Wanted",
     "attend",
-    "coded",
     "gated",
     "has_room",
     "hash_elsewhere",

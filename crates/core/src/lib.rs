@@ -2,13 +2,13 @@
 //! natively and in the browser.
 //!
 //! ```
-//! # std::env::set_current_dir("../..").unwrap(); // From the crate to the repository.
-//! # let image = "www/public/samples/penguin-cookie.png";
+//! # let model = "../../models/univi-nano";
+//! # let image = "../../www/public/samples/penguin-cookie.png";
 //! use univi::{Device, GenerateOptions, LoadOptions, Model, Part, SessionOptions};
 //!
 //! # pollster::block_on(async {
 //! let device = Device::Auto.open().await?;
-//! let model = Model::open(&device, "models/univi-nano", &LoadOptions::default()).await?;
+//! let model = Model::open(&device, model, &LoadOptions::default()).await?;
 //! let mut session = model.session(SessionOptions::default());
 //! let question = [Part::image_file(image)?, "Can you see a penguin?".into()];
 //! let mut answer = session.ask(question, &GenerateOptions::greedy()).await?;
