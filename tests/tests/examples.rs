@@ -2,29 +2,44 @@
 
 use std::{
     collections::BTreeSet,
+    fs,
     io::Write,
     path::PathBuf,
     process::{Command, Stdio},
+    sync::OnceLock,
 };
 
 const MODEL: &str = "models/univi-nano";
 const PENGUIN: &str = "www/public/samples/penguin-cookie.png";
 
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Builds the examples once -> the folder that they are in.
+fn examples() -> &'static PathBuf {
+    static EXAMPLES: OnceLock<PathBuf> = OnceLock::new();
+    EXAMPLES.get_or_init(|| {
+        // All packages together, as the tests are built: for one alone, dependencies would be
+        // built anew.
+        let status = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--workspace", "--exclude", "xtask"])
+            .args(["--example", "*"])
+            .current_dir(root())
+            .status()
+            .unwrap();
+        assert!(status.success(), "{status}");
+        // From target/debug/deps/examples-0123456789abcdef.
+        let this = std::env::current_exe().unwrap();
+        this.ancestors().nth(2).unwrap().join("examples")
+    })
+}
+
 /// What the example prints on stdout.
 fn run(example: &str, args: &[&str], stdin: &str) -> String {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
-    let mut child = Command::new(env!("CARGO"))
-        .args([
-            "run",
-            "--quiet",
-            "--package",
-            "univi",
-            "--example",
-            example,
-            "--",
-        ])
+    let mut child = Command::new(examples().join(example))
         .args(args)
-        .current_dir(root)
+        .current_dir(root())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -35,6 +50,22 @@ fn run(example: &str, args: &[&str], stdin: &str) -> String {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{example}: {}", output.status);
     String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_readme_shows_the_example_as_it_stands() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let shown = readme.split("```rust\n").nth(1).unwrap();
+    let shown = shown.split("```").next().unwrap();
+    let example = fs::read_to_string(root().join("crates/core/examples/ask_image.rs")).unwrap();
+    assert!(example.ends_with(shown), "{shown}");
+}
+
+#[test]
+fn the_readme_is_short() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let words = readme.split_whitespace().count();
+    assert!(words <= 700, "README.md: {words} words, at most 700");
 }
 
 #[test]

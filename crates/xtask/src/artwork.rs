@@ -8,5 +8,5 @@ use crate::npm;
 
 /// Brings the npm packages that `crates/train/artwork` names, unless they are there.
 pub fn fetch(root: &Path) -> Result<()> {
-    npm::install(&root.join("crates/train/artwork"))
+    npm::install(&root.join("crates/train/artwork"), npm::Packages::All)
 }

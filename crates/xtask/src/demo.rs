@@ -2,50 +2,57 @@
 
 use std::fs;
 use std::path::Path;
+use std::thread;
 
 use anyhow::{Context, Result};
 
 use crate::command::cmd;
 use crate::{models, npm, setup, wasm};
 
-/// The models that the page offers, as `www/src/models.ts` reads them: paths are relative to the
-/// page.
-const OFFERS: &str = r#"[
-  {
-    "name": "UniVi nano",
-    "url": "models/univi-nano/manifest.json",
-    "note": "Trained from nothing on a small world of emoji: it tells what there is, how many, where, in which order and which way, in pictures and clips of that world. It knows nothing else.",
-    "bytes": 3461551,
-    "questions": ["Describe the picture.", "What is there from left to right?", "How many things are there?", "What happens in the clip?"]
-  },
-  {
-    "name": "Chat-UniVi, tiny",
-    "url": "models/chat-univi-tiny/manifest.json",
-    "note": "Every part of the model with small random weights: it sees images and videos, and babbles about them.",
-    "bytes": 600000
-  },
-  {
-    "name": "SmolLM2 135M Instruct",
-    "url": "models/SmolLM2-135M-Instruct.Q4_1.gguf",
-    "note": "A real language model without a vision encoder.",
-    "bytes": 98362432
-  }
-]
-"#;
+/// The model that ships, as `www/src/models.ts` reads it: paths are relative to the page.
+const NANO: &str = r#"{
+  "name": "UniVi nano",
+  "url": "models/univi-nano/manifest.json",
+  "note": "Trained from nothing on a small world of emoji: it answers what there is, how many, where, in which order and which way, in pictures and clips of that world. It knows nothing else.",
+  "bytes": 3461551,
+  "questions": ["Describe the picture.", "What is there from left to right?", "How many things are there?", "What happens in the clip?"]
+}"#;
 
-/// Builds everything and serves the page until it is interrupted.
+/// A language model for those who have it: `cargo xtask models` brings it.
+const SMOLLM2: &str = r#"{
+  "name": "SmolLM2 135M Instruct",
+  "url": "models/SmolLM2-135M-Instruct.Q4_1.gguf",
+  "note": "A real language model without a vision encoder: it answers about text alone.",
+  "bytes": 98362432
+}"#;
+
+/// Builds the page and serves it until it is interrupted.
 pub fn demo(root: &Path, port: u16) -> Result<()> {
-    setup::setup(root)?;
-    models::fetch(root)?;
-    models::build_univi(root)?;
-    models::convert_tiny(root)?;
-    let offers = root.join("models/index.json");
-    fs::write(&offers, OFFERS).with_context(|| format!("cannot write {}", offers.display()))?;
+    setup::wasm()?;
+    // npm waits for its registry while cargo works.
+    thread::scope(|scope| {
+        let packages = scope.spawn(|| npm::install(root, npm::Packages::Page));
+        wasm::compile_page(root)?;
+        packages.join().expect("it does not panic")
+    })?;
+    offer_models(root)?;
     wasm::build(root)?;
     npm::run(root, "build").run()?;
+    models::build_univi(root)?;
     cmd(models::univi(root))
         .args(["serve", "www/dist", "--mount", "/models=models", "--port"])
         .arg(port.to_string())
         .dir(root)
         .become_it()
+}
+
+/// Lists the models that the page offers, in `models/index.json`.
+fn offer_models(root: &Path) -> Result<()> {
+    let mut offers = vec![NANO];
+    if models::are_here(root) {
+        offers.push(SMOLLM2);
+    }
+    let index = root.join("models/index.json");
+    fs::write(&index, format!("[{}]\n", offers.join(", ")))
+        .with_context(|| format!("cannot write {}", index.display()))
 }

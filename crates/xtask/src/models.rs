@@ -34,27 +34,9 @@ pub fn fetch(root: &Path) -> Result<()> {
     SMOLLM2.fetch_into(&models)
 }
 
-/// Converts the end-to-end checkpoint of the fixtures as a user converts a real one. The command
-/// line is built.
-pub fn convert_tiny(root: &Path) -> Result<()> {
-    let into = root.join("models/chat-univi-tiny");
-    if into.join("manifest.json").is_file() {
-        return Ok(());
-    }
-    println!("models/chat-univi-tiny: converting");
-    let fixtures = root.join("tests/fixtures/golden/e2e");
-    cmd(univi(root))
-        .arg("convert")
-        .arg(fixtures.join("checkpoint"))
-        .arg("--vision-tower")
-        .arg(fixtures.join("openai/clip-vit-tiny-random-patch14"))
-        .arg("--quant")
-        .arg("f16")
-        .arg("--out")
-        .arg(&into)
-        .echo()
-        .run()?;
-    Ok(())
+/// Whether they are there.
+pub fn are_here(root: &Path) -> bool {
+    root.join("models").join(SMOLLM2.file).is_file()
 }
 
 /// What is built together, but for this program.

@@ -10,8 +10,17 @@ use crate::command::{Cmd, cmd};
 /// Vite and playwright-core ask for at least this.
 const NODE_OLDEST: u32 = 20;
 
+/// Which packages of a lock file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Packages {
+    /// Every one.
+    All,
+    /// What package and page are built with: the tests' are ten times as large.
+    Page,
+}
+
 /// Installs what the lock file in a folder names, unless that very lock file was installed last.
-pub fn install(folder: &Path) -> Result<()> {
+pub fn install(folder: &Path, packages: Packages) -> Result<()> {
     let version = cmd("node").arg("--version").probe().unwrap_or_default();
     let major = version
         .trim()
@@ -32,17 +41,31 @@ pub fn install(folder: &Path) -> Result<()> {
     }
     let lock = folder.join("package-lock.json");
     let wanted = fs::read(&lock).with_context(|| format!("cannot read {}", lock.display()))?;
-    let stamp = folder.join("node_modules/.installed-lock.json");
-    if fs::read(&stamp).is_ok_and(|installed| installed == wanted) {
+    let stamps = ["all", "page"].map(|name| folder.join(format!("node_modules/.installed-{name}")));
+    let enough = match packages {
+        Packages::All => &stamps[..1],
+        Packages::Page => &stamps[..],
+    };
+    let is_installed = |stamp| fs::read(stamp).is_ok_and(|installed| installed == wanted);
+    if enough.iter().any(is_installed) {
         return Ok(());
     }
     println!("npm packages: npm ci in {}", folder.display());
-    cmd("npm")
-        .args(["ci", "--ignore-scripts"])
-        .dir(folder)
-        .remedy("check that npm reaches its registry (`npm ping`); after an edit of package.json: `npm install`")
-        .run()?;
-    fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))
+    let ci = cmd("npm").args(["ci", "--ignore-scripts"]).dir(folder);
+    let (ci, stamp) = match packages {
+        Packages::All => (ci, &stamps[0]),
+        Packages::Page => (
+            ci.args(["--workspace", "univi", "--workspace", "univi-demo"])
+                .arg("--include-workspace-root"),
+            &stamps[1],
+        ),
+    };
+    ci.remedy(
+        "check that npm reaches its registry (`npm ping`); after an edit of package.json: \
+         `npm install`",
+    )
+    .run()?;
+    fs::write(stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))
 }
 
 /// A program of an npm package.

@@ -17,7 +17,13 @@ pub fn setup(root: &Path) -> Result<()> {
     vulkan(debian.as_ref())?;
     programs(debian.as_ref())?;
     wasm_std::install(debian.as_ref())?;
-    npm::install(root)
+    npm::install(root, npm::Packages::All)
+}
+
+/// Installs what compiling the WebAssembly module needs and the machine lacks. Building the page
+/// needs npm packages besides, and neither a GPU's driver nor a browser: it runs in the visitor's.
+pub fn wasm() -> Result<()> {
+    wasm_std::install(Debian::here().as_ref())
 }
 
 /// A Vulkan driver for the native tests and for Dawn in Node: Mesa's lavapipe, which needs no GPU.

@@ -93,6 +93,11 @@ impl Steps {
                 cargo_totals,
             );
         }
+        self.tests(
+            "examples in documentation",
+            cargo(root, &format!("test {} --doc", models::ALL_BUT_XTASK)),
+            cargo_totals,
+        );
         self.vocabulary(root);
         self.build_web(root);
         self.check("package and page: checks", || done(npm::run(root, "check")));

@@ -44,6 +44,11 @@ pub fn build(root: &Path) -> Result<()> {
     build_module(root, &PAGE)
 }
 
+/// Compiles what [`build`] starts from.
+pub fn compile_page(root: &Path) -> Result<()> {
+    compile(root, &PAGE).map(drop)
+}
+
 /// Brings the self-test of browsers up to date with the Rust sources.
 pub fn build_verify(root: &Path) -> Result<()> {
     build_module(root, &VERIFY)

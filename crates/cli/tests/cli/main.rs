@@ -4,6 +4,7 @@ mod answers;
 mod bad_input;
 mod model_folders;
 mod nano;
+mod readme;
 mod self_test;
 mod serve;
 mod terminal;
