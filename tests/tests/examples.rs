@@ -12,19 +12,21 @@ use std::{
 const MODEL: &str = "models/univi-nano";
 const PENGUIN: &str = "www/public/samples/penguin-cookie.png";
 
+const EXAMPLES: [&str; 4] = ["ask_image", "ask_video", "chat", "token_map"];
+
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
 /// Builds the examples once -> the folder that they are in.
 fn examples() -> &'static PathBuf {
-    static EXAMPLES: OnceLock<PathBuf> = OnceLock::new();
-    EXAMPLES.get_or_init(|| {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
         // All packages together, as the tests are built: for one alone, dependencies would be
         // built anew.
         let status = Command::new(env!("CARGO"))
             .args(["build", "--quiet", "--workspace", "--exclude", "xtask"])
-            .args(["--example", "*"])
+            .args(EXAMPLES.map(|name| format!("--example={name}")))
             .current_dir(root())
             .status()
             .unwrap();
