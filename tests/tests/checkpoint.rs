@@ -288,15 +288,18 @@ fn with_rows(rows: usize, keys: &[(&str, serde_json::Value)]) -> BTreeMap<String
     }
     files.retain(|name, _| !name.starts_with("pytorch_model"));
     files.insert("config.json".into(), serde_json::to_vec(&config).unwrap());
-    let views = tensors.iter().map(|(name, (shape, values))| {
-        let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
-        (name.clone(), (shape.clone(), bytes))
-    });
-    let views: Vec<(String, (Vec<usize>, Vec<u8>))> = views.collect();
-    let views = views.iter().map(|(name, (shape, bytes))| {
-        let view = TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes);
-        (name.clone(), view.unwrap())
-    });
+    let bytes_of = |values: &[f32]| values.iter().flat_map(|x| x.to_le_bytes()).collect();
+    let bytes: Vec<Vec<u8>> = tensors
+        .values()
+        .map(|(_, values)| bytes_of(values))
+        .collect();
+    let views = tensors
+        .iter()
+        .zip(&bytes)
+        .map(|((name, (shape, _)), bytes)| {
+            let view = TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes);
+            (name.clone(), view.unwrap())
+        });
     let file = safetensors::serialize(views, None).unwrap();
     files.insert("model.safetensors".into(), file);
     files

@@ -39,7 +39,7 @@ fn random_weights(random: &mut ChaCha8Rng, requirements: Vec<ExpectedTensor>) ->
         let is_vector = requirement.shape.len() == 1;
         let cols: usize = requirement.shape[1..].iter().product();
         let ty = match random.random_range(0..4) {
-            0 if !is_vector && cols % 32 == 0 => GgmlType::Q8_0,
+            0 if !is_vector && cols.is_multiple_of(32) => GgmlType::Q8_0,
             1 if !is_vector => GgmlType::F16,
             _ => GgmlType::F32,
         };
@@ -317,7 +317,7 @@ fn the_largest_neighbourhoods_run() {
     let stored = random_weights(&mut random, vision_tensors(&config));
     let pixels = (0..12 * 12 * 3).map(|_| random.random()).collect();
     let frame = Rgb8::new(12, 12, pixels).unwrap();
-    let of_cpu = seen(&Cpu, &config, &stored, &[frame.clone()]).unwrap();
+    let of_cpu = seen(&Cpu, &config, &stored, std::slice::from_ref(&frame)).unwrap();
     let of_gpu = seen(&gpu, &config, &stored, &[frame]).unwrap();
     assert_close("features", &of_gpu.0, &of_cpu.0, TOLERANCE);
     assert_eq!(of_gpu.1.len(), of_cpu.1.len());
