@@ -1,12 +1,16 @@
 /** An answer as it is generated. */
+import { asyncDispose } from "./dispose.js";
+import type { TokenMaps } from "./token-maps.js";
 import type { TokenMap, Usage } from "./types.js";
 
-/** Where an answer comes from: what `run` of {@link StreamedAnswer} writes to. */
+/** What `run` of a {@link StreamedAnswer} writes to. */
 export interface AnswerSink {
   /** Aborted when the answer is to stop. */
   readonly signal: AbortSignal;
-  /** Adds the token map of a visual part that was encoded. */
-  tokenMap(tokenMap: TokenMap): void;
+  /** Where the token maps of the visual parts go. */
+  readonly tokenMaps: TokenMaps;
+  /** Adds a note about something of the question that was left out. */
+  warn(text: string): void;
   /** Reports that all visual parts are encoded. */
   encoded(): void;
   /** Adds a piece of text. */
@@ -22,27 +26,45 @@ export interface AnswerSink {
  *
  * The model stops when the last reader leaves its loop early; later readers get the pieces so far.
  * The question's `signal` stops it, too; its reason is then thrown to every reader.
+ *
+ * @example
+ * ```ts
+ * const answer = univi.ask([photo, "What is on the table?"]);
+ * for await (const piece of answer) out.append(piece);
+ * console.log((await answer.text()).length, answer.usage?.completionTokens);
+ * ```
  */
-export class StreamedAnswer implements AsyncIterable<string> {
+export class StreamedAnswer implements AsyncIterable<string>, AsyncDisposable {
   /** What the answer cost, once it has ended by itself. */
   usage: Usage | undefined;
+  /**
+   * What of the question was left out, such as all frames but the first one of an animation that
+   * was given as an image; complete before the first piece.
+   */
+  readonly warnings: readonly string[] = [];
   readonly #run: (sink: AnswerSink) => Promise<Usage>;
+  readonly #tokenMaps: TokenMaps;
   readonly #stop = new AbortController();
   readonly #signal: AbortSignal;
   readonly #pieces: string[] = [];
-  readonly #tokenMaps: TokenMap[] = [];
   #state: "idle" | "encoding" | "answering" | "ended" = "idle";
+  #wasEncoded = false;
   #failure: { readonly reason: unknown } | undefined;
   #readers = 0;
   #waiting: (() => void)[] = [];
 
   /** @internal */
-  constructor(signal: AbortSignal | undefined, run: (sink: AnswerSink) => Promise<Usage>) {
+  constructor(
+    signal: AbortSignal | undefined,
+    tokenMaps: TokenMaps,
+    run: (sink: AnswerSink) => Promise<Usage>,
+  ) {
     this.#signal = signal ? AbortSignal.any([signal, this.#stop.signal]) : this.#stop.signal;
+    this.#tokenMaps = tokenMaps;
     this.#run = run;
   }
 
-  /** Returns a reader of all pieces, those that have come already included. */
+  /** Returns a reader of all pieces, from the first one on. */
   async *[Symbol.asyncIterator](): AsyncGenerator<string, void> {
     this.#start();
     this.#readers += 1;
@@ -67,14 +89,25 @@ export class StreamedAnswer implements AsyncIterable<string> {
   }
 
   /**
-   * Returns the token map of each visual part, in order, once all of them are encoded.
+   * Returns the token map of each visual part, in order, as soon as all of them are encoded. They
+   * are read back from the device with the first call, which takes a few milliseconds; answers
+   * whose maps nobody asks for don't pay for them.
    *
    * @throws What keeps a part from being encoded.
    */
   async tokenMaps(): Promise<readonly TokenMap[]> {
     this.#start();
     while (this.#state === "encoding") await this.#change();
-    return this.#tokenMaps;
+    if (this.#failure && !this.#wasEncoded) throw this.#failure.reason;
+    return this.#tokenMaps.fetch();
+  }
+
+  /** Stops the answer where it is not over, and frees its token maps. */
+  async [asyncDispose](): Promise<void> {
+    this.#stop.abort();
+    while (this.#state === "encoding" || this.#state === "answering") await this.#change();
+    this.#state = "ended";
+    this.#tokenMaps.free();
   }
 
   #start(): void {
@@ -82,8 +115,12 @@ export class StreamedAnswer implements AsyncIterable<string> {
     this.#state = "encoding";
     const sink: AnswerSink = {
       signal: this.#signal,
-      tokenMap: (tokenMap) => this.#tokenMaps.push(tokenMap),
-      encoded: () => this.#advance("answering"),
+      tokenMaps: this.#tokenMaps,
+      warn: (text) => (this.warnings as string[]).push(text),
+      encoded: () => {
+        this.#wasEncoded = true;
+        this.#advance("answering");
+      },
       piece: (text) => {
         this.#pieces.push(text);
         this.#advance("answering");

@@ -37,12 +37,11 @@ export interface ResolveRequest {
 }
 
 /**
- * An image on its way to the model. Encoded bytes are decoded by UniVi itself, so that colour and
+ * A picture on its way to the model. Encoded bytes are decoded by UniVi itself, so that colour and
  * alpha are exact.
  */
-export type ImageSource =
+export type SentImage =
   | { readonly kind: "blob"; readonly blob: Blob; readonly name: string }
-  | { readonly kind: "url"; readonly url: string }
   | {
       readonly kind: "pixels";
       readonly width: number;
@@ -52,7 +51,7 @@ export type ImageSource =
   | { readonly kind: "bitmap"; readonly bitmap: ImageBitmap };
 
 /** A frame of a clip on its way to the model. */
-export type FramePicture = Extract<ImageSource, { kind: "bitmap" | "pixels" }>;
+export type FramePicture = Extract<SentImage, { kind: "bitmap" | "pixels" }>;
 
 /** A turn that is over. */
 export interface PastTurn {
@@ -110,11 +109,16 @@ export interface Calls {
     event: never;
     result: void;
   };
+  /** Encodes a picture as `visual`, and keeps its token map as `tokenMap`. */
   encodeImage: {
-    params: { visual: Handle; image: ImageSource; visualTokens?: number };
+    params: { visual: Handle; tokenMap?: Handle; image: SentImage; visualTokens?: number };
     event: never;
-    result: TokenMap;
+    result: void;
   };
+  /** Reads a token map back from the device. */
+  tokenMap: { params: { tokenMap: Handle }; event: never; result: TokenMap };
+  /** Fetches a whole file, with retries. */
+  fetchFile: { params: { url: string }; event: never; result: Blob };
   /** The times, in seconds, at which a clip of this length is to be looked at. */
   frameTimes: {
     params: { durationSeconds: number; choice: FrameChoice };
@@ -133,7 +137,11 @@ export interface Calls {
     event: never;
     result: void;
   };
-  encodeClip: { params: { visual: Handle; visualTokens?: number }; event: never; result: TokenMap };
+  encodeClip: {
+    params: { visual: Handle; tokenMap?: Handle; visualTokens?: number };
+    event: never;
+    result: void;
+  };
   /**
    * Encodes a frame of a live session and adds it to those of the last `windowSeconds`; the first
    * one opens `live`. Returns the times of the frames in the window.
@@ -151,9 +159,9 @@ export interface Calls {
   };
   /** Merges the frames of the window into one clip. */
   mergeFrames: {
-    params: { live: Handle; visual: Handle; visualTokens?: number };
+    params: { live: Handle; visual: Handle; tokenMap?: Handle; visualTokens?: number };
     event: never;
-    result: TokenMap;
+    result: void;
   };
   openSession: { params: { session: Handle; options: SessionOptions }; event: never; result: void };
   /** The same conversation once more. */

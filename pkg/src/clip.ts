@@ -1,50 +1,51 @@
 /** Frames of a clip on their way to the model. */
+import { localContent, shortAddress } from "./address.js";
+import type { Handle } from "./calls.js";
 import { openDecoded } from "./clip/decoded.js";
 import { openElement } from "./clip/element.js";
+import type { OpenClip } from "./clip/open-clip.js";
+import { openPictures } from "./clip/pictures.js";
 import { UniviError } from "./error.js";
-import type { FramePicture, Handle } from "./calls.js";
+import { asClipFile, type MediaFile, mediaFile } from "./media.js";
+import { formatFacts, HEAD_BYTES, mediaFormat } from "./media-type.js";
 import type { Client } from "./rpc.js";
+import { isA } from "./runtime.js";
 import type { FrameChoice } from "./types.js";
-import { isA, runtime } from "./runtime.js";
-
-/** Where a clip comes from. A Blob may be an animated GIF or WebP, too. */
-export type ClipSource = Blob | URL | HTMLVideoElement;
 
 /** Frames that were handed over, of how many. */
 export type FrameProgress = (loaded: number, total: number) => void;
 
-/** A clip that is being read. */
-export interface OpenClip {
-  readonly durationSeconds: number;
-  /**
-   * The frames that are shown at these times, which rise. Whoever asks for one closes it or hands
-   * it on.
-   */
-  frames(timesSeconds: readonly number[]): AsyncIterable<FramePicture>;
-  /** Lets go of the source and the decoder. */
-  close(): void;
-}
-
 /**
  * Decodes the chosen frames of `source` and hands them over as `visual`.
  *
- * A `HTMLVideoElement` of the page is left alone: its source is opened a second time.
+ * An element of the page is left alone: its source is opened a second time.
  */
 export async function pushFrames(
   client: Client,
   visual: Handle,
-  source: ClipSource,
+  source: MediaFile | URL | HTMLVideoElement,
   choice: FrameChoice,
   signal: AbortSignal | undefined,
   onFrame: FrameProgress,
 ): Promise<void> {
-  const name = clipName(source);
-  if (source instanceof URL) source = (await runtime.file(source)) ?? source;
-  if (source instanceof Blob && ["image/gif", "image/webp"].includes(source.type)) {
-    await client.call("pushAnimation", { visual, blob: source, name, choice }, { signal });
+  const found = isA("HTMLVideoElement", source)
+    ? await elementSource(source as HTMLVideoElement)
+    : (source as MediaFile | URL);
+  const name = found instanceof URL ? shortAddress(found.href) : found.name;
+  let picture = asPicture(found);
+  const decoded = picture
+    ? undefined
+    : await openDecoded(found instanceof URL ? found : found.blob, name, signal);
+  // An address does not say what is there.
+  if (found instanceof URL && !decoded?.clip) picture = await pictureAt(client, found, signal);
+  if (picture?.format === "gif" || picture?.format === "webp") {
+    const { blob } = picture;
+    await client.call("pushAnimation", { visual, blob, name, choice }, { signal });
     return;
   }
-  const clip = await openClip(source, name, signal);
+  const clip = picture
+    ? await openPictures(picture, signal)
+    : (decoded?.clip ?? (await openPlayed(found, name, decoded?.codec, signal)));
   try {
     const times = await client.call(
       "frameTimes",
@@ -67,40 +68,67 @@ export async function pushFrames(
   }
 }
 
-/**
- * Opens a clip, frame by frame where that can be, else as the browser plays it, which has the last
- * word on what is a video.
- */
-async function openClip(
-  source: ClipSource,
+/** A clip as the browser plays it, which has the last word on what is a video. */
+async function openPlayed(
+  source: MediaFile | URL,
   name: string,
+  codec: string | undefined,
   signal: AbortSignal | undefined,
 ): Promise<OpenClip> {
-  const bytes = isA("HTMLVideoElement", source)
-    ? await elementSource(source as HTMLVideoElement, name)
-    : (source as Blob | URL);
-  const decoded = await openDecoded(bytes, name, signal);
-  if (decoded) return decoded;
-  if (!globalThis.document)
-    throw new UniviError(
-      "bad-video",
-      `${name}: it is neither an animated GIF nor WebP, nor a video that WebCodecs decodes here; in Node, Deno and Bun, the npm package @napi-rs/webcodecs brings that`,
-    );
-  return openElement(bytes, name, signal);
+  if (globalThis.document)
+    return openElement(source instanceof URL ? source : source.blob, name, codec, signal);
+  const what = codec
+    ? `its codec, ${codec}, is none`
+    : "it is no animated GIF or WebP, and no video";
+  throw new UniviError(
+    "bad-video",
+    `${name}: ${what} that WebCodecs decodes here; in Node, Deno and Bun, the npm package @napi-rs/webcodecs brings that`,
+  );
 }
 
-async function elementSource(video: HTMLVideoElement, name: string): Promise<Blob | URL> {
+function asPicture(source: MediaFile | URL): MediaFile | undefined {
+  const format = source instanceof URL ? undefined : source.format;
+  return format && formatFacts(format).kind === "picture" ? (source as MediaFile) : undefined;
+}
+
+/** The picture that lies at an address; `undefined` where it is something else. */
+async function pictureAt(
+  client: Client,
+  url: URL,
+  signal: AbortSignal | undefined,
+): Promise<MediaFile | undefined> {
+  const head = await firstBytes(url, signal);
+  const format = head && mediaFormat(head);
+  if (!format || formatFacts(format).kind !== "picture") return undefined;
+  const blob = await client.call("fetchFile", { url: url.href }, { signal });
+  return asClipFile(await mediaFile(blob, shortAddress(url.href)));
+}
+
+/** The first bytes at an address; `undefined` where it can't be read, which playing it will say. */
+async function firstBytes(
+  url: URL,
+  signal: AbortSignal | undefined,
+): Promise<Uint8Array | undefined> {
+  try {
+    const reader = (await fetch(url, signal ? { signal } : {})).body?.getReader();
+    const head = await reader?.read();
+    void reader?.cancel().catch(() => {});
+    return head?.value?.subarray(0, HEAD_BYTES);
+  } catch {
+    signal?.throwIfAborted();
+    return undefined;
+  }
+}
+
+/** The source of an element, which has to be one that can be opened a second time. */
+async function elementSource(video: HTMLVideoElement): Promise<MediaFile | URL> {
+  const name = shortAddress(video.currentSrc) || "video element";
   try {
     const url = new URL(video.currentSrc);
-    return url.protocol === "blob:" ? await (await fetch(url)).blob() : url;
+    const local = await localContent(url);
+    return local ? await mediaFile(local, name) : url;
   } catch (cause) {
     const why = "it has no source that can be opened a second time, as a live stream has none";
     throw new UniviError("bad-video", `${name}: ${why}`, { cause });
   }
-}
-
-function clipName(source: ClipSource): string {
-  if (source instanceof File) return source.name;
-  if (source instanceof Blob) return "clip";
-  return source instanceof URL ? source.href : source.currentSrc || "video element";
 }

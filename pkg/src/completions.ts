@@ -4,12 +4,18 @@
  */
 import { type AnswerSink, StreamedAnswer } from "./answer.js";
 import type { Handle, PastTurn, SentPart, SentSampling } from "./calls.js";
-import type { ClipSource } from "./clip.js";
 import { UniviError } from "./error.js";
-import type { Part } from "./parts.js";
 import { checkMessageFiles } from "./message-files.js";
+import {
+  type ClipSource,
+  type ImageSource,
+  prepareClip,
+  prepareImage,
+  type PreparedPart,
+} from "./parts.js";
 import type { Client } from "./rpc.js";
 import { samplingOf } from "./sampling.js";
+import { TokenMaps } from "./token-maps.js";
 import type { FrameChoice, ModelInfo, SamplingOptions, Usage } from "./types.js";
 import { PartUploader } from "./uploader.js";
 
@@ -21,10 +27,7 @@ export type ChatCompletionContentPart =
       /** The URL, alone or in OpenAI's object; of `detail` there is `"auto"` alone. */
       readonly image_url: string | { readonly url: string; readonly detail?: "auto" | null };
     }
-  | {
-      readonly type: "image";
-      readonly image: Exclude<Part, string | { readonly video: ClipSource }>;
-    }
+  | { readonly type: "image"; readonly image: ImageSource }
   | ({ readonly type: "video"; readonly video: ClipSource } & FrameChoice);
 
 /**
@@ -192,7 +195,7 @@ export class Completions {
       created: Math.floor(Date.now() / 1000),
       model: this.#info.name,
     };
-    const answer = new StreamedAnswer(options.signal, (sink) =>
+    const answer = new StreamedAnswer(options.signal, new TokenMaps(this.#client), (sink) =>
       this.#answer(request.messages, sampling, sink),
     );
     if (request.stream) return chunks(head, answer, request.stream_options?.include_usage ?? false);
@@ -354,11 +357,11 @@ function checkMessages(messages: readonly ChatCompletionMessage[]): void {
 }
 
 /** The parts of a message; `at` is its place in the request. */
-function partsOf({ role, content }: ChatCompletionMessage, at: string): Part[] {
+function partsOf({ role, content }: ChatCompletionMessage, at: string): PreparedPart[] {
   if (content == null) return [];
-  if (typeof content === "string") return content === "" ? [] : [content];
+  if (typeof content === "string") return content === "" ? [] : [{ kind: "text", text: content }];
   if (!Array.isArray(content)) refuse(`${at}.content is neither a text nor a list of parts`);
-  return (content as readonly ChatCompletionContentPart[]).map((part, i): Part => {
+  return (content as readonly ChatCompletionContentPart[]).map((part, i): PreparedPart => {
     const place = `${at}.content[${i}]`;
     const isText = (text: unknown): string =>
       typeof text === "string" ? text : refuse(`${place} has no text`);
@@ -369,14 +372,14 @@ function partsOf({ role, content }: ChatCompletionMessage, at: string): Part[] {
       );
     switch (part.type) {
       case "text":
-        return isText(part.text);
+        return { kind: "text", text: isText(part.text) };
       case "image_url":
-        return urlOf(part.image_url, `${place}.image_url`);
+        return prepareImage(urlOf(part.image_url, `${place}.image_url`));
       case "image":
-        return part.image ?? refuse(`${place} has no image`);
+        return prepareImage(part.image ?? refuse(`${place} has no image`));
       case "video": {
         const { type: _type, ...clip } = part;
-        return clip.video ? clip : refuse(`${place} has no video`);
+        return clip.video ? prepareClip(clip) : refuse(`${place} has no video`);
       }
       default:
         return refuse(

@@ -1,7 +1,7 @@
 /** Carries out the page's calls: the end of the channel that holds the model. */
 import type { bindings } from "../wasm/univi_web.js";
 import { checkArguments } from "./arguments.js";
-import type { Calls, Handle, ImageSource, Method, ResolveRequest, SentPart } from "./calls.js";
+import type { Calls, Handle, Method, ResolveRequest, SentImage, SentPart } from "./calls.js";
 import { fetchAll } from "./download.js";
 import { UniviError } from "./error.js";
 import { availability, load } from "./load.js";
@@ -9,10 +9,10 @@ import type { Resolve } from "./files.js";
 import { type Bindings, type Instance, instantiate } from "./module.js";
 import type { Network } from "./network.js";
 import type { Handlers, Host } from "./rpc.js";
-import type { TokenMap, Usage } from "./types.js";
+import type { Usage } from "./types.js";
 
-/** Longer than any picture. */
-const MAX_IMAGE_BYTES = 256 << 20;
+/** Longer than any picture, or clip that is fetched whole. */
+const MAX_FILE_BYTES = 256 << 20;
 
 /** Makes handlers that share one model, and check their parameters before anything else. */
 export const host: Host = (fail) => {
@@ -33,6 +33,7 @@ function handlersOf(fail: (error: UniviError) => void): Handlers {
   const resolving = new Map<number, (answer: Calls["resolved"]["params"]) => void>();
   let engine: bindings.Engine | undefined;
   const visuals = new Map<Handle, bindings.Visual>();
+  const tokenMaps = new Map<Handle, bindings.TokenMap>();
   const clips = new Map<Handle, bindings.Clip>();
   const sessions = new Map<Handle, bindings.Session>();
   const lives = new Map<Handle, bindings.EncodedFrame[]>();
@@ -65,13 +66,13 @@ function handlersOf(fail: (error: UniviError) => void): Handlers {
     clips.set(handle, known);
     return known;
   };
-  const keep = async (
-    handle: Handle,
+  const keep = (
     visual: bindings.Visual,
+    params: { visual: Handle; tokenMap?: Handle },
     stages = true,
-  ): Promise<TokenMap> => {
-    visuals.set(handle, visual);
-    return visual.tokenMap(stages);
+  ): void => {
+    visuals.set(params.visual, visual);
+    if (params.tokenMap !== undefined) tokenMaps.set(params.tokenMap, visual.tokenMap(stages));
   };
   const conversation = (handle: Handle): bindings.Session => {
     const session = sessions.get(handle);
@@ -108,8 +109,20 @@ function handlersOf(fail: (error: UniviError) => void): Handlers {
       resolving.get(answer.request)?.(answer);
     },
 
-    async encodeImage({ visual, image, visualTokens }, { signal }) {
-      return keep(visual, await encodeImage(network!, loaded(), image, visualTokens, signal));
+    async encodeImage(params) {
+      keep(await encodeImage(loaded(), params.image, params.visualTokens), params);
+    },
+
+    async tokenMap({ tokenMap }) {
+      const map = tokenMaps.get(tokenMap);
+      if (!map) throw new UniviError("bad-request", "this token map was freed");
+      return map.read();
+    },
+
+    async fetchFile({ url }, { signal }) {
+      loaded();
+      const bytes = await fetchAll(network!, new URL(url), MAX_FILE_BYTES, signal);
+      return new Blob([bytes as Uint8Array<ArrayBuffer>]);
     },
 
     async frameTimes({ durationSeconds, choice }) {
@@ -131,10 +144,10 @@ function handlersOf(fail: (error: UniviError) => void): Handlers {
       clip(visual).pushFrame(loaded(), width, height, rgba, timeSeconds);
     },
 
-    async encodeClip({ visual, visualTokens }) {
-      const frames = clip(visual);
-      clips.delete(visual);
-      return keep(visual, await loaded().clip(frames, visualTokens));
+    async encodeClip(params) {
+      const frames = clip(params.visual);
+      clips.delete(params.visual);
+      keep(await loaded().clip(frames, params.visualTokens), params);
     },
 
     async encodeFrame({ live, timeSeconds, windowSeconds, frame, visualTokens }) {
@@ -147,10 +160,10 @@ function handlersOf(fail: (error: UniviError) => void): Handlers {
       return frames.map((frame) => frame.timeSeconds);
     },
 
-    async mergeFrames({ live, visual, visualTokens }) {
+    async mergeFrames(params) {
       const frames = new (module().FrameBuffer)();
-      for (const frame of lives.get(live) ?? []) frames.push(frame);
-      return keep(visual, await loaded().mergeFrames(frames, visualTokens), false);
+      for (const frame of lives.get(params.live) ?? []) frames.push(frame);
+      keep(await loaded().mergeFrames(frames, params.visualTokens), params, false);
     },
 
     async openSession({ session, options }) {
@@ -220,7 +233,10 @@ function handlersOf(fail: (error: UniviError) => void): Handlers {
 
     async free({ handles }) {
       for (const handle of handles) {
-        for (const owners of [visuals, clips, sessions] as Map<Handle, { free(): void }>[]) {
+        for (const owners of [visuals, tokenMaps, clips, sessions] as Map<
+          Handle,
+          { free(): void }
+        >[]) {
           owners.get(handle)?.free();
           owners.delete(handle);
         }
@@ -230,7 +246,10 @@ function handlersOf(fail: (error: UniviError) => void): Handlers {
     },
 
     async dispose() {
-      for (const owners of [visuals, clips, sessions] as Map<Handle, { free(): void }>[]) {
+      for (const owners of [visuals, tokenMaps, clips, sessions] as Map<
+        Handle,
+        { free(): void }
+      >[]) {
         for (const owner of owners.values()) owner.free();
         owners.clear();
       }
@@ -249,21 +268,13 @@ function handlersOf(fail: (error: UniviError) => void): Handlers {
 }
 
 async function encodeImage(
-  network: Network,
   engine: bindings.Engine,
-  image: ImageSource,
+  image: SentImage,
   visualTokens: number | undefined,
-  signal: AbortSignal,
 ): Promise<bindings.Visual> {
   switch (image.kind) {
     case "blob":
       return engine.image(await bytesOf(image.blob), image.name, visualTokens);
-    case "url":
-      return engine.image(
-        await fetchAll(network, new URL(image.url), MAX_IMAGE_BYTES, signal),
-        image.url,
-        visualTokens,
-      );
     case "pixels":
       return engine.pixels(image.width, image.height, image.rgba, visualTokens);
     case "bitmap": {
@@ -290,7 +301,15 @@ function pixels(bitmap: ImageBitmap): { width: number; height: number; rgba: Uin
   })!;
   context.drawImage(bitmap, 0, 0);
   bitmap.close();
-  return { width, height, rgba: context.getImageData(0, 0, width, height).data };
+  try {
+    return { width, height, rgba: context.getImageData(0, 0, width, height).data };
+  } catch (cause) {
+    throw new UniviError(
+      "bad-image",
+      `image: the browser doesn't let this page read its pixels: ${(cause as Error).message}; a picture of another site must be fetched with its permission (crossorigin)`,
+      { cause },
+    );
+  }
 }
 
 /** Lets messages that wait come in. */

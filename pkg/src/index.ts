@@ -4,10 +4,12 @@
  * @packageDocumentation
  */
 export { UniviError, type UniviErrorCode } from "./error.js";
-export { type RemoteModel, Univi, type UniviOptions } from "./univi.js";
+export { type AvailabilityOptions, type RemoteModel, Univi, type UniviOptions } from "./univi.js";
 export { StreamedAnswer } from "./answer.js";
-export { type AskOptions, type ChatMessage, type ConversationOptions, Session } from "./session.js";
-export { Live, type LiveStats, type WatchOptions } from "./live.js";
+export type { ChatMessage } from "./messages.js";
+export type { AskOptions } from "./question.js";
+export { type AppendedParts, type ConversationOptions, Session } from "./session.js";
+export { Live, type LiveState, type LiveStats, type WatchOptions } from "./live.js";
 export type {
   ChatCompletion,
   ChatCompletionChunk,
@@ -28,8 +30,17 @@ export {
   persistCache,
 } from "./store/cached.js";
 export { type StorageEstimate, storageEstimate } from "./store/cached.js";
-export type { AskProgress, ClipPart, VisualOptions, Part } from "./parts.js";
-export type { ClipSource } from "./clip.js";
+export type {
+  AskProgress,
+  ClipPart,
+  ClipSource,
+  ImagePart,
+  ImageSource,
+  MediaBytes,
+  Part,
+  TextPart,
+  VisualOptions,
+} from "./parts.js";
 export type {
   Availability,
   CacheChoice,

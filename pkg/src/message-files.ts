@@ -2,13 +2,12 @@
  * Which files of a server's disk chat messages may name. A message often comes from somebody else
  * than the program: none, unless the program allows those of a folder.
  */
-import type { ChatCompletionMessage } from "./completions.js";
 import { UniviError } from "./error.js";
 import { runtime } from "./runtime.js";
 
 /** Refuses messages that name a file outside of `folder`. */
 export function checkMessageFiles(
-  messages: readonly ChatCompletionMessage[],
+  messages: readonly { readonly content: unknown }[],
   folder: string | URL | undefined,
 ): void {
   for (const [index, { content }] of messages.entries()) {

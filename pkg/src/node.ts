@@ -8,8 +8,8 @@
 import * as buffer from "node:buffer";
 import { openAsBlob, realpathSync } from "node:fs";
 import { readdir, readFile, stat } from "node:fs/promises";
-import { basename, dirname, extname, isAbsolute, join, relative, resolve, sep } from "node:path";
-import { fileURLToPath } from "node:url";
+import { basename, dirname, isAbsolute, join, relative, resolve, sep } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
 import { UniviError } from "./error.js";
 import type { ModelSource } from "./calls.js";
 import type { Device } from "./types.js";
@@ -24,9 +24,6 @@ const GGUF = /\.gguf$/i;
 
 /** The largest manifest that is read; real ones have a few kilobytes. */
 const MAX_MANIFEST_BYTES = 4 << 20;
-
-/** Pictures that may move are told by their type. */
-const ANIMATIONS: Record<string, string> = { ".gif": "image/gif", ".webp": "image/webp" };
 
 runOn({
   worker: false,
@@ -52,11 +49,13 @@ runOn({
       return false;
     }
   },
+  url: (address) =>
+    /^[a-z][a-z0-9+.-]+:/i.test(address) ? new URL(address) : pathToFileURL(resolve(address)),
   file: async (url) => {
     if (url.protocol !== "file:") return undefined;
     const path = fileURLToPath(url);
     try {
-      return await openAsBlob(path, { type: ANIMATIONS[extname(path).toLowerCase()] ?? "" });
+      return await openAsBlob(path);
     } catch (cause) {
       throw new UniviError("io", `${path}: can't be read: ${(cause as Error).message}`, { cause });
     }

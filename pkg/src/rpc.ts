@@ -76,7 +76,12 @@ export class Client {
         if ("result" in reply) resolve(reply.result as Calls[M]["result"]);
         else reject(new UniviError(reply.error.code, reply.error.message));
       });
-      this.#post({ id, method, params }, transfer);
+      try {
+        this.#post({ id, method, params }, transfer);
+      } catch (cause) {
+        done();
+        reject(uncloneable(cause));
+      }
     });
   }
 
@@ -85,9 +90,10 @@ export class Client {
     return this.#nextId++;
   }
 
-  /** Frees what lives at the other end. */
-  free(handles: readonly Handle[]): void {
-    if (handles.length > 0) this.call("free", { handles: [...handles] }).catch(() => {}); // A broken client has freed everything.
+  /** Frees what lives at the other end. Never rejects: a broken client has freed everything. */
+  free(handles: readonly Handle[]): Promise<void> {
+    if (handles.length === 0) return Promise.resolve();
+    return this.call("free", { handles: [...handles] }).catch(() => {});
   }
 
   /** Rejects every call under way and every later one: the other end is gone, or about to go. */
@@ -101,6 +107,15 @@ export class Client {
   #post(request: Request, transfer: Transferable[] = []): void {
     this.#port.postMessage(request, transfer);
   }
+}
+
+/** What can't cross to the worker came from the user: all else is plain data. */
+function uncloneable(cause: unknown): UniviError {
+  return new UniviError(
+    "bad-request",
+    `something that was passed can't be handed to the worker: ${(cause as Error).message}. Pass files and pictures themselves, not proxies of them (Vue: toRaw or shallowRef); a picture of another site must allow this page to read it (crossorigin)`,
+    { cause },
+  );
 }
 
 /** What a handler is given beside the call's parameters. */
@@ -164,16 +179,27 @@ export function serve(port: Port, host: Host): void {
 
 /** Everything in the worker that a call has to do with. */
 function handlesOf(params: unknown): Handle[] {
-  type Named = { readonly [name in "visual" | "session" | "from" | "live"]?: Handle } & {
+  type Named = {
+    readonly [name in "visual" | "tokenMap" | "session" | "from" | "live"]?: Handle;
+  } & {
     readonly handles?: readonly Handle[];
     readonly parts?: readonly SentPart[];
     readonly turns?: readonly PastTurn[];
   };
-  const { visual, session, from, live, handles = [], parts = [], turns = [] } = params as Named;
+  const {
+    visual,
+    tokenMap,
+    session,
+    from,
+    live,
+    handles = [],
+    parts = [],
+    turns = [],
+  } = params as Named;
   const visuals = [...parts, ...turns.flatMap((turn) => turn.parts)].map((part) =>
     typeof part === "string" ? undefined : part.visual,
   );
-  return [visual, session, from, live, ...handles, ...visuals].filter(
+  return [visual, tokenMap, session, from, live, ...handles, ...visuals].filter(
     (handle) => handle !== undefined,
   );
 }

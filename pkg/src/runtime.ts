@@ -20,6 +20,8 @@ export interface Runtime {
   base(): string | undefined;
   /** Where the model is that a user names. */
   model(name: string | URL): Promise<ModelSource>;
+  /** The address of a picture or clip, as a user writes it. Throws where it is none. */
+  url(address: string): URL;
   /** Whether a message may name `address`: any but that of a file on the disk outside `folder`. */
   mayName(address: string | URL, folder: string | URL | undefined): boolean;
   /** The file that a URL names, where `fetch` does not know it. */
@@ -39,6 +41,7 @@ const browser: Runtime = {
     url: absolute(name, browser.base()),
     resolves: false,
   }),
+  url: (address) => new URL(address, browser.base()),
   mayName: () => true, // A browser has its own rules.
   file: async () => undefined,
 };

@@ -1,26 +1,24 @@
-/** The sampling options of a question on their way to the worker. */
+/** The options of a question, checked, and on their way to the worker. */
 import type { SentSampling } from "./calls.js";
-import { UniviError } from "./error.js";
+import { type Checks, copyOptions, json, number, strings } from "./options.js";
 import type { SamplingOptions } from "./types.js";
+
+/** The checks of sampling options. */
+export const SAMPLING: Checks<SamplingOptions> = {
+  maxTokens: number,
+  temperature: number,
+  topK: number,
+  topP: number,
+  minP: number,
+  repetitionPenalty: number,
+  seed: number,
+  stop: strings,
+  jsonSchema: json,
+};
 
 /** Returns what crosses the channel: a schema crosses as JSON. */
 export function samplingOf(options: SamplingOptions): SentSampling {
-  const { maxTokens, temperature, topK, topP, minP, repetitionPenalty, seed, stop, jsonSchema } =
-    options;
-  const numbers = { maxTokens, temperature, topK, topP, minP, repetitionPenalty, seed };
-  const given = Object.entries(numbers).filter(([, value]) => value !== undefined);
-  const sampling: SentSampling = {
-    ...Object.fromEntries(given),
-    ...(stop === undefined ? {} : { stop }),
-  };
+  const { jsonSchema, ...sampling } = copyOptions(options, SAMPLING, "sampling");
   if (jsonSchema === undefined) return sampling;
-  try {
-    return { ...sampling, jsonSchema: String(JSON.stringify(jsonSchema)) };
-  } catch (cause) {
-    throw new UniviError(
-      "bad-request",
-      "jsonSchema can't be written as JSON; it must be plain data, without cycles and not too deep",
-      { cause },
-    );
-  }
+  return { ...sampling, jsonSchema: JSON.stringify(jsonSchema) };
 }

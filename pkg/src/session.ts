@@ -1,21 +1,16 @@
 /** Conversations. */
-import { type AnswerSink, StreamedAnswer } from "./answer.js";
+import type { AnswerSink, StreamedAnswer } from "./answer.js";
 import type { Handle, PastTurn } from "./calls.js";
+import { asyncDispose, dispose } from "./dispose.js";
 import { UniviError } from "./error.js";
-import type { Part, VisualOptions } from "./parts.js";
+import { type ChatMessage, type PreparedTurn, prepareTurns } from "./messages.js";
+import { type Checks, copyOptions, oneOf, string } from "./options.js";
+import { type Part, prepareParts, VISUAL, type VisualOptions } from "./parts.js";
+import { answerTo, type AskOptions, type Question } from "./question.js";
 import type { Client } from "./rpc.js";
-import { samplingOf } from "./sampling.js";
-import type { ContextUsage, SamplingOptions, SessionOptions, TokenMap, Usage } from "./types.js";
+import { TokenMaps } from "./token-maps.js";
+import type { ContextUsage, SessionOptions, TokenMap, Usage } from "./types.js";
 import { PartUploader } from "./uploader.js";
-
-/** How one question is answered. */
-export interface AskOptions extends SamplingOptions, VisualOptions {}
-
-/** A message of a conversation: a question, with its pictures and clips, or an answer. */
-export interface ChatMessage {
-  readonly role: "user" | "assistant";
-  readonly content: string | readonly Part[];
-}
 
 /** How a conversation begins. */
 export interface ConversationOptions extends SessionOptions {
@@ -26,13 +21,30 @@ export interface ConversationOptions extends SessionOptions {
   readonly messages?: readonly ChatMessage[];
 }
 
+/** The checks of {@link SessionOptions}. */
+export const SESSION: Checks<SessionOptions> = {
+  system: string,
+  template: string,
+  overflow: oneOf("refuse", "drop-oldest"),
+};
+
+/** What {@link Session.append} leaves behind. */
+export interface AppendedParts {
+  /** Notes about what of the parts was left out, as {@link StreamedAnswer.warnings}. */
+  readonly warnings: readonly string[];
+  /** Returns the token map of each visual part, in order; read back with the first call. */
+  tokenMaps(): Promise<readonly TokenMap[]>;
+}
+
 /**
  * A conversation: several turns, with images and clips at any of them. Made by {@link
  * Univi.session}.
  */
-export class Session {
+export class Session implements Disposable, AsyncDisposable {
   readonly #client: Client;
-  #options: ConversationOptions;
+  readonly #options: SessionOptions;
+  /** Turns that the other end has not read yet. */
+  #turns: readonly PreparedTurn[];
   #opened: Promise<Handle> | undefined;
   #usage: ContextUsage;
 
@@ -43,8 +55,12 @@ export class Session {
     usage: ContextUsage,
     opened?: Promise<Handle>,
   ) {
+    const { messages = [], ...session } = copyOptions<
+      SessionOptions & { messages?: readonly PreparedTurn[] }
+    >(options, { ...SESSION, messages: prepareTurns }, "session");
     this.#client = client;
-    this.#options = options;
+    this.#options = session;
+    this.#turns = messages;
     this.#usage = usage;
     this.#opened = opened;
   }
@@ -58,27 +74,23 @@ export class Session {
   }
 
   /** Puts the next question. Nothing starts until the answer is read. */
-  ask(parts: string | readonly Part[], options: AskOptions = {}): StreamedAnswer {
-    return new StreamedAnswer(options.signal, (sink) => this.answer(parts, options, sink));
+  ask(parts: string | Iterable<Part>, options: AskOptions = {}): StreamedAnswer {
+    return answerTo(this.#client, parts, options, (question, sink) => this.answer(question, sink));
   }
 
   /** @internal */
-  async answer(
-    parts: string | readonly Part[],
-    options: AskOptions,
-    sink: AnswerSink,
-  ): Promise<Usage> {
-    const visual = { ...options, signal: sink.signal };
-    const uploader = new PartUploader(this.#client, visual);
+  async answer({ parts, visual, sampling }: Question, sink: AnswerSink): Promise<Usage> {
+    const options = { ...visual, signal: sink.signal };
+    const uploader = new PartUploader(this.#client, options, sink);
     try {
-      const sent = await uploader.upload(listOf(parts), sink.tokenMap);
+      const sent = await uploader.upload(parts);
       sink.encoded();
       const visuals = sent.filter((part) => typeof part !== "string").length;
-      options.onProgress?.({ phase: "answer", loaded: visuals, total: visuals });
-      const session = await this.#open(visual);
+      visual.onProgress?.({ phase: "answer", loaded: visuals, total: visuals });
+      const session = await this.#open(options);
       const { usage, context } = await this.#client.call(
         "answer",
-        { session, parts: sent, options: samplingOf(options) },
+        { session, parts: sent, options: sampling },
         { signal: sink.signal, onEvent: sink.piece },
       );
       this.#usage = context;
@@ -90,21 +102,30 @@ export class Session {
 
   /**
    * Begins the next question with pictures, clips and words, which are encoded and read now, so
-   * that {@link Session.ask} answers the sooner. Resolves with the token map of each visual part.
-   * Where it is aborted while it is being read, nothing was appended.
+   * that {@link Session.ask} answers the sooner. Where it is aborted while it is being read,
+   * nothing was appended.
    */
-  async append(parts: readonly Part[], options: VisualOptions = {}): Promise<TokenMap[]> {
-    const tokenMaps: TokenMap[] = [];
-    const uploader = new PartUploader(this.#client, options);
+  async append(
+    parts: string | Iterable<Part>,
+    options: VisualOptions = {},
+  ): Promise<AppendedParts> {
+    const prepared = prepareParts(parts);
+    const visual = copyOptions<VisualOptions>(options, VISUAL, "append");
+    const [tokenMaps, warnings] = [new TokenMaps(this.#client), [] as string[]];
+    const warn = (text: string) => warnings.push(text);
+    const uploader = new PartUploader(this.#client, visual, { tokenMaps, warn });
     try {
-      const sent = await uploader.upload(parts, (tokenMap) => tokenMaps.push(tokenMap));
-      const session = await this.#open(options);
+      const sent = await uploader.upload(prepared);
+      const session = await this.#open(visual);
       this.#usage = await this.#client.call(
         "append",
         { session, parts: sent },
-        { signal: options.signal },
+        { signal: visual.signal },
       );
-      return tokenMaps;
+      return { warnings, tokenMaps: () => tokenMaps.fetch() };
+    } catch (error) {
+      tokenMaps.free();
+      throw error;
     } finally {
       uploader.free();
     }
@@ -126,8 +147,7 @@ export class Session {
     if (!(Number.isInteger(turns) && turns >= 0))
       throw new UniviError("bad-request", `turns is ${turns}, expected a whole number from 0 on`);
     if (!this.#opened) {
-      const messages = (this.#options.messages ?? []).slice(0, 2 * turns);
-      this.#options = { ...this.#options, messages };
+      this.#turns = this.#turns.slice(0, turns);
       return;
     }
     this.#usage = await this.#client.call("rewind", { session: await this.#opened, keep: turns });
@@ -142,10 +162,22 @@ export class Session {
     this.#opened.catch(() => {});
   }
 
+  /** As {@link Session.dispose}. */
+  [dispose](): void {
+    this.dispose();
+  }
+
+  /** Frees what the conversation holds, and waits until the device has it back. */
+  async [asyncDispose](): Promise<void> {
+    const session = await this.#opened?.catch(() => undefined);
+    this.dispose();
+    if (session !== undefined) await this.#client.free([session]);
+  }
+
   /** Opens it at the other end, the first time that this succeeds. */
-  #open(asking: VisualOptions): Promise<Handle> {
+  #open(visual: VisualOptions): Promise<Handle> {
     if (this.#opened) return this.#opened;
-    const opened = this.#begin(asking);
+    const opened = this.#begin(visual);
     this.#opened = opened;
     opened.catch(() => {
       if (this.#opened === opened) this.#opened = undefined;
@@ -153,17 +185,16 @@ export class Session {
     return opened;
   }
 
-  async #begin(asking: VisualOptions): Promise<Handle> {
-    const session = this.#client.newHandle();
-    const { messages = [], ...options } = this.#options;
-    if (messages.length === 0) {
+  async #begin(visual: VisualOptions): Promise<Handle> {
+    const [session, options] = [this.#client.newHandle(), this.#options];
+    if (this.#turns.length === 0) {
       await this.#client.call("openSession", { session, options });
       return session;
     }
-    const uploader = new PartUploader(this.#client, asking);
+    const uploader = new PartUploader(this.#client, visual);
     try {
       const turns: PastTurn[] = [];
-      for (const { parts, answer } of turnsOf(messages))
+      for (const { parts, answer } of this.#turns)
         turns.push({ parts: await uploader.upload(parts), answer });
       await this.#client.call("restart", { session, options, turns });
       return session;
@@ -171,18 +202,4 @@ export class Session {
       uploader.free();
     }
   }
-}
-
-function listOf(parts: string | readonly Part[]): readonly Part[] {
-  return typeof parts === "string" ? [parts] : parts;
-}
-
-/** Returns messages as turns. */
-function turnsOf(
-  messages: readonly ChatMessage[],
-): { readonly parts: readonly Part[]; readonly answer: string }[] {
-  return messages.flatMap(({ content }, i) => {
-    const next = messages[i + 1];
-    return i % 2 === 1 ? [] : [{ parts: listOf(content), answer: String(next?.content) }];
-  });
 }

@@ -1,10 +1,30 @@
 /** The front door: {@link Univi}, its conversations and their answers. */
-import { UniviError } from "./error.js";
+import type { StreamedAnswer } from "./answer.js";
+import type { ModelSource, ResolveRequest } from "./calls.js";
 import { Completions } from "./completions.js";
+import { asyncDispose, dispose } from "./dispose.js";
+import { UniviError } from "./error.js";
 import { Live, type WatchOptions } from "./live.js";
+import {
+  boolean,
+  callback,
+  type Checks,
+  copyOptions,
+  isIterable,
+  number,
+  oneOf,
+  signal,
+  string,
+  wrong,
+} from "./options.js";
 import type { Part } from "./parts.js";
+import { answerTo, type AskOptions } from "./question.js";
 import { Client, type Port, serve } from "./rpc.js";
+import { runtime } from "./runtime.js";
+import { type ConversationOptions, Session } from "./session.js";
+import { startWorker } from "./start-worker.js";
 import type {
+  Availability,
   CacheChoice,
   Device,
   KvCache,
@@ -12,12 +32,6 @@ import type {
   MemoryUsage,
   ModelInfo,
 } from "./types.js";
-import type { ModelSource, ResolveRequest } from "./calls.js";
-import type { Availability } from "./types.js";
-import { runtime } from "./runtime.js";
-import { startWorker } from "./start-worker.js";
-import { StreamedAnswer } from "./answer.js";
-import { type AskOptions, type ConversationOptions, Session } from "./session.js";
 
 /** A model on a server that has addresses of its own for a model's files. */
 export interface RemoteModel {
@@ -87,6 +101,35 @@ export interface UniviOptions {
   readonly signal?: AbortSignal;
 }
 
+/** What {@link Univi.availability} needs to know. */
+export type AvailabilityOptions = Pick<
+  UniviOptions,
+  "model" | "device" | "contextLength" | "kvCache" | "worker" | "allowedOrigins" | "signal"
+>;
+
+/** Devices and types are checked by the module, which knows them. */
+const AVAILABILITY: Checks<AvailabilityOptions> = {
+  model: (model) => model as UniviOptions["model"],
+  device: (device, name) => string(device, name) as Device,
+  contextLength: number,
+  kvCache: (type, name) => string(type, name) as KvCache,
+  worker: boolean,
+  allowedOrigins: (origins, name) => {
+    if (typeof origins === "string" || !isIterable(origins))
+      throw wrong(name, "a list of origins", origins);
+    return [...origins] as (string | URL)[];
+  },
+  signal,
+};
+
+const CREATE: Checks<UniviOptions> = {
+  ...AVAILABILITY,
+  cache: oneOf("auto", "opfs", "cache-api", "none"),
+  verifyUpload: boolean,
+  messageFiles: (folder, name) => (folder instanceof URL ? folder : string(folder, name)),
+  onProgress: callback<(progress: LoadProgress) => void>(),
+};
+
 /**
  * A model that is loaded and can be asked. It runs in a worker of its own, so the page stays
  * responsive.
@@ -98,7 +141,7 @@ export interface UniviOptions {
  * univi.dispose();
  * ```
  */
-export class Univi {
+export class Univi implements Disposable, AsyncDisposable {
   /** What was loaded, and what it runs on. */
   readonly info: ModelInfo;
   /** The same in OpenAI's terms: `univi.chat.completions.create({ messages })`. */
@@ -122,22 +165,18 @@ export class Univi {
    * Whether a model can be had here, before anything but its manifest is fetched: the adapter, and
    * the memory that weights and conversation need, are asked for.
    */
-  static async availability(
-    options: Pick<
-      UniviOptions,
-      "model" | "device" | "contextLength" | "kvCache" | "worker" | "allowedOrigins" | "signal"
-    >,
-  ): Promise<Availability> {
-    const { device = "auto", signal } = options;
+  static async availability(options: AvailabilityOptions): Promise<Availability> {
+    const given = copyOptions<AvailabilityOptions>(options, AVAILABILITY, "Univi.availability");
+    const { device = "auto", signal } = given;
     signal?.throwIfAborted();
-    const { client, end } = (options.worker ?? runtime.worker) ? inWorker() : await inThisThread();
+    const { client, end } = (given.worker ?? runtime.worker) ? inWorker() : await inThisThread();
     try {
       const params = {
-        source: await modelSource(options.model),
+        source: await modelSource(given.model),
         device,
-        ...limitsOf(options),
+        ...limitsOf(given),
       };
-      const onEvent = resolver(client, options.model);
+      const onEvent = resolver(client, given.model);
       return await client.call("availability", params, { signal, onEvent });
     } finally {
       end();
@@ -151,22 +190,23 @@ export class Univi {
    * all memory are then free again.
    */
   static async create(options: UniviOptions): Promise<Univi> {
-    const { device = "auto", cache = "auto", onProgress, signal } = options;
+    const given = copyOptions<UniviOptions>(options, CREATE, "Univi.create");
+    const { device = "auto", cache = "auto", onProgress, signal } = given;
     signal?.throwIfAborted();
-    const { client, end } = (options.worker ?? runtime.worker) ? inWorker() : await inThisThread();
+    const { client, end } = (given.worker ?? runtime.worker) ? inWorker() : await inThisThread();
     try {
       const params = {
-        source: await modelSource(options.model),
+        source: await modelSource(given.model),
         device,
         cache,
-        verifyUpload: options.verifyUpload ?? false,
-        ...limitsOf(options),
+        verifyUpload: given.verifyUpload ?? false,
+        ...limitsOf(given),
       };
-      const resolve = resolver(client, options.model);
+      const resolve = resolver(client, given.model);
       const onEvent = (event: LoadProgress | ResolveRequest) =>
         "resolve" in event ? resolve(event) : onProgress?.(event);
       const info = await client.call("load", params, { signal, onEvent });
-      return new Univi(info, client, options.messageFiles, end);
+      return new Univi(info, client, given.messageFiles, end);
     } catch (error) {
       end();
       throw error;
@@ -174,11 +214,11 @@ export class Univi {
   }
 
   /** Asks one question, in a conversation of its own. Nothing starts until the answer is read. */
-  ask(parts: string | readonly Part[], options: AskOptions = {}): StreamedAnswer {
-    return new StreamedAnswer(options.signal, async (sink) => {
+  ask(parts: string | Iterable<Part>, options: AskOptions = {}): StreamedAnswer {
+    return answerTo(this.#client, parts, options, async (question, sink) => {
       const session = this.session();
       try {
-        return await session.answer(parts, options, sink);
+        return await session.answer(question, sink);
       } finally {
         session.dispose();
       }
@@ -215,6 +255,16 @@ export class Univi {
       new UniviError("bad-request", "this model was disposed of; create it again"),
     );
     this.#end();
+  }
+
+  /** As {@link Univi.dispose}. */
+  [dispose](): void {
+    this.dispose();
+  }
+
+  /** As {@link Univi.dispose}. */
+  async [asyncDispose](): Promise<void> {
+    this.dispose();
   }
 }
 
@@ -299,7 +349,12 @@ function ports(): [Port, Port] {
   return ends as [Port, Port];
 }
 
-async function modelSource(model: UniviOptions["model"]): Promise<ModelSource> {
+async function modelSource(model: UniviOptions["model"] | undefined): Promise<ModelSource> {
+  if (model === undefined)
+    throw new UniviError(
+      "bad-request",
+      "no model is named; pass { model } with the URL of its manifest.json or .gguf, or its files",
+    );
   if (typeof model === "string" || model instanceof URL) return runtime.model(model);
   if (isRemoteModel(model)) {
     const source = await runtime.model(model.url);

@@ -150,7 +150,7 @@ after(() => opened.close());
  * @typedef {{ decoded: number, open: number, mostOpen: number, elements: number }} Counts
  * @typedef {{ size: number[], picture: number[][] }} Picture
  * @typedef {{ seconds: number, pictures: Picture[] }} Looked
- * @typedef {import("../../pkg/src/clip.js").OpenClip} OpenClip
+ * @typedef {import("../../pkg/src/clip/open-clip.js").OpenClip} OpenClip
  */
 
 /**
@@ -158,10 +158,10 @@ after(() => opened.close());
  *
  * @typedef {object} Page
  * @property {typeof import("univi").Univi} Univi
- * @property {(source: Blob | URL, name: string, signal?: AbortSignal) => Promise<OpenClip |
- * undefined>} openDecoded
- * @property {(source: Blob | URL, name: string, signal?: AbortSignal) => Promise<OpenClip>}
- * openElement
+ * @property {(source: Blob | URL, name: string, signal?: AbortSignal) =>
+ * Promise<import("../../pkg/src/clip/decoded.js").Decoded>} openDecoded
+ * @property {(source: Blob | URL, name: string, codec?: string, signal?: AbortSignal) =>
+ * Promise<OpenClip>} openElement
  * @property {(path: string) => Promise<File>} file
  * @property {(work: () => Promise<unknown>) => Promise<{ name: string, code?: string, message:
  * string }>} fails
@@ -206,7 +206,7 @@ function decode(name, times) {
   return inPage(
     async ({ openDecoded, file, look, counts, forget }, { path, times }) => {
       forget();
-      const clip = await openDecoded(await file(path), "clip");
+      const { clip } = await openDecoded(await file(path), "clip");
       if (!clip) throw new Error(`${path}: not opened`);
       return { ...(await look(clip, times)), ...counts() };
     },
@@ -282,7 +282,7 @@ test("a clip that was held upright is seen upright", async () => {
   } = await decode("upright.mp4", [0.5]);
   const played = await inPage(
     async ({ openElement, file, look }) =>
-      look(await openElement(await file("/output/upright.mp4"), "clip"), [0.5]),
+      look(await openElement(await file("/output/upright.mp4"), "clip", undefined), [0.5]),
     null,
   );
   assert.deepEqual(shown?.size, [HEIGHT, WIDTH]);
@@ -386,7 +386,7 @@ for (const fault of ["drop=2000", "ignore-range", "no-length"]) {
     const server = await serve({ "/": OUTPUT }, ["--fault", fault]);
     try {
       const { pictures } = await inPage(async ({ openDecoded, look }, url) => {
-        const clip = await openDecoded(new URL(url), "clip");
+        const { clip } = await openDecoded(new URL(url), "clip");
         if (!clip) throw new Error("not opened");
         return look(clip, [0, 1, 2, 3]);
       }, `${server.url}chosen.mp4`);
@@ -454,7 +454,7 @@ test("what was recorded in the page can be asked about at once", async () => {
     const element = document.createElement("video");
     element.src = URL.createObjectURL(recording);
     await new Promise((resolve) => (element.onloadedmetadata = resolve));
-    const clip = await openDecoded(recording, "recording");
+    const { clip } = await openDecoded(recording, "recording");
     if (!clip) throw new Error("not opened");
     const looked = await look(clip, [0, clip.durationSeconds]);
     const univi = await Univi.create({ model, device: "cpu" });
@@ -492,7 +492,7 @@ test("a page without WebCodecs has the clip played", async () => {
       const answer = univi.ask([{ video, frameRate: 2 }, "What?"], { maxTokens: 1 });
       await answer.text();
       univi.dispose();
-      const played = await look(await openElement(video, "clip"), [0, 1, 2.5]);
+      const played = await look(await openElement(video, "clip", undefined), [0, 1, 2.5]);
       return {
         played,
         times: (await answer.tokenMaps())[0]?.frames.map((frame) => frame.timeSeconds),

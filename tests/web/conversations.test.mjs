@@ -150,7 +150,8 @@ test("what is appended is read before the question, and a clone goes its own way
     const univi = await load("webgpu");
     const greedy = { temperature: 0 };
     const session = univi.session();
-    const [tokenMap] = await session.append([await file("trophies-bee.png")]);
+    const read = await session.append([await file("trophies-bee.png")]);
+    const [tokenMap] = await read.tokenMaps();
     const appended = session.contextUsage.used;
     const clone = await session.clone();
     const [count, where] = [

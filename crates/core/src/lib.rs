@@ -55,7 +55,7 @@ pub mod transfer;
 pub use api::ModelFiles;
 pub use api::{
     BackendWork, Device, EncodedFrame, Model, ModelLoader, OpenDevice, Part, Question, Session,
-    StreamedAnswer, TokenMap, VisionEncoder, Visual, VisualOptions,
+    StoredTokenMap, StreamedAnswer, TokenMap, VisionEncoder, Visual, VisualOptions,
 };
 pub use backend::Backend;
 pub use cpu::Cpu;

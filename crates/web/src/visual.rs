@@ -246,41 +246,55 @@ impl Visual {
 
 #[wasm_bindgen]
 impl Visual {
-    /// Returns the token map, as a plain object (`TokenMap` of the npm package); which patch became
-    /// part of which token only with `stages`, since that has to be read back.
+    /// Returns the token map, which stays on the device until it is read; which patch became part
+    /// of which token only with `stages`.
+    #[wasm_bindgen(js_name = tokenMap)]
+    pub fn token_map(&self, stages: bool) -> TokenMap {
+        TokenMap {
+            inner: self.inner.stored_token_map(),
+            frames: self.frames.clone(),
+            stages,
+        }
+    }
+}
+
+/// A token map that can be read back.
+#[wasm_bindgen]
+pub struct TokenMap {
+    inner: univi::StoredTokenMap,
+    frames: Vec<Frame>,
+    stages: bool,
+}
+
+#[wasm_bindgen]
+impl TokenMap {
+    /// Reads it back, as a plain object (`TokenMap` of the npm package).
     ///
     /// # Errors
     /// What the device reports.
-    #[wasm_bindgen(js_name = tokenMap, unchecked_return_type = "any")]
-    pub async fn token_map(&self, stages: bool) -> Result<JsValue, JsValue> {
-        let visual = &self.inner;
-        let kind = match visual.kind() {
+    #[wasm_bindgen(unchecked_return_type = "any")]
+    pub async fn read(&self) -> Result<JsValue, JsValue> {
+        let map = match self.stages {
+            true => self.inner.read().await.map_err(thrown)?,
+            false => self.inner.without_stages(),
+        };
+        let kind = match map.kind {
             VisualKind::Image => "image",
             VisualKind::Video => "clip",
         };
-        let events = match stages {
-            true => visual.token_map().await.map_err(thrown)?.events,
-            false => {
-                let events = visual.event_frames().iter();
-                let event = |frames: &Vec<usize>| Event {
-                    frames: frames.clone(),
-                    stages: Vec::new(),
-                };
-                events.map(event).collect()
-            }
-        };
-        let tokens = visual.tokens();
         let frames: Array = self.frames.iter().map(Frame::plain).collect();
-        let plain_events: Array = events
+        let share = map.tokens / map.events.len();
+        let events: Array = map
+            .events
             .iter()
-            .map(|event| plain_event(event, tokens / events.len()))
+            .map(|event| plain_event(event, share))
             .collect();
         Ok(object([
             ("kind", kind.into()),
-            ("patchesPerSide", visual.patches_per_side().into()),
+            ("patchesPerSide", map.patches_per_side.into()),
             ("frames", frames.into()),
-            ("events", plain_events.into()),
-            ("tokens", tokens.into()),
+            ("events", events.into()),
+            ("tokens", map.tokens.into()),
         ]))
     }
 }

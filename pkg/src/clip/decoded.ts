@@ -2,10 +2,10 @@
  * A clip through WebCodecs: every frame is the one that is shown at its time, and nothing is
  * guessed of the clip's length.
  */
-import type { OpenClip } from "../clip.js";
 import { UniviError } from "../error.js";
 import type { FramePicture } from "../calls.js";
 import { runtime } from "../runtime.js";
+import type { OpenClip } from "./open-clip.js";
 import type { VideoSample, VideoSampleSink } from "./demuxer.js";
 
 /** A frame's own time may be rounded to the next millisecond, as in WebM. */
@@ -18,9 +18,25 @@ const ROUNDING_SECONDS = 0.0005;
 const RETRIES = 4;
 const RETRY_SECONDS = 1;
 
+/** What came of opening a clip. */
+export interface Decoded {
+  /** Absent where its container or codec is none that is decoded here. */
+  readonly clip?: OpenClip;
+  /** Its codec, where the container says it. */
+  readonly codec?: string;
+}
+
+/** Codecs as people call them. */
+const CODECS: Readonly<Record<string, string>> = {
+  avc: "H.264",
+  hevc: "HEVC (H.265)",
+  vp8: "VP8",
+  vp9: "VP9",
+  av1: "AV1",
+};
+
 /**
- * Opens `source` -> the clip, or `undefined` where its container or codec is none that is decoded
- * here.
+ * Opens `source`.
  *
  * Throws `io` where a server says no, or the reason of an aborted `signal`.
  */
@@ -28,10 +44,12 @@ export async function openDecoded(
   source: Blob | URL,
   name: string,
   signal: AbortSignal | undefined,
-): Promise<OpenClip | undefined> {
+): Promise<Decoded> {
   await runtime.prepareClips();
-  if (!("VideoDecoder" in globalThis)) return undefined; // Browsers give it to secure pages only.
+  if (!("VideoDecoder" in globalThis)) return {}; // Browsers give it to secure pages only.
   let input: { dispose(): void } | undefined;
+  let codec: string | undefined;
+  const undecoded = () => (codec === undefined ? {} : { codec });
   const close = () => {
     signal?.removeEventListener("abort", close);
     input?.dispose(); // Whatever waits for it rejects, and requests end.
@@ -47,9 +65,12 @@ export async function openDecoded(
     input = opened;
     signal?.addEventListener("abort", close);
     const track = await opened.getPrimaryVideoTrack();
+    const known = await track?.getCodec();
+    const id = known ?? (await track?.getInternalCodecId());
+    if (id !== undefined && id !== null) codec = CODECS[String(id)] ?? String(id);
     if (!track || !(await track.canDecode())) {
       close();
-      return undefined;
+      return undecoded();
     }
     const sink = new VideoSampleSink(track);
     // Some decoders do not know of pixels that are no squares; the container does.
@@ -63,7 +84,7 @@ export async function openDecoded(
     const first = await sink.getSample(beginSeconds + ROUNDING_SECONDS);
     if (!first) throw new Error("it has no first frame");
     first.close();
-    return {
+    const clip: OpenClip = {
       durationSeconds,
       async *frames(timesSeconds) {
         let index = 0;
@@ -82,11 +103,12 @@ export async function openDecoded(
       },
       close,
     };
+    return { clip, ...undecoded() };
   } catch (error) {
     close();
     signal?.throwIfAborted();
     if (error instanceof UniviError) throw error;
-    return undefined;
+    return undecoded();
   }
 }
 

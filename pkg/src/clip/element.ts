@@ -1,14 +1,18 @@
 /** A clip through a `<video>` element: for what only the browser itself can open. */
-import type { OpenClip } from "../clip.js";
 import { UniviError } from "../error.js";
+import type { OpenClip } from "./open-clip.js";
 
 /** No other picture comes so long after a seek: it is the same one. */
 const SAME_PICTURE_MS = 500;
 
-/** Opens `source`, or throws `bad-video`, or the reason of an aborted `signal`. */
+/**
+ * Opens `source`, or throws `bad-video`, or the reason of an aborted `signal`. `codec` is named
+ * where the browser can't decode it.
+ */
 export async function openElement(
   source: Blob | URL,
   name: string,
+  codec: string | undefined,
   signal: AbortSignal | undefined,
 ): Promise<OpenClip> {
   const url = source instanceof Blob ? URL.createObjectURL(source) : source.href;
@@ -18,13 +22,14 @@ export async function openElement(
     video.load(); // Lets go of the decoder.
     if (source instanceof Blob) URL.revokeObjectURL(url);
   };
+  const settled = (event: SettlingEvent) => settlement(video, event, name, codec, signal);
   try {
     video.muted = true;
     video.playsInline = true;
     video.preload = "auto";
     video.crossOrigin = "anonymous"; // Else its pixels can't be read.
     video.src = url;
-    await settled(video, "loadedmetadata", name, signal);
+    await settled("loadedmetadata");
     if (video.videoWidth === 0 || video.duration === 0) {
       throw new UniviError("bad-video", `${name}: there are no pictures in it`);
     }
@@ -34,8 +39,7 @@ export async function openElement(
         `${name}: its length is not known; use a recording that has ended`,
       );
     }
-    if (video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA)
-      await settled(video, "loadeddata", name, signal);
+    if (video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA) await settled("loadeddata");
   } catch (error) {
     close();
     throw error;
@@ -47,7 +51,7 @@ export async function openElement(
         const shown = nextPicture(video);
         // Half a millisecond late, since a frame's own time may round to just before it.
         video.currentTime = Math.min(timeSeconds + 0.0005, video.duration);
-        await settled(video, "seeked", name, signal);
+        await settled("seeked");
         await Promise.race([shown, sleep(SAME_PICTURE_MS)]);
         yield { kind: "bitmap", bitmap: await createImageBitmap(video) };
       }
@@ -68,11 +72,15 @@ function sleep(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
+/** Events that follow a change of the source or the time. */
+type SettlingEvent = "loadedmetadata" | "loadeddata" | "seeked";
+
 /** Waits for `event`, or for the decoder to give up, or for the caller to. */
-function settled(
+function settlement(
   video: HTMLVideoElement,
-  event: "loadedmetadata" | "loadeddata" | "seeked",
+  event: SettlingEvent,
   name: string,
+  codec: string | undefined,
   signal: AbortSignal | undefined,
 ): Promise<void> {
   return new Promise((resolve, reject) => {
@@ -84,7 +92,7 @@ function settled(
     };
     const good = finish(resolve);
     const bad = finish(() =>
-      reject(new UniviError("bad-video", `${name}: ${reason(video.error)}`)),
+      reject(new UniviError("bad-video", `${name}: ${reason(video.error, codec)}`)),
     );
     const aborted = finish(() => reject(signal?.reason));
     if (signal?.aborted) {
@@ -97,9 +105,10 @@ function settled(
   });
 }
 
-function reason(error: MediaError | null): string {
+function reason(error: MediaError | null, codec: string | undefined): string {
   if (error?.code === MediaError.MEDIA_ERR_NETWORK)
     return "the network failed while it was fetched";
   const said = error?.message ? ` (${error.message})` : "";
-  return `this browser can't decode it as a video${said}; MP4 with H.264 and WebM with VP9 work everywhere`;
+  const what = codec ? `its codec, ${codec}` : "it as a video";
+  return `this browser can't decode ${what}${said}; MP4 with H.264 and WebM with VP9 work everywhere`;
 }

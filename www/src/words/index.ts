@@ -3,26 +3,7 @@
  * itself.
  */
 import { en } from "./en.js";
-
-/** What is said by code, in some language. */
-export type Words = Widen<typeof en>;
-
-/**
- * A language beside English: what is said by code, and `page`, what stands in `index.html` by its
- * `data-word` keys.
- */
-export interface Translation {
-  readonly words: Words;
-  readonly page: Readonly<Record<string, string>>;
-}
-
-type Widen<T> = T extends string
-  ? string
-  : T extends (...args: infer A) => string
-    ? (...args: A) => string
-    : T extends readonly string[]
-      ? readonly string[]
-      : { readonly [K in keyof T]: Widen<T[K]> };
+import type { Translation, Words } from "./translation.js";
 
 /**
  * Languages, as `<html lang>` calls them, and where their words are; they are fetched when they are

@@ -1,5 +1,5 @@
 /** 日本語. */
-import type { Translation } from "./index.js";
+import type { Translation } from "./translation.js";
 
 const codes: Translation["words"]["errors"] = {
   "bad-file": "このページで読めるモデルではありません。",

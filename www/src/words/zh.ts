@@ -1,5 +1,5 @@
 /** 简体中文. */
-import type { Translation } from "./index.js";
+import type { Translation } from "./translation.js";
 
 const codes: Translation["words"]["errors"] = {
   "bad-file": "这不是本页面能读取的模型。",

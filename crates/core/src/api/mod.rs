@@ -21,4 +21,4 @@ pub use model::Model;
 pub use open::ModelFiles;
 pub use question::{Part, Question};
 pub use session::{Session, StreamedAnswer};
-pub use visual::{EncodedFrame, TokenMap, VisionEncoder, Visual, VisualOptions};
+pub use visual::{EncodedFrame, StoredTokenMap, TokenMap, VisionEncoder, Visual, VisualOptions};

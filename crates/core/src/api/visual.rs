@@ -4,7 +4,7 @@ use crate::{
     Cpu, Error, Gpu, Result,
     config::VisionConfig,
     image::Rgb8,
-    model::{EngineFrame, EngineVisual, Vision, VisualKind, merge::Event},
+    model::{EngineFrame, EngineVisual, MergeRecord, Vision, VisualKind, merge::Event},
 };
 
 use super::device::{OnBackend, dispatch};
@@ -132,11 +132,44 @@ impl Visual {
     /// # Errors
     /// What the device reports.
     pub async fn token_map(&self) -> Result<TokenMap> {
+        self.stored_token_map().read().await
+    }
+
+    /// Returns the token map as it lies on the device, without the embeddings: a few kilobytes, to
+    /// be read when it is asked for.
+    pub fn stored_token_map(&self) -> StoredTokenMap {
+        StoredTokenMap(dispatch!(map &self.0, visual => visual.merge_record()))
+    }
+}
+
+/// A token map that lies on the device.
+pub struct StoredTokenMap(OnBackend<MergeRecord<Cpu>, MergeRecord<Gpu>>);
+
+impl StoredTokenMap {
+    /// Returns the token map without the stages of merging, which are on the device.
+    pub fn without_stages(&self) -> TokenMap {
+        dispatch!(&self.0, record => {
+            let events = record.event_frames().iter().map(|frames| Event {
+                frames: frames.clone(),
+                stages: Vec::new(),
+            });
+            TokenMap {
+                kind: record.kind(),
+                tokens: record.tokens(),
+                patches_per_side: record.grid(),
+                events: events.collect(),
+            }
+        })
+    }
+
+    /// Reads it back.
+    ///
+    /// # Errors
+    /// What the device reports.
+    pub async fn read(&self) -> Result<TokenMap> {
         Ok(TokenMap {
-            kind: self.kind(),
-            tokens: self.tokens(),
-            patches_per_side: self.patches_per_side(),
-            events: dispatch!(&self.0, visual => visual.events().await?),
+            events: dispatch!(&self.0, record => record.events().await?),
+            ..self.without_stages()
         })
     }
 }

@@ -57,7 +57,17 @@ struct VisualData<B: Backend> {
     /// `[tokens, width]`
     embeds: B::Tensor,
     grid: usize,
-    trace: Trace<B>,
+    trace: Rc<Trace<B>>,
+}
+
+/// What became of the patches of a visual, without its embeddings: it takes a few kilobytes of the
+/// device for as long as it may be asked for. Cloning shares it.
+pub struct MergeRecord<B: Backend> {
+    backend: B,
+    kind: VisualKind,
+    tokens: usize,
+    grid: usize,
+    trace: Rc<Trace<B>>,
 }
 
 /// A model: a language model, how one speaks with it, and the vision encoder if it has any.
@@ -435,7 +445,7 @@ impl<B: Backend> Vision<B> {
             kind,
             embeds,
             grid,
-            trace: merged.trace,
+            trace: Rc::new(merged.trace),
         })))
     }
 }
@@ -484,6 +494,24 @@ impl<B: Backend> EngineVisual<B> {
         self.0.grid
     }
 
+    /// Returns what became of its patches, to be read back when it is asked for.
+    pub fn merge_record(&self) -> MergeRecord<B> {
+        let VisualData {
+            backend,
+            kind,
+            grid,
+            trace,
+            ..
+        } = &*self.0;
+        MergeRecord {
+            backend: backend.clone(),
+            kind: *kind,
+            tokens: self.tokens(),
+            grid: *grid,
+            trace: trace.clone(),
+        }
+    }
+
     /// The frames of each event, by their numbers among those that were shown. A picture is one
     /// event.
     pub fn event_frames(&self) -> &[Vec<usize>] {
@@ -496,5 +524,35 @@ impl<B: Backend> EngineVisual<B> {
     /// As [`Backend::read`].
     pub async fn events(&self) -> Result<Vec<Event>> {
         self.0.trace.events(&self.0.backend).await
+    }
+}
+
+impl<B: Backend> MergeRecord<B> {
+    /// Whether it is of a picture or a clip.
+    pub fn kind(&self) -> VisualKind {
+        self.kind
+    }
+
+    /// Returns the tokens that the visual takes in a prompt.
+    pub fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    /// Returns the patches in a row and in a column of each frame.
+    pub fn grid(&self) -> usize {
+        self.grid
+    }
+
+    /// Returns the frames of each event; a picture is one event.
+    pub fn event_frames(&self) -> &[Vec<usize>] {
+        self.trace.event_frames()
+    }
+
+    /// Reads back which patch became part of which token.
+    ///
+    /// # Errors
+    /// As [`Backend::read`].
+    pub async fn events(&self) -> Result<Vec<Event>> {
+        self.trace.events(&self.backend).await
     }
 }

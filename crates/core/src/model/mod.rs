@@ -11,7 +11,8 @@ mod weights;
 pub use weights::{ExpectedTensor, Weights, check_shape};
 
 pub use chat_univi::{
-    ChatUniVi, EngineFrame, EngineVisual, Language, PromptToken, Vision, VisualKind, vision_tensors,
+    ChatUniVi, EngineFrame, EngineVisual, Language, MergeRecord, PromptToken, Vision, VisualKind,
+    vision_tensors,
 };
 pub use llama::{CHUNK_ROWS, Llama, tensors as llama_tensors};
 pub use merge::{Event, Stage};
