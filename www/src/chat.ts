@@ -271,7 +271,7 @@ export class Chat {
         ? this.#camera?.watch(univi, (error) => this.#cameraFailed(error))
         : undefined;
       const answer = (watching ?? this.#conversation(univi)).ask(
-        [...partsOf(past.attachments), past.text],
+        [...partsOf(past.attachments), { text: past.text }],
         options,
       );
       // After the first piece, which is not to wait for them.
@@ -316,7 +316,7 @@ export class Chat {
       if (!inSession(attachments)) return [];
       const parts = univi.info.vision ? partsOf(attachments) : [];
       return [
-        { role: "user" as const, content: [...parts, text] },
+        { role: "user" as const, content: [...parts, { text }] },
         { role: "assistant" as const, content: answer },
       ];
     });
@@ -477,6 +477,7 @@ export class Chat {
   }
 
   #cameraFailed(error: unknown): void {
+    if (this.#camera?.live?.state === "ended") this.#closeCamera();
     showAlert(alert, error, this.#remedy(error));
   }
 
