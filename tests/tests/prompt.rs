@@ -36,6 +36,7 @@ fn asks(parts: Vec<PromptPart>) -> Turn {
 }
 
 #[test]
+#[allow(clippy::single_range_in_vec_init)] // One range, not its numbers.
 fn a_marker_that_a_user_types_is_text() {
     let turn = asks(vec![
         PromptPart::Visual(PromptVisual::Image),

@@ -10,6 +10,7 @@ fn main() -> univi::Result<()> {
         let mut session = model.session(SessionOptions::default());
         let question = [Part::image_file(image)?, question.into()];
         let answer = session.ask(question, &GenerateOptions::greedy()).await?;
-        Ok(println!("{}", answer.finish().await?.text))
+        println!("{}", answer.finish().await?.text);
+        Ok(())
     })
 }

@@ -33,7 +33,7 @@ impl ModelLoader {
     pub fn new(device: &OpenDevice, files: Vec<ModelFile>) -> Result<ModelLoader> {
         Ok(ModelLoader {
             device: device.clone(),
-            loader: dispatch!(map &device.backend, b => Loader::new(b.clone(), files)?),
+            loader: dispatch!(map &device.backend, b => Loader::new(Clone::clone(b), files)?),
         })
     }
 
