@@ -49,7 +49,7 @@ const KINDS: {
   load: { device: TEXT, contextLength: WHOLE, kvCache: TEXT },
   availability: { device: TEXT, contextLength: WHOLE, kvCache: TEXT },
   encodeImage: { visualTokens: WHOLE, image: { name: TEXT, ...PIXELS } },
-  frameTimes: { durationSeconds: SECONDS, choice: FRAME_CHOICE },
+  frameTimes: { timing: { lastSeconds: NUMBER, endSeconds: SECONDS }, choice: FRAME_CHOICE },
   pushAnimation: { name: TEXT, choice: FRAME_CHOICE },
   pushFrame: { timeSeconds: NUMBER, frame: PIXELS },
   encodeClip: { visualTokens: WHOLE },

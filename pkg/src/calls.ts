@@ -1,4 +1,5 @@
 /** The methods that the worker serves, with what crosses the channel for each. */
+import type { ClipTiming } from "./clip/timing.js";
 import type {
   Availability,
   CacheChoice,
@@ -119,9 +120,9 @@ export interface Calls {
   tokenMap: { params: { tokenMap: Handle }; event: never; result: TokenMap };
   /** Fetches a whole file, with retries. */
   fetchFile: { params: { url: string }; event: never; result: Blob };
-  /** The times, in seconds, at which a clip of this length is to be looked at. */
+  /** The moments to sample, in seconds from the clip's first frame. */
   frameTimes: {
-    params: { durationSeconds: number; choice: FrameChoice };
+    params: { timing: ClipTiming; choice: FrameChoice };
     event: never;
     result: number[];
   };

@@ -47,11 +47,7 @@ export async function pushFrames(
     ? await openPictures(picture, signal)
     : (decoded?.clip ?? (await openPlayed(found, name, decoded?.codec, signal)));
   try {
-    const times = await client.call(
-      "frameTimes",
-      { durationSeconds: clip.durationSeconds, choice },
-      { signal },
-    );
+    const times = await client.call("frameTimes", { timing: clip.timing, choice }, { signal });
     let loaded = 0;
     for await (const frame of clip.frames(times)) {
       const timeSeconds = times[loaded]!;

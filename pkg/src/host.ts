@@ -125,8 +125,9 @@ function handlersOf(fail: (error: UniviError) => void): Handlers {
       return new Blob([bytes as Uint8Array<ArrayBuffer>]);
     },
 
-    async frameTimes({ durationSeconds, choice }) {
-      return [...module().Clip.frameTimes(durationSeconds, choice)];
+    async frameTimes({ timing: { firstSeconds, lastSeconds, endSeconds }, choice }) {
+      const first = Float64Array.from(firstSeconds);
+      return [...module().Clip.frameTimes(first, lastSeconds, endSeconds, choice)];
     },
 
     async pushAnimation({ visual, blob, name, choice }, { signal }) {

@@ -235,8 +235,7 @@ fn an_animated_gif_is_a_clip_with_times() {
     assert_eq!(clip.frame_count(), 4);
     // A frame without a delay stays for a tenth of a second, as in browsers.
     assert!((clip.duration_s() - 0.9).abs() < 1e-9);
-    assert!((clip.time_s(2) - 0.7).abs() < 1e-9);
-    assert!((clip.fps() - 4.0 / 0.9).abs() < 1e-9);
+    assert!((clip.times_s()[2] - 0.7).abs() < 1e-9);
     let frames = crops(&clip, &[0, 3, 3], 6).unwrap();
     assert_eq!(frames[0].pixels[..3], [0, 255, 0]);
     assert_eq!(frames[1].pixels[..3], [180, 75, 0]);

@@ -137,7 +137,7 @@ before(async () => {
         });
       }
       clip.close();
-      return { seconds: clip.durationSeconds, pictures };
+      return { seconds: clip.timing.endSeconds, pictures };
     };
     Object.assign(globalThis, {
       page: { ...univi, ...decoded, ...element, file, fails, counts, forget, look },
@@ -456,7 +456,7 @@ test("what was recorded in the page can be asked about at once", async () => {
     await new Promise((resolve) => (element.onloadedmetadata = resolve));
     const { clip } = await openDecoded(recording, "recording");
     if (!clip) throw new Error("not opened");
-    const looked = await look(clip, [0, clip.durationSeconds]);
+    const looked = await look(clip, [0, clip.timing.endSeconds]);
     const univi = await Univi.create({ model, device: "cpu" });
     const answer = univi.ask([recording, "What?"], { maxTokens: 1 });
     await answer.text();

@@ -5,7 +5,7 @@ use std::io::Write;
 
 use univi::{
     Device, GenerateOptions, LoadOptions, Model, Part, SessionOptions, VisualOptions,
-    frames::{FrameOptions, sample_frames},
+    frames::FrameOptions,
     image::Animation,
 };
 
@@ -17,8 +17,7 @@ fn main() -> univi::Result<()> {
         let vision = model.vision(&VisualOptions::default())?;
 
         let video = Animation::new(std::fs::read(video).expect("a file that can be read"))?;
-        let options = FrameOptions::default();
-        let chosen = sample_frames(video.frame_count(), video.fps(), &options)?;
+        let (_, chosen) = video.sample(&FrameOptions::default())?;
         let crops = video.crops(&chosen, vision.config().clip.image_px)?;
         let frames =
             crops.filter_map(|crop| crop.map(|some| some.map(|(_, frame)| frame)).transpose());

@@ -8,7 +8,7 @@ use std::borrow::Borrow;
 
 use candle_core::{Device, Tensor};
 use univi::{
-    Backend, Result,
+    Backend, Error, Result,
     backend::KvType,
     config::{LlamaConfig, VisionConfig},
     image::Rgb8,
@@ -56,6 +56,15 @@ pub trait Examples: Sync {
     /// # Errors
     /// Whatever a file can't be read for.
     fn example(&self, step: u64, item: usize) -> Result<Example>;
+
+    /// Takes note that an example can't be learned from, and is left out of its batch.
+    ///
+    /// # Errors
+    /// `error`, where that ends the training.
+    fn skip(&self, step: u64, item: usize, error: Error) -> Result<()> {
+        let _ = (step, item);
+        Err(error)
+    }
 }
 
 /// What a model is made of, besides its numbers.
@@ -88,8 +97,12 @@ pub struct Conversations<'a, E> {
 impl<E: Examples> Task for Conversations<'_, E> {
     type Item = Example;
 
-    fn item(&self, step: u64, number: usize) -> Result<Example> {
-        self.examples.example(step, number)
+    fn item(&self, step: u64, number: usize) -> Result<Option<Example>> {
+        let example = self.examples.example(step, number);
+        match example.and_then(|example| self.fits(example)) {
+            Ok(example) => Ok(Some(example)),
+            Err(error) => self.examples.skip(step, number, error).map(|()| None),
+        }
     }
 
     /// Multiplications by weights, about: four letters are a token.
@@ -103,19 +116,15 @@ impl<E: Examples> Task for Conversations<'_, E> {
         let eyes_learn = (self.learns)("v.patch_embd.weight");
         let (mut looks, mut tokens) = (0., 0);
         for sight in &example.sights {
-            match sight {
-                VisualInput::Image(_) => {
-                    looks += remembered(eyes_learn);
-                    tokens += vision.image_tokens();
-                }
+            looks += match sight {
+                VisualInput::Image(_) => remembered(eyes_learn),
                 VisualInput::Video(frames) => {
                     let learns = eyes_learn && self.eyes_learn_from_clips;
-                    looks += frames.len() as f64 * remembered(learns);
-                    let (events, _) = vision.merge.temporal.clusters_and_k(frames.len());
-                    tokens += events * vision.image_tokens();
+                    frames.len() as f64 * remembered(learns)
                 }
-                VisualInput::Symbols { tokens: all, .. } => tokens += all.len(),
-            }
+                VisualInput::Symbols { .. } => 0.,
+            };
+            tokens += self.most_tokens(sight);
         }
         for turn in example.conversations.iter().flat_map(|talk| &talk.turns) {
             let parts = turn.parts.iter().map(|part| match part {
@@ -139,6 +148,36 @@ impl<E: Examples> Task for Conversations<'_, E> {
 }
 
 impl<E> Conversations<'_, E> {
+    /// How many tokens a visual becomes, as inference merges it.
+    fn most_tokens(&self, sight: &VisualInput) -> usize {
+        let vision = &self.shape.vision;
+        match sight {
+            VisualInput::Image(_) => vision.image_tokens(),
+            VisualInput::Video(frames) if vision.merge.use_cluster => {
+                let (events, _) = vision.merge.temporal.clusters_and_k(frames.len());
+                events * vision.image_tokens()
+            }
+            VisualInput::Video(frames) => frames.len() + vision.image_tokens(),
+            VisualInput::Symbols { tokens, .. } => tokens.len(),
+        }
+    }
+
+    /// Checks that an example can be learned from.
+    fn fits(&self, example: Example) -> Result<Example> {
+        let Shape {
+            llama, tokenizer, ..
+        } = self.shape;
+        // Other readers make other numbers of tokens.
+        if self.reader == Reader::Model {
+            let tokens = example.sights.iter().map(|sight| self.most_tokens(sight));
+            let tokens: Vec<usize> = tokens.collect();
+            for conversation in &example.conversations {
+                Written::new(conversation, tokenizer, &tokens, llama.context)?;
+            }
+        }
+        Ok(example)
+    }
+
     /// For every word of the assistant's: the logits `[words, vocabulary]` that should choose it,
     /// and its token.
     ///

@@ -1,56 +1,174 @@
-//! Conversations about pictures and clips as LLaVA and Chat-UniVi publish them: a JSON file, and a
-//! folder of media.
+//! Conversations about pictures and clips as LLaVA, Chat-UniVi and Video-ChatGPT publish them: JSON
+//! or JSON lines, and folders of media.
 //!
 //! ```json
 //! [{ "id": "1", "image": "coco/1.jpg",
-//!    "conversations": [{ "from": "human", "value": "<image>\nWhat is this?" }, { "from": "gpt", "value": "A dog." }] }]
+//!    "conversations": [{ "from": "human", "value": "<image>\nWhat is this?" }, { "from": "gpt", "value": "A dog." }] },
+//!  { "q": "What happens?", "a": "It rains.", "video_id": "v_1" }]
 //! ```
 //!
-//! `image` is a path or a list of paths, `video` a path; each `<image>` in what a human says stands
-//! for the next of them. Samples without either are text alone.
+//! `image` and `video` are a path or a list of paths. Each `<image>` or `<video>` in what a human
+//! says stands for the next of them; in samples without either these are words. A first message of
+//! the assistant's and a last one of the human's are not learned from.
+//!
+//! Samples are read as the reference reads them (`preprocess_multimodal`, `preprocess_v1`):
+//! markers at the end of a message move to its front, lines around markers and empty lines are
+//! joined, and `\` in a path is `/`. A sample that can't be learned from is left out and counted.
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    fmt,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use rand::seq::SliceRandom;
-use serde::Deserialize;
+use rayon::prelude::*;
+use serde::{
+    Deserializer as _,
+    de::{SeqAccess, Visitor},
+};
+use serde_json::Value;
 use univi::{
     Error, Result,
     image::Rgb8,
     prompt::{Conversation, IMAGE_MARKER, PromptPart, PromptVisual, Template, Turn},
+    tokenizer::Tokenizer,
 };
 
 use crate::{
     conversations::{Example, Examples, VisualInput},
+    example::Written,
     nano::data::rng,
 };
 
-/// Where pictures and clips come from, by the names that the JSON file has for them.
+/// What stands for a clip in published data.
+const VIDEO_MARKER: &str = "<video>";
+
+/// Where pictures and clips come from, by the names that the data has for them.
 pub trait Media: Sync {
-    /// A picture.
+    /// Decodes a picture.
     ///
     /// # Errors
     /// `Io`, `BadImage`.
     fn image(&self, name: &str) -> Result<Rgb8>;
 
-    /// The frames of a clip, chosen as inference chooses them.
+    /// Decodes the frames of a clip, chosen as inference chooses them.
     ///
     /// # Errors
     /// `Io`, `BadVideo`.
     fn video(&self, name: &str) -> Result<Vec<Rgb8>>;
+
+    /// Checks what can be checked without decoding: whether it is there.
+    ///
+    /// # Errors
+    /// `Io`, `BadImage`, `BadVideo`.
+    fn check(&self, medium: &Medium) -> Result<()>;
+}
+
+/// A picture or a clip, by its name in the data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Medium {
+    /// A picture.
+    Image(String),
+    /// A clip.
+    Video(String),
 }
 
 /// One conversation and what it is about.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
-    images: Vec<String>,
-    video: Option<String>,
-    turns: Vec<[String; 2]>,
+    /// Its name in messages.
+    pub id: String,
+    /// What it is about, in the order of the markers.
+    pub media: Vec<Medium>,
+    turns: Vec<SampleTurn>,
+}
+
+/// A question and its answer.
+#[derive(Debug, Clone, PartialEq)]
+struct SampleTurn {
+    question: Vec<Content>,
+    answer: String,
+}
+
+/// A piece of a question.
+#[derive(Debug, Clone, PartialEq)]
+enum Content {
+    Text(String),
+    /// The next of the sample's media.
+    Medium,
+}
+
+/// Samples that are not learned from, and why.
+#[derive(Debug)]
+pub struct Skipped {
+    limit: usize,
+    found: Mutex<Found>,
+}
+
+#[derive(Debug, Default)]
+struct Found {
+    /// Ids and reasons.
+    reasons: Vec<(String, String)>,
+    /// Those that were found in training, by their index: each epoch comes by them.
+    in_training: BTreeSet<usize>,
+}
+
+impl Skipped {
+    /// None yet; more than `limit` are an error.
+    pub fn new(limit: usize) -> Skipped {
+        Skipped {
+            limit,
+            found: Mutex::default(),
+        }
+    }
+
+    /// Allows another number of them.
+    ///
+    /// # Errors
+    /// `BadFile` where there are more already.
+    pub fn set_limit(&mut self, limit: usize) -> Result<()> {
+        self.limit = limit;
+        self.check(&self.found())
+    }
+
+    /// Counts a sample.
+    ///
+    /// # Errors
+    /// `BadFile` where there are too many now.
+    pub fn add(&self, id: &str, reason: &str) -> Result<()> {
+        let mut found = self.found();
+        found.reasons.push((id.to_string(), reason.to_string()));
+        self.check(&found)
+    }
+
+    /// Ids and reasons, in the order in which they were found.
+    pub fn reasons(&self) -> Vec<(String, String)> {
+        self.found().reasons.clone()
+    }
+
+    fn found(&self) -> MutexGuard<'_, Found> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn check(&self, found: &Found) -> Result<()> {
+        match found.reasons.first() {
+            Some((id, reason)) if found.reasons.len() > self.limit => Err(bad(format!(
+                "{} samples can't be learned from, at most {} may be skipped; sample {id}: {reason}",
+                found.reasons.len(),
+                self.limit
+            ))),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Samples in the order in which they are learned.
 pub struct Dataset<M> {
-    /// All of them.
+    /// All of them, at least one.
     pub samples: Vec<Sample>,
+    /// Those that turn out to be damaged.
+    pub skipped: Skipped,
     /// Their pictures and clips.
     pub media: M,
     /// How conversations are written down.
@@ -82,30 +200,6 @@ impl Order {
     }
 }
 
-#[derive(Deserialize)]
-struct Stored {
-    #[serde(default)]
-    id: serde_json::Value,
-    #[serde(default)]
-    image: Option<OneOrMore>,
-    #[serde(default)]
-    video: Option<String>,
-    conversations: Vec<Message>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum OneOrMore {
-    One(String),
-    More(Vec<String>),
-}
-
-#[derive(Deserialize)]
-struct Message {
-    from: String,
-    value: String,
-}
-
 fn bad(reason: impl Into<String>) -> Error {
     Error::BadFile {
         format: "conversations",
@@ -113,68 +207,278 @@ fn bad(reason: impl Into<String>) -> Error {
     }
 }
 
-/// Reads a JSON file of conversations.
+/// Reads a file of conversations: JSON, or one JSON object after the other. Samples that can't be
+/// learned from go to `skipped`, which has no limit yet.
 ///
 /// # Errors
-/// `BadFile` that names the sample.
-pub fn read(json: &[u8]) -> Result<Vec<Sample>> {
-    let stored: Vec<Stored> = serde_json::from_slice(json).map_err(|e| bad(e.to_string()))?;
-    if stored.is_empty() {
-        return Err(bad("there is no sample in it"));
-    }
-    let sample = |(number, stored): (usize, Stored)| {
-        let id = match &stored.id {
-            serde_json::Value::Null => format!("number {number}"),
-            serde_json::Value::String(id) => id.clone(),
-            id => id.to_string(),
-        };
-        Sample::new(stored).map_err(|reason| bad(format!("sample {id}: {reason}")))
+/// `BadFile` for what is no JSON, or has no sample.
+pub fn read(json: &[u8], skipped: &Skipped) -> Result<Vec<Sample>> {
+    let json = json.strip_prefix(b"\xef\xbb\xbf").unwrap_or(json);
+    let mut samples = Vec::new();
+    let mut count = 0;
+    let mut take = |value: &Value| {
+        let id = id_of(value, count);
+        count += 1;
+        match Sample::new(id.clone(), value) {
+            Ok(sample) => {
+                samples.push(sample);
+                Ok(())
+            }
+            Err(reason) => skipped.add(&id, &reason),
+        }
     };
-    stored.into_iter().enumerate().map(sample).collect()
+    if json.trim_ascii_start().starts_with(b"[") {
+        let mut taken = Ok(());
+        let mut deserializer = serde_json::Deserializer::from_slice(json);
+        let mut each = |value: Value| {
+            if taken.is_ok() {
+                taken = take(&value);
+            }
+        };
+        let read = deserializer.deserialize_seq(Elements(&mut each));
+        read.and_then(|()| deserializer.end())
+            .map_err(|e| bad(e.to_string()))?;
+        taken?;
+    } else {
+        for value in serde_json::Deserializer::from_slice(json).into_iter() {
+            take(&value.map_err(|e| bad(e.to_string()))?)?;
+        }
+    }
+    match count {
+        0 => Err(bad("there is no sample in it")),
+        _ => Ok(samples),
+    }
+}
+
+/// Hands over the elements of an array one by one: all of a large file would take ten times its
+/// size.
+struct Elements<'a>(&'a mut dyn FnMut(Value));
+
+impl<'de> Visitor<'de> for Elements<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("an array of samples")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> std::result::Result<(), A::Error> {
+        while let Some(value) = array.next_element()? {
+            (self.0)(value);
+        }
+        Ok(())
+    }
+}
+
+fn id_of(sample: &Value, number: usize) -> String {
+    match &sample["id"] {
+        Value::Null => format!("number {number}"),
+        Value::String(id) => id.clone(),
+        id => id.to_string(),
+    }
 }
 
 impl Sample {
-    fn new(stored: Stored) -> Result<Sample, String> {
-        let images = match stored.image {
-            None => Vec::new(),
-            Some(OneOrMore::One(image)) => vec![image],
-            Some(OneOrMore::More(images)) => images,
+    fn new(id: String, stored: &Value) -> Result<Sample, String> {
+        if !stored.is_object() {
+            return Err("is no object".into());
+        }
+        let (mut stored_media, messages) = match &stored["video_id"] {
+            Value::String(video) if stored["conversations"].is_null() => {
+                let text = |key: &str| {
+                    let text = stored[key].as_str();
+                    text.ok_or_else(|| format!("has a video_id and no {key:?}"))
+                };
+                let question = format!("{VIDEO_MARKER}\n{}", text("q")?);
+                let messages = vec![(true, question), (false, text("a")?.to_string())];
+                let videos = VecDeque::from([path(video)]);
+                let images = VecDeque::new();
+                (StoredMedia { images, videos }, messages)
+            }
+            _ => (StoredMedia::new(stored)?, messages(stored)?),
         };
-        if stored.video.is_some() && !images.is_empty() {
-            return Err("has images and a video; expected either".into());
+        let count = stored_media.images.len() + stored_media.videos.len();
+        let (is_text, mut media, mut markers) = (count == 0, Vec::new(), 0);
+        let mut messages = messages.into_iter().peekable();
+        if messages.peek().is_some_and(|(is_human, _)| !is_human) {
+            messages.next();
         }
         let mut turns = Vec::new();
-        for pair in stored.conversations.chunks(2) {
-            match pair {
-                [human, gpt] if is_human(&human.from) && !is_human(&gpt.from) => {
-                    turns.push([human.value.clone(), gpt.value.clone()]);
-                }
-                _ => return Err("human and gpt don't take turns".into()),
+        while let Some((is_human, question)) = messages.next() {
+            if !is_human {
+                return Err("the assistant speaks twice in a row".into());
             }
+            let answer = match messages.next() {
+                None => break,
+                Some((true, _)) => return Err("the human speaks twice in a row".into()),
+                Some((false, answer)) => answer,
+            };
+            if answer.trim().is_empty() {
+                return Err("an answer is empty".into());
+            }
+            turns.push(match is_text {
+                true => SampleTurn {
+                    question: vec![Content::Text(question)],
+                    answer,
+                },
+                false => SampleTurn {
+                    question: contents(&question, |marker| {
+                        markers += 1;
+                        media.extend(stored_media.next(marker));
+                    }),
+                    answer: answer.replace("\n\n", "\n"),
+                },
+            });
         }
         if turns.is_empty() {
-            return Err("has no conversation".into());
+            return Err("there is no answer to learn from".into());
         }
-        let markers: usize = turns
-            .iter()
-            .map(|[human, _]| human.matches(IMAGE_MARKER).count())
-            .sum();
-        let visuals = images.len() + usize::from(stored.video.is_some());
-        if markers != visuals {
+        if markers != count {
             return Err(format!(
-                "has {markers} {IMAGE_MARKER} for {visuals} images and videos"
+                "has {markers} {IMAGE_MARKER} and {VIDEO_MARKER} for {count} images and videos"
             ));
         }
-        Ok(Sample {
-            images,
-            video: stored.video,
-            turns,
-        })
+        if media.len() != count {
+            return Err(format!(
+                "{IMAGE_MARKER} and {VIDEO_MARKER} are not as many as its images and videos"
+            ));
+        }
+        Ok(Sample { id, media, turns })
+    }
+
+    /// The conversation, with what has become of its media.
+    fn conversation(
+        &self,
+        visuals: &[PromptVisual],
+        template: &Template,
+        wraps_visuals: bool,
+    ) -> Conversation {
+        let mut visuals = visuals.iter();
+        let turns = self.turns.iter().map(|turn| Turn {
+            parts: (turn.question.iter())
+                .filter_map(|content| match content {
+                    Content::Text(text) => Some(PromptPart::Text(text.clone())),
+                    Content::Medium => visuals.next().copied().map(PromptPart::Visual),
+                })
+                .collect(),
+            answer: Some(turn.answer.clone()),
+        });
+        Conversation {
+            template: template.clone(),
+            system: None,
+            wraps_visuals,
+            turns: turns.collect(),
+        }
     }
 }
 
-fn is_human(from: &str) -> bool {
-    matches!(from, "human" | "user" | "USER")
+/// The media of a sample that no marker has taken yet.
+struct StoredMedia {
+    images: VecDeque<String>,
+    videos: VecDeque<String>,
+}
+
+impl StoredMedia {
+    fn new(stored: &Value) -> Result<StoredMedia, String> {
+        let paths = |key: &str| {
+            let one = |value: &Value| match value.as_str() {
+                Some(name) if !name.is_empty() => Ok(path(name)),
+                _ => Err(format!("{key} is no path and no list of paths")),
+            };
+            match &stored[key] {
+                Value::Null => Ok(VecDeque::new()),
+                Value::Array(values) => values.iter().map(one).collect(),
+                value => one(value).map(|path| VecDeque::from([path])),
+            }
+        };
+        Ok(StoredMedia {
+            images: paths("image")?,
+            videos: paths("video")?,
+        })
+    }
+
+    /// What a marker stands for. Where there are media of one kind alone, it does not matter which
+    /// marker it is.
+    fn next(&mut self, marker: &str) -> Option<Medium> {
+        let image = |name| Medium::Image(name);
+        match marker {
+            VIDEO_MARKER if !self.videos.is_empty() => self.videos.pop_front().map(Medium::Video),
+            IMAGE_MARKER if !self.images.is_empty() => self.images.pop_front().map(image),
+            _ if self.videos.is_empty() => self.images.pop_front().map(image),
+            _ => self.videos.pop_front().map(Medium::Video),
+        }
+    }
+}
+
+/// A path as the data has it: that of a Windows machine, too.
+fn path(name: &str) -> String {
+    name.replace('\\', "/")
+}
+
+/// Who speaks, and what: whether it is the human.
+fn messages(stored: &Value) -> Result<Vec<(bool, String)>, String> {
+    let Value::Array(messages) = &stored["conversations"] else {
+        return Err("has no conversation".into());
+    };
+    if messages.is_empty() {
+        return Err("has no conversation".into());
+    }
+    let message = |message: &Value| {
+        let is_human = match message["from"].as_str() {
+            Some("human" | "user" | "USER") => true,
+            Some("gpt" | "assistant" | "ASSISTANT") => false,
+            Some(other) => return Err(format!("a message is from {other:?}, not human or gpt")),
+            None => return Err("a message does not say who it is from".into()),
+        };
+        match message["value"].as_str() {
+            Some(text) => Ok((is_human, text.to_string())),
+            None => Err("a message has no text".into()),
+        }
+    };
+    messages.iter().map(message).collect()
+}
+
+/// The pieces of a question about media, as the reference joins them; `take` is called with each
+/// marker.
+fn contents(question: &str, mut take: impl FnMut(&str)) -> Vec<Content> {
+    let mut text = question.to_string();
+    if text.contains(IMAGE_MARKER) || text.contains(VIDEO_MARKER) {
+        let joined = text.replace(&format!("{IMAGE_MARKER}\n"), IMAGE_MARKER);
+        let joined = joined
+            .trim()
+            .replace(&format!("\n{IMAGE_MARKER}"), IMAGE_MARKER);
+        text = joined.trim().to_string();
+        for marker in [IMAGE_MARKER, VIDEO_MARKER] {
+            let all = marker.repeat(text.matches(marker).count());
+            if let Some(rest) = text.strip_suffix(&all).filter(|_| !all.is_empty()) {
+                text = format!("{all}{}", rest.trim()).trim().to_string();
+            }
+        }
+    }
+    // A line break follows each visual; the template writes it.
+    for marker in [IMAGE_MARKER, VIDEO_MARKER] {
+        text = text.replace(marker, &format!("{marker}\n"));
+    }
+    let text = text.replace("\n\n", "\n");
+    let mut contents = Vec::new();
+    let mut rest = &text[..];
+    let push = |contents: &mut Vec<Content>, text: &str| {
+        if !text.is_empty() {
+            contents.push(Content::Text(text.to_string()));
+        }
+    };
+    loop {
+        let markers = [IMAGE_MARKER, VIDEO_MARKER].into_iter();
+        let next = markers.filter_map(|marker| Some((rest.find(marker)?, marker)));
+        let Some((at, marker)) = next.min() else {
+            push(&mut contents, rest);
+            return contents;
+        };
+        push(&mut contents, &rest[..at]);
+        take(marker);
+        contents.push(Content::Medium);
+        rest = &rest[at + marker.len()..];
+        rest = rest.strip_prefix('\n').unwrap_or(rest);
+    }
 }
 
 impl<M> Dataset<M> {
@@ -185,87 +489,151 @@ impl<M> Dataset<M> {
             .max(1.) as u64
     }
 
-    /// The sample that is this number of a step's.
-    fn sample(&self, step: u64, item: usize) -> &Sample {
+    /// The sample that is this number of a step's: its index.
+    fn index(&self, step: u64, item: usize) -> usize {
         let place = step as usize * self.batch + item;
         let count = self.samples.len();
         let (epoch, place) = (place / count, place % count);
-        &self.samples[self.order.at(epoch, place, self.seed, count)]
+        self.order.at(epoch, place, self.seed, count)
+    }
+
+    /// A sample's conversation, with what has become of its media.
+    fn conversation(&self, sample: &Sample, visuals: &[PromptVisual]) -> Conversation {
+        sample.conversation(visuals, &self.template, self.wraps_visuals)
+    }
+}
+
+impl<M: Media> Dataset<M> {
+    /// Leaves out samples that need not be decoded for that: whose media are not there, or whose
+    /// words don't fit in `context` positions of `tokenizer`'s tokens beside `visual_tokens` for
+    /// each visual.
+    ///
+    /// # Errors
+    /// `BadFile` where too many are left out, or all.
+    pub fn skip_unusable(
+        &mut self,
+        tokenizer: &Tokenizer,
+        context: usize,
+        visual_tokens: usize,
+    ) -> Result<()> {
+        let check = |sample: &Sample| -> Result<()> {
+            sample
+                .media
+                .iter()
+                .try_for_each(|medium| self.media.check(medium))?;
+            // A token is a byte at least, but for a handful of the template's own.
+            let bytes: usize = sample
+                .turns
+                .iter()
+                .map(|turn| turn.bytes() + ROLE_BYTES)
+                .sum();
+            if bytes + sample.media.len() * visual_tokens + TEMPLATE_BYTES <= context {
+                return Ok(());
+            }
+            let visual = |medium: &Medium| match medium {
+                Medium::Image(_) => PromptVisual::Image,
+                // It has this many tokens at least.
+                Medium::Video(_) => PromptVisual::Video { frames: 1 },
+            };
+            let visuals: Vec<PromptVisual> = sample.media.iter().map(visual).collect();
+            let tokens = vec![visual_tokens; visuals.len()];
+            let conversation = self.conversation(sample, &visuals);
+            Written::new(&conversation, tokenizer, &tokens, context).map(drop)
+        };
+        let found: Vec<Option<Error>> = self
+            .samples
+            .par_iter()
+            .map(|sample| check(sample).err())
+            .collect();
+        let mut found = found.into_iter();
+        let mut first = None;
+        let mut added = Ok(());
+        self.samples.retain(|sample| match found.next().flatten() {
+            None => true,
+            Some(error) => {
+                let reason = error.to_string();
+                if added.is_ok() {
+                    added = self.skipped.add(&sample.id, &reason);
+                }
+                first.get_or_insert_with(|| format!("sample {}: {reason}", sample.id));
+                false
+            }
+        });
+        added?;
+        if self.samples.is_empty() {
+            let reason = first.unwrap_or_default();
+            return Err(bad(format!("no sample can be learned from; {reason}")));
+        }
+        Ok(())
+    }
+}
+
+/// More than any template writes before a conversation, and around a turn of it.
+const TEMPLATE_BYTES: usize = 4096;
+const ROLE_BYTES: usize = 64;
+
+impl SampleTurn {
+    fn bytes(&self) -> usize {
+        let question = self.question.iter().map(|content| match content {
+            Content::Text(text) => text.len(),
+            Content::Medium => 0,
+        });
+        question.sum::<usize>() + self.answer.len()
     }
 }
 
 impl<M: Media> Examples for Dataset<M> {
     fn example(&self, step: u64, item: usize) -> Result<Example> {
-        let sample = self.sample(step, item);
-        let mut sights = Vec::new();
-        for image in &sample.images {
-            sights.push(VisualInput::Image(self.media.image(image)?));
-        }
-        if let Some(video) = &sample.video {
-            sights.push(VisualInput::Video(self.media.video(video)?));
-        }
-        let visuals: Vec<PromptVisual> = sights
-            .iter()
-            .map(|sight| match sight {
-                VisualInput::Video(frames) => PromptVisual::Video {
-                    frames: frames.len(),
-                },
-                _ => PromptVisual::Image,
-            })
-            .collect();
-        let mut visuals = visuals.into_iter();
-        let turns = sample.turns.iter().map(|[human, gpt]| {
-            let mut parts = Vec::new();
-            for (i, text) in human.split(IMAGE_MARKER).enumerate() {
-                if i > 0 {
-                    parts.extend(visuals.next().map(PromptPart::Visual));
-                }
-                // The template puts a line break behind each visual.
-                let text = if i > 0 {
-                    text.strip_prefix('\n').unwrap_or(text)
-                } else {
-                    text
-                };
-                if !text.is_empty() {
-                    parts.push(PromptPart::Text(text.to_string()));
-                }
-            }
-            Turn {
-                parts,
-                answer: Some(gpt.clone()),
-            }
-        });
-        let conversation = Conversation {
-            template: self.template.clone(),
-            system: None,
-            wraps_visuals: self.wraps_visuals,
-            turns: turns.collect(),
+        let sample = &self.samples[self.index(step, item)];
+        let decode = |medium: &Medium| match medium {
+            Medium::Image(name) => self.media.image(name).map(VisualInput::Image),
+            Medium::Video(name) => self.media.video(name).map(VisualInput::Video),
         };
+        let visuals = sample
+            .media
+            .iter()
+            .map(decode)
+            .collect::<Result<Vec<_>>>()?;
+        let prompts = visuals.iter().map(|visual| match visual {
+            VisualInput::Video(frames) => PromptVisual::Video {
+                frames: frames.len(),
+            },
+            _ => PromptVisual::Image,
+        });
+        let conversation = self.conversation(sample, &prompts.collect::<Vec<_>>());
         Ok(Example {
-            sights,
+            sights: visuals,
             conversations: vec![conversation],
         })
+    }
+
+    fn skip(&self, step: u64, item: usize, error: Error) -> Result<()> {
+        let index = self.index(step, item);
+        if self.skipped.found().in_training.insert(index) {
+            self.skipped
+                .add(&self.samples[index].id, &error.to_string())?;
+        }
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     /// Also where steps are asked for backwards, and across epochs, as threads do.
     #[test]
     fn every_epoch_has_every_sample_once_and_a_number_is_always_the_same() {
-        let sample = Sample {
-            images: Vec::new(),
-            video: None,
-            turns: Vec::new(),
-        };
         let samples = (0..10).map(|i| Sample {
-            video: Some(i.to_string()),
-            ..sample.clone()
+            id: i.to_string(),
+            media: Vec::new(),
+            turns: Vec::new(),
         });
         let dataset = Dataset {
             samples: samples.collect(),
+            skipped: Skipped::new(0),
             media: (),
             template: Template::Bare,
             wraps_visuals: false,
@@ -273,7 +641,11 @@ mod tests {
             seed: 3,
             order: Order::default(),
         };
-        let name = |i: usize| dataset.sample(i as u64 / 4, i % 4).video.clone().unwrap();
+        let name = |i: usize| {
+            dataset.samples[dataset.index(i as u64 / 4, i % 4)]
+                .id
+                .clone()
+        };
         let there: Vec<String> = (0..40).map(name).collect();
         let mut back: Vec<String> = (0..40).rev().map(name).collect();
         back.reverse();
@@ -286,30 +658,209 @@ mod tests {
         assert_ne!(there[..10], there[10..20]);
     }
 
+    /// The only sample of a file, or why it is skipped.
+    fn one(sample: Value) -> Result<Sample, String> {
+        let skipped = Skipped::new(1);
+        let json = serde_json::to_vec(&json!([sample])).unwrap();
+        let samples = read(&json, &skipped).unwrap();
+        let reason = skipped.reasons().into_iter().next();
+        samples.into_iter().next().ok_or_else(|| {
+            let (id, reason) = reason.unwrap();
+            format!("{id}: {reason}")
+        })
+    }
+
+    fn says(messages: &[(&str, &str)]) -> Value {
+        let message = |(from, value): &(&str, &str)| json!({ "from": from, "value": value });
+        messages.iter().map(message).collect()
+    }
+
+    /// The prompt of a sample in Vicuna's words, without what comes before the first question.
+    fn prompt(sample: &Sample) -> String {
+        let visual = |medium: &Medium| match medium {
+            Medium::Image(_) => PromptVisual::Image,
+            Medium::Video(_) => PromptVisual::Video { frames: 3 },
+        };
+        let visuals: Vec<PromptVisual> = sample.media.iter().map(visual).collect();
+        let conversation = sample.conversation(&visuals, &Template::V1, false);
+        let text = conversation.prompt().unwrap().text();
+        text[text.find("USER: ").unwrap()..].to_string()
+    }
+
+    fn image(name: &str) -> Medium {
+        Medium::Image(name.into())
+    }
+
+    fn video(name: &str) -> Medium {
+        Medium::Video(name.into())
+    }
+
+    /// Expected texts are those that the reference's preprocess_multimodal makes.
     #[test]
-    fn samples_are_read_and_what_is_wrong_is_named() {
-        let json = br#"[{"id": 7, "image": "a.png", "conversations": [
-            {"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "A dog."}]}]"#;
-        let samples = read(json).unwrap();
-        assert_eq!(samples[0].images, ["a.png"]);
-        for (json, reason) in [
-            (&b"[]"[..], "no sample"),
+    fn questions_about_media_are_joined_as_the_reference_joins_them() {
+        let cases = [
+            ("<image>\nWhat is it?", "USER: <image>\nWhat is it? "),
+            // Moved from the end to the front.
+            ("What is it?\n<image>", "USER: <image>\nWhat is it? "),
+            ("What is it? <image>", "USER: <image>\nWhat is it? "),
+            // Left where it is in the middle.
+            ("In <image> what is it?", "USER: In <image>\n what is it? "),
             (
-                br#"[{"id": "x", "conversations": []}]"#,
-                "sample x: has no conversation",
+                "<image>\n\nFirst.\n\nThen?",
+                "USER: <image>\nFirst.\nThen? ",
             ),
-            (
-                br#"[{"id": "x", "image": "a.png", "conversations": [
-                    {"from": "human", "value": "What?"}, {"from": "gpt", "value": "A dog."}]}]"#,
-                "sample x: has 0 <image> for 1",
-            ),
-            (
-                br#"[{"conversations": [{"from": "gpt", "value": "A dog."}]}]"#,
-                "sample number 0: human and gpt",
-            ),
+            ("<image>", "USER: <image>\n "),
+        ];
+        for (question, expected) in cases {
+            let sample = one(json!({
+                "image": "a.png", "conversations": says(&[("human", question), ("gpt", "A dog.")]),
+            }));
+            let sample = sample.unwrap();
+            assert_eq!(sample.media, [image("a.png")]);
+            assert_eq!(
+                prompt(&sample),
+                format!("{expected}ASSISTANT: A dog.</s>"),
+                "{question:?}"
+            );
+        }
+        for question in [
+            "<video>\nWhat happens?",
+            "What happens?\n<video>",
+            "<image>\nWhat happens?",
         ] {
-            let error = read(json).unwrap_err().to_string();
-            assert!(error.contains(reason), "{error}");
+            let sample = one(json!({
+                "video": "v.mp4", "conversations": says(&[("human", question), ("gpt", "It\n\nrains.")]),
+            }));
+            let sample = sample.unwrap();
+            assert_eq!(sample.media, [video("v.mp4")]);
+            assert_eq!(
+                prompt(&sample),
+                "USER: <image><image><image>\nWhat happens? ASSISTANT: It\nrains.</s>",
+                "{question:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn several_media_stand_where_their_markers_do() {
+        let sample = one(json!({
+            "image": ["a\\1.png", "b.png"],
+            "video": "v.mp4",
+            "conversations": says(&[
+                ("human", "<image>\n<image>\nCompare."), ("gpt", "Alike."),
+                ("human", "And <video> now?"), ("gpt", "It moves."),
+            ]),
+        }));
+        let sample = sample.unwrap();
+        assert_eq!(
+            sample.media,
+            [image("a/1.png"), image("b.png"), video("v.mp4")]
+        );
+        assert_eq!(
+            prompt(&sample),
+            "USER: <image>\n<image>\nCompare. ASSISTANT: Alike.</s>\
+             USER: And <image><image><image>\n now? ASSISTANT: It moves.</s>"
+        );
+    }
+
+    #[test]
+    fn what_is_said_first_by_gpt_and_last_by_a_human_is_not_learned() {
+        let sample = one(json!({ "conversations": says(&[
+            ("gpt", "Hello."), ("human", "Hi"), ("gpt", "Yes?"), ("human", "Bye"),
+        ]) }));
+        assert_eq!(prompt(&sample.unwrap()), "USER: Hi ASSISTANT: Yes?</s>");
+        // In samples without media, markers and empty lines are words.
+        let sample = one(json!({ "conversations": says(&[
+            ("user", "What does <image>\n\nmean in HTML?"), ("assistant", "A\n\ntag."),
+        ]) }));
+        let sample = sample.unwrap();
+        assert_eq!(sample.media, []);
+        let question = Content::Text("What does <image>\n\nmean in HTML?".into());
+        assert_eq!(sample.turns[0].question, [question]);
+        assert_eq!(sample.turns[0].answer, "A\n\ntag.");
+    }
+
+    #[test]
+    fn other_layouts_are_read() {
+        let sample = one(json!({ "q": "What happens?", "a": "It rains.", "video_id": "v_1" }));
+        let sample = sample.unwrap();
+        assert_eq!(sample.media, [video("v_1")]);
+        assert_eq!(
+            prompt(&sample),
+            "USER: <image><image><image>\nWhat happens? ASSISTANT: It rains.</s>"
+        );
+        // JSON lines, with a byte order mark.
+        let line = |id: u32| {
+            let sample =
+                json!({ "id": id, "conversations": says(&[("human", "Hi"), ("gpt", "Yes?")]) });
+            format!("{sample}\n")
+        };
+        let lines = format!("\u{feff}{}\n{}", line(7), line(8));
+        let samples = read(lines.as_bytes(), &Skipped::new(0)).unwrap();
+        let ids: Vec<&str> = samples.iter().map(|sample| &*sample.id).collect();
+        assert_eq!(ids, ["7", "8"]);
+    }
+
+    #[test]
+    fn what_can_t_be_learned_from_is_named_and_counted() {
+        let talk = says(&[("human", "<image>\nWhat?"), ("gpt", "A dog.")]);
+        let reasons = [
+            (json!({ "id": "x" }), "x: has no conversation"),
+            (
+                json!({ "id": 3, "conversations": [] }),
+                "3: has no conversation",
+            ),
+            (
+                json!({ "image": ["a", "b"], "conversations": talk }),
+                "has 1 <image>",
+            ),
+            (
+                json!({ "image": 7, "conversations": talk }),
+                "image is no path",
+            ),
+            (
+                json!({ "conversations": says(&[("human", "Hi"), ("gpt", " ")]) }),
+                "an answer is empty",
+            ),
+            (
+                json!({ "conversations": says(&[("human", "Hi")]) }),
+                "no answer to learn from",
+            ),
+            (
+                json!({ "conversations": says(&[("gpt", "Hi")]) }),
+                "no answer to learn from",
+            ),
+            (
+                json!({ "conversations": says(&[("human", "Hi"), ("human", "Hi"), ("gpt", "Yes?")]) }),
+                "twice in a row",
+            ),
+            (
+                json!({ "conversations": says(&[("system", "Be kind.")]) }),
+                "from \"system\"",
+            ),
+            (
+                json!({ "conversations": [{ "from": "human", "value": null }] }),
+                "no text",
+            ),
+            (json!(7), "number 0: is no object"),
+            (
+                json!({ "video_id": "v", "q": "What?" }),
+                "has a video_id and no \"a\"",
+            ),
+        ];
+        for (sample, reason) in reasons {
+            let found = one(sample).unwrap_err();
+            assert!(found.contains(reason), "{found} does not say {reason}");
+        }
+        let skipped = Skipped::new(1);
+        let json = br#"[{"id": "a"}, {"id": "a"}, {"id": "b"}]"#;
+        let error = read(json, &skipped).unwrap_err().to_string();
+        assert!(
+            error.contains("2 samples can't be learned from, at most 1"),
+            "{error}"
+        );
+        for json in [&b"[]"[..], b"", b"[{}", b"{\"id\": 1}\n{\"id\"", b"[7"] {
+            assert_eq!(read(json, &Skipped::new(9)).unwrap_err().code(), "bad-file");
         }
     }
 }

@@ -1,12 +1,18 @@
 //! What was learned, back in the files of a checkpoint.
 
-use std::collections::BTreeMap;
+use std::{
+    borrow::Cow,
+    cell::RefCell,
+    collections::{BTreeMap, HashMap},
+    path::Path,
+};
 
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use half::{bf16, f16};
+use safetensors::{Dtype, SafeTensors, View, tensor::TensorView};
 use univi::{Error, Result};
 use univi_convert::checkpoint::{CheckpointPart, CheckpointTensor};
 
-use crate::parameters::Parameters;
+use crate::{parameters::Parameters, whole_file};
 
 /// Files of a folder, by name.
 pub type Folder = BTreeMap<String, Vec<u8>>;
@@ -33,17 +39,107 @@ pub fn tensors(part: &CheckpointPart, parameters: &Parameters) -> Result<Tensors
     Ok(tensors)
 }
 
-/// The tensors of a part that nothing depends on, by their names in the checkpoint: they go along
-/// unchanged, since layers are counted by what is stored.
+/// A tensor on its way into a file, read when it is written.
+struct Exported<'a> {
+    tensor: &'a CheckpointTensor<'a>,
+    dtype: Dtype,
+    /// What learned, or is to be written as it was.
+    parameters: Option<&'a Parameters>,
+    failed: &'a RefCell<Option<Error>>,
+}
+
+impl Exported<'_> {
+    fn bytes(&self) -> Result<Vec<u8>> {
+        let CheckpointTensor { name, .. } = self.tensor;
+        let numbers = match self.parameters {
+            Some(parameters) => parameters.f32s(name)?,
+            None => self.tensor.read(0..self.tensor.rows())?,
+        };
+        let numbers = self.tensor.in_stored_order(&numbers);
+        let mut bytes = Vec::with_capacity(self.data_len());
+        match self.dtype {
+            Dtype::F16 => {
+                bytes.extend(numbers.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()));
+            }
+            Dtype::BF16 => {
+                bytes.extend(
+                    numbers
+                        .iter()
+                        .flat_map(|&x| bf16::from_f32(x).to_le_bytes()),
+                );
+            }
+            _ => bytes.extend(numbers.iter().flat_map(|x| x.to_le_bytes())),
+        }
+        Ok(bytes)
+    }
+}
+
+impl View for Exported<'_> {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.tensor.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Owned(self.bytes().unwrap_or_else(|error| {
+            self.failed.borrow_mut().get_or_insert(error);
+            vec![0; self.data_len()]
+        }))
+    }
+
+    fn data_len(&self) -> usize {
+        self.tensor.shape.iter().product::<usize>() * self.dtype.bitsize() / 8
+    }
+}
+
+/// Writes the tensors of `parts` for which `goes_along` into the file at `path`, whole and one by
+/// one: in f32 where `learned` holds for their names, since they may go on learning, else as the
+/// checkpoint has them.
 ///
 /// # Errors
-/// As [`CheckpointTensor::read`].
-pub fn unused(part: &CheckpointPart) -> Result<Tensors> {
-    let one = |tensor: &CheckpointTensor| {
-        let numbers = tensor.read(0..tensor.rows())?;
-        Ok((tensor.source.clone(), (tensor.shape.clone(), numbers)))
-    };
-    part.unused.iter().map(one).collect()
+/// `Io`; as [`CheckpointTensor::read`].
+pub fn write_file(
+    path: &Path,
+    parts: &[&CheckpointPart],
+    parameters: &Parameters,
+    learned: impl Fn(&str) -> bool,
+    goes_along: impl Fn(&CheckpointTensor) -> bool,
+) -> Result<()> {
+    let failed = RefCell::new(None);
+    // What nothing depends on goes along, too: layers are counted by what is stored.
+    let tensors = parts
+        .iter()
+        .flat_map(|part| part.tensors.iter().chain(&part.unused));
+    let tensors = tensors.filter(|tensor| goes_along(tensor)).map(|tensor| {
+        let is_learned = learned(&tensor.name) && parameters.has(&tensor.name);
+        let dtype = match tensor.stored_type() {
+            "F16" if !is_learned => Dtype::F16,
+            "BF16" if !is_learned => Dtype::BF16,
+            _ => Dtype::F32,
+        };
+        let exported = Exported {
+            tensor,
+            dtype,
+            parameters: is_learned.then_some(parameters),
+            failed: &failed,
+        };
+        (tensor.source.clone(), exported)
+    });
+    let about = HashMap::from([("format".to_string(), "pt".to_string())]);
+    whole_file::write_with(path, |temporary| {
+        let tensors: Vec<_> = tensors.collect();
+        let written = safetensors::serialize_to_file(tensors, Some(about), temporary);
+        written.map_err(|e| {
+            Error::Io {
+                reason: e.to_string(),
+            }
+            .in_file(path.display().to_string())
+        })?;
+        failed.borrow_mut().take().map_or(Ok(()), Err)
+    })
 }
 
 /// Writes the weights of a folder, in f32: they may go on learning.

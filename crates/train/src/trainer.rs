@@ -1,16 +1,16 @@
 //! The loop that all stages share: batches over threads, accumulation, clipping, a schedule, states
 //! that resume.
 
-use std::{collections::BTreeMap, ops::ControlFlow, path::Path, thread};
+use std::{cell::RefCell, collections::BTreeMap, ops::ControlFlow, path::Path, thread};
 
-use candle_core::Tensor;
+use candle_core::{Tensor, backprop::GradStore};
 use rayon::prelude::*;
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use univi::{Error, Result};
 
 use crate::{
     optimizer::{Gradients, Optimizer, Rates},
     parameters::{Parameters, candle, f32s},
+    state::{self, Fetched, RunIdentity, StateFile, bad_state},
 };
 
 /// What is learned in a stage: how wrong the parameters are about an item.
@@ -23,8 +23,9 @@ pub trait Task: Sync {
     /// none.
     ///
     /// # Errors
-    /// Whatever an item can't be made of.
-    fn item(&self, step: u64, number: usize) -> Result<Self::Item>;
+    /// Whatever an item can't be made of, where that ends the training; else it is left out, which
+    /// is `None`.
+    fn item(&self, step: u64, number: usize) -> Result<Option<Self::Item>>;
 
     /// How long an item takes, about, beside others: what a batch is shared out by.
     fn cost(&self, item: &Self::Item) -> f64;
@@ -126,7 +127,7 @@ impl Schedule {
 pub struct Report {
     /// Which, from 0.
     pub step: u64,
-    /// The mean loss over its batch, before it.
+    /// The mean loss over its batch, before it; not a number where all of it was left out.
     pub loss: f32,
     /// The length of the gradient, before clipping.
     pub norm: f32,
@@ -143,6 +144,8 @@ pub struct Trainer {
     before_restart: Option<BTreeMap<String, Vec<f32>>>,
     /// The next step.
     pub step: u64,
+    /// What its states belong to; where it is empty, any state is resumed.
+    pub identity: RunIdentity,
 }
 
 impl Trainer {
@@ -154,6 +157,7 @@ impl Trainer {
             optimizer: Optimizer::default(),
             before_restart: None,
             step: 0,
+            identity: RunIdentity::new(),
         }
     }
 
@@ -188,7 +192,14 @@ impl Trainer {
 
     /// One step.
     fn advance(&mut self, task: &impl Task, plan: &Plan) -> Result<Report> {
-        let (loss, mut gradients) = self.gradients(task, plan)?;
+        let Some((loss, mut gradients)) = self.gradients(task, plan)? else {
+            self.end_step(plan)?;
+            return Ok(Report {
+                step: self.step - 1,
+                loss: f32::NAN,
+                norm: 0.,
+            });
+        };
         let square: f64 = gradients
             .values()
             .flatten()
@@ -214,6 +225,16 @@ impl Trainer {
         };
         self.optimizer
             .step(&self.learning, &gradients, rates, self.step)?;
+        self.end_step(plan)?;
+        Ok(Report {
+            step: self.step - 1,
+            loss,
+            norm,
+        })
+    }
+
+    /// Counts a step.
+    fn end_step(&mut self, plan: &Plan) -> Result<()> {
         self.step += 1;
         if plan.schedule.restart_step(plan.steps) == Some(self.step) {
             self.before_restart = Some(self.learning.snapshot()?);
@@ -223,24 +244,21 @@ impl Trainer {
             self.learning
                 .average(self.before_restart.take().unwrap_or_default())?;
         }
-        Ok(Report {
-            step: self.step - 1,
-            loss,
-            norm,
-        })
+        Ok(())
     }
 
-    /// The mean loss of a batch and its gradient.
-    fn gradients<T: Task>(&self, task: &T, plan: &Plan) -> Result<(f32, Gradients)> {
+    /// The mean loss of a batch and its gradient; `None` where nothing could be learned from.
+    fn gradients<T: Task>(&self, task: &T, plan: &Plan) -> Result<Option<(f32, Gradients)>> {
         let (mut loss, mut weight, mut sum) = (0., 0., Gradients::new());
         let at_a_time = plan.threads * plan.micro_batch;
         for start in (0..plan.batch).step_by(at_a_time) {
             let indices = (start..plan.batch.min(start + at_a_time)).into_par_iter();
             let items = indices.map(|index| task.item(self.step, index));
-            let items: Vec<T::Item> = items.collect::<Result<_>>()?;
+            let items: Vec<Option<T::Item>> = items.collect::<Result<_>>()?;
+            let items: Vec<T::Item> = items.into_iter().flatten().collect();
             let costs: Vec<f64> = items.iter().map(|item| task.cost(item)).collect();
             let shares = share_out(&costs, plan.threads, plan.micro_batch);
-            let shares: Vec<Result<(f32, f32, Gradients)>> = thread::scope(|scope| {
+            let shares: Vec<Result<Option<Differentiated>>> = thread::scope(|scope| {
                 let share = |indices: &Vec<usize>| {
                     let items: Vec<&T::Item> = indices.iter().map(|&i| &items[i]).collect();
                     self.share(task, &items)
@@ -256,110 +274,95 @@ impl Trainer {
                 }));
                 done
             });
-            // In the order of the threads, so that sums are always the same.
-            for share in shares {
-                let share = share?;
-                loss += share.0;
-                weight += share.1;
-                add(&mut sum, share.2);
+            let shares = shares.into_iter().collect::<Result<Vec<_>>>()?;
+            let mut shares: Vec<Differentiated> = shares.into_iter().flatten().collect();
+            loss += shares.iter().map(|share| share.loss).sum::<f32>();
+            weight += shares.iter().map(|share| share.weight).sum::<f32>();
+            // In the order of the threads, so that sums are always the same, and tensor by tensor,
+            // so that none is there once more than it must.
+            for (name, var) in self.learning.iter() {
+                for share in &mut shares {
+                    if let Some(gradient) = share.gradients.remove(var.as_tensor()) {
+                        add(&mut sum, name, f32s(&gradient)?);
+                    }
+                }
             }
         }
-        let scale = 1. / f32::max(weight, f32::MIN_POSITIVE);
+        if weight == 0. {
+            return Ok(None);
+        }
+        let scale = 1. / weight;
         sum.values_mut().flatten().for_each(|x| *x *= scale);
-        Ok((loss * scale, sum))
+        Ok(Some((loss * scale, sum)))
     }
 
-    /// What one thread does of a batch: summed loss, weight, summed gradient.
-    fn share<T: Task>(&self, task: &T, items: &[&T::Item]) -> Result<(f32, f32, Gradients)> {
+    /// What one thread does of a batch.
+    fn share<T: Task>(&self, task: &T, items: &[&T::Item]) -> Result<Option<Differentiated>> {
         if items.is_empty() {
-            return Ok((0., 0., Gradients::new()));
+            return Ok(None);
         }
         let share = task.loss(&self.parameters, items)?;
-        let mut grads = share.loss.backward().map_err(candle)?;
-        let mut found = Gradients::new();
-        for (name, var) in self.learning.iter() {
-            if let Some(grad) = grads.remove(var.as_tensor()) {
-                found.insert(name.to_string(), f32s(&grad)?);
-            }
-        }
-        Ok((f32s(&share.loss)?[0], share.weight, found))
+        Ok(Some(Differentiated {
+            loss: f32s(&share.loss)?[0],
+            weight: share.weight,
+            gradients: share.loss.backward().map_err(candle)?,
+        }))
     }
 
-    /// Writes everything that a stage needs to go on, in one piece: a break leaves the state before
-    /// it.
+    /// Writes everything that a stage needs to go on, whole: a break leaves the state before it.
+    /// What does not learn is not in it.
     ///
     /// # Errors
     /// `Io`.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let mut tensors: Vec<(String, Vec<f32>)> = Vec::new();
-        for (name, var) in self.parameters.iter() {
-            tensors.push((format!("parameter/{name}"), f32s(var)?));
+        let failed = RefCell::new(None);
+        let mut tensors = Vec::new();
+        for (name, var) in self.learning.iter() {
+            let parameter = Fetched::new(var.elem_count(), &failed, move || f32s(var));
+            tensors.push((format!("parameter/{name}"), parameter));
         }
-        for (name, moments) in &self.optimizer.moments {
-            for (i, moment) in moments.iter().enumerate() {
-                tensors.push((format!("moment{i}/{name}"), moment.clone()));
-            }
-        }
-        for (name, values) in self.before_restart.iter().flatten() {
-            tensors.push((format!("before_restart/{name}"), values.clone()));
-        }
-        let views = tensors.iter().map(|(name, values)| {
-            let bytes = bytemuck::cast_slice(values);
-            let view = TensorView::new(Dtype::F32, vec![values.len()], bytes);
-            (name.clone(), view.expect("as many bytes as numbers"))
+        let before = self.before_restart.iter().flatten();
+        let before = before.map(|(name, numbers)| (format!("before_restart/{name}"), numbers));
+        let moments = self.optimizer.moments.iter().flat_map(|(name, moments)| {
+            let moments = moments.iter().enumerate();
+            moments.map(move |(i, moment)| (format!("moment{i}/{name}"), moment))
         });
-        let about = [("step".to_string(), self.step.to_string())];
-        let bytes = safetensors::serialize(views, Some(about.into_iter().collect()))
-            .map_err(|e| io(e.to_string()))?;
-        let new = path.with_extension("new");
-        std::fs::write(&new, bytes)
-            .and_then(|()| std::fs::rename(&new, path))
-            .map_err(|e| io(e.to_string()).in_file(path.display().to_string()))
+        for (name, numbers) in moments.chain(before) {
+            let numbers = Fetched::new(numbers.len(), &failed, move || Ok(numbers.clone()));
+            tensors.push((name, numbers));
+        }
+        state::write(path, self.step, &self.identity, tensors, &failed)
     }
 
     /// Goes on where [`Trainer::save`] was called, in a stage that began as that one did.
     ///
     /// # Errors
-    /// `Io`; `BadFile` for what is no state of this stage.
+    /// `Io`; `BadFile` for what is no state of this stage; `BadRequest` for the state of another
+    /// run.
     pub fn resume(&mut self, path: &Path) -> Result<()> {
         self.read_state(path)
             .map_err(|e| e.in_file(path.display().to_string()))
     }
 
     fn read_state(&mut self, path: &Path) -> Result<()> {
-        let bytes = std::fs::read(path).map_err(|e| io(e.to_string()))?;
-        let (_, header) =
-            SafeTensors::read_metadata(&bytes).map_err(|e| not_ours(e.to_string()))?;
-        let file = SafeTensors::deserialize(&bytes).map_err(|e| not_ours(e.to_string()))?;
-        let step = header
-            .metadata()
-            .as_ref()
-            .and_then(|about| about.get("step")?.parse().ok())
-            .ok_or_else(|| not_ours("it has no step"))?;
-        let read = |name: &str| -> Result<Option<Vec<f32>>> {
-            let Ok(view) = file.tensor(name) else {
-                return Ok(None);
-            };
-            if view.dtype() != Dtype::F32 {
-                return Err(not_ours(format!("{name} is not f32")));
-            }
-            Ok(Some(bytemuck::pod_collect_to_vec(view.data())))
-        };
+        let file = StateFile::open(path)?;
+        if !self.identity.is_empty() {
+            file.check_run(&self.identity)?;
+        }
         let (mut moments, mut before_restart) = (BTreeMap::new(), BTreeMap::new());
-        for (name, var) in self.parameters.iter() {
-            let values = read(&format!("parameter/{name}"))?
-                .filter(|values| values.len() == var.elem_count())
-                .ok_or_else(|| not_ours(format!("{name} is missing or of another size")))?;
-            let tensor = Tensor::from_vec(values, var.shape(), var.device());
+        for (name, var) in self.learning.iter() {
+            let numbers = file
+                .read(&format!("parameter/{name}"))?
+                .filter(|numbers| numbers.len() == var.elem_count())
+                .ok_or_else(|| bad_state(format!("{name} is missing or of another size")))?;
+            let tensor = Tensor::from_vec(numbers, var.shape(), var.device());
             tensor.and_then(|tensor| var.set(&tensor)).map_err(candle)?;
             let fits = |m: &Vec<f32>| m.is_empty() || m.len() == var.elem_count();
-            if let Some(first) = read(&format!("moment0/{name}"))?.filter(fits) {
-                let second = read(&format!("moment1/{name}"))?.filter(fits);
+            if let Some(first) = file.read(&format!("moment0/{name}"))?.filter(fits) {
+                let second = file.read(&format!("moment1/{name}"))?.filter(fits);
                 moments.insert(name.to_string(), [first, second.unwrap_or_default()]);
             }
-        }
-        for (name, var) in self.learning.iter() {
-            if let Some(before) = read(&format!("before_restart/{name}"))?
+            if let Some(before) = file.read(&format!("before_restart/{name}"))?
                 && before.len() == var.elem_count()
             {
                 before_restart.insert(name.to_string(), before);
@@ -367,16 +370,23 @@ impl Trainer {
         }
         let all = self.learning.iter().len();
         if !before_restart.is_empty() && before_restart.len() != all {
-            return Err(not_ours(format!(
+            return Err(bad_state(format!(
                 "of the weights before the restart {} of {all} are there and of their size",
                 before_restart.len()
             )));
         }
         self.optimizer.moments = moments;
         self.before_restart = (!before_restart.is_empty()).then_some(before_restart);
-        self.step = step;
+        self.step = file.step;
         Ok(())
     }
+}
+
+/// A thread's part of a batch's loss, and what it says about the parameters.
+struct Differentiated {
+    loss: f32,
+    weight: f32,
+    gradients: GradStore,
 }
 
 /// Shares items out over threads, at most `most` to one, so that all are done at about the same
@@ -397,28 +407,13 @@ fn share_out(costs: &[f64], threads: usize, most: usize) -> Vec<Vec<usize>> {
     shares.into_iter().map(|(_, items)| items).collect()
 }
 
-fn add(sum: &mut Gradients, more: Gradients) {
-    for (name, more) in more {
-        match sum.get_mut(&name) {
-            Some(sum) => sum
-                .iter_mut()
-                .zip(more)
-                .for_each(|(sum, more)| *sum += more),
-            None => drop(sum.insert(name, more)),
-        }
-    }
-}
-
-fn io(reason: impl Into<String>) -> Error {
-    Error::Io {
-        reason: reason.into(),
-    }
-}
-
-fn not_ours(reason: impl Into<String>) -> Error {
-    Error::BadFile {
-        format: "training state",
-        reason: reason.into(),
+fn add(sum: &mut Gradients, name: &str, more: Vec<f32>) {
+    match sum.get_mut(name) {
+        Some(sum) => sum
+            .iter_mut()
+            .zip(more)
+            .for_each(|(sum, more)| *sum += more),
+        None => drop(sum.insert(name.to_string(), more)),
     }
 }
 

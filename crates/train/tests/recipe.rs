@@ -58,8 +58,17 @@ fn a_stage_goes_on_where_it_was_and_does_nothing_once_it_is_finished() {
     assert_eq!(run(&world, scale, &state, 3), (false, 3));
     assert_eq!(run(&world, scale, &state, u64::MAX), (true, 1));
     assert_eq!(run(&world, scale, &state, u64::MAX), (true, 0));
-    // A shorter plan than the state's is over, too.
-    assert_eq!(run(&world, scale / 2., &state, u64::MAX), (true, 0));
+    // The state is of this run alone.
+    let other = recipe(&world, scale / 2.);
+    let mut blueprint = other.begin().unwrap();
+    let before = std::fs::read(&state).unwrap();
+    let refused = other.stage(&mut blueprint, Stage::Speech, &state, &mut |_| {
+        ControlFlow::Continue(())
+    });
+    let error = refused.unwrap_err();
+    assert_eq!(error.code(), "bad-request");
+    assert!(error.to_string().contains("scale was"), "{error}");
+    assert_eq!(std::fs::read(&state).unwrap(), before);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use safetensors::SafeTensors;
 use univi::{Result, image::Rgb8};
 use univi_train::{
     conversations::{Conversations, Examples, Shape},
-    dataset::{self, Dataset, Media},
+    dataset::{self, Dataset, Media, Medium, Skipped},
     nano::blueprint::{Blueprint, Variant},
     optimizer::Rates,
     parameters::Parameters,
@@ -35,6 +35,10 @@ impl Media for Paint {
 
     fn video(&self, name: &str) -> Result<Vec<Rgb8>> {
         name.split(' ').map(|name| self.image(name)).collect()
+    }
+
+    fn check(&self, _: &Medium) -> Result<()> {
+        Ok(())
     }
 }
 
@@ -72,8 +76,10 @@ fn blueprint() -> Blueprint {
 }
 
 fn toy_set() -> Dataset<Paint> {
+    let skipped = Skipped::new(0);
     Dataset {
-        samples: dataset::read(toy().as_bytes()).unwrap(),
+        samples: dataset::read(toy().as_bytes(), &skipped).unwrap(),
+        skipped,
         media: Paint,
         template: univi::prompt::Template::Bare,
         wraps_visuals: false,
@@ -344,8 +350,8 @@ struct Broken;
 impl Task for Broken {
     type Item = ();
 
-    fn item(&self, _: u64, _: usize) -> Result<()> {
-        Ok(())
+    fn item(&self, _: u64, _: usize) -> Result<Option<()>> {
+        Ok(Some(()))
     }
 
     fn cost(&self, (): &()) -> f64 {

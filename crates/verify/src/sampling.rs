@@ -56,11 +56,21 @@ pub fn check(fixtures: &dyn Fixtures) -> Report {
 }
 
 fn check_row(row: &Row, name: &str, report: &mut Report) -> Result<()> {
+    // The reference cuts fractions off and swaps a reversed pair; this library honours the first
+    // and refuses the second.
+    let seconds = |time: &Option<Seconds>| {
+        let time_s = time.as_ref().and_then(Seconds::value);
+        time_s.map(|time_s| time_s.trunc().max(0.0))
+    };
+    let (start_s, end_s) = match (seconds(&row.start), seconds(&row.end)) {
+        (Some(start_s), Some(end_s)) if start_s > end_s => (Some(end_s), Some(start_s)),
+        range_s => range_s,
+    };
     let options = FrameOptions {
-        frame_rate: row.video_framerate,
+        frame_rate: row.video_framerate.trunc(),
         max_frames: row.max_frames,
-        start_s: row.start.as_ref().and_then(Seconds::value),
-        end_s: row.end.as_ref().and_then(Seconds::value),
+        start_s,
+        end_s,
     };
     let found = sample_frames(row.n_frames, row.fps, &options);
     let beyond_end_s = row.n_frames as f64 / row.fps + 1.0;

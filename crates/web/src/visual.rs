@@ -2,7 +2,7 @@
 
 use js_sys::{Array, Function, Uint32Array};
 use univi::{
-    frames::{FrameOptions, sample_frames},
+    frames::{FrameOptions, sample_times},
     image::{Animation, Rgb8},
     model::{VisualKind, merge::Event},
 };
@@ -96,22 +96,20 @@ impl Clip {
         Clip::default()
     }
 
-    /// The times in seconds at which a clip of this length is to be looked at.
+    /// Returns the moments to sample, in seconds from the clip's first frame: `first_times_s` are
+    /// the times of its first frames, `last_s` and `end_s` when its last one appears and ends.
     ///
     /// # Errors
     /// `bad-video`, `bad-request`.
     #[wasm_bindgen(js_name = frameTimes)]
-    pub fn frame_times(duration_s: f64, choice: &FrameChoice) -> Result<Vec<f64>, JsValue> {
+    pub fn frame_times(
+        first_times_s: &[f64],
+        last_s: f64,
+        end_s: f64,
+        choice: &FrameChoice,
+    ) -> Result<Vec<f64>, JsValue> {
         let options = choice.options().map_err(thrown)?;
-        // A browser does not tell a clip's frames: it is taken for one of `frame_rate` frames per
-        // second.
-        let fps = options.frame_rate.trunc();
-        let count = (duration_s * fps - 1e-3).ceil().max(1.) as usize;
-        let indices = sample_frames(count, fps, &options).map_err(thrown)?;
-        Ok(indices
-            .into_iter()
-            .map(|index| index as f64 / fps)
-            .collect())
+        sample_times(first_times_s, last_s, end_s, &options).map_err(thrown)
     }
 
     /// Adds a frame: `rgba: [height, width, 4]`.
@@ -149,14 +147,14 @@ impl Clip {
         let failed = |error: univi::Error| thrown(error.in_file(name.clone()));
         let animation = Animation::new(bytes).map_err(failed)?;
         let options = choice.options().map_err(failed)?;
-        let indices = sample_frames(animation.frame_count(), animation.fps(), &options);
-        let indices = indices.map_err(failed)?;
+        let (times_s, indices) = animation.sample(&options).map_err(failed)?;
+        let mut times_s = times_s.into_iter();
         let size_px = engine.image_px().map_err(failed)?;
         let [width_px, height_px] = animation.size_px();
         for drawn in animation.crops(&indices, size_px).map_err(failed)? {
-            if let Some((index, crop)) = drawn.map_err(failed)? {
+            if let Some((_, crop)) = drawn.map_err(failed)? {
                 self.frames.push(Frame {
-                    time_s: animation.time_s(index),
+                    time_s: times_s.next().unwrap_or_default(),
                     width_px,
                     height_px,
                 });

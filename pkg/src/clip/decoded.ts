@@ -7,9 +7,7 @@ import type { FramePicture } from "../calls.js";
 import { runtime } from "../runtime.js";
 import type { OpenClip } from "./open-clip.js";
 import type { VideoSample, VideoSampleSink } from "./demuxer.js";
-
-/** A frame's own time may be rounded to the next millisecond, as in WebM. */
-const ROUNDING_SECONDS = 0.0005;
+import { ROUNDING_SECONDS, trackTiming } from "./timing.js";
 
 /**
  * How often a transfer that broke off is taken up again, for the whole clip, and how long is waited
@@ -55,8 +53,8 @@ export async function openDecoded(
     input?.dispose(); // Whatever waits for it rejects, and requests end.
   };
   try {
-    const { BlobSource, Input, MATROSKA, MP4, MPEG_TS, QTFF, UrlSource, VideoSampleSink, WEBM } =
-      await import("./demuxer.js");
+    const demuxer = await import("./demuxer.js");
+    const { BlobSource, Input, MATROSKA, MP4, MPEG_TS, QTFF, UrlSource, WEBM } = demuxer;
     signal?.throwIfAborted();
     const bytes =
       source instanceof Blob ? new BlobSource(source) : new UrlSource(source, requests(name));
@@ -72,20 +70,26 @@ export async function openDecoded(
       close();
       return undecoded();
     }
-    const sink = new VideoSampleSink(track);
+    const sink = new demuxer.VideoSampleSink(track);
     // Some decoders do not know of pixels that are no squares; the container does.
     const display = {
       width: await track.getDisplayWidth(),
       height: await track.getDisplayHeight(),
     };
-    const beginSeconds = Math.max(await track.getFirstTimestamp(), 0); // What lies before 0 was cut away.
-    const durationSeconds = (await track.computeDuration()) - beginSeconds;
+    const format = await opened.getFormat();
+    const alone = (await opened.getTracks()).length === 1;
+    const ends = alone && (format === MATROSKA || format === WEBM);
+    const timing = await trackTiming(track, new demuxer.EncodedPacketSink(track), {
+      storesDurations: format === MP4 || format === QTFF,
+      endSeconds: ends ? ((await track.getDurationFromMetadata()) ?? undefined) : undefined,
+    });
+    const { beginSeconds } = timing;
     // A decoder may fail on what it has promised to decode.
     const first = await sink.getSample(beginSeconds + ROUNDING_SECONDS);
     if (!first) throw new Error("it has no first frame");
     first.close();
     const clip: OpenClip = {
-      durationSeconds,
+      timing,
       async *frames(timesSeconds) {
         let index = 0;
         try {

@@ -5,7 +5,9 @@
  */
 export {
   BlobSource,
+  EncodedPacketSink,
   Input,
+  type InputVideoTrack,
   MATROSKA,
   MP4,
   MPEG_TS,

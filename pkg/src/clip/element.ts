@@ -1,6 +1,7 @@
 /** A clip through a `<video>` element: for what only the browser itself can open. */
 import { UniviError } from "../error.js";
 import type { OpenClip } from "./open-clip.js";
+import { ROUNDING_SECONDS } from "./timing.js";
 
 /** No other picture comes so long after a seek: it is the same one. */
 const SAME_PICTURE_MS = 500;
@@ -45,12 +46,13 @@ export async function openElement(
     throw error;
   }
   return {
-    durationSeconds: video.duration,
+    // How often its frames come is not known.
+    timing: { firstSeconds: [], lastSeconds: 0, endSeconds: video.duration },
     async *frames(timesSeconds) {
       for (const timeSeconds of timesSeconds) {
         const shown = nextPicture(video);
-        // Half a millisecond late, since a frame's own time may round to just before it.
-        video.currentTime = Math.min(timeSeconds + 0.0005, video.duration);
+        // A little late, since a frame's own time may round to just before it.
+        video.currentTime = Math.min(timeSeconds + ROUNDING_SECONDS, video.duration);
         await settled("seeked");
         await Promise.race([shown, sleep(SAME_PICTURE_MS)]);
         yield { kind: "bitmap", bitmap: await createImageBitmap(video) };

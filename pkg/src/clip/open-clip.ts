@@ -1,9 +1,10 @@
 /** A clip that is being read. */
 import type { FramePicture } from "../calls.js";
+import type { ClipTiming } from "./timing.js";
 
 /** What each way to open a clip results in. */
 export interface OpenClip {
-  readonly durationSeconds: number;
+  readonly timing: ClipTiming;
   /**
    * The frames that are shown at these times, which rise. Who takes one closes it or hands it on.
    */

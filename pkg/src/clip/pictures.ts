@@ -2,6 +2,7 @@
 import { UniviError } from "../error.js";
 import { describe, type MediaFile } from "../media.js";
 import type { OpenClip } from "./open-clip.js";
+import { RATE_FRAMES, ROUNDING_SECONDS } from "./timing.js";
 
 const TYPES: Readonly<Record<string, string>> = { avif: "image/avif", png: "image/png" };
 
@@ -37,10 +38,14 @@ export async function openPictures(
       frame.close();
     }
     return {
-      durationSeconds: ends.at(-1) ?? 0,
+      timing: {
+        firstSeconds: [0, ...ends.slice(0, -1)].slice(0, RATE_FRAMES),
+        lastSeconds: ends.at(-2) ?? 0,
+        endSeconds: ends.at(-1) ?? 0,
+      },
       async *frames(timesSeconds) {
         for (const time of timesSeconds) {
-          const index = ends.findIndex((end) => time < end);
+          const index = ends.findIndex((end) => time + ROUNDING_SECONDS < end);
           const frame = await frameAt(index < 0 ? count - 1 : index);
           try {
             yield { kind: "bitmap", bitmap: await createImageBitmap(frame) };

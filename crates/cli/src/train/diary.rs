@@ -9,7 +9,7 @@ use std::{
 };
 
 use univi::Result;
-use univi_train::{curve, trainer::Report};
+use univi_train::{curve, trainer::Report, whole_file};
 
 use crate::{files, out};
 
@@ -49,7 +49,7 @@ impl Diary {
         let losses = losses.collect();
         let mut text = String::from("step,loss,gradient\n");
         kept.iter().for_each(|line| text += &format!("{line}\n"));
-        fs::write(&csv, text).map_err(|e| files::io_error(&csv, &e))?;
+        whole_file::write(&csv, text.as_bytes())?;
         let file = File::options()
             .append(true)
             .open(&csv)
@@ -83,7 +83,13 @@ impl Diary {
         }
         self.last_line = Instant::now();
         let recent = &self.losses[self.since.min(self.losses.len() - 1)..];
-        let loss = recent.iter().sum::<f32>() / recent.len() as f32;
+        // A step of which all samples were skipped has no loss.
+        let known: Vec<f32> = recent
+            .iter()
+            .copied()
+            .filter(|loss| loss.is_finite())
+            .collect();
+        let loss = known.iter().sum::<f32>() / known.len() as f32;
         self.since = self.losses.len();
         let done = (report.step + 1).saturating_sub(first).max(1) as f64;
         let seconds_a_step = began.elapsed().as_secs_f64() / done;
@@ -105,8 +111,7 @@ impl Diary {
     /// `Io`.
     pub fn draw(&self) -> Result<()> {
         let title = format!("{}: loss", self.name);
-        fs::write(&self.svg, curve::svg(&title, &self.losses))
-            .map_err(|e| files::io_error(&self.svg, &e))
+        whole_file::write(&self.svg, curve::svg(&title, &self.losses).as_bytes())
     }
 }
 

@@ -35,6 +35,9 @@ pub struct NanoArgs {
     /// Where states, curves and the checkpoint go.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+    /// Begin anew and overwrite what another run, or another program, has left in the folder.
+    #[arg(long)]
+    pub force: bool,
     #[command(flatten)]
     pub world: WorldArgs,
     /// Makes all stages shorter or longer; 1 is the recipe of the model card.
@@ -61,7 +64,6 @@ const HELD_OUT_SCENES: usize = 256;
 /// pressed.
 pub fn run(args: &NanoArgs) -> Result<()> {
     let world = World::open(&args.world.artwork)?;
-    fs::create_dir_all(&args.out).map_err(|e| files::io_error(&args.out, &e))?;
     let recipe = TrainingRecipe {
         world: &world,
         seed: args.seed,
@@ -73,6 +75,32 @@ pub fn run(args: &NanoArgs) -> Result<()> {
         },
         device: Device::Cpu,
     };
+    let first = args
+        .out
+        .join(format!("{}.safetensors", Stage::ALL[0].name()));
+    let names: Vec<String> = Stage::ALL
+        .iter()
+        .flat_map(|stage| {
+            ["safetensors", "csv", "svg"].map(|end| format!("{}.{end}", stage.name()))
+        })
+        .chain(["checkpoint".to_string()])
+        .collect();
+    let resumes = super::claim(
+        &args.out,
+        &first,
+        &recipe.identity(Stage::ALL[0]),
+        args.force,
+        &names,
+    )?;
+    let _lock = super::lock(&args.out)?;
+    if !resumes {
+        for stage in Stage::ALL {
+            let state = args.out.join(format!("{}.safetensors", stage.name()));
+            if state.exists() {
+                fs::remove_file(&state).map_err(|e| files::io_error(&state, &e))?;
+            }
+        }
+    }
     let mut blueprint = recipe.begin()?;
     let listener = Listener::new();
     for stage in Stage::ALL {

@@ -1,41 +1,42 @@
 //! `univi train pretrain` and `univi train tune`: the two stages of the paper on data of one's own.
 
 use std::{
-    collections::HashSet,
     fs,
     ops::ControlFlow,
-    path::{Component, Path, PathBuf},
+    path::PathBuf,
+    time::{Duration, Instant},
 };
 
 use candle_core::Device;
 use clap::{Args, ValueEnum};
+use sha2::{Digest, Sha256};
 use univi::{
     Error, Result,
     config::{LlamaConfig, VisionConfig},
     frames::FrameOptions,
-    image::Rgb8,
     prompt::{TEMPLATE_KEY, Template, WRAPS_VISUALS_KEY},
     tokenizer::Tokenizer,
 };
-use univi_convert::checkpoint::{Checkpoint, CheckpointPart};
+use univi_convert::checkpoint::{Checkpoint, CheckpointPart, CheckpointTensor};
 use univi_train::{
     conversations::{Conversations, Shape},
-    dataset::{self, Dataset, Media, Order},
-    export::{self, Folder as Files, Tensors},
+    dataset::{self, Dataset, Order, Sample, Skipped},
+    export,
     optimizer::Rates,
     parameters::Parameters,
     reader::Reader,
+    state::RunIdentity,
     trainer::{Plan, Schedule, Trainer},
+    whole_file,
 };
 
-use super::{diary::Diary, write_folder};
+use super::{base::Base, diary::Diary, media::Disk};
 use crate::{
     checkpoint_folder::Folder,
     files,
     interrupt::Listener,
     out,
     values::{positive, positive_f32},
-    video,
 };
 
 /// Train one stage on conversations about images and videos.
@@ -46,34 +47,49 @@ use crate::{
 /// Hugging Face's layout goes in, and one comes out.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The data is JSON as LLaVA and Chat-UniVi publish it:
+The data is JSON or JSON lines as LLaVA, Chat-UniVi and Video-ChatGPT publish it:
   [{ \"id\": \"1\", \"image\": \"coco/1.jpg\", \"conversations\": [
-      { \"from\": \"human\", \"value\": \"<image>\\nWhat is this?\" }, { \"from\": \"gpt\", \"value\": \"A dog.\" }] }]
-with `image` (a path or several) or `video`, below the folder --media.
+      { \"from\": \"human\", \"value\": \"<image>\\nWhat is this?\" }, { \"from\": \"gpt\", \"value\": \"A dog.\" }] },
+   { \"q\": \"What happens?\", \"a\": \"It rains.\", \"video_id\": \"v_1\" }]
+with `image` and `video` (a path or several) below a folder --media, `<image>` and `<video>` where they belong.
+Samples whose media are missing or damaged, that are empty or too long, are skipped and named.
 
 Examples:
   univi train pretrain vicuna-7b --vision-tower clip-vit-large-patch14 --data captions.json --media images --out stage1
   univi train tune stage1 --vision-tower clip-vit-large-patch14 --data mixed.json --media media --out stage2 --epochs 2
+  univi train tune vicuna-7b --projector mm_projector.bin --vision-tower clip-vit-large-patch14 \\
+      --data llava.json --data video_chat.jsonl --media coco --media videos --out stage2
   univi train tune stage1 --data toy.json --media toy --out toy-out --batch 4 --rate 1e-3 --optimizer muon
 
 Exit codes: 0 trained, 1 failed, 2 wrong command line, 130 interrupted: the same command goes on.")]
 pub struct StageArgs {
-    /// The checkpoint's folder; also what an earlier stage wrote.
+    /// The checkpoint's folder: a LLaMA's or Vicuna's, or what an earlier stage wrote.
     #[arg(value_name = "HF_DIR")]
     pub checkpoint: PathBuf,
     /// The folder of the CLIP that the model was made with. It has what the shards lack, and is
     /// refused where its sizes are others than theirs.
     #[arg(long, value_name = "DIR")]
     pub vision_tower: Option<PathBuf>,
-    /// The conversations.
+    /// The projector of an earlier stage, for a checkpoint without one: `mm_projector.bin`.
     #[arg(long, value_name = "FILE")]
-    pub data: PathBuf,
-    /// The folder that paths in the data are relative to.
+    pub projector: Option<PathBuf>,
+    /// The conversations; may be given several times.
+    #[arg(long, value_name = "FILE", required = true)]
+    pub data: Vec<PathBuf>,
+    /// A folder that paths in the data are relative to; may be given several times, and the first
+    /// that has a file counts.
     #[arg(long, value_name = "DIR")]
-    pub media: PathBuf,
+    pub media: Vec<PathBuf>,
+    /// Samples that may be skipped before training is refused or stops [default: 1 % of them, at
+    /// least 10].
+    #[arg(long, value_name = "N")]
+    pub skip_limit: Option<usize>,
     /// Where the trained checkpoint, the state and the curve go.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+    /// Begin anew and overwrite what another run, or another program, has left in the folder.
+    #[arg(long)]
+    pub force: bool,
     /// How often everything is learned [default: 1 for pretrain, 2 for tune].
     #[arg(long, value_name = "X", value_parser = positive)]
     pub epochs: Option<f64>,
@@ -151,22 +167,27 @@ impl Stage {
     }
 }
 
-/// Steps between two states.
+/// Steps between two states, and the time, whichever comes first.
 const SAVE_EVERY: u64 = 100;
+const SAVE_AFTER: Duration = Duration::from_secs(600);
+
+/// The state's file.
+const STATE_NAME: &str = "state.safetensors";
 
 /// Trains a stage, or goes on.
 ///
 /// # Errors
-/// Whatever is wrong with checkpoint, data or media, named with the file; `Aborted` where Ctrl-C
-/// was pressed.
+/// Whatever is wrong with checkpoint, data or media, named with the file; `BadRequest` for a folder
+/// that holds something else; `Aborted` where Ctrl-C was pressed. What was learned is saved before.
 pub fn run(args: &StageArgs, stage: Stage) -> Result<()> {
     let device = device(args.cuda)?;
-    let samples =
-        dataset::read(&files::read(&args.data)?).map_err(|e| e.in_file(files::name(&args.data)))?;
-    let source = Folder::open(&args.checkpoint)?;
-    let checkpoint = Checkpoint::open(&source).map_err(|e| source.explain(e))?;
-    let tower = source.tower(args.vision_tower.as_deref(), &checkpoint)?;
-    let (llm, vision) = source.parts(&checkpoint, tower.as_ref(), args.vision_tower.is_some())?;
+    let inputs = [Some(&args.checkpoint), args.vision_tower.as_ref()];
+    super::refuse_input(&args.out, inputs.into_iter().flatten().map(|path| &**path))?;
+    let base = Base::open(args, stage)?;
+    let folder = &base.folder;
+    let checkpoint = Checkpoint::open(&base).map_err(|e| folder.explain(e))?;
+    let tower = folder.tower(args.vision_tower.as_deref(), &checkpoint)?;
+    let (llm, vision) = folder.parts(&checkpoint, tower.as_ref(), args.vision_tower.is_some())?;
     let vision = vision.ok_or_else(|| Error::BadRequest {
         reason: format!(
             "{} has no vision side: its config.json names no vision tower and no projector",
@@ -187,10 +208,13 @@ pub fn run(args: &StageArgs, stage: Stage) -> Result<()> {
         },
     };
     let merge = &shape.vision.merge;
-    let dataset = Dataset {
+    let mut identity = RunIdentity::new();
+    let (samples, skipped) = read_data(args, &mut identity)?;
+    let mut dataset = Dataset {
         samples,
+        skipped,
         media: Disk {
-            folder: args.media.clone(),
+            folders: args.media.clone(),
             frames: FrameOptions {
                 max_frames: merge.max_frames,
                 frame_rate: merge.frame_rate,
@@ -204,6 +228,14 @@ pub fn run(args: &StageArgs, stage: Stage) -> Result<()> {
         seed: args.seed,
         order: Order::default(),
     };
+    let mut skipped = SkipReport::default();
+    let usable = dataset.skip_unusable(
+        &shape.tokenizer,
+        shape.llama.context,
+        shape.vision.image_tokens(),
+    );
+    skipped.print(&dataset.skipped);
+    usable?;
     let (rate, epochs) = stage.defaults();
     let rate = args.rate.unwrap_or(rate);
     let plan = Plan {
@@ -219,12 +251,34 @@ pub fn run(args: &StageArgs, stage: Stage) -> Result<()> {
         schedule: Schedule::COSINE,
         clip_norm: 1.,
     };
+    let facts = [
+        ("stage", stage.name().to_string()),
+        ("base", digest_parts(&[&llm, &vision])?),
+        ("samples", dataset.samples.len().to_string()),
+        ("batch", plan.batch.to_string()),
+        ("steps", plan.steps.to_string()),
+        ("rate", rate.to_string()),
+        ("optimizer", format!("{:?}", args.optimizer).to_lowercase()),
+        ("seed", args.seed.to_string()),
+        ("template", format!("{:?}", dataset.template).to_lowercase()),
+        ("learn-vision", args.learn_vision.to_string()),
+    ];
+    identity.extend(facts.map(|(key, value)| (key.to_string(), value)));
+    let state = args.out.join(STATE_NAME);
+    let resumes = super::claim(
+        &args.out,
+        &state,
+        &identity,
+        args.force,
+        &written_names(stage),
+    )?;
+    let _lock = super::lock(&args.out)?;
+
     let parameters = Parameters::read(&llm, &device)?.join(Parameters::read(&vision, &device)?);
     let learns = stage.learns(args.learn_vision);
     let mut trainer = Trainer::new(parameters, learns);
-    fs::create_dir_all(&args.out).map_err(|e| files::io_error(&args.out, &e))?;
-    let state = args.out.join("state.safetensors");
-    if state.is_file() {
+    trainer.identity = identity;
+    if resumes {
         trainer.resume(&state)?;
     }
     out::note(&format!(
@@ -251,24 +305,124 @@ pub fn run(args: &StageArgs, stage: Stage) -> Result<()> {
         reader: Reader::Model,
     };
     let listener = Listener::new();
-    trainer.run(&task, &plan, |trainer, report| {
+    let mut saved = (trainer.step, Instant::now());
+    let ended = trainer.run(&task, &plan, |trainer, report| {
+        skipped.print(&task.examples.skipped);
         diary.step(report)?;
         let stop = listener.pressed();
-        if stop || trainer.step % SAVE_EVERY == 0 || trainer.step == plan.steps {
+        let due = trainer.step % SAVE_EVERY == 0 || saved.1.elapsed() >= SAVE_AFTER;
+        if stop || due || trainer.step == plan.steps {
             trainer.save(&state)?;
+            saved = (trainer.step, Instant::now());
         }
         Ok(if stop {
             ControlFlow::Break(())
         } else {
             ControlFlow::Continue(())
         })
-    })?;
+    });
+    if let Err(error) = ended {
+        skipped.print(&task.examples.skipped);
+        if trainer.step > saved.0 {
+            // The error that ended it says more than one that follows.
+            match trainer.save(&state) {
+                Ok(()) => out::note(&format!(
+                    "{}: what was learned in {} steps; the same command goes on",
+                    files::name(&state),
+                    trainer.step
+                )),
+                Err(e) => out::note(&format!("what was learned can't be saved: {e}")),
+            }
+        }
+        return Err(error);
+    }
     diary.draw()?;
+    skipped.print_count();
     if trainer.step < plan.steps {
         out::note("stopped; the same command goes on from here");
         return Err(Error::Aborted);
     }
-    write_checkpoint(args, tower.as_ref(), &llm, &vision, &trainer.parameters)
+    let learned = |name: &str| learns(name);
+    write_checkpoint(
+        args,
+        &base,
+        tower.as_ref(),
+        [&llm, &vision],
+        &trainer.parameters,
+        learned,
+    )
+}
+
+/// Reads the samples of all files; `identity` gets their digest.
+fn read_data(args: &StageArgs, identity: &mut RunIdentity) -> Result<(Vec<Sample>, Skipped)> {
+    let mut skipped = Skipped::new(usize::MAX);
+    let mut samples = Vec::new();
+    let mut digest = Sha256::new();
+    for path in &args.data {
+        let json = files::read(path)?;
+        digest.update((json.len() as u64).to_le_bytes());
+        digest.update(&json);
+        samples.extend(dataset::read(&json, &skipped).map_err(|e| e.in_file(files::name(path)))?);
+    }
+    identity.insert("data".into(), short(digest));
+    let all = samples.len() + skipped.reasons().len();
+    let limit = args.skip_limit.unwrap_or((all / 100).max(10));
+    skipped.set_limit(limit)?;
+    Ok((samples, skipped))
+}
+
+/// Names skipped samples, each once.
+#[derive(Default)]
+struct SkipReport {
+    /// How many were reported.
+    count: usize,
+}
+
+/// Samples that are named; more are counted.
+const NAMED: usize = 20;
+
+impl SkipReport {
+    fn print(&mut self, skipped: &Skipped) {
+        let reasons = skipped.reasons();
+        for (number, (id, reason)) in reasons.iter().enumerate().skip(self.count) {
+            if number < NAMED {
+                out::note(&format!("skipped sample {id}: {reason}"));
+            }
+        }
+        self.count = reasons.len();
+    }
+
+    fn print_count(&self) {
+        if self.count > 0 {
+            let plural = if self.count == 1 { "" } else { "s" };
+            out::note(&format!("{} sample{plural} skipped", self.count));
+        }
+    }
+}
+
+/// What a checkpoint is known by: names, shapes, and two rows of each tensor.
+fn digest_parts(parts: &[&CheckpointPart]) -> Result<String> {
+    let mut digest = Sha256::new();
+    for tensor in parts.iter().flat_map(|part| &part.tensors) {
+        digest.update(tensor.name.as_bytes());
+        for row in [0, tensor.rows() / 2] {
+            for number in tensor.read(row..row + 1)? {
+                digest.update(number.to_le_bytes());
+            }
+        }
+        digest.update((tensor.rows() as u64).to_le_bytes());
+    }
+    Ok(short(digest))
+}
+
+/// A digest as people compare it.
+fn short(digest: Sha256) -> String {
+    let bytes = digest.finalize();
+    bytes
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// The device that tensors live on.
@@ -281,99 +435,69 @@ fn device(cuda: bool) -> Result<Device> {
     }
 }
 
+/// The small files that go along with a checkpoint.
+const SMALL_FILES: [&str; 7] = [
+    "config.json",
+    "tokenizer.model",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "added_tokens.json",
+    "preprocessor_config.json",
+    "README.md",
+];
+
+/// All that a stage writes into its folder.
+fn written_names(stage: Stage) -> Vec<String> {
+    let curves = ["csv", "svg"].map(|ending| format!("{}.{ending}", stage.name()));
+    let names = SMALL_FILES
+        .into_iter()
+        .chain([STATE_NAME, export::WEIGHTS_NAME, TOWER_NAME]);
+    names.map(str::to_string).chain(curves).collect()
+}
+
+/// The folder of a tower that learned.
+const TOWER_NAME: &str = "vision-tower";
+
 /// Writes a folder like the one that training began with: its small files, and all tensors in one
-/// file. A tower that learned, and that lay in a folder of its own, goes into `vision-tower`.
+/// file, those that did not learn as they were. A tower that learned, and that lay in a folder of
+/// its own, goes into `vision-tower`.
 fn write_checkpoint(
     args: &StageArgs,
+    base: &Base,
     tower_folder: Option<&Folder>,
-    llm: &CheckpointPart,
-    vision: &CheckpointPart,
+    parts: [&CheckpointPart; 2],
     parameters: &Parameters,
+    learned: impl Fn(&str) -> bool,
 ) -> Result<()> {
-    let mut folder = Files::new();
-    let names = [
-        "config.json",
-        "tokenizer.model",
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "added_tokens.json",
-        "preprocessor_config.json",
-        "README.md",
-    ];
-    copy_small(&mut folder, &args.checkpoint, &names)?;
-    let mut vision_tensors = export::tensors(vision, parameters)?;
-    vision_tensors.extend(export::unused(vision)?);
-    let beside: HashSet<&str> = vision
-        .tensors
-        .iter()
-        .chain(&vision.unused)
-        .filter(|tensor| tensor.is_beside)
-        .map(|tensor| &*tensor.source)
-        .collect();
-    let (tower, projector): (Tensors, Tensors) = vision_tensors
-        .into_iter()
-        .partition(|(name, _)| beside.contains(&**name));
-    let mut tensors = export::tensors(llm, parameters)?;
-    tensors.extend(projector);
-    export::write(&mut folder, &tensors)?;
-    write_folder(&args.out, &folder)?;
-    if args.learn_vision && !tower.is_empty() {
-        let mut folder = Files::new();
+    // A tower that lies in the checkpoint stays there.
+    let is_tower = |tensor: &CheckpointTensor| tensor.is_beside;
+    for name in SMALL_FILES {
+        if let Some(bytes) = base.small_file(name)? {
+            whole_file::write(&args.out.join(name), &bytes)?;
+        }
+    }
+    let has_tower = parts.iter().any(|part| part.tensors.iter().any(is_tower));
+    if args.learn_vision && has_tower {
+        let path = args.out.join(TOWER_NAME);
+        fs::create_dir_all(&path).map_err(|e| files::io_error(&path, &e))?;
         let described = tower_folder.map_or(&args.checkpoint, |folder| &folder.path);
-        copy_small(
-            &mut folder,
-            described,
-            &["config.json", "preprocessor_config.json"],
-        )?;
-        export::write(&mut folder, &tower)?;
-        let path = args.out.join("vision-tower");
-        write_folder(&path, &folder)?;
+        for name in ["config.json", "preprocessor_config.json"] {
+            let from = described.join(name);
+            if from.is_file() {
+                whole_file::write(&path.join(name), &files::read(&from)?)?;
+            }
+        }
+        let weights = path.join(export::WEIGHTS_NAME);
+        export::write_file(&weights, &parts, parameters, &learned, is_tower)?;
         out::note(&format!(
             "{}: what the encoder learned; name it with --vision-tower from now on",
             files::name(&path)
         ));
     }
+    let weights = args.out.join(export::WEIGHTS_NAME);
+    export::write_file(&weights, &parts, parameters, &learned, |tensor| {
+        !is_tower(tensor)
+    })?;
     out::note(&format!("{}: the checkpoint", files::name(&args.out)));
     Ok(())
-}
-
-/// Takes those of the named files that a folder has.
-fn copy_small(into: &mut Files, from: &Path, names: &[&str]) -> Result<()> {
-    for &name in names {
-        let path = from.join(name);
-        if path.is_file() {
-            into.insert(name.to_string(), files::read(&path)?);
-        }
-    }
-    Ok(())
-}
-
-/// Media below a folder.
-struct Disk {
-    folder: PathBuf,
-    frames: FrameOptions,
-    image_px: usize,
-}
-
-impl Disk {
-    /// A path of the data, which may not lead out of the folder.
-    fn path(&self, name: &str) -> Result<PathBuf> {
-        let inside = |part| matches!(part, Component::Normal(_) | Component::CurDir);
-        match Path::new(name).components().all(inside) {
-            true => Ok(self.folder.join(name)),
-            false => Err(Error::BadRequest {
-                reason: format!("{name:?} leads out of the folder of media"),
-            }),
-        }
-    }
-}
-
-impl Media for Disk {
-    fn image(&self, name: &str) -> Result<Rgb8> {
-        files::picture(&self.path(name)?)
-    }
-
-    fn video(&self, name: &str) -> Result<Vec<Rgb8>> {
-        video::read(&self.path(name)?, &self.frames, self.image_px).map(|clip| clip.frames)
-    }
 }

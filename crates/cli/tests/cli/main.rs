@@ -8,6 +8,7 @@ mod readme;
 mod self_test;
 mod serve;
 mod terminal;
+mod training;
 
 use std::{
     fs,

@@ -66,6 +66,8 @@ pub use llama::source_name as llama_source_name;
 pub use part::{CheckpointPart, CheckpointTensor};
 pub use vision::source_name as vision_source_name;
 
+use std::collections::BTreeMap;
+
 use univi::{Error, Result};
 
 use self::{config::Config, files::read_small, weights::Weights};
@@ -92,6 +94,38 @@ fn refuse_unknown(names: &[&str], place: &str) -> Result<()> {
     })
 }
 
+/// The largest file that [`read_tensors`] reads.
+const MAX_READ_BYTES: u64 = 1 << 30;
+
+/// Reads all tensors of one file, safetensors or a pickle: shapes and numbers, by their names. For
+/// small files, such as a projector's.
+///
+/// # Errors
+/// `BadFile`, `UnsupportedType`, `Io`, named with the file.
+pub fn read_tensors(
+    files: &dyn Files,
+    name: &str,
+) -> Result<BTreeMap<String, (Vec<usize>, Vec<f32>)>> {
+    if let Some(len) = files.len(name)?.filter(|&len| len > MAX_READ_BYTES) {
+        let reason = format!("has {len} bytes, expected at most {MAX_READ_BYTES}");
+        let format = "checkpoint";
+        return Err(Error::BadFile { format, reason }.in_file(name));
+    }
+    let weights = Weights::of_files(files, [name])?;
+    let read = |source: &str| {
+        let stored = weights.get(source).expect("it is one of them");
+        let shape = stored.shape.clone();
+        let order = part::RowOrder::Same;
+        let tensor =
+            CheckpointTensor::new(source.to_string(), shape, files, source, stored, order)?;
+        Ok((
+            source.to_string(),
+            (tensor.shape.clone(), tensor.read(0..tensor.rows())?),
+        ))
+    };
+    weights.names().map(read).collect()
+}
+
 /// A published checkpoint: its configuration, and where its tensors are. No weights are read yet.
 pub struct Checkpoint<'a> {
     files: &'a dyn Files,
@@ -116,6 +150,12 @@ impl<'a> Checkpoint<'a> {
     /// hub.
     pub fn tower_name(&self) -> Option<&str> {
         self.config.mm_vision_tower.as_deref()
+    }
+
+    /// Whether the shards hold a projector.
+    pub fn has_projector(&self) -> bool {
+        let mut names = self.weights.names();
+        names.any(|name| name.starts_with("model.mm_projector."))
     }
 
     /// Whether there is a projector, or a tower that the model calls for: whether this is more than

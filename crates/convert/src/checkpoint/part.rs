@@ -121,6 +121,17 @@ impl<'a> CheckpointTensor<'a> {
         self.shape.iter().product::<usize>() / self.rows()
     }
 
+    /// The type of the numbers in the checkpoint: `F16`, `BF16`, `F32` or `F64`.
+    pub fn stored_type(&self) -> &str {
+        match &self.stored.dtype {
+            Dtype::F16 => "F16",
+            Dtype::BF16 => "BF16",
+            Dtype::F32 => "F32",
+            Dtype::F64 => "F64",
+            Dtype::Other { name, .. } => name,
+        }
+    }
+
     /// The numbers of some rows.
     ///
     /// # Errors

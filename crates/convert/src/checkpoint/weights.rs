@@ -91,7 +91,7 @@ impl Weights {
         }
     }
 
-    fn of_files<'n>(
+    pub fn of_files<'n>(
         files: &dyn Files,
         names: impl IntoIterator<Item = &'n str>,
     ) -> Result<Weights> {

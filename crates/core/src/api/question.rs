@@ -12,7 +12,7 @@ pub enum Part {
     Text(String),
     /// An image, encoded when it is asked about.
     Image(Rgb8),
-    /// Frames of a video, chosen by [`sample_frames`](crate::frames::sample_frames); encoded when
+    /// Frames of a video, chosen by [`sample_times`](crate::frames::sample_times); encoded when
     /// they are asked about.
     Video(Vec<Rgb8>),
     /// An image or a video that is encoded already.

@@ -60,7 +60,7 @@ impl VisionEncoder {
         ))
     }
 
-    /// Encodes the frames of a video, chosen by [`sample_frames`](crate::frames::sample_frames).
+    /// Encodes the frames of a video, chosen by [`sample_times`](crate::frames::sample_times).
     /// They are taken as they are needed, so that no more than a batch is held at a time.
     ///
     /// # Errors

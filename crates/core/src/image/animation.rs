@@ -11,7 +11,10 @@ use super::{
     format_of, name,
     resample::Resampled,
 };
-use crate::{Error, Result};
+use crate::{
+    Error, Result,
+    frames::{FrameOptions, frame_at, sample_times},
+};
 
 /// Bytes per pixel of the canvas while a GIF is drawn: the canvas, what a frame covered, and a
 /// frame's indices.
@@ -92,17 +95,26 @@ impl Animation {
         self.ends_s.last().copied().unwrap_or_default()
     }
 
-    /// Frames per second on average.
-    pub fn fps(&self) -> f64 {
-        self.frame_count() as f64 / self.duration_s()
+    /// When each frame appears, in seconds from the start.
+    pub fn times_s(&self) -> Vec<f64> {
+        let before = self.ends_s[..self.ends_s.len() - 1].iter();
+        std::iter::once(0.0).chain(before.copied()).collect()
     }
 
-    /// When frame `index` appears, in seconds from the start.
-    pub fn time_s(&self, index: usize) -> f64 {
-        match index {
-            0 => 0.0,
-            _ => self.ends_s[index - 1],
-        }
+    /// Chooses moments, in seconds from the start, and the indices of the frames that are shown at
+    /// them, as [`sample_times`].
+    ///
+    /// # Errors
+    /// As [`sample_times`].
+    pub fn sample(&self, options: &FrameOptions) -> Result<(Vec<f64>, Vec<usize>)> {
+        let times_s = self.times_s();
+        let last_s = times_s.last().copied().unwrap_or_default();
+        let moments_s = sample_times(&times_s, last_s, self.duration_s(), options)?;
+        let indices = moments_s
+            .iter()
+            .map(|&moment_s| frame_at(&times_s, moment_s));
+        let indices = indices.collect();
+        Ok((moments_s, indices))
     }
 
     /// Draws the frames one after the other, and returns those at `indices`, in rising order and

@@ -383,7 +383,7 @@ impl<B: Backend> Vision<B> {
         .await
     }
 
-    /// Looks at the frames of a clip, chosen by [`sample_frames`](crate::frames::sample_frames).
+    /// Looks at the frames of a clip, chosen by [`sample_times`](crate::frames::sample_times).
     /// They are taken as they are needed, [`Result`] by result, so that no more than a batch is
     /// held at a time.
     ///

@@ -29,6 +29,7 @@ use crate::{
     optimizer::Rates,
     parameters::{Parameters, candle, f32s},
     reader::Reader,
+    state::RunIdentity,
     trainer::{Plan, Report, Restart, Schedule, Task, Trainer},
     vocabulary,
     world::{COLOURS, Styles, THINGS, World},
@@ -179,6 +180,18 @@ impl TrainingRecipe<'_> {
         Blueprint::new(vocabulary, self.variant, self.seed)
     }
 
+    /// What the states of a stage belong to.
+    pub fn identity(&self, stage: Stage) -> RunIdentity {
+        let facts = [
+            ("stage", stage.name().to_string()),
+            ("seed", self.seed.to_string()),
+            ("scale", self.scale.to_string()),
+            ("variant", format!("{:?}", self.variant)),
+        ];
+        let facts = facts.map(|(key, value)| (key.to_string(), value));
+        facts.into_iter().collect()
+    }
+
     /// Runs a stage, from the state in `state` where there is one, to its end or until `on_step`
     /// breaks off; then false. The state is kept up to date; each stage goes on from the
     /// blueprint that the one before left.
@@ -205,7 +218,7 @@ impl TrainingRecipe<'_> {
                 device: self.device.clone(),
             };
             let parameters = parameters.join(task.heads()?);
-            return self.run(blueprint, stage, parameters, &task, state, on_step);
+            return self.train(blueprint, stage, parameters, &task, state, on_step);
         }
         let (shape, parameters) = blueprint.open(&self.device)?;
         let (shape, learns) = (&shape, stage.learns());
@@ -226,7 +239,7 @@ impl TrainingRecipe<'_> {
                 eyes_learn_from_clips: false,
                 reader,
             };
-            return self.run(blueprint, stage, parameters, &task, state, on_step);
+            return self.train(blueprint, stage, parameters, &task, state, on_step);
         }
         if stage == Stage::Projector {
             self.fit_projector(shape, &parameters)?;
@@ -256,10 +269,10 @@ impl TrainingRecipe<'_> {
             eyes_learn_from_clips: false,
             reader,
         };
-        self.run(blueprint, stage, parameters, &task, state, on_step)
+        self.train(blueprint, stage, parameters, &task, state, on_step)
     }
 
-    fn run(
+    fn train(
         &self,
         blueprint: &mut Blueprint,
         stage: Stage,
@@ -270,6 +283,7 @@ impl TrainingRecipe<'_> {
     ) -> Result<bool> {
         let plan = stage.plan(self.threads, self.scale);
         let mut trainer = Trainer::new(parameters, stage.learns());
+        trainer.identity = self.identity(stage);
         let before = match stage {
             Stage::Clips => trainer.learning.snapshot()?,
             _ => BTreeMap::new(),

@@ -178,8 +178,8 @@ impl<P> VisionPretraining<P> {
 impl<P: Pictures> Task for VisionPretraining<P> {
     type Item = Labelled;
 
-    fn item(&self, step: u64, number: usize) -> Result<Labelled> {
-        Ok(self.pictures.picture(step, number))
+    fn item(&self, step: u64, number: usize) -> Result<Option<Labelled>> {
+        Ok(Some(self.pictures.picture(step, number)))
     }
 
     /// Each the same.

@@ -1,0 +1,161 @@
+/**
+ * One clip in five containers: at a constant rate, at a variable one, recorded without a rate, cut
+ * by an edit list, and with a size that changes midway. The command line, Node and Chromium sample
+ * the same moments of each and give the same answers.
+ */
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { promisify } from "node:util";
+import { Univi } from "univi";
+import { openPage } from "./chromium.mjs";
+import { MODELS, OUTPUT, UNIVI } from "./fixtures.mjs";
+
+const run = promisify(execFile);
+const NANO = join(MODELS, "univi-nano");
+const SAMPLES = fileURLToPath(new URL("../../www/public/samples/", import.meta.url));
+
+const QUESTIONS = ["What appears first?", "What appears last?", "Can you see a cake at any time?"];
+
+const H264 = ["-c:v", "libx264", "-crf", "10", "-pix_fmt", "yuv420p"];
+const VP8 = ["-c:v", "libvpx", "-crf", "4", "-b:v", "4M", "-deadline", "realtime"];
+
+/** @param {string[]} args */
+const ffmpeg = (...args) =>
+  run("ffmpeg", ["-y", "-loglevel", "error", ...args], { cwd: OUTPUT, encoding: "buffer" });
+
+/**
+ * Makes the field that names a Matroska track's rate a void one, as recorders leave it out.
+ *
+ * @param {Buffer} bytes
+ */
+function withoutRate(bytes) {
+  const at = bytes.indexOf(Buffer.from([0x23, 0xe3, 0x83])); // DefaultDuration
+  assert.ok(at > 0);
+  const length = 4 + ((bytes[at + 3] ?? 0) & 0x7f);
+  bytes[at] = 0xec;
+  bytes[at + 1] = 0x80 | (length - 2);
+  return bytes;
+}
+
+const CLIPS = ["constant.mp4", "variable.mp4", "recorded.mkv", "edited.mp4", "resized.webm"];
+
+before(async () => {
+  const film = join(SAMPLES, "unicorn-cake-owl.webm");
+  await ffmpeg("-i", film, "-vf", "fps=24", ...H264, "constant.mp4");
+  // Some frames of each second, and the first one.
+  const some = "select='not(mod(n,24))+gt(random(1),0.6)'";
+  await ffmpeg("-i", "constant.mp4", "-vf", some, "-fps_mode", "vfr", ...H264, "variable.mp4");
+  // Through a pipe, so that no length is written either.
+  const live = ["-f", "matroska", "-live", "1", "pipe:1"];
+  const { stdout } = await ffmpeg("-i", "constant.mp4", ...VP8, ...live);
+  await writeFile(join(OUTPUT, "recorded.mkv"), withoutRate(stdout));
+  // Two and a half seconds of something else come first, in one group of pictures.
+  const still = ["-loop", "1", "-framerate", "24", "-t", "2.5"];
+  await ffmpeg(
+    ...[...still, "-i", join(SAMPLES, "train-zebra.png"), "-i", "constant.mp4", "-filter_complex"],
+    "[0:v]scale=384:384,fps=24,format=yuv420p,setsar=1[a];[1:v]setsar=1[b];[a][b]concat=n=2:v=1",
+    ...["-g", "1000", "-keyint_min", "1000", "-sc_threshold", "0", ...H264, "longer.mp4"],
+  );
+  await ffmpeg("-ss", "2.5", "-i", "longer.mp4", "-c", "copy", "edited.mp4");
+  await ffmpeg("-t", "9", "-i", "constant.mp4", ...VP8, "large.webm");
+  await ffmpeg("-ss", "9", "-i", "constant.mp4", "-vf", "scale=256:256", ...VP8, "small.webm");
+  await writeFile(join(OUTPUT, "resized.txt"), "file large.webm\nfile small.webm\n");
+  await ffmpeg("-f", "concat", "-i", "resized.txt", "-c", "copy", "resized.webm");
+});
+
+/** @typedef {{ answers: string[], times: number[] }} Asked Times are the moments of the frames. */
+
+/** @type {Awaited<ReturnType<typeof openPage>>} */
+let opened;
+/** @type {Univi} */
+let univi;
+before(async () => {
+  opened = await openPage();
+  await opened.page.evaluate(async () => {
+    const { Univi } = await import(`${location.origin}/pkg/dist/index.js`);
+    const univi = await Univi.create({ model: "/models/univi-nano/manifest.json", device: "cpu" });
+    Object.assign(globalThis, { univi });
+  });
+  univi = await Univi.create({ model: NANO, device: "cpu" });
+});
+after(async () => {
+  univi.dispose();
+  await opened.close();
+});
+
+/**
+ * Asks all questions about a clip of the disk, on the command line -> the answers, and how many
+ * frames they are about.
+ *
+ * @param {string} name
+ */
+async function inShell(name) {
+  const answers = [];
+  let frames = 0;
+  for (const question of QUESTIONS) {
+    const args = ["-m", NANO, "--device", "cpu", "--greedy", "--json"];
+    const { stdout } = await run(UNIVI, ["ask", ...args, "--video", join(OUTPUT, name), question]);
+    const said = JSON.parse(stdout);
+    answers.push(said.answer);
+    frames = said.visuals[0].events.flat().length;
+  }
+  return { answers, frames };
+}
+
+/**
+ * @param {string} name
+ * @returns {Promise<Asked>}
+ */
+async function inNode(name) {
+  const answers = [];
+  /** @type {number[]} */
+  let times = [];
+  for (const question of QUESTIONS) {
+    const video = pathToFileURL(join(OUTPUT, name));
+    const answer = univi.ask([{ video }, question], { temperature: 0 });
+    answers.push(await answer.text());
+    times = ((await answer.tokenMaps())[0]?.frames ?? []).map(({ timeSeconds }) => timeSeconds);
+  }
+  return { answers, times };
+}
+
+/**
+ * @param {string} name
+ * @returns {Promise<Asked>}
+ */
+function inChromium(name) {
+  return opened.page.evaluate(
+    async ({ name, questions }) => {
+      const { univi } = /** @type {{ univi: Univi }} */ (/** @type {unknown} */ (globalThis));
+      const answers = [];
+      /** @type {number[]} */
+      let times = [];
+      for (const question of questions) {
+        const video = new URL(`/output/${name}`, location.href);
+        const answer = univi.ask([{ video }, question], { temperature: 0 });
+        answers.push(await answer.text());
+        times = ((await answer.tokenMaps())[0]?.frames ?? []).map(({ timeSeconds }) => timeSeconds);
+      }
+      return { answers, times };
+    },
+    { name, questions: QUESTIONS },
+  );
+}
+
+const EXPECTED = {
+  answers: ["unicorn", "owl", "yes"],
+  times: Array.from({ length: 16 }, (_, second) => second),
+};
+
+for (const name of CLIPS) {
+  test(`the same moments and answers everywhere: ${name}`, async () => {
+    const { answers, times } = EXPECTED;
+    assert.deepEqual(await inShell(name), { answers, frames: times.length }, "command line");
+    assert.deepEqual(await inNode(name), EXPECTED, "Node");
+    assert.deepEqual(await inChromium(name), EXPECTED, "Chromium");
+  });
+}
