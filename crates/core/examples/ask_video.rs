@@ -5,8 +5,7 @@ use std::io::Write;
 
 use univi::{
     Device, GenerateOptions, LoadOptions, Model, Part, SessionOptions, VisualOptions,
-    frames::FrameOptions,
-    image::Animation,
+    frames::FrameOptions, image::Animation,
 };
 
 fn main() -> univi::Result<()> {

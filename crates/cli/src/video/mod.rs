@@ -116,6 +116,8 @@ fn animation(path: &Path, options: &FrameOptions, size_px: usize) -> Result<Clip
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
 
     /// A folder that is gone after the test.

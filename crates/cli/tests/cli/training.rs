@@ -27,7 +27,7 @@ fn tensors(path: &Path) -> Tensors {
         .filter(|(name, _)| name != "__metadata__");
     let tensors = tensors.map(|(name, info)| {
         let offset = |i: usize| data + info["data_offsets"][i].as_u64().unwrap() as usize;
-        let shape = serde_json::from_value(info["shape"].clone()).unwrap();
+        let shape: Vec<u64> = serde_json::from_value(info["shape"].clone()).unwrap();
         let dtype = info["dtype"].as_str().unwrap().to_string();
         (name, (dtype, shape, bytes[offset(0)..offset(1)].to_vec()))
     });
@@ -35,7 +35,7 @@ fn tensors(path: &Path) -> Tensors {
 }
 
 fn write_tensors(path: &Path, tensors: &Tensors) {
-    let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
+    let (mut header, mut data) = (serde_json::Map::new(), Vec::<u8>::new());
     for (name, (dtype, shape, bytes)) in tensors {
         let offsets = [data.len(), data.len() + bytes.len()];
         header.insert(
