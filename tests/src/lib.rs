@@ -88,9 +88,7 @@ impl Fixtures for Folder {
             if length == bytes {
                 let mut file = Vec::new();
                 let read = std::fs::File::open(&path).and_then(|mut f| f.read_to_end(&mut file));
-                let hash = Sha256::digest(&file);
-                let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-                if read.is_ok() && hash == sha256 {
+                if read.is_ok() && hex::encode(Sha256::digest(&file)) == sha256 {
                     return Ok(Some(file));
                 }
             }

@@ -194,10 +194,7 @@ fn linear_scaling_needs_no_type() {
 #[test]
 fn hashes_are_checked() {
     let bytes = small();
-    let sha256: String = Sha256::digest(&bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let sha256 = hex::encode(Sha256::digest(&bytes));
     let promised = ModelFile {
         sha256: Some(sha256.clone()),
         bytes: Some(bytes.len() as u64),
@@ -226,10 +223,7 @@ fn hashes_are_checked() {
 #[test]
 fn hashes_that_the_driver_computes_are_checked_as_well() {
     let bytes = small();
-    let sha256 = |bytes: &[u8]| -> String {
-        let digest = Sha256::digest(bytes);
-        digest.iter().map(|byte| format!("{byte:02x}")).collect()
-    };
+    let sha256 = |bytes: &[u8]| hex::encode(Sha256::digest(bytes));
     let promised = ModelFile {
         sha256: Some(sha256(&bytes)),
         ..file("a.gguf")
@@ -500,10 +494,7 @@ fn a_context_is_chosen_within_what_the_model_takes() {
         let mut loader = Loader::new(Cpu, vec![file("a.gguf")])?;
         loader.push(&bytes)?;
         loader.end_file()?;
-        block_on(loader.finish(&LoadOptions {
-            context: Some(context),
-            ..LoadOptions::default()
-        }))
+        block_on(loader.finish(&LoadOptions::default().context(Some(context))))
     };
     assert_eq!(with(10).unwrap().llama().context(), 10);
     refused(with(0), "bad-request", "a context of 0 tokens");

@@ -51,11 +51,7 @@ fn names_the_layer_that_overflows<B: Backend>(backend: B) {
         (Sampling::default(), None),
         (Sampling::greedy(), Some(schema)),
     ] {
-        let options = GenerateOptions {
-            sampling,
-            schema,
-            ..GenerateOptions::default()
-        };
+        let options = GenerateOptions::default().sampling(sampling).schema(schema);
         let mut session = EngineSession::new(model.clone(), SessionOptions::default());
         let mut go_on = async |_: &str| ControlFlow::Continue(());
         let answer = block_on(session.generate(&prompt, &options, &mut go_on));

@@ -4,15 +4,9 @@ use std::f32::consts::LN_2;
 
 use univi::sampler::{Sampler, Sampling};
 
-const PLAIN: Sampling = Sampling {
-    repetition_penalty: 1.0,
-    repetition_window: 64,
-    temperature: 1.0,
-    top_k: 0,
-    top_p: 1.0,
-    min_p: 0.0,
-    seed: 7,
-};
+fn plain() -> Sampling {
+    Sampling::default().temperature(1.0).seed(7)
+}
 
 /// Probabilities 0.25, 0.125, 0.125, 0.5.
 const LOGITS: [f32; 4] = [LN_2, 0.0, 0.0, 2.0 * LN_2];
@@ -42,13 +36,10 @@ fn assert_shares(options: Sampling, expected: [f64; 4]) {
 
 #[test]
 fn tokens_come_as_often_as_they_are_probable() {
-    assert_shares(PLAIN, [0.25, 0.125, 0.125, 0.5]);
+    assert_shares(plain(), [0.25, 0.125, 0.125, 0.5]);
     let squared = 0.25 + 0.0625 + 2.0 * 0.015_625;
     assert_shares(
-        Sampling {
-            temperature: 0.5,
-            ..PLAIN
-        },
+        plain().temperature(0.5),
         [
             0.0625 / squared,
             0.015_625 / squared,
@@ -61,38 +52,23 @@ fn tokens_come_as_often_as_they_are_probable() {
 #[test]
 fn cuts_leave_the_best_and_ties_go_to_the_lower_id() {
     assert_shares(
-        Sampling { top_k: 3, ..PLAIN },
+        plain().top_k(3),
         [0.25 / 0.875, 0.125 / 0.875, 0.0, 0.5 / 0.875],
     );
-    assert_shares(Sampling { top_k: 1, ..PLAIN }, [0.0, 0.0, 0.0, 1.0]);
+    assert_shares(plain().top_k(1), [0.0, 0.0, 0.0, 1.0]);
     // 0.5 and 0.25 are not 0.8; the first of the equal ones makes it 0.875.
     assert_shares(
-        Sampling {
-            top_p: 0.8,
-            ..PLAIN
-        },
+        plain().top_p(0.8),
         [0.25 / 0.875, 0.125 / 0.875, 0.0, 0.5 / 0.875],
     );
-    assert_shares(
-        Sampling {
-            top_p: 0.4,
-            ..PLAIN
-        },
-        [0.0, 0.0, 0.0, 1.0],
-    );
-    assert_shares(
-        Sampling {
-            min_p: 0.4,
-            ..PLAIN
-        },
-        [1.0 / 3.0, 0.0, 0.0, 2.0 / 3.0],
-    );
+    assert_shares(plain().top_p(0.4), [0.0, 0.0, 0.0, 1.0]);
+    assert_shares(plain().min_p(0.4), [1.0 / 3.0, 0.0, 0.0, 2.0 / 3.0]);
 }
 
 #[test]
 fn equal_seeds_give_equal_answers() {
     let draw = |seed| {
-        let mut sampler = Sampler::new(Sampling { seed, ..PLAIN }).unwrap();
+        let mut sampler = Sampler::new(plain().seed(seed)).unwrap();
         (0..64)
             .map(|_| sampler.sample(&LOGITS, &[]))
             .collect::<Vec<_>>()
@@ -110,11 +86,9 @@ fn greedy_takes_the_first_of_the_largest() {
 
 #[test]
 fn what_was_said_lately_is_less_likely() {
-    let options = Sampling {
-        repetition_penalty: 2.0,
-        repetition_window: 2,
-        ..Sampling::greedy()
-    };
+    let options = Sampling::greedy()
+        .repetition_penalty(2.0)
+        .repetition_window(2);
     let mut sampler = Sampler::new(options).unwrap();
     assert!(!sampler.options().is_argmax());
     // Said twice counts once; 1 was said too long ago.
@@ -128,16 +102,14 @@ fn what_was_said_lately_is_less_likely() {
 fn nothing_makes_it_fall_over() {
     let (nan, inf) = (f32::NAN, f32::INFINITY);
     for options in [
-        PLAIN,
+        plain(),
         Sampling::greedy(),
         Sampling::default(),
-        Sampling {
-            top_k: 2,
-            top_p: 0.5,
-            min_p: 0.5,
-            repetition_penalty: 1.3,
-            ..PLAIN
-        },
+        plain()
+            .top_k(2)
+            .top_p(0.5)
+            .min_p(0.5)
+            .repetition_penalty(1.3),
     ] {
         let mut sampler = Sampler::new(options).unwrap();
         assert_eq!(sampler.sample(&[], &[3]), 0);
@@ -153,48 +125,12 @@ fn nothing_makes_it_fall_over() {
 #[test]
 fn options_out_of_range_are_refused_by_name() {
     for (name, options) in [
-        (
-            "temperature",
-            Sampling {
-                temperature: -0.1,
-                ..PLAIN
-            },
-        ),
-        (
-            "temperature",
-            Sampling {
-                temperature: f32::NAN,
-                ..PLAIN
-            },
-        ),
-        (
-            "top_p",
-            Sampling {
-                top_p: 0.0,
-                ..PLAIN
-            },
-        ),
-        (
-            "top_p",
-            Sampling {
-                top_p: 1.1,
-                ..PLAIN
-            },
-        ),
-        (
-            "min_p",
-            Sampling {
-                min_p: -0.5,
-                ..PLAIN
-            },
-        ),
-        (
-            "repetition_penalty",
-            Sampling {
-                repetition_penalty: 0.0,
-                ..PLAIN
-            },
-        ),
+        ("temperature", plain().temperature(-0.1)),
+        ("temperature", plain().temperature(f32::NAN)),
+        ("top_p", plain().top_p(0.0)),
+        ("top_p", plain().top_p(1.1)),
+        ("min_p", plain().min_p(-0.5)),
+        ("repetition_penalty", plain().repetition_penalty(0.0)),
     ] {
         let error = Sampler::new(options).unwrap_err();
         assert_eq!(error.code(), "bad-request");

@@ -22,33 +22,17 @@ fn clips_and_options_out_of_range_are_refused() {
     }
     assert_eq!(code(0, 25.0, options), "bad-video");
     for frame_rate in [0.0, -1.0, f64::NAN, f64::INFINITY] {
-        let options = FrameOptions {
-            frame_rate,
-            ..options
-        };
+        let options = options.frame_rate(frame_rate);
         assert_eq!(code(100, 25.0, options), "bad-request");
     }
-    let none = FrameOptions {
-        max_frames: 0,
-        ..options
-    };
+    let none = options.max_frames(0);
     assert_eq!(code(100, 25.0, none), "bad-request");
     let start_s = Some(f64::NAN);
-    assert_eq!(
-        code(100, 25.0, FrameOptions { start_s, ..options }),
-        "bad-request"
-    );
-    let backwards = FrameOptions {
-        start_s: Some(5.0),
-        end_s: Some(2.0),
-        ..options
-    };
+    assert_eq!(code(100, 25.0, options.start_s(start_s)), "bad-request");
+    let backwards = options.start_s(5.0).end_s(2.0);
     assert_eq!(code(300, 25.0, backwards), "bad-request");
     let start_s = Some(f64::INFINITY);
-    assert_eq!(
-        code(100, 25.0, FrameOptions { start_s, ..options }),
-        "bad-video"
-    );
+    assert_eq!(code(100, 25.0, options.start_s(start_s)), "bad-video");
 }
 
 #[test]
@@ -59,31 +43,23 @@ fn absurd_clips_cost_no_more_than_the_frames_asked_for() {
     assert_eq!(frames[0], 0);
     assert!(frames.is_sorted());
     assert_eq!(sample_frames(usize::MAX, 1e300, &options).unwrap(), [0]);
-    let one = FrameOptions {
-        max_frames: 1,
-        ..options
-    };
+    let one = options.max_frames(1);
     assert_eq!(sample_frames(5000, 25.0, &one).unwrap(), [0]);
 }
 
 #[test]
 fn a_start_alone_runs_to_the_end() {
-    let options = FrameOptions {
-        start_s: Some(3.0),
-        ..FrameOptions::default()
-    };
+    let options = FrameOptions::default().start_s(Some(3.0));
     let frames = sample_frames(300, 30.0, &options).unwrap();
     assert_eq!(frames, [90, 120, 150, 180, 210, 240, 270]);
 }
 
 #[test]
 fn fractions_of_a_second_count() {
-    let options = FrameOptions {
-        start_s: Some(1.5),
-        end_s: Some(3.5),
-        frame_rate: 0.5,
-        ..FrameOptions::default()
-    };
+    let options = FrameOptions::default()
+        .start_s(1.5)
+        .end_s(3.5)
+        .frame_rate(0.5);
     assert_eq!(sample_frames(300, 30.0, &options).unwrap(), [45, 105]);
 }
 
@@ -178,11 +154,7 @@ fn a_variable_rate_is_sampled_by_time() {
         12
     );
     // A part, and a clip of one frame.
-    let part = FrameOptions {
-        start_s: Some(1.2),
-        end_s: Some(3.4),
-        ..options
-    };
+    let part = options.start_s(1.2).end_s(3.4);
     assert_eq!(
         sample_times(&times_s, 5.402, 6.2, &part).unwrap(),
         [1.2, 2.2, 3.2]

@@ -42,10 +42,13 @@ fn model_with<B: Backend>(backend: &B, context: usize, kv_cache: KvType) -> Rc<C
         .unwrap();
     loader.end_file().unwrap();
     Rc::new(
-        block_on(loader.finish(&LoadOptions {
-            context: Some(context),
-            kv_cache,
-        }))
+        block_on(
+            loader.finish(
+                &LoadOptions::default()
+                    .context(Some(context))
+                    .kv_cache(kv_cache),
+            ),
+        )
         .unwrap(),
     )
 }
@@ -66,12 +69,7 @@ fn prompt_tokens<B: Backend>(ids: &[u32]) -> Vec<PromptToken<B>> {
 }
 
 fn greedy(max_tokens: usize) -> GenerateOptions {
-    GenerateOptions {
-        max_tokens,
-        sampling: Sampling::greedy(),
-        stop: Vec::new(),
-        schema: None,
-    }
+    GenerateOptions::greedy().max_tokens(max_tokens)
 }
 
 fn generate<B: Backend>(
@@ -206,10 +204,7 @@ fn ends_where_it_should<B: Backend>(backend: B) {
         .nth(5)
         .expect("an answer of some length");
     let stop = full.text[middle..].chars().take(3).collect::<String>();
-    let options = GenerateOptions {
-        stop: vec!["never said".into(), stop.clone()],
-        ..greedy(50)
-    };
+    let options = greedy(50).stop(vec!["never said".into(), stop.clone()]);
     let stopped = generate(&mut session, &prompt, &options).unwrap();
     let (before, _) = full.text.split_once(&stop).unwrap();
     assert_eq!(
@@ -296,10 +291,7 @@ fn forks_go_their_own_ways<B: Backend>(backend: B) {
 
 fn oldest_turns_make_room<B: Backend>(backend: B) {
     let model = model(&backend, 400);
-    let options = SessionOptions {
-        overflow: Overflow::DropOldest,
-        ..SessionOptions::default()
-    };
+    let options = SessionOptions::default().overflow(Overflow::DropOldest);
     let mut session = EngineSession::new(model.clone(), options);
     assert_eq!(session.context_usage().unwrap().used, 0);
     let mut dropped = 0;
@@ -601,37 +593,16 @@ fn seeds_decide<B: Backend>(backend: B) {
     let model = model(&backend, 200);
     let mut session = session(&model);
     let mut with = |seed| {
-        let sampling = Sampling {
-            temperature: 1.,
-            seed,
-            ..Sampling::default()
-        };
-        generate(
-            &mut session,
-            &ids(20, 7),
-            &GenerateOptions {
-                sampling,
-                ..greedy(10)
-            },
-        )
-        .unwrap()
-        .ids
+        let sampling = Sampling::default().temperature(1.).seed(seed);
+        generate(&mut session, &ids(20, 7), &greedy(10).sampling(sampling))
+            .unwrap()
+            .ids
     };
     let first = with(1);
     assert_ne!(with(2), first);
     assert_eq!(with(1), first);
-    let sampling = Sampling {
-        top_p: 7.,
-        ..Sampling::default()
-    };
-    let refused = generate(
-        &mut session,
-        &ids(20, 7),
-        &GenerateOptions {
-            sampling,
-            ..greedy(10)
-        },
-    );
+    let sampling = Sampling::default().top_p(7.);
+    let refused = generate(&mut session, &ids(20, 7), &greedy(10).sampling(sampling));
     assert_eq!(refused.unwrap_err().code(), "bad-request");
 }
 
@@ -701,10 +672,7 @@ fn logits_hardly_know_how_keys_and_values_are_kept() {
 #[test]
 fn a_conversation_that_can_not_grow_stays_usable() {
     let on_gpu = |memory_bytes| {
-        let options = GpuOptions {
-            memory_bytes,
-            ..GpuOptions::default()
-        };
+        let options = GpuOptions::default().memory_bytes(memory_bytes);
         let model = model(&block_on(Gpu::new(options)).unwrap(), 1000);
         let mut session = session(&model);
         let said = generate(&mut session, &ids(200, 1), &greedy(20)).unwrap();

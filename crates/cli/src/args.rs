@@ -152,27 +152,24 @@ impl SamplingArgs {
     /// Returns the library's options.
     pub fn generate(&self) -> GenerateOptions {
         let default = Sampling::default();
-        let sampling = Sampling {
-            repetition_penalty: self
-                .repetition_penalty
-                .unwrap_or(default.repetition_penalty),
-            temperature: if self.greedy {
+        let sampling = default
+            .repetition_penalty(
+                self.repetition_penalty
+                    .unwrap_or(default.repetition_penalty),
+            )
+            .temperature(if self.greedy {
                 0.0
             } else {
                 self.temperature.unwrap_or(default.temperature)
-            },
-            top_k: self.top_k.map_or(default.top_k, |k| k as usize),
-            top_p: self.top_p.unwrap_or(default.top_p),
-            min_p: self.min_p.unwrap_or(default.min_p),
-            seed: self.seed.unwrap_or(default.seed),
-            ..default
-        };
-        GenerateOptions {
-            max_tokens: self.max_tokens as usize,
-            sampling,
-            stop: self.stop.clone(),
-            schema: None,
-        }
+            })
+            .top_k(self.top_k.map_or(default.top_k, |k| k as usize))
+            .top_p(self.top_p.unwrap_or(default.top_p))
+            .min_p(self.min_p.unwrap_or(default.min_p))
+            .seed(self.seed.unwrap_or(default.seed));
+        GenerateOptions::default()
+            .max_tokens(self.max_tokens as usize)
+            .sampling(sampling)
+            .stop(self.stop.clone())
     }
 }
 
@@ -214,22 +211,20 @@ impl FrameArgs {
 
     /// Returns the library's options; the model's defaults where an option is absent.
     pub fn options(&self, model: &MergeConfig) -> FrameOptions {
-        FrameOptions {
-            frame_rate: self.frame_rate.map_or(model.frame_rate, f64::from),
-            max_frames: self.max_frames.map_or(model.max_frames, |n| n as usize),
-            start_s: self.start,
-            end_s: self.end,
-        }
+        FrameOptions::default()
+            .frame_rate(self.frame_rate.map_or(model.frame_rate, f64::from))
+            .max_frames(self.max_frames.map_or(model.max_frames, |n| n as usize))
+            .start_s(self.start)
+            .end_s(self.end)
     }
 }
 
 impl ModelArgs {
     /// Returns the library's options.
     pub fn load_options(&self) -> LoadOptions {
-        LoadOptions {
-            context: self.context.map(|n| n as usize),
-            kv_cache: self.kv_cache.ty(),
-        }
+        LoadOptions::default()
+            .context(self.context.map(|n| n as usize))
+            .kv_cache(self.kv_cache.ty())
     }
 
     /// Returns the library's options.
@@ -242,11 +237,9 @@ impl ModelArgs {
             .as_deref()
             .map(Template::from_name)
             .transpose()?;
-        Ok(SessionOptions {
-            system: self.system.clone(),
-            template,
-            ..SessionOptions::default()
-        })
+        Ok(SessionOptions::default()
+            .system(self.system.clone())
+            .template(template))
     }
 }
 

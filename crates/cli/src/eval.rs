@@ -93,10 +93,7 @@ pub enum StylesChoice {
 pub async fn nano(args: &EvalNanoArgs) -> Result<()> {
     let device = open::device(args.device.into()).await?;
     let world = World::open(&args.world.artwork)?;
-    let options = LoadOptions {
-        kv_cache: args.kv_cache.ty(),
-        ..LoadOptions::default()
-    };
+    let options = LoadOptions::default().kv_cache(args.kv_cache.ty());
     let model = open::model(&device, &args.model, &options).await?;
     let styles = match args.styles {
         StylesChoice::Seen => &[Styles::Seen][..],

@@ -274,12 +274,7 @@ impl ModelFolder {
     fn close(&mut self, file: HashedFile) -> Result<()> {
         let entry = self.entries.last_mut().expect("the file was opened");
         entry.bytes = file.bytes;
-        entry.sha256 = file
-            .sha256
-            .finalize()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        entry.sha256 = hex::encode(file.sha256.finalize());
         let path = self.path.join(&entry.path);
         let file = file
             .file

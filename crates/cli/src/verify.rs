@@ -246,9 +246,7 @@ impl Fixtures for Folder<'_> {
                 continue;
             }
             let data = files::read(path)?;
-            let digest = Sha256::digest(&data);
-            let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-            if digest.eq_ignore_ascii_case(sha256) {
+            if hex::encode(Sha256::digest(&data)).eq_ignore_ascii_case(sha256) {
                 return Ok(Some(data));
             }
         }

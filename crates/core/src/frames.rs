@@ -9,6 +9,7 @@ use crate::{Error, Result};
 
 /// How a clip is sampled.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct FrameOptions {
     /// Frames per second to sample, above 0.
     pub frame_rate: f64,
@@ -34,6 +35,30 @@ impl Default for FrameOptions {
 }
 
 impl FrameOptions {
+    /// Sets [`FrameOptions::frame_rate`].
+    pub fn frame_rate(mut self, frame_rate: f64) -> FrameOptions {
+        self.frame_rate = frame_rate;
+        self
+    }
+
+    /// Sets [`FrameOptions::max_frames`].
+    pub fn max_frames(mut self, max_frames: usize) -> FrameOptions {
+        self.max_frames = max_frames;
+        self
+    }
+
+    /// Sets [`FrameOptions::start_s`].
+    pub fn start_s(mut self, start_s: impl Into<Option<f64>>) -> FrameOptions {
+        self.start_s = start_s.into();
+        self
+    }
+
+    /// Sets [`FrameOptions::end_s`].
+    pub fn end_s(mut self, end_s: impl Into<Option<f64>>) -> FrameOptions {
+        self.end_s = end_s.into();
+        self
+    }
+
     /// Start and end in seconds; the end is infinite where none is set.
     fn range_s(&self) -> Result<(f64, f64)> {
         let refuse = |reason: String| Err(Error::BadRequest { reason });

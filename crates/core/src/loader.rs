@@ -62,6 +62,7 @@ pub struct Progress {
 
 /// What a user may choose about a model that is loaded.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LoadOptions {
     /// Positions of a conversation: `None` for what the model was made for, up to
     /// [`LoadOptions::DEFAULT_CONTEXT`].
@@ -88,6 +89,20 @@ impl LoadOptions {
                 Err(Error::BadRequest { reason })
             }
         }
+    }
+}
+
+impl LoadOptions {
+    /// Sets [`LoadOptions::context`].
+    pub fn context(mut self, context: impl Into<Option<usize>>) -> LoadOptions {
+        self.context = context.into();
+        self
+    }
+
+    /// Sets [`LoadOptions::kv_cache`].
+    pub fn kv_cache(mut self, kv_cache: KvType) -> LoadOptions {
+        self.kv_cache = kv_cache;
+        self
     }
 }
 
@@ -456,7 +471,7 @@ impl<B: Backend> Loader<B> {
             };
             let found = match &current.hash {
                 Hash::Unpromised => return Ok(()),
-                Hash::Internal(sha256) => hexadecimal(&sha256.clone().finalize()),
+                Hash::Internal(sha256) => hex::encode(sha256.clone().finalize()),
                 Hash::External(found) => found.clone().ok_or_else(|| Error::BadRequest {
                     reason: "its SHA-256 was to be computed elsewhere, and was not".into(),
                 })?,
@@ -608,10 +623,6 @@ impl<B: Backend> Loader<B> {
             wraps_visuals: wraps_visuals.unwrap_or(false),
         })
     }
-}
-
-fn hexadecimal(digest: &[u8]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn tokenizer_of_file(bytes: &[u8]) -> Result<Tokenizer> {

@@ -12,6 +12,7 @@ use crate::{Error, Result};
 /// How the next token is chosen from its logits. The steps are taken in the order of the fields,
 /// as `transformers` does: temperature before the cuts.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct Sampling {
     /// Divides the logits of tokens that were said lately where they are positive, multiplies them
     /// where they are negative; 1 changes nothing.
@@ -81,6 +82,50 @@ impl Sampling {
             }
         }
         Ok(())
+    }
+}
+
+impl Sampling {
+    /// Sets [`Sampling::repetition_penalty`].
+    pub fn repetition_penalty(mut self, repetition_penalty: f32) -> Sampling {
+        self.repetition_penalty = repetition_penalty;
+        self
+    }
+
+    /// Sets [`Sampling::repetition_window`].
+    pub fn repetition_window(mut self, repetition_window: usize) -> Sampling {
+        self.repetition_window = repetition_window;
+        self
+    }
+
+    /// Sets [`Sampling::temperature`].
+    pub fn temperature(mut self, temperature: f32) -> Sampling {
+        self.temperature = temperature;
+        self
+    }
+
+    /// Sets [`Sampling::top_k`].
+    pub fn top_k(mut self, top_k: usize) -> Sampling {
+        self.top_k = top_k;
+        self
+    }
+
+    /// Sets [`Sampling::top_p`].
+    pub fn top_p(mut self, top_p: f32) -> Sampling {
+        self.top_p = top_p;
+        self
+    }
+
+    /// Sets [`Sampling::min_p`].
+    pub fn min_p(mut self, min_p: f32) -> Sampling {
+        self.min_p = min_p;
+        self
+    }
+
+    /// Sets [`Sampling::seed`].
+    pub fn seed(mut self, seed: u64) -> Sampling {
+        self.seed = seed;
+        self
     }
 }
 

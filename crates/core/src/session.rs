@@ -6,6 +6,7 @@ pub use crate::engine_session::{EnginePart, EngineSession, Step};
 
 /// How a conversation is written down.
 #[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
 pub struct SessionOptions {
     /// Instead of the template's own system text.
     pub system: Option<String>,
@@ -13,6 +14,26 @@ pub struct SessionOptions {
     pub template: Option<Template>,
     /// What happens where the conversation gets too long for the context.
     pub overflow: Overflow,
+}
+
+impl SessionOptions {
+    /// Sets [`SessionOptions::system`].
+    pub fn system(mut self, system: impl Into<Option<String>>) -> SessionOptions {
+        self.system = system.into();
+        self
+    }
+
+    /// Sets [`SessionOptions::template`].
+    pub fn template(mut self, template: impl Into<Option<Template>>) -> SessionOptions {
+        self.template = template.into();
+        self
+    }
+
+    /// Sets [`SessionOptions::overflow`].
+    pub fn overflow(mut self, overflow: Overflow) -> SessionOptions {
+        self.overflow = overflow;
+        self
+    }
 }
 
 /// What happens where a conversation gets too long for the context.
@@ -37,6 +58,7 @@ pub struct ContextUsage {
 
 /// How an answer is made.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct GenerateOptions {
     /// The answer ends after so many tokens.
     pub max_tokens: usize,
@@ -66,7 +88,9 @@ impl GenerateOptions {
     pub fn greedy() -> GenerateOptions {
         GenerateOptions::default().sampling(Sampling::greedy())
     }
+}
 
+impl GenerateOptions {
     /// Sets [`GenerateOptions::max_tokens`].
     pub fn max_tokens(mut self, max_tokens: usize) -> GenerateOptions {
         self.max_tokens = max_tokens;
@@ -79,15 +103,15 @@ impl GenerateOptions {
         self
     }
 
-    /// Adds a text to [`GenerateOptions::stop`].
-    pub fn stop(mut self, stop: impl Into<String>) -> GenerateOptions {
-        self.stop.push(stop.into());
+    /// Sets [`GenerateOptions::stop`].
+    pub fn stop(mut self, stop: impl IntoIterator<Item = impl Into<String>>) -> GenerateOptions {
+        self.stop = stop.into_iter().map(Into::into).collect();
         self
     }
 
     /// Sets [`GenerateOptions::schema`].
-    pub fn schema(mut self, schema: Schema) -> GenerateOptions {
-        self.schema = Some(schema);
+    pub fn schema(mut self, schema: impl Into<Option<Schema>>) -> GenerateOptions {
+        self.schema = schema.into();
         self
     }
 }

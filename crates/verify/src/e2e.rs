@@ -10,7 +10,6 @@ use univi::{
     loader::{Content, LoadOptions, Loader, ModelFile},
     model::{ChatUniVi, EngineVisual, PromptToken},
     prompt::{self, Prompt, Slot},
-    sampler::Sampling,
     session::{EngineSession, GenerateOptions},
 };
 use univi_convert::checkpoint::Checkpoint;
@@ -252,12 +251,9 @@ async fn check_case<B: Backend>(
         LOGITS_TOLERANCE,
     );
 
-    let generate = GenerateOptions {
-        max_tokens,
-        sampling: Sampling::greedy(),
-        stop: vec![case.stop_str.clone()],
-        schema: None,
-    };
+    let generate = GenerateOptions::greedy()
+        .max_tokens(max_tokens)
+        .stop(vec![case.stop_str.clone()]);
     let mut go_on = async |_: &str| std::ops::ControlFlow::Continue(());
     let answer = session
         .generate(&prompt_tokens, &generate, &mut go_on)

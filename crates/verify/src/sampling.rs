@@ -66,12 +66,11 @@ fn check_row(row: &Row, name: &str, report: &mut Report) -> Result<()> {
         (Some(start_s), Some(end_s)) if start_s > end_s => (Some(end_s), Some(start_s)),
         range_s => range_s,
     };
-    let options = FrameOptions {
-        frame_rate: row.video_framerate.trunc(),
-        max_frames: row.max_frames,
-        start_s,
-        end_s,
-    };
+    let options = FrameOptions::default()
+        .frame_rate(row.video_framerate.trunc())
+        .max_frames(row.max_frames)
+        .start_s(start_s)
+        .end_s(end_s);
     let found = sample_frames(row.n_frames, row.fps, &options);
     let beyond_end_s = row.n_frames as f64 / row.fps + 1.0;
     let too_slow = row.fps / row.video_framerate.trunc() <= 0.5;
@@ -84,8 +83,7 @@ fn check_row(row: &Row, name: &str, report: &mut Report) -> Result<()> {
         }
         (None, Ok(found)) if options.start_s.is_some() && options.end_s.is_none() => {
             let end_s = Some(beyond_end_s);
-            let to_the_end =
-                sample_frames(row.n_frames, row.fps, &FrameOptions { end_s, ..options })?;
+            let to_the_end = sample_frames(row.n_frames, row.fps, &options.end_s(end_s))?;
             report.equal(name, &found, &to_the_end);
         }
         (None, Ok(found)) => report.measured(

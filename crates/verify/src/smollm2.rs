@@ -10,7 +10,6 @@ use univi::{
     loader::{Content, LoadOptions, Loader, ModelFile},
     model::{ChatUniVi, PromptToken},
     prompt::{Conversation, PromptPart, Turn},
-    sampler::Sampling,
     session::{EngineSession, Finish, GenerateOptions},
 };
 
@@ -177,12 +176,7 @@ async fn ask<B: Backend>(
     let exact = &asked.exact_f32;
     // An answer that the model ends is given room to go on, so that it is seen to end.
     let max_tokens = exact.greedy.len() + usize::from(exact.stopped_at_eog);
-    let generate = GenerateOptions {
-        max_tokens,
-        sampling: Sampling::greedy(),
-        stop: Vec::new(),
-        schema: None,
-    };
+    let generate = GenerateOptions::greedy().max_tokens(max_tokens);
     let mut go_on = async |_: &str| ControlFlow::Continue(());
     let answer = session
         .generate(&prompt_tokens, &generate, &mut go_on)

@@ -139,14 +139,9 @@ impl Fixtures for Files {
     }
 
     fn model(&self, bytes: u64, sha256: &str) -> Result<Option<Vec<u8>>> {
-        let digest = |model: &[u8]| {
-            Sha256::digest(model)
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect::<String>()
-        };
         let same = |model: &&Vec<u8>| {
-            model.len() as u64 == bytes && digest(model).eq_ignore_ascii_case(sha256)
+            model.len() as u64 == bytes
+                && hex::encode(Sha256::digest(model)).eq_ignore_ascii_case(sha256)
         };
         Ok(self.models.iter().find(same).cloned())
     }

@@ -8,7 +8,6 @@ use univi::{
     constraint::Schema,
     image::Rgb8,
     prompt::Template,
-    sampler::Sampling,
     session::{Finish, GenerateOptions, Overflow, SessionOptions as CoreSessionOptions},
 };
 use wasm_bindgen::prelude::*;
@@ -237,11 +236,10 @@ impl SessionOptions {
                 return Err(Error::BadRequest { reason });
             }
         };
-        Ok(CoreSessionOptions {
-            system: self.system(),
-            template,
-            overflow,
-        })
+        Ok(CoreSessionOptions::default()
+            .system(self.system())
+            .template(template)
+            .overflow(overflow))
     }
 }
 
@@ -255,26 +253,31 @@ impl SamplingOptions {
         let stop = stop
             .iter()
             .map(|text| text.as_string().ok_or_else(not_text));
-        Ok(GenerateOptions {
-            max_tokens: whole("maxTokens", self.max_tokens())?
-                .map_or(default.max_tokens, |n| n as usize),
-            sampling: Sampling {
-                temperature: self.temperature().unwrap_or(default.sampling.temperature),
-                top_k: whole("topK", self.top_k())?.map_or(default.sampling.top_k, |n| n as usize),
-                top_p: self.top_p().unwrap_or(default.sampling.top_p),
-                min_p: self.min_p().unwrap_or(default.sampling.min_p),
-                repetition_penalty: self
-                    .repetition_penalty()
-                    .unwrap_or(default.sampling.repetition_penalty),
-                seed: whole("seed", self.seed())?.unwrap_or(default.sampling.seed),
-                ..default.sampling
-            },
-            stop: stop.collect::<univi::Result<_>>()?,
-            schema: self
-                .json_schema()
-                .map(|text| Schema::parse(&text))
-                .transpose()?,
-        })
+        Ok(GenerateOptions::default()
+            .max_tokens(
+                whole("maxTokens", self.max_tokens())?.map_or(default.max_tokens, |n| n as usize),
+            )
+            .sampling(
+                default
+                    .sampling
+                    .temperature(self.temperature().unwrap_or(default.sampling.temperature))
+                    .top_k(
+                        whole("topK", self.top_k())?.map_or(default.sampling.top_k, |n| n as usize),
+                    )
+                    .top_p(self.top_p().unwrap_or(default.sampling.top_p))
+                    .min_p(self.min_p().unwrap_or(default.sampling.min_p))
+                    .repetition_penalty(
+                        self.repetition_penalty()
+                            .unwrap_or(default.sampling.repetition_penalty),
+                    )
+                    .seed(whole("seed", self.seed())?.unwrap_or(default.sampling.seed)),
+            )
+            .stop(stop.collect::<univi::Result<Vec<String>>>()?)
+            .schema(
+                self.json_schema()
+                    .map(|text| Schema::parse(&text))
+                    .transpose()?,
+            ))
     }
 }
 

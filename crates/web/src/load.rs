@@ -39,10 +39,7 @@ async fn open(device: &str) -> univi::Result<OpenDevice> {
             });
         }
     };
-    let options = GpuOptions {
-        compile_ahead: Some(compile_ahead()),
-        ..GpuOptions::default()
-    };
+    let options = GpuOptions::default().compile_ahead(Some(compile_ahead()));
     device.open_with(options).await
 }
 
@@ -285,10 +282,9 @@ extern "C" {
 impl LoadOptions {
     fn options(&self) -> univi::Result<CoreLoadOptions> {
         let kv_cache = self.kv_cache().as_deref().map(KvType::from_name);
-        Ok(CoreLoadOptions {
-            context: whole("contextLength", self.context_length())?.map(|n| n as usize),
-            kv_cache: kv_cache.transpose()?.unwrap_or_default(),
-        })
+        Ok(CoreLoadOptions::default()
+            .context(whole("contextLength", self.context_length())?.map(|n| n as usize))
+            .kv_cache(kv_cache.transpose()?.unwrap_or_default()))
     }
 }
 

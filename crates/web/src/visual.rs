@@ -34,13 +34,13 @@ extern "C" {
 impl FrameChoice {
     fn options(&self) -> univi::Result<FrameOptions> {
         let default = FrameOptions::default();
-        Ok(FrameOptions {
-            frame_rate: self.frame_rate().unwrap_or(default.frame_rate),
-            max_frames: whole("maxFrames", self.max_frames())?
-                .map_or(default.max_frames, |n| n as usize),
-            start_s: self.start_seconds(),
-            end_s: self.end_seconds(),
-        })
+        Ok(FrameOptions::default()
+            .frame_rate(self.frame_rate().unwrap_or(default.frame_rate))
+            .max_frames(
+                whole("maxFrames", self.max_frames())?.map_or(default.max_frames, |n| n as usize),
+            )
+            .start_s(self.start_seconds())
+            .end_s(self.end_seconds()))
     }
 }
 

@@ -4,8 +4,5 @@ use sha2::{Digest, Sha256};
 
 /// The digest of `bytes` as 64 lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex::encode(Sha256::digest(bytes))
 }

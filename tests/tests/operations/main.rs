@@ -853,10 +853,7 @@ fn caches_on_the_cpu() {
 
 /// The limits that every WebGPU device has, whatever this one could do.
 fn modest_gpu() -> Gpu {
-    let options = GpuOptions {
-        limits: LimitsChoice::WebGpuDefault,
-        ..GpuOptions::default()
-    };
+    let options = GpuOptions::default().limits(LimitsChoice::WebGpuDefault);
     block_on(Gpu::new(options)).expect("a GPU, or lavapipe")
 }
 
@@ -951,10 +948,7 @@ fn caches_take_what_they_hold() {
 
 #[test]
 fn a_cache_that_can_not_grow_is_as_it_was() {
-    let options = GpuOptions {
-        memory_bytes: Some(8 << 20),
-        ..GpuOptions::default()
-    };
+    let options = GpuOptions::default().memory_bytes(Some(8 << 20));
     let b = &block_on(Gpu::new(options)).expect("a GPU, or lavapipe");
     let heads = Heads {
         heads: 4,

@@ -215,11 +215,9 @@ pub fn run(args: &StageArgs, stage: Stage) -> Result<()> {
         skipped,
         media: Disk {
             folders: args.media.clone(),
-            frames: FrameOptions {
-                max_frames: merge.max_frames,
-                frame_rate: merge.frame_rate,
-                ..FrameOptions::default()
-            },
+            frames: FrameOptions::default()
+                .max_frames(merge.max_frames)
+                .frame_rate(merge.frame_rate),
             image_px: shape.vision.clip.image_px,
         },
         template,

@@ -53,6 +53,7 @@ const MAX_WORK_CPU: u64 = 2_000_000_000;
 
 /// How to choose and use a GPU.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct GpuOptions {
     /// The limits to ask for.
     pub limits: LimitsChoice,
@@ -60,6 +61,26 @@ pub struct GpuOptions {
     pub compile_ahead: Option<CompileAhead>,
     /// Bytes that all buffers together may take, as if the device had no more. For tests.
     pub memory_bytes: Option<u64>,
+}
+
+impl GpuOptions {
+    /// Sets [`GpuOptions::limits`].
+    pub fn limits(mut self, limits: LimitsChoice) -> GpuOptions {
+        self.limits = limits;
+        self
+    }
+
+    /// Sets [`GpuOptions::compile_ahead`].
+    pub fn compile_ahead(mut self, compile_ahead: impl Into<Option<CompileAhead>>) -> GpuOptions {
+        self.compile_ahead = compile_ahead.into();
+        self
+    }
+
+    /// Sets [`GpuOptions::memory_bytes`].
+    pub fn memory_bytes(mut self, memory_bytes: impl Into<Option<u64>>) -> GpuOptions {
+        self.memory_bytes = memory_bytes.into();
+        self
+    }
 }
 
 /// Compiles what wgpu will be asked for soon, on a device of its own making, so that its driver has

@@ -1,11 +1,6 @@
 //! The one thing that waits: reading back.
 
-use std::{
-    future::Future,
-    pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll, Waker},
-};
+use futures_channel::oneshot;
 
 use super::{
     Gpu,
@@ -32,9 +27,10 @@ impl Gpu {
             bytes: mapped_bytes,
             to: &staging,
         }));
-        let (sender, receiver) = oneshot();
+        let (sender, receiver) = oneshot::channel();
         staging.map_async(wgpu::MapMode::Read, ..mapped_bytes, move |mapped| {
-            sender.send(mapped)
+            // Where the reader was dropped, the result is of no use.
+            let _ = sender.send(mapped);
         });
         inner.recorder.borrow_mut().wait();
         let mapped = receiver.await;
@@ -44,8 +40,10 @@ impl Gpu {
             inner.errors.lose(reason);
             inner.errors.take()
         };
-        if let Err(error) = mapped {
-            refused(error.to_string())?;
+        match mapped {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => refused(error.to_string())?,
+            Err(dropped) => refused(format!("the read was dropped: {dropped}"))?,
         }
         let data = match staging.slice(..mapped_bytes).get_mapped_range() {
             Ok(view) => view[..bytes as usize].to_vec(),
@@ -82,48 +80,5 @@ impl Gpu {
             usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         })
-    }
-}
-
-/// A value that a callback will bring.
-fn oneshot<T>() -> (Sender<T>, Receiver<T>) {
-    let shared = Arc::new(Mutex::new(Slot {
-        value: None,
-        waker: None,
-    }));
-    (Sender(shared.clone()), Receiver(shared))
-}
-
-struct Slot<T> {
-    value: Option<T>,
-    waker: Option<Waker>,
-}
-
-struct Sender<T>(Arc<Mutex<Slot<T>>>);
-
-impl<T> Sender<T> {
-    fn send(self, value: T) {
-        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        slot.value = Some(value);
-        if let Some(waker) = slot.waker.take() {
-            waker.wake();
-        }
-    }
-}
-
-struct Receiver<T>(Arc<Mutex<Slot<T>>>);
-
-impl<T> Future for Receiver<T> {
-    type Output = T;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
-        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match slot.value.take() {
-            Some(value) => Poll::Ready(value),
-            None => {
-                slot.waker = Some(context.waker().clone());
-                Poll::Pending
-            }
-        }
     }
 }
