@@ -113,7 +113,9 @@ const NOTHING: readonly never[] = [];
 /** Stands between an instance and JavaScript. */
 class Guard {
   readonly #onFailure: (error: UniviError) => void;
-  /** What the instance itself throws before it does anything, such as for an object that is gone. */
+  /**
+   * What the instance itself throws before it does anything, such as for an object that is gone.
+   */
   readonly #refusals = new WeakSet<object>();
   #failure: UniviError | undefined;
   #depth = 0;

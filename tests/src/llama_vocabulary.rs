@@ -97,8 +97,8 @@ impl Vocabulary {
 
     /// The vocabulary as a `tokenizer.model`.
     ///
-    /// A piece's score is minus the place at which it is first made; LLaMA's runs of spaces are made
-    /// last of all, from left to right.
+    /// A piece's score is minus the place at which it is first made; LLaMA's runs of spaces are
+    /// made last of all, from left to right.
     fn sentencepiece(&self) -> Vec<u8> {
         let mut made: HashMap<String, f32> = HashMap::new();
         for pair in &self.merges {

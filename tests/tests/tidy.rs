@@ -291,3 +291,49 @@ fn every_shader_has_its_rust() {
     });
     check(orphans.map(|file| format!("{}: no Rust beside it uses it", file.path)));
 }
+
+/// Sources whose comments wrap.
+const COMMENTED: [&str; 5] = [".rs", ".ts", ".mjs", ".css", ".wgsl"];
+
+/// The most columns of a comment.
+const MAX_COLUMNS: usize = 100;
+
+/// Whether a line of source is a comment that a person could wrap: a row of a table can't be, and a
+/// licence's banner stays as it was given.
+fn is_wrappable(line: &str) -> bool {
+    let text = line.trim_start();
+    let is_comment = ["//", "/*", "*"]
+        .iter()
+        .any(|start| text.starts_with(start));
+    let said = text.trim_start_matches(['/', '*', '!']).trim_start();
+    is_comment && !said.starts_with('|') && !text.starts_with("/*!")
+}
+
+#[test]
+fn comments_wrap() {
+    let tree = tree();
+    let sources = tree.iter().filter(|file| {
+        !file.is_fixture() && COMMENTED.iter().any(|ending| file.path.ends_with(ending))
+    });
+    check(sources.flat_map(|file| {
+        let lines = file.text().unwrap_or_default().lines().enumerate();
+        let long =
+            lines.filter(|(_, line)| is_wrappable(line) && line.chars().count() > MAX_COLUMNS);
+        let breach = |(i, line): (usize, &str)| {
+            let columns = line.chars().count();
+            format!(
+                "{}:{}: {columns} columns, at most {MAX_COLUMNS}",
+                file.path,
+                i + 1
+            )
+        };
+        long.map(breach).collect::<Vec<_>>()
+    }));
+}
+
+#[test]
+fn what_counts_as_a_comment() {
+    assert!(is_wrappable("    // words") && is_wrappable("//! words") && is_wrappable(" * words"));
+    assert!(!is_wrappable("let x = 1; // words"));
+    assert!(!is_wrappable("//! | a | table |") && !is_wrappable("/*! a licence */"));
+}

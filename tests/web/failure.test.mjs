@@ -1,6 +1,6 @@
 /**
- * What becomes of a model whose WebAssembly instance fails: by a panic, a trap, or an exception that
- * passes through it. Every call ends, the process goes on, and other models are not touched.
+ * What becomes of a model whose WebAssembly instance fails: by a panic, a trap, or an exception
+ * that passes through it. Every call ends, the process goes on, and other models are not touched.
  */
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";

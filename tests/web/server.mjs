@@ -23,8 +23,8 @@ const PATIENCE_MS = 30_000;
  * @param {string[]} [flags] Further ones for `univi serve`, such as `--throttle` and `--fault`.
  * @param {number} [port] By default any free one.
  * @returns {Promise<{ url: string, requests: (count: number) => Promise<Request[]>, close: () =>
- * Promise<void> }>} The address, with a
- *   slash at its end; the requests in the order in which they ended, once there are at least so many; and what ends it.
+ * Promise<void> }>} The address, with a slash at its end; the requests in the order in which they
+ * ended, once there are at least so many; and what ends it.
  */
 export async function serve(folders, flags = [], port = 0) {
   const { "/": root, ...mounts } = folders;

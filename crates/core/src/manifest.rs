@@ -12,10 +12,10 @@
 //!   "kv_numbers": 262144,
 //!   "image_px": 224,
 //!   "files": [
-//!     { "role": "llm", "path": "llm-00001-of-00002.gguf", "bytes": 67108864, "sha256": "9f86d0.." },
-//!     { "role": "llm", "path": "llm-00002-of-00002.gguf", "bytes": 1048576, "sha256": "60303a.." },
-//!     { "role": "vision", "path": "vision.gguf", "bytes": 607000000, "sha256": "fd61a0.." },
-//!     { "role": "tokenizer", "path": "tokenizer.json", "bytes": 1842767, "sha256": "a4e624.." }
+//!     { "role": "llm", "path": "llm-00001-of-00002.gguf", "bytes": 67108864, "sha256": "9f.." },
+//!     { "role": "llm", "path": "llm-00002-of-00002.gguf", "bytes": 1048576, "sha256": "60.." },
+//!     { "role": "vision", "path": "vision.gguf", "bytes": 607000000, "sha256": "fd.." },
+//!     { "role": "tokenizer", "path": "tokenizer.json", "bytes": 1842767, "sha256": "a4.." }
 //!   ]
 //! }
 //! ```

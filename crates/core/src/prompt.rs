@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Conversation ──┐
-//!                ├─> Prompt (texts and visuals in order) ── encode ──> Slots (token ids and visuals)
+//!                ├─> Prompt (texts and visuals in order) ── encode ──> Slots (ids and visuals)
 //! raw `<image>` ─┘
 //! ```
 

@@ -1,6 +1,6 @@
 //! The paper's claims in small: dynamic merging beside other ways to visual tokens, and images,
-//! clips and both, each trained for equally many steps from the same vision encoder and the same language
-//! model.
+//! clips and both, each trained for equally many steps from the same vision encoder and the same
+//! language model.
 //!
 //! `cargo run --release -p univi-train --example ablation -- training/nano 400`
 //! takes the states of `univi train nano` and prints a table. Answers are right where every token

@@ -31,8 +31,8 @@ pub enum VisualInput {
     Image(Rgb8),
     /// Frames of a clip, already chosen.
     Video(Vec<Rgb8>),
-    /// What a language model learns with before it has a vision encoder: embeddings, each the sum of those of
-    /// tokens, blurred by noise `[embeddings, width]`.
+    /// What a language model learns with before it has a vision encoder: embeddings, each the sum
+    /// of those of tokens, blurred by noise `[embeddings, width]`.
     Symbols {
         /// The tokens of each embedding.
         tokens: Vec<Vec<u32>>,
@@ -87,8 +87,8 @@ pub struct Conversations<'a, E> {
     pub device: Device,
     /// Which parameters remember what is computed with them.
     pub learns: fn(&str) -> bool,
-    /// Whether a vision encoder that learns does so from clips, too. Their frames are most of what is looked at,
-    /// and remembering all of them costs twice as much again.
+    /// Whether a vision encoder that learns does so from clips, too. Their frames are most of what
+    /// is looked at, and remembering all of them costs twice as much again.
     pub eyes_learn_from_clips: bool,
     /// How features become visual tokens: [`Reader::Model`] but for comparisons.
     pub reader: Reader,

@@ -3,7 +3,8 @@
 //!
 //! ```json
 //! [{ "id": "1", "image": "coco/1.jpg",
-//!    "conversations": [{ "from": "human", "value": "<image>\nWhat is this?" }, { "from": "gpt", "value": "A dog." }] },
+//!    "conversations": [{ "from": "human", "value": "<image>\nWhat is this?" },
+//!                      { "from": "gpt", "value": "A dog." }] },
 //!  { "q": "What happens?", "a": "It rains.", "video_id": "v_1" }]
 //! ```
 //!

@@ -12,13 +12,12 @@ use safetensors::{Dtype, SafeTensors, View, tensor::TensorView};
 use univi::{Error, Result};
 use univi_convert::checkpoint::{CheckpointPart, CheckpointTensor};
 
+pub use univi_convert::checkpoint::Tensors;
+
 use crate::{parameters::Parameters, whole_file};
 
 /// Files of a folder, by name.
 pub type Folder = BTreeMap<String, Vec<u8>>;
-
-/// Shapes and numbers, by the names of a checkpoint.
-pub type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
 /// The file that holds a checkpoint's tensors.
 pub const WEIGHTS_NAME: &str = "model.safetensors";

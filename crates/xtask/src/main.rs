@@ -9,6 +9,7 @@ mod models;
 mod npm;
 mod setup;
 mod sha256;
+mod target_dir;
 mod test;
 mod wasm;
 mod wasm_std;
@@ -85,9 +86,4 @@ fn root() -> Result<PathBuf> {
     Ok(root
         .context("this crate is not two folders below the repository's root")?
         .to_owned())
-}
-
-/// Where cargo puts what it builds.
-fn target_dir(root: &Path) -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from)
 }

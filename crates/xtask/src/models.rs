@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::command::cmd;
-use crate::{sha256, target_dir};
+use crate::{sha256, target_dir::target_dir};
 
 /// A model that a Python package carries.
 struct Packaged {

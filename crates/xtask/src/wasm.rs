@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::command::cmd;
 use crate::wasm_std::{TARGET, Toolchain};
-use crate::{npm, sha256, target_dir};
+use crate::{npm, sha256, target_dir::target_dir};
 
 /// A crate that becomes a module.
 struct Module {

@@ -75,7 +75,9 @@ const ENGLISH: TokensWords = {
  * ```ts
  * import "univi/elements";
  * const view = document.createElement("univi-tokens");
- * [view.picture, view.tokenMap, view.stage] = [await createImageBitmap(photo), (await answer.tokenMaps())[0], 1];
+ * view.picture = await createImageBitmap(photo);
+ * view.tokenMap = (await answer.tokenMaps())[0];
+ * view.stage = 1;
  * document.body.append(view);
  * ```
  */

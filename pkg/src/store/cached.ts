@@ -117,8 +117,8 @@ export async function storageEstimate(): Promise<StorageEstimate | undefined> {
 }
 
 /**
- * Carries out `work` on all backends that this browser has: the best one need not have been the best
- * one always.
+ * Carries out `work` on all backends that this browser has: the best one need not have been the
+ * best one always.
  */
 async function onBackends(work: (backend: StorageBackend) => Promise<void>): Promise<void> {
   for (const open of Object.values(STORAGE_BACKENDS)) {

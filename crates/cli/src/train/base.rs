@@ -11,7 +11,7 @@ use univi_train::{
     projector,
 };
 
-use super::stage::{Stage, StageArgs};
+use super::stage_args::{Stage, StageArgs};
 use crate::{checkpoint_folder::Folder, files};
 
 const CONFIG_NAME: &str = "config.json";

@@ -13,7 +13,10 @@ use univi_train::{
     world::{Styles, World},
 };
 
-use super::{diary::Diary, write_folder};
+use super::{
+    diary::Diary,
+    folder::{claim, lock, write_folder},
+};
 use crate::{args::WorldArgs, files, interrupt::Listener, out, values::positive};
 
 /// Make univi-nano from nothing: vision encoder, language, projector, and all together.
@@ -85,14 +88,14 @@ pub fn run(args: &NanoArgs) -> Result<()> {
         })
         .chain(["checkpoint".to_string()])
         .collect();
-    let resumes = super::claim(
+    let resumes = claim(
         &args.out,
         &first,
         &recipe.identity(Stage::ALL[0]),
         args.force,
         &names,
     )?;
-    let _lock = super::lock(&args.out)?;
+    let _lock = lock(&args.out)?;
     if !resumes {
         for stage in Stage::ALL {
             let state = args.out.join(format!("{}.safetensors", stage.name()));

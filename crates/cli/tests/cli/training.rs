@@ -64,7 +64,7 @@ fn media(dir: &Path) -> PathBuf {
         image::Rgb([
             (x * 37 + y * 101) as u8,
             (x * y) as u8,
-            (x * 7 ^ y * 13) as u8,
+            ((x * 7) ^ (y * 13)) as u8,
         ])
     });
     noise.save(media.join("whole.png")).unwrap();

@@ -2,7 +2,8 @@
 //! goes into GGUF files: metadata, and tensors one at a time under the names of llama.cpp.
 //!
 //! ```text
-//! Files -> Checkpoint -> Part (language model, or vision side) -> metadata and tensors -> gguf::Writer
+//! Files -> Checkpoint -> CheckpointPart (language model, or vision side)
+//!       -> metadata and tensors -> Writer
 //! ```
 //!
 //! | folder holds | `Checkpoint::llm` | `Checkpoint::vision` |
@@ -94,6 +95,9 @@ fn refuse_unknown(names: &[&str], place: &str) -> Result<()> {
     })
 }
 
+/// Shapes and numbers of tensors, by their names.
+pub type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
+
 /// The largest file that [`read_tensors`] reads.
 const MAX_READ_BYTES: u64 = 1 << 30;
 
@@ -102,10 +106,7 @@ const MAX_READ_BYTES: u64 = 1 << 30;
 ///
 /// # Errors
 /// `BadFile`, `UnsupportedType`, `Io`, named with the file.
-pub fn read_tensors(
-    files: &dyn Files,
-    name: &str,
-) -> Result<BTreeMap<String, (Vec<usize>, Vec<f32>)>> {
+pub fn read_tensors(files: &dyn Files, name: &str) -> Result<Tensors> {
     if let Some(len) = files.len(name)?.filter(|&len| len > MAX_READ_BYTES) {
         let reason = format!("has {len} bytes, expected at most {MAX_READ_BYTES}");
         let format = "checkpoint";

@@ -15,8 +15,8 @@ use crate::{TensorSpec, Writer, quantize};
 
 /// One side of a model on its way into GGUF files.
 pub struct CheckpointPart<'a> {
-    /// What the file will say about itself, but for how the tensors are stored: [`CheckpointPart::plan`]
-    /// adds that.
+    /// What the file will say about itself, but for how the tensors are stored:
+    /// [`CheckpointPart::plan`] adds that.
     pub metadata: Metadata,
     /// The tensors in the order of the file.
     pub tensors: Vec<CheckpointTensor<'a>>,

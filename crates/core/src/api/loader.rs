@@ -96,8 +96,8 @@ impl ModelLoader {
         dispatch!(&mut self.loader, loader => loader.use_external_hash());
     }
 
-    /// Sets the SHA-256, in hexadecimal, of all that was pushed of [`ModelLoader::next_file`], after
-    /// [`ModelLoader::use_external_hash`].
+    /// Sets the SHA-256, in hexadecimal, of all that was pushed of [`ModelLoader::next_file`],
+    /// after [`ModelLoader::use_external_hash`].
     pub fn set_hash(&mut self, sha256: String) {
         dispatch!(&mut self.loader, loader => loader.set_hash(sha256));
     }

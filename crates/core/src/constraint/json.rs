@@ -5,8 +5,11 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Number;
 
-use super::{refused, schema::MAX_COUNT};
+use super::refusal::refused;
 use crate::Result;
+
+/// The largest number that counts something.
+const MAX_COUNT: u64 = 65_536;
 
 /// JSON with the names of objects in their order, which is that of the answer; `serde_json::Value`
 /// sorts them.

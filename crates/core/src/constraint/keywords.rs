@@ -1,6 +1,6 @@
 //! The keywords of schemas: which are heeded, which say nothing, which are refused and why.
 
-use super::{json::Json, refused};
+use super::{json::Json, refusal::refused};
 use crate::Result;
 
 /// Keywords that are heeded, besides those of [`NOTES`].

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::{
     decimal::{Begun, Decimals},
-    refused,
+    refusal::refused,
 };
 use crate::Result;
 

@@ -3,8 +3,9 @@
 //!
 //! ```text
 //! schema ─ schema.rs ─> program ─ machine.rs ─> which bytes may come next ┐
-//!                                                                        ├─> logits, -inf for all other tokens
-//! tokenizer ──────────────────────────────> what each token spells, a trie ┘
+//! tokenizer ──────────────────────────────> what each token spells, a trie ┤
+//!                                                                        └─> logits, -inf for
+//!                                                                            all other tokens
 //! ```
 
 mod decimal;
@@ -12,12 +13,14 @@ mod json;
 mod keywords;
 mod machine;
 mod one_of;
+mod refusal;
 mod schema;
 
 use std::{collections::HashMap, rc::Rc};
 
-use crate::{Error, Result, tokenizer::Tokenizer};
+use crate::{Result, tokenizer::Tokenizer};
 use machine::{Machine, Step};
+use refusal::refused;
 
 pub use schema::Schema;
 
@@ -27,15 +30,6 @@ const MAX_SPELLING_BYTES: usize = 256;
 /// What finding the next tokens may take, in comparisons of ways to go on: a schema that takes more
 /// would stall an answer.
 const MAX_WORK: usize = 200_000_000;
-
-fn refused(reason: impl std::fmt::Display) -> Error {
-    /// Errors quote names of any length.
-    const MAX_LETTERS: usize = 500;
-    let reason = format!("the JSON schema can't be used: {reason}");
-    Error::BadRequest {
-        reason: reason.chars().take(MAX_LETTERS).collect(),
-    }
-}
 
 /// What the tokens of a vocabulary spell, ready for constraints; made once for a model.
 pub struct Vocabulary {

@@ -1,6 +1,6 @@
 //! Whether the branches of `oneOf` exclude each other, so that they can be read as `anyOf`.
 
-use super::{json::Json, keywords::TYPES, refused};
+use super::{json::Json, keywords::TYPES, refusal::refused};
 use crate::Result;
 
 /// How deep properties and references are followed.

@@ -8,7 +8,7 @@ use super::{
     keywords::{Bound, DEFINITIONS, TYPES, bounds, check_keywords, is_note, types},
     machine::{Instruction as I, MAX_INTEGER},
     one_of::exclude_each_other,
-    refused,
+    refusal::refused,
 };
 use crate::Result;
 
@@ -17,9 +17,6 @@ const MAX_BYTES: usize = 64 * 1024;
 
 /// The most schemas that lie in each other: compiling them takes stack.
 const MAX_DEPTH: usize = 32;
-
-/// The largest number that counts something.
-pub(super) const MAX_COUNT: u64 = 65_536;
 
 /// A JSON schema that an answer can be held to.
 #[derive(Debug, Clone, PartialEq)]

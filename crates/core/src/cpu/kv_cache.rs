@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use super::{done, f32s};
+use super::values::{done, f32s};
 use crate::{
     Error, Result,
     backend::{KV_BLOCK, KvType, kv_capacity},

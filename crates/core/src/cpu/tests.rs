@@ -2,7 +2,12 @@
 
 use candle_core::{Device, Tensor, Var};
 
-use super::*;
+use super::{Cpu, KvCache, Matrix, values::f32s};
+use crate::{
+    Result,
+    backend::{Activation, Backend, Clusters, Heads, KvType},
+    gguf::GgmlType,
+};
 
 /// Central differences in f32 are no better than this, relative to the largest part of a gradient.
 const GRADIENT_TOLERANCE: f32 = 2e-2;

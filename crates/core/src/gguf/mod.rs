@@ -1,7 +1,7 @@
 //! GGUF files, read as a stream of chunks that is never trusted.
 //!
 //! ```text
-//! chunks of bytes -> Parser -> Event::Header (metadata, tensor table), then Event::Data in file order
+//! chunks of bytes -> Parser -> Event::Header (metadata, tensor table), then Event::Data in order
 //! several files of one set -> Shards (one metadata, one tensor table)
 //! ```
 //!
@@ -92,7 +92,8 @@ pub const MAX_DIMS: usize = 4;
 /// The longest name of a tensor: llama.cpp's limit.
 pub const MAX_NAME_BYTES: usize = 63;
 
-/// Rounds `position` up to a multiple of `alignment`, a power of two; `None` where 64 bits overflow.
+/// Rounds `position` up to a multiple of `alignment`, a power of two; `None` where 64 bits
+/// overflow.
 pub fn align(position: u64, alignment: u64) -> Option<u64> {
     Some(position.checked_add(alignment - 1)? & !(alignment - 1))
 }

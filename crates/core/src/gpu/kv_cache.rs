@@ -1,6 +1,11 @@
 //! Keys and values on the device: buffers of a conversation's own, which grow with it.
 
-use super::{Gpu, Tensor, memory::Buffer, recorder::Binding};
+use super::{
+    device::Gpu,
+    kernels,
+    memory::{Binding, Buffer},
+    tensor::Tensor,
+};
 use crate::{
     Error, Result,
     backend::{KvType, kv_capacity},
@@ -40,65 +45,62 @@ impl KvCache {
     }
 }
 
-impl Gpu {
+impl KvCache {
     /// See [`crate::backend::Backend::reserve`].
-    pub(super) async fn grow(&self, cache: &mut KvCache, positions: usize) -> Result<()> {
-        assert!(positions <= cache.most, "{positions} of {}", cache.most);
-        if positions <= cache.capacity {
+    pub(super) async fn reserve(&mut self, gpu: &Gpu, positions: usize) -> Result<()> {
+        assert!(positions <= self.most, "{positions} of {}", self.most);
+        if positions <= self.capacity {
             return Ok(());
         }
-        *cache = self
-            .enlarged(cache, cache.capacity, kv_capacity(positions, cache.most))
+        *self = self
+            .enlarged(gpu, self.capacity, kv_capacity(positions, self.most))
             .await?;
         // The smaller buffers go once they have been copied, and not only when all layers have
         // grown.
-        self.0.recorder.borrow_mut().submit(None);
+        gpu.0.recorder.borrow_mut().submit(None);
         Ok(())
     }
 
     /// See [`crate::backend::Backend::copy_kv_cache`].
-    pub(super) async fn copied(&self, cache: &KvCache, len: usize) -> Result<KvCache> {
-        assert!(len <= cache.capacity, "{len} of {}", cache.capacity);
+    pub(super) async fn copy(&self, gpu: &Gpu, len: usize) -> Result<KvCache> {
+        assert!(len <= self.capacity, "{len} of {}", self.capacity);
         match len {
-            0 => Ok(KvCache::new(cache.width, cache.most, cache.ty)),
-            len => {
-                self.enlarged(cache, len, kv_capacity(len, cache.most))
-                    .await
-            }
+            0 => Ok(KvCache::new(self.width, self.most, self.ty)),
+            len => self.enlarged(gpu, len, kv_capacity(len, self.most)).await,
         }
     }
 
     /// A cache of `capacity` positions that holds the first `len` of another.
-    async fn enlarged(&self, cache: &KvCache, len: usize, capacity: usize) -> Result<KvCache> {
+    async fn enlarged(&self, gpu: &Gpu, len: usize, capacity: usize) -> Result<KvCache> {
         let to = [
-            self.cache_buffer(cache, capacity).await?,
-            self.cache_buffer(cache, capacity).await?,
+            self.buffer(gpu, capacity).await?,
+            self.buffer(gpu, capacity).await?,
         ];
-        if let Some(from) = cache.buffers.as_ref().filter(|_| len > 0) {
+        if let Some(from) = self.buffers.as_ref().filter(|_| len > 0) {
             for (from, to) in from.iter().zip(&to) {
                 let words = Tensor {
                     buffer: from.clone(),
                     offset: 0,
                     rows: len,
-                    cols: (cache.bytes(1) / 4) as usize,
+                    cols: (self.bytes(1) / 4) as usize,
                 };
-                self.copy(&words, 0, words.len(), to.binding(), 0);
+                kernels::copy(gpu, &words, 0, words.len(), to.binding(), 0);
             }
         }
         Ok(KvCache {
             capacity,
             buffers: Some(to),
-            ..KvCache::new(cache.width, cache.most, cache.ty)
+            ..KvCache::new(self.width, self.most, self.ty)
         })
     }
 
     /// Room for the keys or values of so many positions. Unlike weights it is asked for while
     /// somebody waits for an answer, which goes on where it is refused: so the device's own
     /// answer is awaited.
-    async fn cache_buffer(&self, cache: &KvCache, positions: usize) -> Result<Buffer> {
-        let inner = &*self.0;
+    async fn buffer(&self, gpu: &Gpu, positions: usize) -> Result<Buffer> {
+        let inner = &*gpu.0;
         inner.errors.take()?;
-        let needed_bytes = cache.bytes(positions);
+        let needed_bytes = self.bytes(positions);
         let refused = |limit_bytes| Error::OutOfMemory {
             what: format!("the KV cache of a layer for {positions} tokens"),
             needed_bytes,

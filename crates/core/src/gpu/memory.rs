@@ -6,7 +6,7 @@ use std::{
     rc::{Rc, Weak},
 };
 
-use super::{device_errors::DeviceErrors, recorder::Binding};
+use super::device_errors::DeviceErrors;
 use crate::Error;
 
 /// A free buffer is destroyed after this many submits without use. A conversation decodes a token
@@ -23,6 +23,14 @@ const USAGES: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE
 /// A shared piece of GPU memory. The last clone to go gives it back.
 #[derive(Clone)]
 pub(super) struct Buffer(Rc<Lease>);
+
+/// A part of a buffer that a kernel sees: from `offset` to the end.
+#[derive(Clone, Copy)]
+pub(super) struct Binding<'a> {
+    pub buffer: &'a Buffer,
+    /// In bytes; a multiple of the device's `min_storage_buffer_offset_alignment`.
+    pub offset: u64,
+}
 
 struct Lease {
     raw: wgpu::Buffer,

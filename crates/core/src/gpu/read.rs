@@ -2,10 +2,7 @@
 
 use futures_channel::oneshot;
 
-use super::{
-    Gpu,
-    recorder::{Binding, Copy},
-};
+use super::{device::Gpu, memory::Binding, recorder::Copy};
 use crate::{Error, Result};
 
 /// Buffers that wait to be read through again: logits, ids, and whatever else there is.

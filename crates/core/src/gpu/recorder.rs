@@ -8,13 +8,11 @@ use std::{
 
 use super::{
     device_errors::DeviceErrors,
-    kernels::{Kernel, PipelineKey},
-    memory::{Buffer, Memory},
+    kernel::{Kernel, PARAMS_BYTES, PipelineKey},
+    memory::{Binding, Buffer, Memory},
 };
 use crate::Error;
 
-/// Bytes of parameters that one dispatch may have: every kernel's `Params` fits.
-pub(super) const PARAMS_BYTES: u64 = 64;
 /// Dispatches per submit. A token of a 7B model takes about 500.
 const MAX_DISPATCHES: usize = 1024;
 /// Storage buffers that one dispatch may use: what WebGPU guarantees.
@@ -27,14 +25,6 @@ const MAX_UPLOAD_BYTES: u64 = 32 << 20;
 /// A bind group is dropped after this many submits without use. Results that are kept for a while,
 /// as a camera's frames are, make others out of the same buffers again and again.
 const IDLE_BIND_GROUP_SUBMITS: u64 = 32;
-
-/// A part of a buffer that a kernel sees: from `offset` to the end.
-#[derive(Clone, Copy)]
-pub(super) struct Binding<'a> {
-    pub buffer: &'a Buffer,
-    /// In bytes; a multiple of the device's `min_storage_buffer_offset_alignment`.
-    pub offset: u64,
-}
 
 /// What the device is asked to do next, and everything that is kept to ask quickly.
 pub(super) struct Recorder {

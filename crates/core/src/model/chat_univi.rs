@@ -300,8 +300,8 @@ impl<B: Backend> Vision<B> {
         })
     }
 
-    /// The same vision encoder, merging to about `tokens` tokens a picture or an event of a clip; without a
-    /// number, to as many as the model was trained with.
+    /// The same vision encoder, merging to about `tokens` tokens a picture or an event of a clip;
+    /// without a number, to as many as the model was trained with.
     ///
     /// # Errors
     /// As [`MergeConfig::with_tokens`](crate::config::MergeConfig::with_tokens).

@@ -9,8 +9,10 @@
 //! All of them split a text at its special tokens first, here and in one way; what lies between is
 //! encoded by SentencePiece's merging (scores) or by the crate `tokenizers` (ranked merges).
 
+mod config;
 mod gguf;
 mod huggingface;
+mod kind;
 mod sentencepiece;
 mod special;
 mod spm;
@@ -21,45 +23,16 @@ use std::{
     ops::Range,
 };
 
-use crate::{Error, Result};
+use crate::Result;
 use special::Matcher;
 use spm::Spm;
 
 pub(crate) use special::ControlNames;
 
-pub use huggingface::{AddedToken, TokenizerConfig};
+pub use config::{AddedToken, TokenizerConfig};
+pub use kind::Kind;
+use kind::bad;
 pub use sentencepiece::{Piece, SentencePieceModel};
-
-/// What a token is for. The numbers are those of SentencePiece and of GGUF.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Text.
-    Normal = 1,
-    /// Stands for text that the vocabulary can't say.
-    Unknown = 2,
-    /// Means something to the model and is no text: begin, end, ..
-    Control = 3,
-    /// Text that is always one token.
-    UserDefined = 4,
-    /// Takes part in merges and is never the result.
-    Unused = 5,
-    /// One byte of a character that has no token.
-    Byte = 6,
-}
-
-impl Kind {
-    fn from_number(number: u64) -> Option<Kind> {
-        Some(match number {
-            1 => Kind::Normal,
-            2 => Kind::Unknown,
-            3 => Kind::Control,
-            4 => Kind::UserDefined,
-            5 => Kind::Unused,
-            6 => Kind::Byte,
-            _ => return None,
-        })
-    }
-}
 
 /// How a text is encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -573,12 +546,6 @@ impl Decoder {
         }
         let taken = self.pending.len() - rest.len();
         self.pending.drain(..taken);
-    }
-}
-
-fn bad(reason: impl Into<String>) -> Error {
-    Error::Tokenizer {
-        reason: reason.into(),
     }
 }
 

@@ -1,5 +1,5 @@
-//! From nothing to `univi-nano`: the two stages of the paper, and before them one for the vision encoder and
-//! one for the language model, which a small model can't borrow from elsewhere.
+//! From nothing to `univi-nano`: the two stages of the paper, and before them one for the vision
+//! encoder and one for the language model, which a small model can't borrow from elsewhere.
 //!
 //! | stage | learns | from |
 //! |---|---|---|

@@ -42,6 +42,26 @@ pub const TRAINING: [Style; 6] = [
 /// The style that tells how well they learned what things are.
 pub const UNSEEN: [Style; 1] = [Style::Fluent];
 
+/// Whose artwork is shown, and how much it is altered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Styles {
+    /// The styles that models learn with, sheared, bent, recoloured and blurred.
+    Training,
+    /// The same styles, as they are.
+    Seen,
+    /// A style that no model has learned with.
+    Unseen,
+}
+
+impl Styles {
+    pub(super) fn artwork(self) -> &'static [Style] {
+        match self {
+            Styles::Training | Styles::Seen => &TRAINING,
+            Styles::Unseen => &UNSEEN,
+        }
+    }
+}
+
 impl Style {
     fn package(self) -> &'static str {
         match self {

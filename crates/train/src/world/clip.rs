@@ -4,8 +4,7 @@ use rand::{RngExt, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 
 use super::{
-    Styles,
-    artwork::Artwork,
+    artwork::{Artwork, Styles},
     scene::{COLOURS, Canvas, Layout, Look, Scene, Thing, apart, classes},
     things::THINGS,
 };

@@ -16,31 +16,11 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use univi::Result;
 
-pub use artwork::{Artwork, Drawing, Sprite, Style};
+pub use artwork::{Artwork, Drawing, Sprite, Style, Styles};
 pub use ask::{Exchange, Kind};
 pub use clip::{Actor, Clip, Direction, Plot, Shot, Story};
 pub use scene::{COLOURS, Layout, SIDE_PX, Scene, Thing};
 pub use things::{Class, Number, THINGS};
-
-/// Whose artwork is shown, and how much it is altered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Styles {
-    /// The styles that models learn with, sheared, bent, recoloured and blurred.
-    Training,
-    /// The same styles, as they are.
-    Seen,
-    /// A style that no model has learned with.
-    Unseen,
-}
-
-impl Styles {
-    fn artwork(self) -> &'static [Style] {
-        match self {
-            Styles::Training | Styles::Seen => &artwork::TRAINING,
-            Styles::Unseen => &artwork::UNSEEN,
-        }
-    }
-}
 
 /// Something to ask about.
 #[derive(Debug, Clone)]

@@ -5,8 +5,7 @@ use rand_chacha::ChaCha8Rng;
 use univi::image::Rgb8;
 
 use super::{
-    Styles,
-    artwork::{Artwork, Drawing},
+    artwork::{Artwork, Drawing, Styles},
     things::THINGS,
 };
 

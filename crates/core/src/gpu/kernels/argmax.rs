@@ -1,35 +1,35 @@
 //! The largest of each row.
 
-use bytemuck::{Pod, Zeroable};
+use crate::gpu::{
+    device::Gpu,
+    kernel::{Kernel, fold, params, work},
+    tensor::{Ids, Tensor},
+};
 
-use super::{Kernel, fold, work};
-use crate::gpu::{Gpu, Ids, Tensor};
+pub(super) const KERNEL: Kernel =
+    Kernel::new::<Params>("argmax", include_str!("argmax.wgsl"), 1, 1);
 
-pub(super) const KERNEL: Kernel = Kernel::new("argmax", include_str!("argmax.wgsl"), 1, 1);
-
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct Params {
-    rows: u32,
-    cols: u32,
+params! {
+    struct Params {
+        rows: u32,
+        cols: u32,
+    }
 }
 
-impl Gpu {
-    /// See [`crate::backend::Backend::argmax`].
-    pub(in crate::gpu) fn argmax(&self, x: &Tensor) -> Ids {
-        assert!(x.cols > 0);
-        let ids = self.alloc_ids(x.rows);
-        let params = Params {
-            rows: x.rows as u32,
-            cols: x.cols as u32,
-        };
-        self.run(
-            KERNEL,
-            &[x.binding(), ids.binding()],
-            &params,
-            fold(x.rows),
-            work(&[x.len()]),
-        );
-        ids
-    }
+/// See [`crate::backend::Backend::argmax`].
+pub fn argmax(gpu: &Gpu, x: &Tensor) -> Ids {
+    assert!(x.cols > 0);
+    let ids = gpu.alloc_ids(x.rows);
+    let params = Params {
+        rows: x.rows as u32,
+        cols: x.cols as u32,
+    };
+    gpu.run(
+        KERNEL,
+        &[x.binding(), ids.binding()],
+        &params,
+        fold(x.rows),
+        work(&[x.len()]),
+    );
+    ids
 }

@@ -1,15 +1,16 @@
 // attention: softmax(q k' / sqrt(head_dim)) v for many rows of q.
 //
-//   q [batch * n, heads * head_dim], k, v [batch * keys, 4 kv_stride] as a cache stores them -> y like q
+//   q [batch * n, heads * head_dim], k, v [batch * keys, 4 kv_stride] as a cache stores them
+//   -> y like q
 //   row r of a set sees all keys of the set, or, causally, keys 0 .. pos + r
 //
-// A workgroup of 8 x 8 threads takes 32 rows of q of one head and walks over the keys, 64 at a time.
-// Scores: 32 columns of q and of k at once go through workgroup memory, and each thread multiplies
-// four rows of q by eight keys. Softmax: running maximum and total, so that no score outlives its
-// tile. Sum: the weights go through workgroup memory too, and each thread adds four rows of up to
-// 16 columns of v. Vectors lie along columns and keys, nothing is transposed; places in workgroup
-// memory are shuffled, so that neighbouring threads meet different banks. What a thread sums up is
-// named, since an array may end up outside of the registers.
+// A workgroup of 8 x 8 threads takes 32 rows of q of one head and walks over the keys, 64 at a
+// time. Scores: 32 columns of q and of k at once go through workgroup memory, and each thread
+// multiplies four rows of q by eight keys. Softmax: running maximum and total, so that no score
+// outlives its tile. Sum: the weights go through workgroup memory too, and each thread adds four
+// rows of up to 16 columns of v. Vectors lie along columns and keys, nothing is transposed; places
+// in workgroup memory are shuffled, so that neighbouring threads meet different banks. What a
+// thread sums up is named, since an array may end up outside of the registers.
 // head_dim is a multiple of 4; beyond 128, a workgroup computes 128 columns of y.
 // Dispatch (ceil(n / 32), heads * ceil(head_dim / 128), batch).
 
@@ -26,12 +27,7 @@ struct Params {
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> q: array<vec4f>;
-@group(0) @binding(2) var<storage, read> k: array<Stored>;
-@group(0) @binding(3) var<storage, read> v: array<Stored>;
 @group(0) @binding(4) var<storage, read_write> y: array<vec4f>;
-
-// Below every score, and finite: shaders may assume that there is no infinity.
-const UNSEEN = -1e30;
 
 // 32 rows of q by 32 columns.
 var<workgroup> q_tile: array<vec4f, 256>;
@@ -248,16 +244,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     write(first_row + down + 24u, q_at, column, 1.0 / told_total(down + 24u), sum30, sum31, sum32, sum33);
 }
 
-// Four columns of a key, counted along the rows.
-fn key_at(four: u32) -> vec4f {
-    return dequantize(k[scale_at(four)], k[values_at(four)]);
-}
-
-// The same of a value.
-fn value_at(four: u32) -> vec4f {
-    return dequantize(v[scale_at(four)], v[values_at(four)]);
-}
-
 // The keys that a row sees: those before this one.
 fn seen_by(row: u32) -> u32 {
     return select(p.keys, min(p.pos + row + 1u, p.keys), p.causal != 0u);
@@ -289,15 +275,6 @@ fn told_total(row: u32) -> f32 {
 fn put_weights(row: u32, across: u32, a: vec4f, b: vec4f) {
     k_tile[row * 16u + ((across * 2u) ^ (row & 7u))] = a;
     k_tile[row * 16u + ((across * 2u + 1u) ^ (row & 7u))] = b;
-}
-
-// To four sums, the products of a row of q with four keys.
-fn add_products(sum: vec4f, x: vec4f, w0: vec4f, w1: vec4f, w2: vec4f, w3: vec4f) -> vec4f {
-    return sum
-        + x.x * vec4f(w0.x, w1.x, w2.x, w3.x)
-        + x.y * vec4f(w0.y, w1.y, w2.y, w3.y)
-        + x.z * vec4f(w0.z, w1.z, w2.z, w3.z)
-        + x.w * vec4f(w0.w, w1.w, w2.w, w3.w);
 }
 
 // One row of y: the vectors at `column`, and 8, 16 and 24 on.

@@ -1,8 +1,10 @@
 // attention_join: the parts of attention_split, brought to a common maximum and added.
 //
-//   parts [rows, splits, head_dim + 4]: weighted sum, then its largest score and total weight -> y [rows, head_dim]
+//   parts [rows, splits, head_dim + 4]: weighted sum, then its largest score and total weight
+//   -> y [rows, head_dim]
 //
-// One thread per four columns; `rows` counts rows times heads. Dispatch (ceil(rows * dim4 / 64), 1, 1), folded.
+// One thread per four columns; `rows` counts rows times heads. Dispatch (ceil(rows * dim4 / 64), 1,
+// 1), folded.
 
 struct Params { count: u32, dim4: u32, splits: u32 }
 @group(0) @binding(0) var<uniform> p: Params;

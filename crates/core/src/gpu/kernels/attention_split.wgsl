@@ -1,7 +1,10 @@
-// attention_split: softmax(q k' / sqrt(head_dim)) v for few rows of q over a long context (decoding).
+// attention_split: softmax(q k' / sqrt(head_dim)) v for few rows of q over a long context
+// (decoding).
 //
-//   q [t, heads * head_dim], k, v [capacity, 4 kv_stride] as the cache stores them; row r sees keys 0 .. pos + r
-//   -> parts [t, heads, splits, head_dim + 4]: weighted sum, then its largest score and total weight
+//   q [t, heads * head_dim], k, v [capacity, 4 kv_stride] as the cache stores them; row r sees keys
+//     0 .. pos + r
+//   -> parts [t, heads, splits, head_dim + 4]: weighted sum, then its largest score and total
+//     weight
 //
 // One workgroup per 64 keys, head and row. Each thread scores one key; then each thread
 // takes every 64th vector of columns and adds up the 64 weighted rows of v.
@@ -20,12 +23,7 @@ struct Params {
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> q: array<vec4f>;
-@group(0) @binding(2) var<storage, read> k: array<Stored>;
-@group(0) @binding(3) var<storage, read> v: array<Stored>;
 @group(0) @binding(4) var<storage, read_write> parts: array<vec4f>;
-
-// Below every score, and finite: shaders may assume that there is no infinity.
-const UNSEEN = -1e30;
 
 var<workgroup> scores: array<f32, 64>;
 var<workgroup> weights: array<f32, 64>;
@@ -75,14 +73,4 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     if thread == 0u {
         parts[part + p.dim4] = vec4f(largest, total, 0.0, 0.0);
     }
-}
-
-// Four columns of a key, counted along the rows.
-fn key_at(four: u32) -> vec4f {
-    return dequantize(k[scale_at(four)], k[values_at(four)]);
-}
-
-// The same of a value.
-fn value_at(four: u32) -> vec4f {
-    return dequantize(v[scale_at(four)], v[values_at(four)]);
 }

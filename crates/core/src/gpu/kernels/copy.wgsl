@@ -2,7 +2,8 @@
 //
 //   from [count] -> to [to_offset ..]
 //
-// One thread per word, workgroups folded into two dimensions. Dispatch (ceil(count / 256), 1, 1), folded.
+// One thread per word, workgroups folded into two dimensions. Dispatch (ceil(count / 256), 1, 1),
+// folded.
 
 struct Params { count: u32, from_offset: u32, to_offset: u32 }
 @group(0) @binding(0) var<uniform> p: Params;

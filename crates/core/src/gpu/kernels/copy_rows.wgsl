@@ -2,7 +2,8 @@
 //
 //   from [rows, from_cols] -> to [rows, to_cols], cut or filled up with zeros
 //
-// One thread per word written, workgroups folded. Dispatch (ceil(rows * to_cols / 256), 1, 1), folded.
+// One thread per word written, workgroups folded. Dispatch (ceil(rows * to_cols / 256), 1, 1),
+// folded.
 
 struct Params { count: u32, from_cols: u32, to_cols: u32 }
 @group(0) @binding(0) var<uniform> p: Params;

@@ -1,6 +1,7 @@
 // distance: |a_j - x_i| / sqrt(c) between tokens of the same set, from their differences.
 //
-//   a [batch, m, 32 blocks], x [batch, n, 32 blocks]; i = first .. first + rows -> d [batch, m, rows]
+//   a [batch, m, 32 blocks], x [batch, n, 32 blocks]; i = first .. first + rows
+//   -> d [batch, m, rows]
 //
 // A workgroup of 8 x 8 threads compares 32 tokens j with 32 tokens i: 32 columns of both at once go
 // through workgroup memory (see matmul), and each thread compares four with four. d(i, j) and
@@ -57,11 +58,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     write(group.z * p.m, first_j + down + 8u, first_i + across, sum1);
     write(group.z * p.m, first_j + down + 16u, first_i + across, sum2);
     write(group.z * p.m, first_j + down + 24u, first_i + across, sum3);
-}
-
-// The place of columns 4 k .. 4 k + 3 of a token in a tile: neighbouring threads meet different banks.
-fn place(token: u32, k: u32) -> u32 {
-    return token * 8u + (k ^ (token & 7u));
 }
 
 // To four sums, the squares of the differences between one token and four.

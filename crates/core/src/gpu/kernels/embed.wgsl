@@ -1,9 +1,11 @@
 // embed: row ids[i] of a stored table, dequantized, becomes row i.
 //
-//   table part: rows first .. first + rows, ids [n] -> y [n, cols]; ids outside the part are left to others,
+//   table part: rows first .. first + rows, ids [n]
+//   -> y [n, cols]; ids outside the part are left to others,
 //   ids beyond the last row of the table mean the last row
 //
-// One thread per 32 columns, workgroups folded. Dispatch (ceil(n * ceil(cols / 32) / 64), 1, 1), folded.
+// One thread per 32 columns, workgroups folded. Dispatch (ceil(n * ceil(cols / 32) / 64), 1, 1),
+// folded.
 // Truth: GgmlType::dequantize, to a unit in the last place.
 
 struct Params { count: u32, cols: u32, blocks: u32, row_bytes: u32, first: u32, rows: u32, table_rows: u32 }

@@ -1,5 +1,5 @@
-// gather: row ids[i] of x, or of the set that i belongs to, becomes row i. An id beyond the last row
-// means the last row.
+// gather: row ids[i] of x, or of the set that i belongs to, becomes row i. An id beyond the last
+// row means the last row.
 //
 //   x [sets, rows, cols], ids [sets, ids_per_set] -> y [sets, ids_per_set, cols]
 //

@@ -1,12 +1,20 @@
 //! Products with stored weights: one kernel for few rows, one for many.
 
-use bytemuck::{Pod, Zeroable};
+use super::{
+    copy::widen,
+    tile::{PLACE, PRODUCTS},
+};
+use crate::gpu::{
+    device::Gpu,
+    kernel::{Kernel, fold, params, work},
+    matrix::Matrix,
+    tensor::Tensor,
+};
 
-use super::{Kernel, fold, work};
-use crate::gpu::{Gpu, Matrix, Tensor};
-
-pub(super) const VECTOR: Kernel = Kernel::new("matvec", include_str!("matvec.wgsl"), 2, 1);
-pub(super) const TILE: Kernel = Kernel::new("matmul", include_str!("matmul.wgsl"), 2, 1);
+pub(super) const VECTOR: Kernel =
+    Kernel::new::<VectorParams>("matvec", include_str!("matvec.wgsl"), 2, 1);
+pub(super) const TILE: Kernel =
+    Kernel::new::<TileParams>("matmul", include_str!("matmul.wgsl"), 2, 1).with(&[PLACE, PRODUCTS]);
 
 /// Up to this many rows of x the weights are read once per row: reading them is what takes the
 /// time.
@@ -18,93 +26,91 @@ const TILE_ROWS: usize = 64;
 /// A dispatch takes at most 65,535 workgroups per dimension.
 const MAX_TILES: u64 = 65_535;
 
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct VectorParams {
-    part_rows: u32,
-    row_bytes: u32,
-    blocks: u32,
-    first: u32,
-    y_cols: u32,
-}
-
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct TileParams {
-    rows: u32,
-    part_rows: u32,
-    row_bytes: u32,
-    blocks: u32,
-    first: u32,
-    y_cols: u32,
-    x_first: u32,
-}
-
-impl Gpu {
-    /// See [`crate::backend::Backend::matmul`].
-    pub(in crate::gpu) fn matmul(&self, x: &Tensor, w: &Matrix) -> Tensor {
-        assert_eq!(
-            x.cols,
-            w.cols,
-            "matmul of {:?} by {:?}",
-            x.shape(),
-            [w.rows, w.cols]
-        );
-        let blocks = w.cols.div_ceil(32);
-        // Weights are read 32 at a time. Past the end of a row come those of the next, or the zeros
-        // behind the last; the zeros of x make nothing of them.
-        let x = &self.widen(x, blocks * 32);
-        let y = self.alloc(x.rows, w.rows);
-        for part in &w.parts {
-            let buffers = [part.buffer.binding(), x.binding(), y.binding()];
-            let row_work = work(&[2, part.rows, blocks, 32]);
-            if x.rows <= VECTOR_ROWS {
-                let params = VectorParams {
-                    part_rows: part.rows as u32,
-                    row_bytes: w.row_bytes as u32,
-                    blocks: blocks as u32,
-                    first: part.first as u32,
-                    y_cols: w.rows as u32,
-                };
-                let [folded, layers, _] = fold(part.rows.div_ceil(VECTOR_W_ROWS));
-                let groups = [folded, x.rows as u32, layers];
-                self.run(
-                    VECTOR.over(w.ty),
-                    &buffers,
-                    &params,
-                    groups,
-                    x.rows as u64 * row_work,
-                );
-                continue;
-            }
-            // As many rows of x at once as may run without a pause.
-            let tiles = (self.max_work() / row_work.max(1) / TILE_ROWS as u64).clamp(1, MAX_TILES);
-            let step = tiles as usize * TILE_ROWS;
-            for x_first in (0..x.rows).step_by(step) {
-                let rows = step.min(x.rows - x_first);
-                let params = TileParams {
-                    rows: (x_first + rows) as u32,
-                    part_rows: part.rows as u32,
-                    row_bytes: w.row_bytes as u32,
-                    blocks: blocks as u32,
-                    first: part.first as u32,
-                    y_cols: w.rows as u32,
-                    x_first: x_first as u32,
-                };
-                let groups = [
-                    part.rows.div_ceil(64) as u32,
-                    rows.div_ceil(TILE_ROWS) as u32,
-                    1,
-                ];
-                self.run(
-                    TILE.over(w.ty),
-                    &buffers,
-                    &params,
-                    groups,
-                    rows as u64 * row_work,
-                );
-            }
-        }
-        y
+params! {
+    struct VectorParams {
+        part_rows: u32,
+        row_bytes: u32,
+        blocks: u32,
+        first: u32,
+        y_cols: u32,
     }
+}
+
+params! {
+    struct TileParams {
+        rows: u32,
+        part_rows: u32,
+        row_bytes: u32,
+        blocks: u32,
+        first: u32,
+        y_cols: u32,
+        x_first: u32,
+    }
+}
+
+/// See [`crate::backend::Backend::matmul`].
+pub fn matmul(gpu: &Gpu, x: &Tensor, w: &Matrix) -> Tensor {
+    assert_eq!(
+        x.cols,
+        w.cols,
+        "matmul of {:?} by {:?}",
+        x.shape(),
+        [w.rows, w.cols]
+    );
+    let blocks = w.cols.div_ceil(32);
+    // Weights are read 32 at a time. Past the end of a row come those of the next, or the zeros
+    // behind the last; the zeros of x make nothing of them.
+    let x = &widen(gpu, x, blocks * 32);
+    let y = gpu.alloc(x.rows, w.rows);
+    for part in &w.parts {
+        let buffers = [part.buffer.binding(), x.binding(), y.binding()];
+        let row_work = work(&[2, part.rows, blocks, 32]);
+        if x.rows <= VECTOR_ROWS {
+            let params = VectorParams {
+                part_rows: part.rows as u32,
+                row_bytes: w.row_bytes as u32,
+                blocks: blocks as u32,
+                first: part.first as u32,
+                y_cols: w.rows as u32,
+            };
+            let [folded, layers, _] = fold(part.rows.div_ceil(VECTOR_W_ROWS));
+            let groups = [folded, x.rows as u32, layers];
+            gpu.run(
+                VECTOR.over(w.ty),
+                &buffers,
+                &params,
+                groups,
+                x.rows as u64 * row_work,
+            );
+            continue;
+        }
+        // As many rows of x at once as may run without a pause.
+        let tiles = (gpu.max_work() / row_work.max(1) / TILE_ROWS as u64).clamp(1, MAX_TILES);
+        let step = tiles as usize * TILE_ROWS;
+        for x_first in (0..x.rows).step_by(step) {
+            let rows = step.min(x.rows - x_first);
+            let params = TileParams {
+                rows: (x_first + rows) as u32,
+                part_rows: part.rows as u32,
+                row_bytes: w.row_bytes as u32,
+                blocks: blocks as u32,
+                first: part.first as u32,
+                y_cols: w.rows as u32,
+                x_first: x_first as u32,
+            };
+            let groups = [
+                part.rows.div_ceil(64) as u32,
+                rows.div_ceil(TILE_ROWS) as u32,
+                1,
+            ];
+            gpu.run(
+                TILE.over(w.ty),
+                &buffers,
+                &params,
+                groups,
+                rows as u64 * row_work,
+            );
+        }
+    }
+    y
 }

@@ -1,6 +1,7 @@
 // matmul: y = x W' for many rows of x (prefill, vision).
 //
-//   x [rows, 32 blocks], W part [part_rows, cols] stored -> y [rows, y_cols], columns first .. first + part_rows
+//   x [rows, 32 blocks], W part [part_rows, cols] stored
+//   -> y [rows, y_cols], columns first .. first + part_rows
 //
 // A workgroup of 8 x 8 threads computes 64 rows by 64 columns: for each 32 columns of x and W its
 // threads dequantize a row of W each, put both tiles into workgroup memory (8 KiB each), and then
@@ -26,8 +27,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     let rows = min(p.rows - first_row, 64u);
     let first_col = group.x * 64u;
     let stride = p.blocks * 8u;
-    // What a thread fetches: a row of W, and of x every eighth row, 4 columns of it. Rows of W beyond
-    // the last repeat it, those of x are whatever the tile held; what they yield is not written.
+    // What a thread fetches: a row of W, and of x every eighth row, 4 columns of it. Rows of W
+    // beyond the last repeat it, those of x are whatever the tile held; what they yield is not
+    // written.
     let w_row = min(first_col + thread, p.part_rows - 1u) * p.row_bytes;
     let j_in = thread & 7u;
     let row_in = thread >> 3u;
@@ -119,22 +121,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     write(first_row + down + 56u, first_col + across, a7, b7);
 }
 
-// The place of columns 4 j .. 4 j + 3 of a row of a tile.
-fn place(row: u32, j: u32) -> u32 {
-    return row * 8u + (j ^ (row & 7u));
-}
-
 fn put_w(row: u32, j: u32, v: vec4f) {
     w_tile[place(row, j)] = v;
-}
-
-// To four sums, the products of a row of x with four rows of W.
-fn add_products(sum: vec4f, v: vec4f, w0: vec4f, w1: vec4f, w2: vec4f, w3: vec4f) -> vec4f {
-    return sum
-        + v.x * vec4f(w0.x, w1.x, w2.x, w3.x)
-        + v.y * vec4f(w0.y, w1.y, w2.y, w3.y)
-        + v.z * vec4f(w0.z, w1.z, w2.z, w3.z)
-        + v.w * vec4f(w0.w, w1.w, w2.w, w3.w);
 }
 
 // One row of results, eight columns apart.

@@ -1,6 +1,7 @@
 // matvec: y = x W' for few rows of x (decoding).
 //
-//   x [rows, 32 blocks], W part [part_rows, cols] stored -> y [rows, y_cols], columns first .. first + part_rows
+//   x [rows, 32 blocks], W part [part_rows, cols] stored
+//   -> y [rows, y_cols], columns first .. first + part_rows
 //
 // One workgroup per eight rows of W and one row of x. 64 threads sweep the blocks of 32 columns, so
 // that neighbours read neighbouring blocks, and use each 32 numbers of x eight times; the partial

@@ -2,7 +2,8 @@
 //
 //   x [rows * run, cols] -> y [rows, cols]
 //
-// One thread per number written, workgroups folded. Dispatch (ceil(rows * cols / 256), 1, 1), folded.
+// One thread per number written, workgroups folded. Dispatch (ceil(rows * cols / 256), 1, 1),
+// folded.
 
 struct Params { count: u32, cols: u32, run: u32 }
 @group(0) @binding(0) var<uniform> p: Params;

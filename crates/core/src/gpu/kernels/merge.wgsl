@@ -3,7 +3,8 @@
 //   x [batch * n, cols], groups [batch * n] -> y [batch * clusters, cols]
 //
 // One thread per number written looks at all n groups; neighbouring threads read neighbouring
-// columns. No atomics. Workgroups folded. Dispatch (ceil(batch * clusters * cols / 64), 1, 1), folded.
+// columns. No atomics. Workgroups folded. Dispatch (ceil(batch * clusters * cols / 64), 1, 1),
+// folded.
 
 struct Params { count: u32, n: u32, cols: u32, clusters: u32 }
 @group(0) @binding(0) var<uniform> p: Params;

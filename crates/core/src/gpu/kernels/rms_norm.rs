@@ -1,37 +1,37 @@
 //! RMSNorm.
 
-use bytemuck::{Pod, Zeroable};
+use crate::gpu::{
+    device::Gpu,
+    kernel::{Kernel, fold, params, work},
+    tensor::Tensor,
+};
 
-use super::{Kernel, fold, work};
-use crate::gpu::{Gpu, Tensor};
+pub(super) const KERNEL: Kernel =
+    Kernel::new::<Params>("rms_norm", include_str!("rms_norm.wgsl"), 2, 1);
 
-pub(super) const KERNEL: Kernel = Kernel::new("rms_norm", include_str!("rms_norm.wgsl"), 2, 1);
-
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct Params {
-    rows: u32,
-    cols: u32,
-    eps: f32,
+params! {
+    struct Params {
+        rows: u32,
+        cols: u32,
+        eps: f32,
+    }
 }
 
-impl Gpu {
-    /// See [`crate::backend::Backend::rms_norm`].
-    pub(in crate::gpu) fn rms_normed(&self, x: &Tensor, weight: &Tensor, eps: f32) -> Tensor {
-        assert_eq!(weight.shape(), [1, x.cols]);
-        let y = self.alloc(x.rows, x.cols);
-        let params = Params {
-            rows: x.rows as u32,
-            cols: x.cols as u32,
-            eps,
-        };
-        self.run(
-            KERNEL,
-            &[x.binding(), weight.binding(), y.binding()],
-            &params,
-            fold(x.rows),
-            work(&[x.len(), 4]),
-        );
-        y
-    }
+/// See [`crate::backend::Backend::rms_norm`].
+pub fn rms_norm(gpu: &Gpu, x: &Tensor, weight: &Tensor, eps: f32) -> Tensor {
+    assert_eq!(weight.shape(), [1, x.cols]);
+    let y = gpu.alloc(x.rows, x.cols);
+    let params = Params {
+        rows: x.rows as u32,
+        cols: x.cols as u32,
+        eps,
+    };
+    gpu.run(
+        KERNEL,
+        &[x.binding(), weight.binding(), y.binding()],
+        &params,
+        fold(x.rows),
+        work(&[x.len(), 4]),
+    );
+    y
 }

@@ -1,7 +1,8 @@
 // rope: rotates neighbouring columns (2 i, 2 i + 1) of each head.
 //
 //   x [rows, cols] of heads [head_dim], table [context, rotary]: rotary / 2 cosines, as many sines
-//   -> y [rows, cols]; row r by row pos + r of the table, columns of a head from `rotary` on unchanged
+//   -> y [rows, cols]; row r by row pos + r of the table, columns of a head from `rotary` on
+//     unchanged
 //
 // One thread per pair, workgroups folded. Dispatch (ceil(rows * cols / 2 / 256), 1, 1), folded.
 

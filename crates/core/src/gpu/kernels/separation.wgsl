@@ -1,9 +1,11 @@
 // separation: density times the distance to the nearest denser token.
 //
-//   d [batch, n, rows] of tokens first .. first + rows, density [batch, n], farthest [batch, n] -> score [batch, n]
+//   d [batch, n, rows] of tokens first .. first + rows, density [batch, n], farthest [batch, n]
+//   -> score [batch, n]
 //
 // j is denser than i if its density is larger, or equal and j < i. The densest token of a set takes
-// the largest distance of the whole set. One thread per token. Dispatch (ceil(rows / 64), batch, 1).
+// the largest distance of the whole set. One thread per token. Dispatch (ceil(rows / 64), batch,
+// 1).
 
 struct Params { n: u32, first: u32, rows: u32 }
 @group(0) @binding(0) var<uniform> p: Params;

@@ -4,7 +4,8 @@
 alias Stored = u32;
 const BLOCK_STORED = 9u;
 
-// A block of numbers no larger than this is zero: its scale would lose its precision, or be nothing.
+// A block of numbers no larger than this is zero: its scale would lose its precision, or be
+// nothing.
 const NOTHING = 1e-30;
 
 fn scale_at(four: u32) -> u32 {

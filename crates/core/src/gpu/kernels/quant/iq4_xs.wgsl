@@ -1,5 +1,6 @@
-// IQ4_XS: 256 weights in 136 bytes: f16 scale, 16 upper and 4 bytes of lower bits of scales, 128 bytes
-// of quants. Each 32 weights lie as in IQ4_NL, in 16 bytes; weight = d * (scale - 32) * value of the quant.
+// IQ4_XS: 256 weights in 136 bytes: f16 scale, 16 upper and 4 bytes of lower bits of scales, 128
+// bytes of quants. Each 32 weights lie as in IQ4_NL, in 16 bytes; weight = d * (scale - 32) * value
+// of the quant.
 
 fn block32(row: u32, b: u32) -> Block {
     let at = row + (b >> 3u) * 136u;
@@ -10,16 +11,4 @@ fn block32(row: u32, b: u32) -> Block {
     let q = words4(at + 8u + sub * 16u);
     return Block(low(q.x, d), low(q.y, d), low(q.z, d), low(q.w, d),
                  low(q.x >> 4u, d), low(q.y >> 4u, d), low(q.z >> 4u, d), low(q.w >> 4u, d));
-}
-
-fn low(q: u32, d: f32) -> vec4f {
-    return vec4f(value(q & 15u), value((q >> 8u) & 15u), value((q >> 16u) & 15u), value((q >> 24u) & 15u)) * d;
-}
-
-// -127 -104 -83 -65 | -49 -35 -22 -10 | 1 13 25 38 | 53 69 89 113, four signed bytes to a word.
-fn value(q: u32) -> f32 {
-    let upper = select(0x26190d01u, 0x71594535u, (q & 4u) != 0u);
-    let lower = select(0xbfad9881u, 0xf6eaddcfu, (q & 4u) != 0u);
-    let four = select(lower, upper, q >= 8u);
-    return f32(bitcast<i32>(four << (24u - (q & 3u) * 8u)) >> 24u);
 }

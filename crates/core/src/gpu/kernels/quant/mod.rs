@@ -1,14 +1,18 @@
-//! How each stored type is read: one WGSL file per type, which goes between [`WEIGHTS`] and a
-//! kernel.
+//! How each stored type is read: one WGSL file per type, which goes before a kernel.
 
 use crate::gguf::GgmlType;
 
-/// The buffer of weights, and what the files of all types use.
-pub(in crate::gpu) const WEIGHTS: &str = include_str!("weights.wgsl");
+/// The buffer of weights, and what the files of all types call.
+const WEIGHTS: &str = include_str!("weights.wgsl");
 
-/// The WGSL that defines `block32` for `ty`.
-pub(in crate::gpu) fn source(ty: GgmlType) -> &'static str {
-    match ty {
+/// The WGSL that defines `block32` for `ty`, and what it calls.
+pub(in crate::gpu) fn source(ty: GgmlType) -> [&'static str; 3] {
+    let of_several = match ty {
+        GgmlType::Q4K | GgmlType::Q5K => include_str!("scale_min.wgsl"),
+        GgmlType::Iq4Nl | GgmlType::Iq4Xs => include_str!("iq4.wgsl"),
+        _ => "",
+    };
+    let own = match ty {
         GgmlType::F32 => include_str!("f32.wgsl"),
         GgmlType::F16 => include_str!("f16.wgsl"),
         GgmlType::BF16 => include_str!("bf16.wgsl"),
@@ -24,5 +28,6 @@ pub(in crate::gpu) fn source(ty: GgmlType) -> &'static str {
         GgmlType::Q6K => include_str!("q6_k.wgsl"),
         GgmlType::Iq4Nl => include_str!("iq4_nl.wgsl"),
         GgmlType::Iq4Xs => include_str!("iq4_xs.wgsl"),
-    }
+    };
+    [WEIGHTS, of_several, own]
 }

@@ -1,7 +1,7 @@
-// Q2_K: 256 weights in 84 bytes: 16 bytes of scales, 64 bytes of quants, f16 scale, f16 minimum.
-// A sub-block of 16 weights has a scale in the low nibble of its byte and a minimum in the high one;
-// weight = d * scale * quant - dmin * minimum. Of each 128 weights, 32 bytes hold columns l, l + 32,
-// l + 64 and l + 96 in two bits each.
+// Q2_K: 256 weights in 84 bytes: 16 bytes of scales, 64 bytes of quants, f16 scale, f16 minimum. A
+// sub-block of 16 weights has a scale in the low nibble of its byte and a minimum in the high one;
+// weight = d * scale * quant - dmin * minimum. Of each 128 weights, 32 bytes hold columns l, l +
+// 32, l + 64 and l + 96 in two bits each.
 
 fn block32(row: u32, b: u32) -> Block {
     let at = row + (b >> 3u) * 84u;

@@ -1,7 +1,8 @@
-// Q3_K: 256 weights in 110 bytes: 32 bytes of third bits, 64 bytes of quants, 12 bytes of scales, f16 scale.
-// weight = d * (scale - 32) * (quant - 4), a scale for 16 weights. Quants lie as in Q2_K; bit s of the
-// 32 bytes of third bits belongs to sub-block s of 32 weights. The scales' low nibbles fill 8 bytes,
-// scale i + 8 above scale i; their upper two bits fill 4 bytes, scale i in bits 2 (i / 4) of byte i % 4.
+// Q3_K: 256 weights in 110 bytes: 32 bytes of third bits, 64 bytes of quants, 12 bytes of scales,
+// f16 scale. weight = d * (scale - 32) * (quant - 4), a scale for 16 weights. Quants lie as in
+// Q2_K; bit s of the 32 bytes of third bits belongs to sub-block s of 32 weights. The scales' low
+// nibbles fill 8 bytes, scale i + 8 above scale i; their upper two bits fill 4 bytes, scale i in
+// bits 2 (i / 4) of byte i % 4.
 
 fn block32(row: u32, b: u32) -> Block {
     let at = row + (b >> 3u) * 110u;

@@ -1,5 +1,5 @@
-// Q4_0: 32 weights in 18 bytes: f16 scale, 16 bytes of quants.
-// Byte j holds weight j in its low nibble and weight j + 16 in its high one; weight = (quant - 8) * scale.
+// Q4_0: 32 weights in 18 bytes: f16 scale, 16 bytes of quants. Byte j holds weight j in its low
+// nibble and weight j + 16 in its high one; weight = (quant - 8) * scale.
 
 fn block32(row: u32, b: u32) -> Block {
     let at = row + b * 18u;

@@ -1,5 +1,5 @@
-// Q4_1: 32 weights in 20 bytes: f16 scale, f16 minimum, 16 bytes of quants.
-// Byte j holds weight j in its low nibble and weight j + 16 in its high one; weight = quant * scale + minimum.
+// Q4_1: 32 weights in 20 bytes: f16 scale, f16 minimum, 16 bytes of quants. Byte j holds weight j
+// in its low nibble and weight j + 16 in its high one; weight = quant * scale + minimum.
 
 fn block32(row: u32, b: u32) -> Block {
     let at = row + b * 20u;

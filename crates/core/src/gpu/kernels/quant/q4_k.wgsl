@@ -1,6 +1,6 @@
 // Q4_K: 256 weights in 144 bytes: f16 scale, f16 minimum, 12 bytes of scales, 128 bytes of quants.
-// weight = d * scale * quant - dmin * minimum, a 6-bit scale and minimum for 32 weights. 32 bytes of
-// quants hold sub-block 2 i in their low nibbles and 2 i + 1 in their high ones.
+// weight = d * scale * quant - dmin * minimum, a 6-bit scale and minimum for 32 weights. 32 bytes
+// of quants hold sub-block 2 i in their low nibbles and 2 i + 1 in their high ones.
 
 fn block32(row: u32, b: u32) -> Block {
     let at = row + (b >> 3u) * 144u;
@@ -14,18 +14,6 @@ fn block32(row: u32, b: u32) -> Block {
                  four(q[2] >> shift, d, m), four(q[3] >> shift, d, m),
                  four(q[4] >> shift, d, m), four(q[5] >> shift, d, m),
                  four(q[6] >> shift, d, m), four(q[7] >> shift, d, m));
-}
-
-// Scale and minimum of sub-block `sub`: for the first four the low six bits of bytes sub and sub + 4;
-// for the others the nibbles of byte sub + 4, and above them the upper two bits of bytes sub - 4 and sub.
-fn scale_min(at: u32, sub: u32) -> vec2f {
-    let i = sub & 3u;
-    let a = byte(at + i);
-    let b = byte(at + i + 4u);
-    let c = byte(at + i + 8u);
-    let first = vec2u(a & 63u, b & 63u);
-    let second = vec2u((c & 15u) | ((a >> 6u) << 4u), (c >> 4u) | ((b >> 6u) << 4u));
-    return vec2f(select(first, second, sub >= 4u));
 }
 
 fn four(q: u32, d: f32, m: f32) -> vec4f {

@@ -1,5 +1,5 @@
-// Q5_0: 32 weights in 22 bytes: f16 scale, 32 fifth bits, 16 bytes of quants.
-// Byte j holds weight j in its low nibble and weight j + 16 in its high one; weight = (quant - 16) * scale.
+// Q5_0: 32 weights in 22 bytes: f16 scale, 32 fifth bits, 16 bytes of quants. Byte j holds weight j
+// in its low nibble and weight j + 16 in its high one; weight = (quant - 16) * scale.
 
 fn block32(row: u32, b: u32) -> Block {
     let at = row + b * 22u;

@@ -1,5 +1,6 @@
-// Q5_1: 32 weights in 24 bytes: f16 scale, f16 minimum, 32 fifth bits, 16 bytes of quants.
-// Byte j holds weight j in its low nibble and weight j + 16 in its high one; weight = quant * scale + minimum.
+// Q5_1: 32 weights in 24 bytes: f16 scale, f16 minimum, 32 fifth bits, 16 bytes of quants. Byte j
+// holds weight j in its low nibble and weight j + 16 in its high one; weight = quant * scale +
+// minimum.
 
 fn block32(row: u32, b: u32) -> Block {
     let at = row + b * 24u;

@@ -1,7 +1,7 @@
 // Q6_K: 256 weights in 210 bytes: 128 bytes of low nibbles, 64 bytes of upper two bits, 16 signed
-// scales, f16 scale. weight = d * scale * (quant - 32), a scale for 16 weights. Of each 128 weights,
-// 64 bytes hold columns l in their low nibbles and l + 64 in their high ones, and 32 bytes hold the
-// upper bits of columns l, l + 32, l + 64 and l + 96.
+// scales, f16 scale. weight = d * scale * (quant - 32), a scale for 16 weights. Of each 128
+// weights, 64 bytes hold columns l in their low nibbles and l + 64 in their high ones, and 32 bytes
+// hold the upper bits of columns l, l + 32, l + 64 and l + 96.
 
 fn block32(row: u32, b: u32) -> Block {
     let at = row + (b >> 3u) * 210u;

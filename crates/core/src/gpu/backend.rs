@@ -1,0 +1,345 @@
+//! [`Backend`] on [`Gpu`]: each operation is recorded by the kernel of its name.
+
+use std::ops::Range;
+
+use super::{
+    device::Gpu,
+    kernels,
+    kv_cache::KvCache,
+    matrix::Matrix,
+    tensor::{Ids, Tensor},
+};
+use crate::{
+    Result,
+    backend::{Activation, Backend, Clusters, Heads, KvType},
+    gguf::GgmlType,
+};
+
+impl Backend for Gpu {
+    type Tensor = Tensor;
+    type Ids = Ids;
+    type Matrix = Matrix;
+    type KvCache = KvCache;
+
+    /// Creates the pipelines of a model, all at once instead of each at its first use.
+    fn prepare_pipelines(&self, types: &[GgmlType]) {
+        let over = types.iter().flat_map(|&ty| kernels::over(ty));
+        self.0
+            .upcoming
+            .prepare(&self.0.recorder, kernels::PLAIN.into_iter().chain(over));
+    }
+
+    fn prepare_cache_pipelines(&self, ty: KvType) {
+        self.0
+            .upcoming
+            .prepare(&self.0.recorder, kernels::over_cache(ty));
+    }
+
+    async fn pipelines_ready(&self) {
+        self.0.upcoming.take_over(&self.0.recorder).await;
+    }
+
+    async fn can_allocate(&self, bytes: u64) -> Result<bool> {
+        let mut tried = Vec::new();
+        let mut left = bytes;
+        // One by one: a driver that is asked for far more than there is may not survive it.
+        while left > 0 {
+            let device = &self.0.device;
+            let scope = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+            let size = left.min(self.0.memory.max_bytes());
+            tried.push(self.0.memory.try_out(size));
+            if scope.pop().await.is_some() {
+                break;
+            }
+            left -= size;
+        }
+        tried.iter().for_each(wgpu::Buffer::destroy);
+        self.0.errors.take()?;
+        Ok(left == 0)
+    }
+
+    fn alloc_matrix(&self, ty: GgmlType, rows: usize, cols: usize) -> Result<Matrix> {
+        Matrix::new(self, ty, rows, cols)
+    }
+
+    fn write_matrix(&self, matrix: &mut Matrix, offset: usize, bytes: &[u8]) {
+        matrix.write(self, offset, bytes);
+    }
+
+    async fn read_matrix(&self, matrix: &Matrix, offset: usize, bytes: usize) -> Result<Vec<u8>> {
+        matrix.read(self, offset, bytes).await
+    }
+
+    fn kv_cache(&self, width: usize, most: usize, ty: KvType) -> KvCache {
+        KvCache::new(width, most, ty)
+    }
+
+    async fn reserve(&self, cache: &mut KvCache, positions: usize) -> Result<()> {
+        cache.reserve(self, positions).await
+    }
+
+    async fn copy_kv_cache(&self, cache: &KvCache, len: usize) -> Result<KvCache> {
+        cache.copy(self, len).await
+    }
+
+    fn tensor(&self, data: &[f32], cols: usize) -> Tensor {
+        assert!(
+            cols > 0 && data.len().is_multiple_of(cols),
+            "{} numbers in rows of {cols}",
+            data.len()
+        );
+        Tensor {
+            buffer: self.upload(bytemuck::cast_slice(data)),
+            offset: 0,
+            rows: data.len() / cols,
+            cols,
+        }
+    }
+
+    fn ids(&self, data: &[u32]) -> Ids {
+        Ids {
+            buffer: self.upload(bytemuck::cast_slice(data)),
+            len: data.len(),
+        }
+    }
+
+    fn shape(&self, x: &Tensor) -> [usize; 2] {
+        x.shape()
+    }
+
+    async fn read(&self, x: &Tensor) -> Result<Vec<f32>> {
+        let bytes = self.read_bytes(x.binding(), 4 * x.len() as u64).await?;
+        Ok(bytemuck::pod_collect_to_vec(&bytes))
+    }
+
+    async fn read_ids(&self, ids: &Ids) -> Result<Vec<u32>> {
+        let bytes = self.read_bytes(ids.binding(), 4 * ids.len as u64).await?;
+        Ok(bytemuck::pod_collect_to_vec(&bytes))
+    }
+
+    async fn finish(&self) -> Result<()> {
+        let marker = self.alloc_ids(1);
+        self.read_bytes(marker.binding(), 4).await?;
+        self.0.upcoming.take_over_one(&self.0.recorder);
+        Ok(())
+    }
+
+    fn slice(&self, x: &Tensor, range: Range<usize>) -> Tensor {
+        assert!(
+            range.start <= range.end && range.end <= x.rows,
+            "rows {range:?} of {:?}",
+            x.shape()
+        );
+        let offset = x.offset + 4 * (range.start * x.cols) as u64;
+        let alignment = u64::from(self.0.device.limits().min_storage_buffer_offset_alignment);
+        if offset.is_multiple_of(alignment) {
+            return Tensor {
+                offset,
+                rows: range.len(),
+                ..x.clone()
+            };
+        }
+        let y = self.alloc(range.len(), x.cols);
+        kernels::copy(self, x, range.start * x.cols, y.len(), y.binding(), 0);
+        y
+    }
+
+    fn concat(&self, xs: &[&Tensor]) -> Tensor {
+        let cols = xs.first().map_or(0, |x| x.cols);
+        assert!(
+            xs.iter().all(|x| x.cols == cols),
+            "concat of unequal columns"
+        );
+        let y = self.alloc(xs.iter().map(|x| x.rows).sum(), cols);
+        let mut at = 0;
+        for x in xs {
+            kernels::copy(self, x, 0, x.len(), y.binding(), at);
+            at += x.len();
+        }
+        y
+    }
+
+    fn gather(&self, x: &Tensor, ids: &Ids) -> Tensor {
+        kernels::gather(self, x, ids, 1)
+    }
+
+    fn embed(&self, table: &Matrix, ids: &Ids) -> Tensor {
+        kernels::embed(self, table, ids)
+    }
+
+    fn mean(&self, x: &Tensor, run: usize) -> Tensor {
+        kernels::mean(self, x, run)
+    }
+
+    fn matmul(&self, x: &Tensor, w: &Matrix) -> Tensor {
+        kernels::matmul(self, x, w)
+    }
+
+    fn add(&self, x: &Tensor, y: &Tensor) -> Tensor {
+        kernels::add(self, x, y)
+    }
+
+    fn activate(&self, x: &Tensor, f: Activation) -> Tensor {
+        kernels::activate(self, x, f)
+    }
+
+    fn silu_mul(&self, gate: &Tensor, up: &Tensor) -> Tensor {
+        kernels::silu_mul(self, gate, up)
+    }
+
+    fn layer_norm(&self, x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Tensor {
+        kernels::layer_norm(self, x, weight, bias, eps)
+    }
+
+    fn rms_norm(&self, x: &Tensor, weight: &Tensor, eps: f32) -> Tensor {
+        kernels::rms_norm(self, x, weight, eps)
+    }
+
+    fn rope(&self, x: &Tensor, table: &Tensor, head_dim: usize, pos: usize) -> Tensor {
+        kernels::rope(self, x, table, head_dim, pos)
+    }
+
+    fn attention(&self, q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, batch: usize) -> Tensor {
+        kernels::attention(self, q, k, v, heads, batch)
+    }
+
+    fn append(&self, cache: &mut KvCache, pos: usize, k: &Tensor, v: &Tensor) {
+        kernels::append(self, cache, pos, k, v);
+    }
+
+    fn attention_causal(&self, q: &Tensor, cache: &KvCache, heads: Heads, pos: usize) -> Tensor {
+        kernels::attention_causal(self, q, cache, heads, pos)
+    }
+
+    fn dpc_knn(
+        &self,
+        x: &Tensor,
+        batch: usize,
+        clusters: usize,
+        k: usize,
+        noise: Option<&Tensor>,
+    ) -> Clusters<Ids> {
+        kernels::dpc_knn(self, x, batch, clusters, k, noise)
+    }
+
+    fn merge(&self, x: &Tensor, groups: &Ids, batch: usize, clusters: usize) -> Tensor {
+        kernels::merge(self, x, groups, batch, clusters)
+    }
+
+    fn argmax(&self, x: &Tensor) -> Ids {
+        kernels::argmax(self, x)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pollster::block_on;
+
+    use super::*;
+    use crate::gpu::GpuOptions;
+
+    fn gpu() -> Gpu {
+        block_on(Gpu::new(GpuOptions::default())).expect("a GPU, or lavapipe: cargo xtask setup")
+    }
+
+    /// A loop of operations as in decoding.
+    fn step(gpu: &Gpu, x: &Tensor, w: &Matrix) -> Tensor {
+        let weight = gpu.slice(x, 0..1);
+        (0..20).fold(x.clone(), |x, _| {
+            let normed = gpu.rms_norm(&x, &weight, 1e-5);
+            gpu.add(&x, &gpu.matmul(&normed, w))
+        })
+    }
+
+    #[test]
+    fn the_steady_state_allocates_nothing() {
+        let gpu = gpu();
+        let mut w = gpu.alloc_matrix(GgmlType::F32, 64, 64).expect("room");
+        gpu.write_matrix(&mut w, 0, &[0; 4 * 64 * 64]);
+        let x = gpu.tensor(&[1.0; 64], 64);
+        let token = || {
+            let y = step(&gpu, &x, &w);
+            block_on(gpu.read(&y)).expect("a result")
+        };
+        token();
+        token();
+        let before = (
+            gpu.0.memory.created(),
+            gpu.0.recorder.borrow().created(),
+            gpu.0.memory.submit(),
+        );
+        token();
+        let after = (
+            gpu.0.memory.created(),
+            gpu.0.recorder.borrow().created(),
+            gpu.0.memory.submit(),
+        );
+        assert_eq!(
+            after,
+            (before.0, before.1, before.2 + 1),
+            "buffers, bind groups, submits"
+        );
+    }
+
+    #[test]
+    fn an_upload_does_not_overwrite_what_recorded_commands_read() {
+        let gpu = gpu();
+        let old = gpu.tensor(&[1.0; 64], 64);
+        let sum = gpu.add(&old, &old);
+        drop(old);
+        let new = gpu.tensor(&[5.0; 64], 64);
+        assert_eq!(block_on(gpu.read(&sum)), Ok(vec![2.0; 64]));
+        assert_eq!(block_on(gpu.read(&new)), Ok(vec![5.0; 64]));
+    }
+
+    #[test]
+    fn idle_and_dropped_buffers_are_freed() {
+        let gpu = gpu();
+        let w = gpu.alloc_matrix(GgmlType::F32, 64, 64).expect("room");
+        let x = gpu.tensor(&[1.0; 64], 64);
+        drop(gpu.matmul(&x, &w));
+        block_on(gpu.finish()).expect("a healthy device");
+        let held = gpu.0.recorder.borrow().created();
+        drop((w, x));
+        for _ in 0..400 {
+            block_on(gpu.finish()).expect("a healthy device");
+        }
+        assert!(
+            gpu.0.recorder.borrow().created() < held,
+            "bind groups keep dead buffers alive"
+        );
+        assert_eq!(
+            gpu.0.memory.free_buffers(),
+            1,
+            "the marker of finish() alone is in use"
+        );
+    }
+
+    #[test]
+    fn bind_groups_that_nothing_uses_any_more_are_dropped() {
+        let gpu = gpu();
+        let x = gpu.tensor(&[1.0; 64], 64);
+        let mut kept = Vec::new();
+        for _ in 0..200 {
+            // What is kept stays in a buffer of its own, so every sum has a bind group of its own.
+            kept.push(gpu.add(&x, &x));
+            block_on(gpu.finish()).expect("a healthy device");
+        }
+        let held = gpu.0.recorder.borrow().created();
+        assert!(held < 100, "{held} bind groups are held");
+        assert_eq!(block_on(gpu.read(&kept[0])), Ok(vec![2.0; 64]));
+    }
+
+    #[test]
+    fn work_beyond_a_submit_is_split() {
+        let gpu = gpu();
+        let x = gpu.tensor(&[1.0; 64], 64);
+        let first = gpu.0.memory.submit();
+        let mut y = x.clone();
+        for _ in 0..3000 {
+            y = gpu.add(&y, &x);
+        }
+        assert_eq!(block_on(gpu.read(&y)), Ok(vec![3001.0; 64]));
+        assert_eq!(gpu.0.memory.submit() - first, 3, "1024 dispatches each");
+    }
+}
