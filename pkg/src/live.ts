@@ -1,4 +1,6 @@
-/** A live session over a camera or a playing video, of which the last seconds can be asked about. */
+/**
+ * A live session over a camera or a playing video, of which the last seconds can be asked about.
+ */
 import type { StreamedAnswer } from "./answer.js";
 import type { Handle } from "./calls.js";
 import { asyncDispose, dispose } from "./dispose.js";

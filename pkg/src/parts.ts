@@ -61,8 +61,8 @@ export interface ClipPart extends FrameChoice {
  *
  * - a `string` or `{ text }` is text;
  * - `{ image }` is a picture, `{ video, startSeconds, .. }` a clip;
- * - a file (`File`, `Blob`, bytes, `Response`, `URL`) is what its content says: a picture, or a clip
- *   where it is a video or an animation;
+ * - a file (`File`, `Blob`, bytes, `Response`, `URL`) is what its content says: a picture, or a
+ *   clip where it is a video or an animation;
  * - a `FileList` is all of its files;
  * - anything that can be drawn is a picture, a `<video>` its current frame.
  *

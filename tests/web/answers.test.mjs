@@ -1,4 +1,6 @@
-/** Answers in Chromium: read more than once, started by reading, token maps only where asked for. */
+/**
+ * Answers in Chromium: read more than once, started by reading, token maps only where asked for.
+ */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";

@@ -1,6 +1,6 @@
 /**
- * Installs the packed package into fresh projects of the tools that people build and test with, asks
- * a question in each, and writes the table of what came of it into the package's README.
+ * Installs the packed package into fresh projects of the tools that people build and test with,
+ * asks a question in each, and writes the table of what came of it into the package's README.
  *
  *     npm run environments --workspace univi-tests-web [-- NAME..]
  *

@@ -21,7 +21,8 @@ const PATHS = MODEL.files.map((/** @type {{ path: string }} */ { path }) => path
  * What a host does with a request: nothing, which serves the file, or an answer of its own.
  *
  * @typedef {(request: import("node:http").IncomingMessage, url: URL) => { status?: number,
- * headers?: Record<string, string>, body?: string | Buffer, path?: string, break?: number } | undefined} Hook
+ * headers?: Record<string, string>, body?: string | Buffer, path?: string, break?: number } |
+ * undefined} Hook
  */
 
 /**

@@ -225,8 +225,8 @@ fn describe(visual: &Visual) -> serde_json::Value {
     }
 }
 
-/// Encodes what the markers of a raw prompt stand for: each takes the next picture or frame of those
-/// that were given, in their order.
+/// Encodes what the markers of a raw prompt stand for: each takes the next picture or frame of
+/// those that were given, in their order.
 async fn raw_visuals(
     model: &Model,
     prompt: &Prompt,

@@ -1,5 +1,5 @@
-//! The checkpoint that a stage begins with: what its folder holds, and for a plain LLaMA or Vicuna the
-//! projector and the configuration of a Chat-UniVi.
+//! The checkpoint that a stage begins with: what its folder holds, and for a plain LLaMA or Vicuna
+//! the projector and the configuration of a Chat-UniVi.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -79,11 +79,12 @@ fn json_file(path: &Path) -> Result<Value> {
 }
 
 impl Base {
-    /// Opens the checkpoint of a stage. One without a projector gets that of `--projector`, or a new
-    /// one for the first stage.
+    /// Opens the checkpoint of a stage. One without a projector gets that of `--projector`, or a
+    /// new one for the first stage.
     ///
     /// # Errors
-    /// Whatever is wrong with the files, named; `BadRequest` for a second stage without a projector.
+    /// Whatever is wrong with the files, named; `BadRequest` for a second stage without a
+    /// projector.
     pub fn open(args: &StageArgs, stage: Stage) -> Result<Base> {
         let mut base = Base {
             folder: Folder::open(&args.checkpoint)?,

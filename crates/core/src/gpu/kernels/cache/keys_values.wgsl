@@ -1,4 +1,4 @@
-// Keys and values, for kernels that attend to them.
+// Keys and values, for the kernels of attention.
 
 @group(0) @binding(2) var<storage, read> k: array<Stored>;
 @group(0) @binding(3) var<storage, read> v: array<Stored>;
