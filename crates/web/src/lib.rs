@@ -7,10 +7,13 @@
 //! What crosses the border are numbers, strings, byte arrays and plain objects. What is thrown is
 //! an `Error` with the `code` of [`univi::Error`].
 
+mod callback;
+mod encode;
 mod engine;
 mod load;
 mod object;
 mod pipelines;
+mod session;
 mod transfer;
 mod visual;
 

@@ -9,7 +9,8 @@ use univi::{
 use wasm_bindgen::prelude::*;
 
 use crate::{
-    engine::{Engine, goes_on},
+    callback::goes_on,
+    engine::Engine,
     object::{object, thrown, whole},
 };
 

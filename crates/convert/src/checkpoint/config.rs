@@ -7,11 +7,9 @@ use serde_json::Value;
 use univi::{Error, Result};
 
 use super::{
-    files::{Files, read_json},
-    recognize::other_folder,
+    files::{CONFIG_NAME, Files, read_json},
+    other_folder::other_folder,
 };
-
-pub(super) const CONFIG_NAME: &str = "config.json";
 
 /// The keys of all layouts that are read; those of the others are absent.
 #[derive(Debug, Clone, Default, Deserialize)]

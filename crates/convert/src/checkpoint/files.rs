@@ -8,6 +8,8 @@ use univi::{
     signature::{Signature, impostor},
 };
 
+pub(super) const CONFIG_NAME: &str = "config.json";
+
 /// The files of a folder. The caller has the disk, the network, or bytes in memory.
 pub trait Files: Sync {
     /// Length of the file of this name, which has no `/` in it; `None` where there is none.

@@ -51,6 +51,7 @@
 mod config;
 mod files;
 mod llama;
+mod other_folder;
 mod part;
 mod pickle;
 mod recognize;

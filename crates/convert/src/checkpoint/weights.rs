@@ -10,7 +10,7 @@ use univi::{
 
 use super::{
     files::{Files, read_json, refuse_impostor},
-    recognize::other_folder,
+    other_folder::other_folder,
     safetensors,
     stored::Stored,
     torch,

@@ -1,9 +1,9 @@
 //! A model whose bytes are pushed.
 
-use std::rc::Rc;
+use std::{io::Read, rc::Rc};
 
 use crate::{
-    Cpu, Gpu, Result,
+    Cpu, Error, Gpu, Result,
     gguf::QuantizationPlan,
     loader::{LoadOptions, Loader, ModelFile, Needs, Progress},
 };
@@ -12,6 +12,9 @@ use super::{
     Model, VisionEncoder,
     device::{OnBackend, OpenDevice, dispatch},
 };
+
+/// Bytes that are read at a time: much per call, little in memory.
+pub(super) const CHUNK_BYTES: usize = 4 << 20;
 
 /// Takes the files of a model, one after the other, chunk by chunk; weights go straight to the
 /// device.
@@ -138,5 +141,38 @@ impl ModelLoader {
         Ok(VisionEncoder::new(
             dispatch!(map self.loader, loader => loader.finish_vision().await?),
         ))
+    }
+}
+
+impl Model {
+    /// Loads a model from readers, one for each file, in the order of [`ModelLoader::files`].
+    ///
+    /// # Errors
+    /// `Io` where a reader fails; as [`ModelLoader::push`] and [`ModelLoader::finish`].
+    pub async fn from_readers<R: Read>(
+        device: &OpenDevice,
+        files: impl IntoIterator<Item = (ModelFile, R)>,
+        options: &LoadOptions,
+    ) -> Result<Model> {
+        let (files, readers): (Vec<ModelFile>, Vec<R>) = files.into_iter().unzip();
+        let names: Vec<String> = files.iter().map(|file| file.name.clone()).collect();
+        let mut loader = ModelLoader::new(device, files)?;
+        let mut chunk = vec![0; CHUNK_BYTES];
+        for (name, mut reader) in names.into_iter().zip(readers) {
+            loop {
+                let read = reader.read(&mut chunk).map_err(|error| {
+                    Error::Io {
+                        reason: error.to_string(),
+                    }
+                    .in_file(&*name)
+                })?;
+                match read {
+                    0 => break,
+                    n => loader.push(&chunk[..n])?,
+                }
+            }
+            loader.end_file()?;
+        }
+        loader.finish(options).await
     }
 }

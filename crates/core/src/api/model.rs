@@ -1,22 +1,13 @@
 //! A loaded model.
 
-use std::{io::Read, rc::Rc};
+use std::rc::Rc;
 
-use crate::{
-    Cpu, Error, Gpu, Result,
-    loader::{LoadOptions, ModelFile},
-    model::ChatUniVi,
-    session::SessionOptions,
-};
+use crate::{Cpu, Gpu, Result, model::ChatUniVi};
 
 use super::{
-    Session, VisionEncoder, VisualOptions,
+    VisionEncoder, VisualOptions,
     device::{OnBackend, OpenDevice, dispatch},
-    loader::ModelLoader,
 };
-
-/// Bytes that are read at a time: much per call, little in memory.
-pub(super) const CHUNK_BYTES: usize = 4 << 20;
 
 /// A model on a device. Clones share it. Not `Send`: it stays on the thread of its device.
 #[derive(Clone)]
@@ -26,42 +17,6 @@ pub struct Model {
 }
 
 impl Model {
-    /// Loads a model from readers, one for each file, in the order of [`ModelLoader::files`].
-    ///
-    /// # Errors
-    /// `Io` where a reader fails; as [`ModelLoader::push`] and [`ModelLoader::finish`].
-    pub async fn from_readers<R: Read>(
-        device: &OpenDevice,
-        files: impl IntoIterator<Item = (ModelFile, R)>,
-        options: &LoadOptions,
-    ) -> Result<Model> {
-        let (files, readers): (Vec<ModelFile>, Vec<R>) = files.into_iter().unzip();
-        let names: Vec<String> = files.iter().map(|file| file.name.clone()).collect();
-        let mut loader = ModelLoader::new(device, files)?;
-        let mut chunk = vec![0; CHUNK_BYTES];
-        for (name, mut reader) in names.into_iter().zip(readers) {
-            loop {
-                let read = reader.read(&mut chunk).map_err(|error| {
-                    Error::Io {
-                        reason: error.to_string(),
-                    }
-                    .in_file(&*name)
-                })?;
-                match read {
-                    0 => break,
-                    n => loader.push(&chunk[..n])?,
-                }
-            }
-            loader.end_file()?;
-        }
-        loader.finish(options).await
-    }
-
-    /// Begins an empty conversation.
-    pub fn session(&self, options: SessionOptions) -> Session {
-        Session::new(self.clone(), options)
-    }
-
     /// Returns the encoder of images and videos.
     ///
     /// # Errors

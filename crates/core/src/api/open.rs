@@ -14,7 +14,7 @@ use crate::{
     manifest::{MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest, Role},
 };
 
-use super::{Model, ModelLoader, OpenDevice, Part, VisionEncoder, model::CHUNK_BYTES};
+use super::{Model, ModelLoader, OpenDevice, Part, VisionEncoder, loader::CHUNK_BYTES};
 
 impl Model {
     /// Loads the model at `path`: a folder with a manifest, the manifest, a GGUF file, or the first

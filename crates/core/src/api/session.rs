@@ -24,6 +24,13 @@ pub struct Session {
     engine: OnBackend<EngineSession<Cpu>, EngineSession<Gpu>>,
 }
 
+impl Model {
+    /// Begins an empty conversation.
+    pub fn session(&self, options: SessionOptions) -> Session {
+        Session::new(self.clone(), options)
+    }
+}
+
 /// Text and encoded visuals.
 type Encoded = Vec<Result<Visual, String>>;
 

@@ -1,7 +1,7 @@
 //! The keys that llama.cpp knows for architecture `llama`, and what becomes of each: read, a
 //! remark, or a change of what is computed, which is refused unless its value changes nothing.
 
-use super::bad;
+use super::checks::bad;
 use crate::{
     Result,
     gguf::{Metadata, Value},

@@ -1,5 +1,8 @@
 use super::*;
-use crate::gguf::Value;
+use crate::{
+    backend::Activation,
+    gguf::{Metadata, Value},
+};
 
 /// The keys of `openai/clip-vit-large-patch14` with Chat-UniVi's merging.
 fn vision() -> Metadata {

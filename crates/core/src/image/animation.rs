@@ -8,8 +8,9 @@ use image::ImageFormat;
 use super::{
     Rgb8, budget, check_size,
     container::{Outline, outline},
-    format_of, name,
-    resample::Resampled,
+    format::name,
+    format_of,
+    resample::{Resampled, check_crop},
 };
 use crate::{
     Error, Result,
@@ -124,7 +125,7 @@ impl Animation {
     /// `BadRequest` for indices that fall or lie beyond the last frame, or for a `size_px` of 0 or
     /// beyond any tower; `BadVideo` where the file breaks off.
     pub fn crops(&self, indices: &[usize], size_px: usize) -> Result<Crops<'_>> {
-        super::check_crop(size_px)?;
+        check_crop(size_px)?;
         if !indices.is_sorted() || indices.last().is_some_and(|&i| i >= self.frame_count()) {
             return Err(Error::BadRequest {
                 reason: format!(

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use image::ImageFormat;
 
-use super::bad;
+use super::format::{bad, name};
 use crate::Result;
 
 /// What the structure of a file says.
@@ -35,7 +35,7 @@ pub(super) fn outline(format: ImageFormat, bytes: &[u8]) -> Result<Outline> {
     outline.ok_or_else(|| {
         bad(format!(
             "this {} of {} bytes is damaged or cut short: its end is missing",
-            super::name(format),
+            name(format),
             bytes.len()
         ))
     })

@@ -5,6 +5,7 @@
 
 mod animation;
 mod container;
+mod format;
 mod resample;
 
 use std::{borrow::Cow, io::Cursor};
@@ -15,7 +16,7 @@ use image::{
 };
 
 use crate::{Error, Result, signature::impostor};
-use resample::Resampled;
+use format::{bad, name};
 
 pub use animation::{Animation, Crops};
 
@@ -127,41 +128,6 @@ impl Rgb8 {
         let decoded =
             DynamicImage::from_decoder(decoder).map_err(|e| undecodable(format, bytes, e))?;
         Ok(turned(to_rgb(decoded)?, orientation))
-    }
-
-    /// The square that the vision tower sees, still as bytes: the shortest edge becomes `size_px`
-    /// by [`resize`](Rgb8::resize)'s filter, the long edge `floor(size_px * long / short)`, and
-    /// the middle `size_px x size_px` stays. Only that part is ever computed.
-    ///
-    /// # Errors
-    /// `BadRequest` for a `size_px` of 0 or beyond any tower.
-    pub fn crop(&self, size_px: usize) -> Result<Rgb8> {
-        check_crop(size_px)?;
-        let mut square = Resampled::square([self.width_px, self.height_px], size_px);
-        self.resample(&mut square);
-        Ok(square.into_picture())
-    }
-
-    /// Resizes as Pillow's antialiased bicubic does.
-    ///
-    /// # Errors
-    /// `BadRequest` for a side of 0 or more than [`MAX_PIXELS`] in all.
-    pub fn resize(&self, width_px: usize, height_px: usize) -> Result<Rgb8> {
-        let pixels = (width_px as u64).saturating_mul(height_px as u64);
-        if pixels == 0 || pixels > MAX_PIXELS {
-            return Err(Error::BadRequest {
-                reason: format!("pictures can't be resized to {width_px} x {height_px} pixels"),
-            });
-        }
-        let source = [self.width_px, self.height_px];
-        let target = [width_px, height_px];
-        let mut whole = Resampled::new(source, target, 0..width_px, 0..height_px);
-        self.resample(&mut whole);
-        Ok(whole.into_picture())
-    }
-
-    fn resample(&self, into: &mut Resampled) {
-        into.update(&self.pixels, self.width_px * 3, 3, |_| true);
     }
 }
 
@@ -296,22 +262,6 @@ pub fn patches(planar: &[f32], size_px: usize, patch_px: usize) -> Vec<f32> {
     rows
 }
 
-fn bad(reason: impl Into<String>) -> Error {
-    Error::BadImage {
-        reason: reason.into(),
-    }
-}
-
-fn name(format: ImageFormat) -> &'static str {
-    match format {
-        ImageFormat::Png => "PNG",
-        ImageFormat::Jpeg => "JPEG",
-        ImageFormat::WebP => "WebP",
-        ImageFormat::Gif => "GIF",
-        _ => "BMP",
-    }
-}
-
 /// Bytes of memory that decoding a file of `file_bytes` may take.
 fn allowed_bytes(file_bytes: usize) -> u64 {
     DECODE_BYTES.saturating_add((file_bytes as u64).saturating_mul(DECODE_BYTES_PER_BYTE))
@@ -328,15 +278,6 @@ fn budget((width, height): (u32, u32), bytes_per_pixel: u64, file_bytes: usize) 
             needed.div_ceil(1_000_000),
             allowed / 1_000_000
         )));
-    }
-    Ok(())
-}
-
-fn check_crop(size_px: usize) -> Result<()> {
-    if size_px == 0 || (size_px as u64).saturating_pow(2) > MAX_PIXELS {
-        return Err(Error::BadRequest {
-            reason: format!("pictures can't be cropped to {size_px} x {size_px} pixels"),
-        });
     }
     Ok(())
 }

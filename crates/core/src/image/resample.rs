@@ -2,7 +2,54 @@
 
 use std::ops::Range;
 
-use super::Rgb8;
+use super::{MAX_PIXELS, Rgb8};
+use crate::{Error, Result};
+
+impl Rgb8 {
+    /// The square that the vision tower sees, still as bytes: the shortest edge becomes `size_px`
+    /// by [`resize`](Rgb8::resize)'s filter, the long edge `floor(size_px * long / short)`, and
+    /// the middle `size_px x size_px` stays. Only that part is ever computed.
+    ///
+    /// # Errors
+    /// `BadRequest` for a `size_px` of 0 or beyond any tower.
+    pub fn crop(&self, size_px: usize) -> Result<Rgb8> {
+        check_crop(size_px)?;
+        let mut square = Resampled::square([self.width_px, self.height_px], size_px);
+        self.resample(&mut square);
+        Ok(square.into_picture())
+    }
+
+    /// Resizes as Pillow's antialiased bicubic does.
+    ///
+    /// # Errors
+    /// `BadRequest` for a side of 0 or more than [`MAX_PIXELS`] in all.
+    pub fn resize(&self, width_px: usize, height_px: usize) -> Result<Rgb8> {
+        let pixels = (width_px as u64).saturating_mul(height_px as u64);
+        if pixels == 0 || pixels > MAX_PIXELS {
+            return Err(Error::BadRequest {
+                reason: format!("pictures can't be resized to {width_px} x {height_px} pixels"),
+            });
+        }
+        let source = [self.width_px, self.height_px];
+        let target = [width_px, height_px];
+        let mut whole = Resampled::new(source, target, 0..width_px, 0..height_px);
+        self.resample(&mut whole);
+        Ok(whole.into_picture())
+    }
+
+    fn resample(&self, into: &mut Resampled) {
+        into.update(&self.pixels, self.width_px * 3, 3, |_| true);
+    }
+}
+
+pub(super) fn check_crop(size_px: usize) -> Result<()> {
+    if size_px == 0 || (size_px as u64).saturating_pow(2) > MAX_PIXELS {
+        return Err(Error::BadRequest {
+            reason: format!("pictures can't be cropped to {size_px} x {size_px} pixels"),
+        });
+    }
+    Ok(())
+}
 
 /// A part of a resized picture, which follows changes of the picture row by row.
 ///
