@@ -371,7 +371,7 @@ mod tests {
             ("", "not a manifest"),
             ("{}", "lacks"),
             ("[1]", "not a manifest"),
-            ("<html>", "not a manifest"),
+            ("<html>", "web page"),
             (&json[..json.len() / 2], "not a manifest"),
             (
                 &json.replace("\"version\": 1", "\"version\": 2"),

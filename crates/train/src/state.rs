@@ -9,7 +9,7 @@ use std::{
     path::Path,
 };
 
-use safetensors::{Dtype, SafeTensors, View, tensor::Metadata};
+use safetensors::{Dtype, View, tensor::Metadata};
 use univi::{Error, Result};
 
 use crate::whole_file;
@@ -117,12 +117,11 @@ impl StateFile {
                 "it claims a header of {header_bytes} bytes"
             )));
         }
-        let mut header = prefix.to_vec();
-        header.resize(8 + header_bytes as usize, 0);
-        file.read_exact(&mut header[8..])
+        let mut header = vec![0; header_bytes as usize];
+        file.read_exact(&mut header)
             .map_err(|e| io(e.to_string()))?;
-        let (_, header) =
-            SafeTensors::read_metadata(&header).map_err(|e| bad_state(e.to_string()))?;
+        let header: Metadata =
+            serde_json::from_slice(&header).map_err(|e| bad_state(e.to_string()))?;
         let data = 8 + header_bytes;
         if data.checked_add(header.data_len() as u64) != Some(len) {
             return Err(bad_state(format!("it has {len} bytes: it is cut off")));

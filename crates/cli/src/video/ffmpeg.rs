@@ -18,7 +18,7 @@ use univi::{
     image::{MAX_PIXELS, Rgb8},
 };
 
-use super::{Clip, bad};
+use super::clip::{Clip, bad};
 use crate::{
     files,
     progress::{Progress, Unit},

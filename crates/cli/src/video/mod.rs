@@ -4,6 +4,7 @@
 //! container and in browsers, and each is cropped to what the model sees as soon as it is decoded:
 //! a long clip in high resolution needs the memory of one frame.
 
+mod clip;
 mod ffmpeg;
 
 use std::{
@@ -13,10 +14,14 @@ use std::{
 };
 
 use univi::{
-    Error, Result,
+    Result,
     frames::{FrameOptions, sample_frames},
-    image::{Animation, Rgb8},
+    image::Animation,
 };
+
+pub use clip::Clip;
+
+use clip::bad;
 
 use crate::{
     files,
@@ -25,14 +30,6 @@ use crate::{
 
 /// What of a folder counts as a frame.
 const PICTURES: [&str; 6] = ["png", "jpg", "jpeg", "webp", "gif", "bmp"];
-
-/// The chosen frames of a video, each the square that the model sees.
-pub struct Clip {
-    /// `[t]`: square pictures.
-    pub frames: Vec<Rgb8>,
-    /// `[t]`: the moments that they were chosen for, in seconds from the start of the video.
-    pub times_s: Vec<f64>,
-}
 
 /// Reads the frames that `options` choose, cropped to `size_px`.
 ///
@@ -64,10 +61,6 @@ pub fn read(path: &Path, options: &FrameOptions, size_px: usize) -> Result<Clip>
         }
     };
     read().map_err(|e| e.in_file(name))
-}
-
-fn bad(reason: String) -> Error {
-    Error::BadVideo { reason }
 }
 
 fn folder(path: &Path, options: &FrameOptions, size_px: usize) -> Result<Clip> {
@@ -117,6 +110,8 @@ fn animation(path: &Path, options: &FrameOptions, size_px: usize) -> Result<Clip
 #[cfg(test)]
 mod tests {
     use std::process::Command;
+
+    use univi::image::Rgb8;
 
     use super::*;
 

@@ -257,11 +257,13 @@ fn a_model_that_computes_something_else() {
             4u32.into(),
         ),
         ("yarn", "llama.rope.scaling.type", "yarn".into()),
-        ("heads", "llama.attention.key_length", 6u32.into()),
     ] {
         let bytes = rewritten_with(|metadata| metadata.insert(key, value.clone()), |_| true);
         ask_refused(&copy_to(name, &bytes), key.rsplit('.').next().unwrap());
     }
+    let key_length = "llama.attention.key_length";
+    let bytes = rewritten_with(|metadata| metadata.insert(key_length, 6u32), |_| true);
+    ask_refused(&copy_to("heads", &bytes), "a multiple of 4");
     let mut first = true;
     let bytes = rewritten(|spec| {
         if spec.name == "blk.0.attn_norm.weight" && std::mem::take(&mut first) {

@@ -307,7 +307,7 @@ fn long_run(out: &Path) -> std::process::Child {
         out.is_dir()
             && files_of(out)
                 .iter()
-                .any(|name| name.ends_with(".unfinished"))
+                .any(|name| name.ends_with(".gguf.unfinished"))
     };
     while !unfinished() {
         std::thread::sleep(std::time::Duration::from_millis(5));

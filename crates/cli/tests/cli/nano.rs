@@ -338,17 +338,19 @@ fn safetensors(file: &[u8]) -> (serde_json::Map<String, Value>, &[u8]) {
 fn nest(model: &[u8], tower: &[u8]) -> Vec<u8> {
     let (mut header, data) = safetensors(model);
     let (tower, tower_data) = safetensors(tower);
+    let mut data = data.to_vec();
     for (name, mut info) in tower {
         if name.starts_with("vision_model.") && info["dtype"] != "I64" {
-            for offset in info["data_offsets"].as_array_mut().unwrap() {
-                *offset = (offset.as_u64().unwrap() + data.len() as u64).into();
-            }
+            let [start, end] = [0, 1].map(|i| info["data_offsets"][i].as_u64().unwrap() as usize);
+            let at = data.len();
+            data.extend(&tower_data[start..end]);
+            info["data_offsets"] = serde_json::json!([at, data.len()]);
             header.insert(format!("model.vision_tower.{name}"), info);
         }
     }
     let header = serde_json::to_vec(&header).unwrap();
     let length = (header.len() as u64).to_le_bytes();
-    [&length[..], &header, data, tower_data].concat()
+    [&length[..], &header, &data].concat()
 }
 
 #[test]

@@ -35,7 +35,7 @@ fn the_commands_of_the_readme_run_as_they_stand() {
         assert!(output.status.success(), "{args:?}: {stderr}");
         if args[0] == "ask" {
             let answer = String::from_utf8(output.stdout).unwrap();
-            assert_eq!(answer.trim(), "trophies and bee", "{stderr}");
+            assert_eq!(answer.trim(), "trophy, trophy and bee", "{stderr}");
         }
     }
 }

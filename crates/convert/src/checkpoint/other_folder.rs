@@ -68,7 +68,7 @@ pub(super) fn other_folder(files: &dyn Files) -> Result<Option<String>> {
                 "pytorch_model.bin.index.json",
             ),
         ] {
-            if has(&shard)? {
+            if has(&shard)? && !has(index)? {
                 return Ok(Some(format!(
                     "has shards of weights, but not their table {index}: download that, too"
                 )));

@@ -286,7 +286,8 @@ fn archives_are_checked() {
     let directory = packed.windows(4).position(|w| w == b"PK\x01\x02").unwrap();
     (packed[8], packed[directory + 10]) = (8, 8);
     refused(packed, "compressed");
-    refused(b"\x80\x02}.".to_vec(), "not a zip");
+    refused(b"\x80\x02}.".to_vec(), "a Python pickle");
+    refused(b"something else".to_vec(), "not a zip");
     refused(Vec::new(), "not a zip");
     // One bit of a number, and of the pickle: their checksums differ.
     let whole = with(dict(&[2, 4], &[4, 1]), &[("m/data/0", &values)]);

@@ -180,7 +180,7 @@ fn llama() -> Metadata {
     entries.into_iter().collect()
 }
 
-fn llama_with<const N: usize>(entries: [(&str, Value); N]) -> Result<LlamaConfig> {
+fn llama_with<const N: usize>(entries: [(&str, Value); N]) -> crate::Result<LlamaConfig> {
     let mut metadata = llama();
     for (key, value) in entries {
         metadata.insert(key, value);
@@ -195,7 +195,7 @@ fn rotary_positions_scale_as_llama_cpp_scales_them() {
         "llama.rope.scaling.factor",
         "llama.rope.scale_linear",
     );
-    let scale = |config: Result<LlamaConfig>| config.unwrap().rope.scale;
+    let scale = |config: crate::Result<LlamaConfig>| config.unwrap().rope.scale;
     assert_eq!(scale(llama_with([])), 1.);
     let both = [(kind, "linear".into()), (factor, 8f32.into())];
     assert_eq!(scale(llama_with(both)), 8.);

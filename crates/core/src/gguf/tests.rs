@@ -153,7 +153,7 @@ fn refuses_bad_counts_and_versions() {
         parse(b"<html>")
             .unwrap_err()
             .to_string()
-            .contains("another kind")
+            .contains("web page")
     );
     assert!(
         streamed(b"<h")

@@ -1,12 +1,5 @@
 // F16: IEEE halves.
 
-fn block32(row: u32, b: u32) -> Block {
-    let lo = words8(row + b * 64u);
-    let hi = words8(row + b * 64u + 32u);
-    return Block(four(lo[0], lo[1]), four(lo[2], lo[3]), four(lo[4], lo[5]), four(lo[6], lo[7]),
-                 four(hi[0], hi[1]), four(hi[2], hi[3]), four(hi[4], hi[5]), four(hi[6], hi[7]));
-}
-
 fn four(a: u32, b: u32) -> vec4f {
     return f16_to_f32(vec4u(a, a >> 16u, b, b >> 16u) & vec4u(0xffffu));
 }

@@ -8,6 +8,7 @@ const WEIGHTS: &str = include_str!("weights.wgsl");
 /// The WGSL that defines `block32` for `ty`, and what it calls.
 pub(in crate::gpu) fn source(ty: GgmlType) -> [&'static str; 3] {
     let of_several = match ty {
+        GgmlType::F16 | GgmlType::BF16 => include_str!("halves.wgsl"),
         GgmlType::Q4K | GgmlType::Q5K => include_str!("scale_min.wgsl"),
         GgmlType::Iq4Nl | GgmlType::Iq4Xs => include_str!("iq4.wgsl"),
         _ => "",
