@@ -123,8 +123,18 @@ impl StateFile {
         let header: Metadata =
             serde_json::from_slice(&header).map_err(|e| bad_state(e.to_string()))?;
         let data = 8 + header_bytes;
-        if data.checked_add(header.data_len() as u64) != Some(len) {
-            return Err(bad_state(format!("it has {len} bytes: it is cut off")));
+        for (name, info) in header.tensors() {
+            let (start, end) = info.data_offsets;
+            let numbers = info.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+            let bytes = numbers.and_then(|n| n.checked_mul(size_of::<f32>()));
+            if info.dtype != Dtype::F32 || end < start || bytes != Some(end - start) {
+                return Err(bad_state(format!(
+                    "{name} is not f32, or not where it should be"
+                )));
+            }
+            if end as u64 > len - data {
+                return Err(bad_state(format!("{name} is missing: the file is cut off")));
+            }
         }
         let about = |key| header.metadata().as_ref()?.get(key);
         let step = about(STEP)
@@ -144,14 +154,11 @@ impl StateFile {
     /// The numbers of a tensor; `None` where there is none of this name.
     ///
     /// # Errors
-    /// `Io`; `BadFile` where it is not f32.
+    /// `Io`.
     pub fn read(&self, name: &str) -> Result<Option<Vec<f32>>> {
         let Some(info) = self.header.info(name) else {
             return Ok(None);
         };
-        if info.dtype != Dtype::F32 {
-            return Err(bad_state(format!("{name} is not f32")));
-        }
         let (start, end) = info.data_offsets;
         let mut numbers = vec![0f32; (end - start) / size_of::<f32>()];
         let mut file = self.file.borrow_mut();
