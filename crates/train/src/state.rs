@@ -3,7 +3,7 @@
 use std::{
     borrow::Cow,
     cell::RefCell,
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fs::File,
     io::{Read, Seek, SeekFrom},
     path::Path,
@@ -178,15 +178,19 @@ impl StateFile {
             return mine("it does not say which run it belongs to; name another folder".into());
         };
         let missing = String::from("not set");
-        let keys = stored.keys().chain(run.keys());
-        for key in keys {
-            let [was, is] = [stored, run].map(|run| run.get(key).unwrap_or(&missing));
-            if was != is {
-                return mine(format!(
-                    "it belongs to another run: {key} was {was} and is {is}; name another folder, \
-                     or begin anew with --force"
-                ));
-            }
+        let keys: BTreeSet<&String> = stored.keys().chain(run.keys()).collect();
+        let differences: Vec<String> = keys
+            .into_iter()
+            .filter_map(|key| {
+                let [was, is] = [stored, run].map(|run| run.get(key).unwrap_or(&missing));
+                (was != is).then(|| format!("{key} was {was} and is {is}"))
+            })
+            .collect();
+        if !differences.is_empty() {
+            return mine(format!(
+                "it belongs to another run: {}; name another folder, or begin anew with --force",
+                differences.join(", ")
+            ));
         }
         Ok(())
     }

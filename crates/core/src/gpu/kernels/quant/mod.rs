@@ -9,6 +9,7 @@ const WEIGHTS: &str = include_str!("weights.wgsl");
 pub(in crate::gpu) fn source(ty: GgmlType) -> [&'static str; 3] {
     let of_several = match ty {
         GgmlType::F16 | GgmlType::BF16 => include_str!("halves.wgsl"),
+        GgmlType::Q4_0 => include_str!("scaled_nibbles.wgsl"),
         GgmlType::Q4K | GgmlType::Q5K => include_str!("scale_min.wgsl"),
         GgmlType::Iq4Nl | GgmlType::Iq4Xs => include_str!("iq4.wgsl"),
         _ => "",
@@ -27,7 +28,7 @@ pub(in crate::gpu) fn source(ty: GgmlType) -> [&'static str; 3] {
         GgmlType::Q4K => include_str!("q4_k.wgsl"),
         GgmlType::Q5K => include_str!("q5_k.wgsl"),
         GgmlType::Q6K => include_str!("q6_k.wgsl"),
-        GgmlType::Iq4Nl => include_str!("iq4_nl.wgsl"),
+        GgmlType::Iq4Nl => include_str!("scaled_nibbles.wgsl"),
         GgmlType::Iq4Xs => include_str!("iq4_xs.wgsl"),
     };
     [WEIGHTS, of_several, own]

@@ -1,5 +1,5 @@
-// IQ4_NL: 32 weights in 18 bytes, as Q4_0; weight = value of the quant * scale, the 16 values being
-// spaced closer around zero.
+// Q4_0 and IQ4_NL: 32 weights in 18 bytes: f16 scale, 16 bytes of quants. Byte j holds weight j in
+// its low nibble and weight j + 16 in its high one. `low` makes weights of quants and the scale.
 
 fn block32(row: u32, b: u32) -> Block {
     let at = row + b * 18u;
