@@ -35,7 +35,11 @@ enum Task {
     /// packages
     Setup,
     /// Build the WebAssembly module into pkg/wasm
-    Wasm,
+    Wasm {
+        /// Build the self-test that tests run in browsers, into tests/web/wasm, instead
+        #[arg(long)]
+        self_test: bool,
+    },
     /// Build the page and serve it with a small model
     Demo {
         /// Port on this machine
@@ -69,7 +73,8 @@ fn run(task: Task) -> Result<()> {
     let root = root()?;
     match task {
         Task::Setup => setup::setup(&root),
-        Task::Wasm => wasm::build(&root),
+        Task::Wasm { self_test: false } => wasm::build(&root),
+        Task::Wasm { self_test: true } => wasm::build_verify(&root),
         Task::Demo { port } => demo::demo(&root, port),
         Task::Test { fixtures: false } => test::test(&root, Selection::All),
         Task::Test { fixtures: true } => test::test(&root, Selection::Fixtures),
