@@ -146,11 +146,10 @@ test("arguments of another kind are refused before they reach the model", async 
     assert.equal(error.code, "bad-request", error.message);
     assert.match(error.message, new RegExp(name));
   }
-  for (const system of /** @type {any[]} */ ([5, 5n, {}]))
-    assert.equal(
-      (await failureOf(univi.session({ system }).ask("Hello").text())).code,
-      "bad-request",
-    );
+  for (const system of /** @type {any[]} */ ([5, 5n, {}])) {
+    const error = await failureOf((async () => univi.session({ system }).ask("Hello").text())());
+    assert.equal(error.code, "bad-request", error.message);
+  }
   // The model is none the worse for it.
   const answer = univi.ask([PICTURE, "What is there from left to right?"], { temperature: 0 });
   assert.equal(await answer.text(), "penguin and cookie");
