@@ -48,7 +48,10 @@ const FOLDERS = {
 };
 
 /** Lets workers of the package load models from further servers of this machine. */
-const OTHER_SERVERS = ["--connect-src", "http://127.0.0.1:*"];
+const OTHER_SERVERS = ["127.0.0.1", "localhost"].flatMap((host) => [
+  "--connect-src",
+  `http://${host}:*`,
+]);
 
 /**
  * Opens a page -> it, the server's address and the requests that it answered, and what closes
