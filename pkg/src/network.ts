@@ -51,7 +51,8 @@ export async function request(
     if (cause instanceof UniviError) throw cause;
     // Headers that another origin has to allow may be what failed; then it goes without them.
     if (headers.has("Range") && answered.has(url.origin)) throw new Unanswered(reasonOf(cause));
-    const why = await policy.explains(url);
+    // A policy that allowed a file's address would not help: no page may read it.
+    const why = url.protocol === "file:" ? undefined : await policy.explains(url);
     if (why) throw refused(url, why, cause);
     throw await explained(url, cause, allowedOrigins === undefined);
   } finally {
