@@ -1,6 +1,6 @@
 /** The methods that the worker serves, with what crosses the channel for each. */
-import type { ClipTiming } from "./clip/timing.js";
 import type {
+  ClipTiming,
   Availability,
   CacheChoice,
   ContextUsage,

@@ -217,3 +217,12 @@ export interface Usage {
   /** Why the answer ended: the model had said all, or the most tokens were reached. */
   readonly finishReason: "stop" | "length";
 }
+
+/** When the frames of a clip are shown, in seconds from its first frame. */
+export interface ClipTiming {
+  /** When the first frames appear, which their rate is found from; none where it is not known. */
+  readonly firstSeconds: readonly number[];
+  readonly lastSeconds: number;
+  /** When the last frame ends, as far as the clip says so. */
+  readonly endSeconds: number;
+}

@@ -1,6 +1,6 @@
 /** A clip that is being read. */
 import type { FramePicture } from "../calls.js";
-import type { ClipTiming } from "./timing.js";
+import type { ClipTiming } from "../types.js";
 
 /** What each way to open a clip results in. */
 export interface OpenClip {

@@ -1,14 +1,6 @@
 /** When the frames of a clip are shown: what its sampled moments are chosen from. */
+import type { ClipTiming } from "../types.js";
 import type { EncodedPacketSink, InputVideoTrack } from "./demuxer.js";
-
-/** In seconds from the clip's first frame. */
-export interface ClipTiming {
-  /** When the first frames appear, which their rate is found from; none where it is not known. */
-  readonly firstSeconds: readonly number[];
-  readonly lastSeconds: number;
-  /** When the last frame ends, as far as the clip says so. */
-  readonly endSeconds: number;
-}
 
 /** As `RATE_FRAMES` in `crates/core/src/frames.rs`. */
 export const RATE_FRAMES = 256;
