@@ -14,7 +14,7 @@ before(async () => {
   await opened.page.evaluate(async ({ paths, model }) => {
     const univi = await import(`${location.origin}/wasm/univi_web_verify.js`);
     const { verifier } = await import(`${location.origin}/verify.mjs`);
-    await univi.default();
+    await univi.default({ module_or_path: `${location.origin}/wasm/univi_web_verify_bg.wasm` });
     const fetched = async (/** @type {string} */ path) => {
       const response = await fetch(path);
       if (!response.ok) throw new Error(`${path}: ${response.status}`);
