@@ -81,8 +81,8 @@ for (const device of /** @type {const} */ (["webgpu", "cpu"])) {
           .session({ template })
           .ask([picture, question], { temperature: 0, maxTokens: tokens });
         const text = await answer.text();
-        univi.dispose();
         const [tokenMap] = await answer.tokenMaps();
+        univi.dispose();
         const stages = tokenMap?.events[0]?.stages.map((stage) => stage.tokens);
         const phases = [...new Set(heard.map(({ phase }) => phase))];
         return {
@@ -125,8 +125,8 @@ test("a clip is answered as by the reference", async () => {
         .session({ template })
         .ask([clip, question], { temperature: 0, maxTokens: tokens });
       const text = await answer.text();
-      univi.dispose();
       const [tokenMap] = await answer.tokenMaps();
+      univi.dispose();
       return {
         text,
         kind: tokenMap?.kind,
