@@ -460,11 +460,12 @@ test("what was recorded in the page can be asked about at once", async () => {
     const univi = await Univi.create({ model, device: "cpu" });
     const answer = univi.ask([recording, "What?"], { maxTokens: 1 });
     await answer.text();
+    const [map] = await answer.tokenMaps();
     univi.dispose();
     return {
       known: Number.isFinite(element.duration),
       looked,
-      times: (await answer.tokenMaps())[0]?.frames.map((frame) => frame.timeSeconds),
+      times: map?.frames.map((frame) => frame.timeSeconds),
     };
   }, MODEL);
   assert.equal(
@@ -491,11 +492,12 @@ test("a page without WebCodecs has the clip played", async () => {
       const video = await file("/output/chosen.mp4");
       const answer = univi.ask([{ video, frameRate: 2 }, "What?"], { maxTokens: 1 });
       await answer.text();
+      const [map] = await answer.tokenMaps();
       univi.dispose();
       const played = await look(await openElement(video, "clip", undefined), [0, 1, 2.5]);
       return {
         played,
-        times: (await answer.tokenMaps())[0]?.frames.map((frame) => frame.timeSeconds),
+        times: map?.frames.map((frame) => frame.timeSeconds),
         ...counts(),
       };
     } finally {

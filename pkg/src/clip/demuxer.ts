@@ -12,6 +12,7 @@ export {
   MP4,
   MPEG_TS,
   QTFF,
+  type Source,
   UrlSource,
   type VideoSample,
   VideoSampleSink,

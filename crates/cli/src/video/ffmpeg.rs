@@ -19,6 +19,7 @@ use univi::{
 };
 
 use super::clip::{Clip, bad};
+use super::matroska;
 use crate::{
     files,
     progress::{Progress, Unit},
@@ -155,7 +156,7 @@ fn list(path: &Path, listing: Listing) -> Result<Option<Shown>> {
     // ffprobe guesses durations; MP4 stores them, and Matroska that of the whole.
     let end_s = if format.contains("mp4") {
         ends_s
-    } else if format.contains("matroska") && streams == 1 {
+    } else if format.contains("matroska") && streams == 1 && !matroska::is_cut(path) {
         format_end_s.unwrap_or(last_s)
     } else {
         last_s

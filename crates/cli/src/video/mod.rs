@@ -6,6 +6,7 @@
 
 mod clip;
 mod ffmpeg;
+mod matroska;
 
 use std::{
     ffi::OsStr,
