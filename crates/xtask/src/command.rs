@@ -122,24 +122,6 @@ impl Cmd {
         self.run().ok()
     }
 
-    /// Runs in place of this program, so that whoever ends this one ends that one. Returns on
-    /// failure only.
-    #[cfg(unix)]
-    pub fn become_it(mut self) -> Result<()> {
-        let error = std::os::unix::process::CommandExt::exec(&mut self.command);
-        Err(anyhow!(
-            "cannot start `{}`: {error}{}",
-            self.typed,
-            self.advice()
-        ))
-    }
-
-    /// Runs to its end, showing its output: this system has no way to replace a program.
-    #[cfg(not(unix))]
-    pub fn become_it(self) -> Result<()> {
-        self.echo().run().map(drop)
-    }
-
     fn advice(&self) -> String {
         match &self.remedy {
             Some(remedy) => format!("\n  what to do: {remedy}"),

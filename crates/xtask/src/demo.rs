@@ -5,8 +5,8 @@ use std::path::Path;
 use std::thread;
 
 use anyhow::{Context, Result};
+use univi_serve::{Mount, ServeOptions, Server};
 
-use crate::command::cmd;
 use crate::{models, npm, setup, wasm};
 
 /// The model that ships, as `www/src/models.ts` reads it: paths are relative to the page.
@@ -38,12 +38,17 @@ pub fn demo(root: &Path, port: u16) -> Result<()> {
     offer_models(root)?;
     wasm::build(root)?;
     npm::run(root, "build").run()?;
-    models::build_univi(root)?;
-    cmd(models::univi(root))
-        .args(["serve", "www/dist", "--mount", "/models=models", "--port"])
-        .arg(port.to_string())
-        .dir(root)
-        .become_it()
+    let dir = root.join("www/dist");
+    let options = ServeOptions::new(&dir)
+        .mount(Mount::new("/models", root.join("models"))?)
+        .port(port);
+    let server = Server::bind(options)?;
+    println!(
+        "serving {} at http://{}/ (Ctrl-C ends it)",
+        dir.display(),
+        server.address()
+    );
+    server.run()
 }
 
 /// Lists the models that the page offers, in `models/index.json`.

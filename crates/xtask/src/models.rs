@@ -42,18 +42,6 @@ pub fn are_here(root: &Path) -> bool {
 /// What is built together, but for this program.
 pub const ALL_BUT_XTASK: &str = "--workspace --exclude xtask";
 
-/// Builds the command line, as the native tests are built, so that either finds the other's work
-/// done.
-pub fn build_univi(root: &Path) -> Result<()> {
-    cmd("cargo")
-        .args(["build", "--bin", "univi"])
-        .args(ALL_BUT_XTASK.split(' '))
-        .dir(root)
-        .echo()
-        .run()?;
-    Ok(())
-}
-
 /// The command line, where cargo builds it.
 pub fn univi(root: &Path) -> PathBuf {
     built(root, "univi")

@@ -4,11 +4,11 @@ use std::{
     io::{self, Cursor, ErrorKind, Read, Seek, SeekFrom},
     ops::Range,
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use hyper::{
-    HeaderMap, Method, Request, Response, StatusCode, Uri,
+    HeaderMap, Method, Request, Response, StatusCode,
     header::{
         ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
         ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW,
@@ -21,7 +21,7 @@ use super::{
     body::{Body, Damage, Pace},
     fault::{Faults, Rules},
     folders::{Folders, Found},
-    log::{Log, Record},
+    report::{Pending, Reporter, RequestRecord},
 };
 
 /// What every answer has. Any page may read what is served, and a page that is served is isolated
@@ -48,58 +48,14 @@ const ALWAYS: [(HeaderName, &str); 6] = [
     (CACHE_CONTROL, "no-cache"),
 ];
 
-/// Returns the content security policy of scripts, for which a worker is held to its own
-/// response, not to the page's: it reaches this server and `origins`, and no other.
-///
-/// Pages take no notice of it: theirs comes with the page.
-pub fn script_policy(origins: &[Origin]) -> HeaderValue {
-    let mut connect = "'self' blob: data:".to_owned();
-    for Origin(origin) in origins {
-        connect = format!("{connect} {origin}");
-    }
-    let policy = format!(
-        "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; connect-src {connect}"
-    );
-    HeaderValue::from_str(&policy).expect("origins are visible ASCII")
-}
-
-/// Scheme, host and port of a server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Origin(String);
-
-impl Origin {
-    /// Reads `https://models.example` or `http://localhost:8001`; `*` stands for any port.
-    ///
-    /// # Errors
-    /// What is wrong with the text.
-    pub fn parse(text: &str) -> Result<Origin, String> {
-        let origin = text.trim_end_matches('/');
-        let any_port = origin.strip_suffix(":*");
-        let uri = any_port.unwrap_or(origin).parse::<Uri>().ok();
-        let is_origin = uri.is_some_and(|uri| {
-            let scheme = uri.scheme_str().unwrap_or_default();
-            let host = uri.authority().map_or("", |authority| authority.as_str());
-            let is_host = |c: char| c.is_ascii_alphanumeric() || "-.:[]".contains(c);
-            ["http", "https"].contains(&scheme)
-                && !host.is_empty()
-                && host.chars().all(is_host)
-                && uri.path() == "/"
-                && uri.query().is_none()
-        });
-        match is_origin {
-            true => Ok(Origin(origin.to_owned())),
-            false => Err("expected a scheme and a host, such as https://models.example".into()),
-        }
-    }
-}
-
 const METHODS: &str = "GET, HEAD, OPTIONS";
 
 /// Seconds for which a browser need not ask again whether it may send `If-Range` from another
 /// origin.
 const PREFLIGHT_AGE_S: &str = "600";
 
-/// What `--fault html` answers, as a host does that shows its front page for every address.
+/// What [`FaultKind::Html`](super::FaultKind) answers, as a host does that shows its front page
+/// for every address.
 const PAGE: &str = "<!doctype html>\n<title>Welcome</title>\n<p>This is not the file.</p>\n";
 
 /// All that an answer depends on.
@@ -109,7 +65,7 @@ pub struct Site {
     /// The content security policy of scripts.
     pub script_policy: HeaderValue,
     pub pace: Option<Arc<Pace>>,
-    pub log: Log,
+    pub report: Reporter,
 }
 
 /// An answer, before it is bent.
@@ -139,16 +95,16 @@ impl Site {
             let length = answer.size_bytes.into();
             response.headers_mut().insert(CONTENT_LENGTH, length);
         }
-        let record = Record {
-            log: self.log,
-            begun,
+        let record = RequestRecord {
             method: request.method().to_string(),
             path: request.uri().path().to_owned(),
             range: text(request.headers(), &RANGE).map(str::to_owned),
             status: answer.status.as_u16(),
             bytes: 0,
+            duration: Duration::ZERO,
             faults: faults.rules,
         };
+        let record = Pending::new(record, begun, Arc::clone(&self.report));
         let body = if request.method() == Method::HEAD {
             Body::empty(record)
         } else {

@@ -8,9 +8,8 @@ use std::{
 };
 
 use percent_encoding::percent_decode_str;
-use univi::{Error, Result};
 
-use crate::files;
+use super::error::{Error, Result};
 
 /// What an address that ends with a slash shows.
 const INDEX: &str = "index.html";
@@ -24,29 +23,25 @@ pub struct Mount {
 }
 
 impl Mount {
-    /// `dir` at `/`.
-    pub fn root(dir: PathBuf) -> Mount {
+    /// Serves `dir` at `/`.
+    pub fn root(dir: impl Into<PathBuf>) -> Mount {
         Mount {
             prefix: Vec::new(),
-            dir,
+            dir: dir.into(),
         }
     }
 
-    /// Reads `/models=DIR`.
+    /// Serves `dir` below `address`, such as `/models`.
     ///
     /// # Errors
-    /// What is wrong with the text.
-    pub fn parse(text: &str) -> Result<Mount, String> {
-        let split = text
-            .split_once('=')
-            .filter(|(path, dir)| path.starts_with('/') && !dir.is_empty());
-        let (path, dir) =
-            split.ok_or("expected an address and a folder, such as /models=models")?;
-        let prefix = names(path.strip_suffix('/').unwrap_or(path))
-            .filter(|names| names.last().is_some_and(|last| !last.is_empty()))
-            .ok_or_else(|| format!("{path:?} is no address that a folder can have"))?;
+    /// [`Error::BadMount`] for an address that no folder can have.
+    pub fn new(address: &str, dir: impl Into<PathBuf>) -> Result<Mount> {
+        let prefix = names(address.strip_suffix('/').unwrap_or(address))
+            .filter(|names| names.last().is_some_and(|last| !last.is_empty()));
         Ok(Mount {
-            prefix,
+            prefix: prefix.ok_or_else(|| Error::BadMount {
+                address: address.to_owned(),
+            })?,
             dir: dir.into(),
         })
     }
@@ -76,21 +71,26 @@ impl Folders {
     /// Checks that all of them are there.
     ///
     /// # Errors
-    /// `Io` where one can't be read, `BadRequest` where it is no folder, or two have the same
-    /// address.
-    pub fn open<'a>(mounts: impl Iterator<Item = &'a Mount>, dotfiles: bool) -> Result<Folders> {
+    /// `Folder` where one can't be read, `NotAFolder` where it is none, `SameMount` where two have
+    /// the same address.
+    pub fn open(mounts: &[Mount], dotfiles: bool) -> Result<Folders> {
         let mut folders: Vec<Mount> = Vec::new();
         for Mount { prefix, dir } in mounts {
-            if !files::metadata(dir)?.is_dir() {
-                return Err(bad_request("not a folder").in_file(files::name(dir)));
+            let unreadable = |source| Error::Folder {
+                path: dir.clone(),
+                source,
+            };
+            let dir_in_full = dir.canonicalize().map_err(unreadable)?;
+            if !dir_in_full.is_dir() {
+                return Err(Error::NotAFolder { path: dir.clone() });
             }
             if folders.iter().any(|other| other.prefix == *prefix) {
                 let address = format!("/{}", prefix.join("/"));
-                return Err(bad_request(&format!("two folders are served at {address}")));
+                return Err(Error::SameMount { address });
             }
             folders.push(Mount {
                 prefix: prefix.clone(),
-                dir: dir.canonicalize().map_err(|e| files::io_error(dir, &e))?,
+                dir: dir_in_full,
             });
         }
         // The longest address that fits wins.
@@ -189,12 +189,6 @@ fn content_type(path: &Path) -> String {
         format!("{guess}; charset=utf-8")
     } else {
         guess.to_string()
-    }
-}
-
-fn bad_request(reason: &str) -> Error {
-    Error::BadRequest {
-        reason: reason.to_owned(),
     }
 }
 

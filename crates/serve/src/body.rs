@@ -12,7 +12,7 @@ use std::{
 use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
-use super::log::Record;
+use super::report::Pending;
 
 /// Bytes that are read at once, which with the connection's own buffer is all that an answer holds
 /// in memory.
@@ -67,6 +67,13 @@ pub struct Cut {
     pub then: Then,
 }
 
+impl Cut {
+    /// Ends a body after `after_bytes`.
+    pub fn new(after_bytes: u64, then: Then) -> Cut {
+        Cut { after_bytes, then }
+    }
+}
+
 /// What happens there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Then {
@@ -94,7 +101,7 @@ pub struct Body {
     pace: Option<Arc<Pace>>,
     /// What the next piece, or the break, waits for.
     wait: Option<Pin<Box<Sleep>>>,
-    record: Record,
+    record: Pending,
 }
 
 impl Body {
@@ -104,7 +111,7 @@ impl Body {
         size_bytes: u64,
         damage: Damage,
         pace: Option<Arc<Pace>>,
-        record: Record,
+        record: Pending,
     ) -> Body {
         Body {
             source,
@@ -117,7 +124,7 @@ impl Body {
     }
 
     /// No bytes.
-    pub fn empty(record: Record) -> Body {
+    pub fn empty(record: Pending) -> Body {
         Body::new(Box::new(io::empty()), 0, Damage::default(), None, record)
     }
 
@@ -126,7 +133,7 @@ impl Body {
         let to_cut = self
             .damage
             .cut
-            .map_or(u64::MAX, |cut| cut.after_bytes - self.record.bytes);
+            .map_or(u64::MAX, |cut| cut.after_bytes - self.record.bytes());
         let piece = self
             .pace
             .as_ref()
@@ -145,7 +152,7 @@ impl Body {
         let flipped = self
             .damage
             .flipped_byte
-            .and_then(|at| at.checked_sub(self.record.bytes));
+            .and_then(|at| at.checked_sub(self.record.bytes()));
         if let Some(byte) = flipped.and_then(|at| piece.get_mut(usize::try_from(at).ok()?)) {
             *byte = !*byte;
         }
@@ -185,7 +192,7 @@ impl HttpBody for Body {
         }
         let piece = tokio::task::block_in_place(|| this.read(bytes))?;
         this.left_bytes -= bytes;
-        this.record.bytes += bytes;
+        this.record.add_bytes(bytes);
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 

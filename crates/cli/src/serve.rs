@@ -1,0 +1,308 @@
+//! `univi serve`: the static server of `univi-serve`, on the command line.
+
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+use serde_json::json;
+use univi::{Error, Result};
+use univi_serve::{
+    Fault, FaultKind, Mount, Origin, Report, RequestRecord, ServeOptions, Server, StatusCode,
+};
+
+use crate::{
+    files, out,
+    values::{share, size_bytes},
+};
+
+/// Serve a folder of models and pages to a browser.
+///
+/// As a page wants it that streams weights and takes up where it stopped: byte ranges, strong
+/// ETags, CORS for every origin, cross-origin isolation, no compression. Any page that the browser
+/// shows may read what is served.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  univi serve models
+  univi serve www/dist --mount /models=models --port 8080 --log
+  univi serve models --port 0 --json --throttle 100MB --fail 0.1 --corrupt 0.02 --seed 7
+  univi serve models --fault 429,retry-after=2,times=1 --fault stall=10MB,path=00002-of,times=1
+
+Faults: KIND, then any of path=TEXT (only files whose addresses hold this), times=N (only the first N requests for each file), rate=R (only that share of requests; the same requests at each run with the same --seed). Rules add up.
+  400 .. 599           this status instead of the file; retry-after=S adds that header
+  html                 a web page instead of the file, with status 200
+  corrupt              one byte of the body is inverted
+  shorten=BYTES        the file seems to end after so many bytes
+  drop=BYTES           the connection breaks after so many bytes of the body
+  stall=BYTES          the connection falls silent after so many bytes of the body, and stays open
+  no-length            no Content-Length: the body comes in chunks
+  ignore-range         the whole file with status 200, for every range
+  etag                 another ETag at each answer, as if the file had changed
+
+With --json, the first line has `url` and `port`; then, for each request that is over, come `method`, `path`, `range`, `status`, `bytes` (of the body, as sent) and `faults`. Read them all: a full pipe stops the server.
+Browsers offer WebGPU to pages of this machine, and of others through HTTPS only: --host alone does not bring it to them.
+
+Exit codes: 1 failed, 2 wrong command line, 130 ended with Ctrl-C.")]
+pub struct ServeArgs {
+    /// The folder that is served at /.
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+    /// A further folder and the address below which it is served; may be given several times.
+    #[arg(long = "mount", value_name = "/PATH=DIR", value_parser = mount)]
+    pub mounts: Vec<Mount>,
+    /// The port to listen on; 0 takes any free one.
+    #[arg(long, value_name = "N", default_value_t = 8000)]
+    pub port: u16,
+    /// The address to listen on; 0.0.0.0 lets other machines in.
+    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
+    pub host: IpAddr,
+    /// Serve files and folders whose names begin with a dot, too.
+    #[arg(long)]
+    pub dotfiles: bool,
+    /// A further server that workers of the pages may reach, such as https://models.example; may be
+    /// given several times. Without it they reach this one alone.
+    #[arg(long, value_name = "ORIGIN", value_parser = Origin::parse)]
+    pub connect_src: Vec<Origin>,
+    /// Print a line for each request to stderr.
+    #[arg(long, conflicts_with = "json")]
+    pub log: bool,
+    /// Print a line of JSON with the address, and one for each request.
+    #[arg(long)]
+    pub json: bool,
+    /// Send so many bytes per second at most, such as 100MB, over all connections together.
+    #[arg(long, value_name = "BYTES", value_parser = size_bytes, help_heading = FAULTS)]
+    pub throttle: Option<u64>,
+    /// Answer this share of requests with 503: the same as --fault 503,rate=RATE.
+    #[arg(long, value_name = "RATE", value_parser = fail, help_heading = FAULTS)]
+    pub fail: Option<Fault>,
+    /// Invert one byte in this share of answers: the same as --fault corrupt,rate=RATE.
+    #[arg(long, value_name = "RATE", value_parser = corrupt, help_heading = FAULTS)]
+    pub corrupt: Option<Fault>,
+    /// What else goes wrong, see below; may be given several times.
+    #[arg(long = "fault", value_name = "KIND[,..]", value_parser = fault, help_heading = FAULTS)]
+    pub fault: Vec<Fault>,
+    /// Seed of chance: the same seed, files and requests meet the same faults [default: 0].
+    #[arg(long, value_name = "N", help_heading = FAULTS)]
+    pub seed: Option<u64>,
+}
+
+/// Above what only tests want.
+const FAULTS: &str = "Faults, to test what loads a model";
+
+impl ServeArgs {
+    /// Checks that every option has something to act on.
+    ///
+    /// # Errors
+    /// What would be ignored.
+    pub fn check(&self) -> Result<(), String> {
+        match self.seed {
+            Some(_) if self.faults().is_empty() => Err(
+                "--seed is for faults: add --fail, --corrupt or --fault, or leave it out".into(),
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    /// All rules, whichever way they were given.
+    pub fn faults(&self) -> Vec<Fault> {
+        let shares = self.fail.iter().chain(&self.corrupt);
+        shares.chain(&self.fault).cloned().collect()
+    }
+}
+
+fn fail(rate: &str) -> Result<Fault, String> {
+    fault(&format!("503,rate={rate}"))
+}
+
+fn corrupt(rate: &str) -> Result<Fault, String> {
+    fault(&format!("corrupt,rate={rate}"))
+}
+
+/// Parses `/models=DIR`.
+fn mount(text: &str) -> Result<Mount, String> {
+    let split = text
+        .split_once('=')
+        .filter(|(address, dir)| address.starts_with('/') && !dir.is_empty());
+    let (address, dir) = split.ok_or("expected an address and a folder, such as /models=models")?;
+    Mount::new(address, dir).map_err(|e| e.to_string())
+}
+
+/// Parses `KIND[=BYTES][,path=TEXT][,times=N][,rate=R][,retry-after=S]`. The log names the rule
+/// as it was written.
+fn fault(text: &str) -> Result<Fault, String> {
+    let mut parts = text.split(',');
+    let kind = fault_kind(parts.next().unwrap_or_default())?;
+    let whole = |value: &str| {
+        let number = value.parse::<u64>();
+        number.map_err(|_| format!("{value:?} is no whole number"))
+    };
+    let mut fault = Fault::new(kind).name(text);
+    for part in parts {
+        fault = match part.split_once('=') {
+            Some(("path", value)) => fault.path(value),
+            Some(("times", value)) => fault.times(whole(value)?),
+            Some(("rate", value)) => fault.rate(share(value)?.into()),
+            Some(("retry-after", value)) if matches!(kind, FaultKind::Status(_)) => {
+                fault.retry_after_s(whole(value)?)
+            }
+            _ => {
+                return Err(format!(
+                    "{part:?} is none of path=TEXT, times=N, rate=R, and for a status retry-after=S"
+                ));
+            }
+        };
+    }
+    Ok(fault)
+}
+
+fn fault_kind(text: &str) -> Result<FaultKind, String> {
+    match text.split_once('=').unwrap_or((text, "")) {
+        ("html", "") => Ok(FaultKind::Html),
+        ("corrupt", "") => Ok(FaultKind::Corrupt),
+        ("no-length", "") => Ok(FaultKind::NoLength),
+        ("ignore-range", "") => Ok(FaultKind::IgnoreRange),
+        ("etag", "") => Ok(FaultKind::Etag),
+        ("shorten", size) => size_bytes(size).map(FaultKind::Shorten),
+        ("drop", size) => size_bytes(size).map(FaultKind::Drop),
+        ("stall", size) => size_bytes(size).map(FaultKind::Stall),
+        (status, "") => status
+            .parse()
+            .ok()
+            .filter(|status: &StatusCode| status.is_client_error() || status.is_server_error())
+            .map(FaultKind::Status)
+            .ok_or_else(|| {
+                format!(
+                    "{text:?} is no fault; there are a status from 400 to 599, html, corrupt, shorten=BYTES, \
+                     drop=BYTES, stall=BYTES, no-length, ignore-range and etag"
+                )
+            }),
+        (kind, _) => Err(format!("{kind} takes no value")),
+    }
+}
+
+/// Serves until the program is ended.
+///
+/// # Errors
+/// `Io` where a folder can't be read or the address can't be listened on, `BadRequest` where a
+/// folder is none, or two have the same address.
+pub fn run(args: &ServeArgs) -> Result<()> {
+    let mut options = ServeOptions::new(&args.dir)
+        .host(args.host)
+        .port(args.port)
+        .dotfiles(args.dotfiles)
+        .seed(args.seed.unwrap_or_default());
+    options = args
+        .mounts
+        .iter()
+        .cloned()
+        .fold(options, ServeOptions::mount);
+    options = args
+        .connect_src
+        .iter()
+        .cloned()
+        .fold(options, ServeOptions::connect_src);
+    options = args.faults().into_iter().fold(options, ServeOptions::fault);
+    if let Some(bytes_per_s) = args.throttle {
+        options = options.throttle(bytes_per_s);
+    }
+    let (log, json) = (args.log, args.json);
+    options = options.report(move |report| match report {
+        // Where the reader has gone, pages are still served.
+        Report::Request(record) if json => drop(out::line(&json_line(&record))),
+        Report::Request(record) if log => out::note(&log_line(&record)),
+        Report::NotAccepted(error) => out::note(&format!("a connection was not accepted: {error}")),
+        _ => {}
+    });
+    let server = Server::bind(options).map_err(|e| match e {
+        univi_serve::Error::NotAFolder { .. } | univi_serve::Error::SameMount { .. } => {
+            Error::BadRequest {
+                reason: e.to_string(),
+            }
+        }
+        e => Error::Io {
+            reason: e.to_string(),
+        },
+    })?;
+    announce(&args.dir, &server, json)?;
+    server.run()
+}
+
+fn announce(dir: &Path, server: &Server, json: bool) -> Result<()> {
+    let address = server.address();
+    let url = format!("http://{address}/");
+    match json {
+        true => out::line(&json!({ "url": url, "port": address.port() }).to_string()),
+        false => out::line(&format!(
+            "serving {} at {url} (Ctrl-C ends it)",
+            files::name(dir)
+        )),
+    }
+}
+
+/// Writes a request that is over as programs read it.
+fn json_line(record: &RequestRecord) -> String {
+    json!({
+        "method": record.method,
+        "path": record.path,
+        "range": record.range,
+        "status": record.status,
+        "bytes": record.bytes,
+        "faults": record.faults,
+    })
+    .to_string()
+}
+
+/// Writes a request that is over as people read it.
+fn log_line(record: &RequestRecord) -> String {
+    let range = record.range.as_deref().unwrap_or("whole");
+    let mut line = format!(
+        "{} {} {range}: {}, {} bytes in {} ms",
+        record.method,
+        record.path,
+        record.status,
+        record.bytes,
+        record.duration.as_millis()
+    );
+    for fault in &record.faults {
+        line += &format!(" [{fault}]");
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_are_read() {
+        for text in [
+            "",
+            "404.5",
+            "200",
+            "600",
+            "503=1",
+            "html=3",
+            "drop",
+            "stall=0",
+            "shorten=x",
+            "corrupt,rate=2",
+            "corrupt,times=-1",
+            "corrupt,retry-after=2",
+            "corrupt,path",
+            "corrupt,often=1",
+        ] {
+            assert!(fault(text).is_err(), "{text}");
+        }
+        let text = "429,retry-after=2,path=b,times=1";
+        let status = FaultKind::Status(StatusCode::TOO_MANY_REQUESTS);
+        let refusal = Fault::new(status).retry_after_s(2).path("b").times(1);
+        assert_eq!(fault(text), Ok(refusal.name(text)));
+        let stall = Fault::new(FaultKind::Stall(64 << 10)).rate(0.5);
+        assert_eq!(
+            fault("stall=64KiB,rate=0.5"),
+            Ok(stall.name("stall=64KiB,rate=0.5"))
+        );
+    }
+}
