@@ -204,6 +204,28 @@ fn no_large_files() {
     );
 }
 
+/// What a reader can take in of one file; a longer one has several topics.
+const MAX_LINES: usize = 800;
+
+#[test]
+fn no_long_sources() {
+    const SOURCES: [&str; 7] = [".rs", ".wgsl", ".ts", ".mjs", ".js", ".css", ".html"];
+    let tree = tree();
+    let sources = tree.iter().filter(|file| {
+        !file.is_fixture() && SOURCES.iter().any(|ending| file.path.ends_with(ending))
+    });
+    check(sources.filter_map(|file| {
+        let lines = file.text().unwrap_or_default().lines().count();
+        let breach = || {
+            format!(
+                "{}: {lines} lines, at most {MAX_LINES}: split it by topic",
+                file.path
+            )
+        };
+        (lines > MAX_LINES).then(breach)
+    }));
+}
+
 #[test]
 fn no_generated_files() {
     const GENERATED: [&str; 6] = [
