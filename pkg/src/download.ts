@@ -84,7 +84,7 @@ async function ask(
     headers.set("Range", `bytes=${from}-`);
     if (ifRange !== undefined) headers.set("If-Range", ifRange);
   }
-  return inTime(request(network, url, headers, signal), attempt);
+  return inTime(request(network, url, { headers }, signal), attempt);
 }
 
 async function* chunks(

@@ -3,11 +3,14 @@ import type { bindings } from "../wasm/univi_web.js";
 import { collect, download, fetchAll, type Piece, ReadAhead } from "./download.js";
 import { codeOf, UniviError } from "./error.js";
 import type { ModelSource } from "./calls.js";
-import type { Network } from "./network.js";
+import { type Network, request } from "./network.js";
 import type { FileKey, ModelAbout, Store, StoredFile } from "./store.js";
 
 /** The largest manifest that is read; real ones have a few kilobytes. */
 const MAX_MANIFEST_BYTES = 4 << 20;
+
+/** So long a server has to tell how long a file is. */
+const LENGTH_MS = 5000;
 
 /**
  * Of the files that are fetched at the same time, each may be so far ahead of what the device has
@@ -41,6 +44,8 @@ export interface ModelFiles {
   readonly name: string;
   /** The manifest; `undefined` where the model is a GGUF file, or a set of them, without any. */
   manifest(signal: AbortSignal): Promise<Uint8Array | undefined>;
+  /** Returns the length of a file that no manifest describes; `undefined` where none is told. */
+  length(file: WantedFile, signal: AbortSignal): Promise<number | undefined>;
   /** Opens the file that stands beside the first one; what a server has to send begins to come. */
   open(file: WantedFile, signal: AbortSignal): Promise<OpenFile>;
   /** Notes, before they are opened, that `files` belong to the model that is called `name`. */
@@ -94,10 +99,23 @@ class RemoteFiles implements ModelFiles {
     }
   }
 
+  async length(file: WantedFile, signal: AbortSignal): Promise<number | undefined> {
+    try {
+      const url = await this.#resolved(file.name, signal);
+      const inTime = AbortSignal.any([signal, AbortSignal.timeout(LENGTH_MS)]);
+      const response = await request(this.#network, url, { method: "HEAD" }, inTime);
+      const length = response.headers.get("Content-Length");
+      return response.ok && length !== null ? Number(length) : undefined;
+    } catch {
+      // A signed address may be good for reading alone; what is wrong with others, loading tells.
+      signal.throwIfAborted();
+      return undefined;
+    }
+  }
+
   async open(file: WantedFile, signal: AbortSignal): Promise<OpenFile> {
     const stored = await this.#store.open(this.#key(file), signal);
-    const address = async () =>
-      (await this.#resolve?.(file.name, signal)) ?? this.#address(file.name);
+    const address = () => this.#resolved(file.name, signal);
     return new RemoteFile(this.#network, address, file, stored, signal);
   }
 
@@ -108,6 +126,10 @@ class RemoteFiles implements ModelFiles {
 
   #key({ name, sha256, bytes }: WantedFile): FileKey {
     return { url: this.#address(name).href, sha256, bytes };
+  }
+
+  async #resolved(path: string, signal: AbortSignal): Promise<URL> {
+    return (await this.#resolve?.(path, signal)) ?? this.#address(path);
   }
 
   #address(path: string): URL {
@@ -243,6 +265,7 @@ function localFiles(files: readonly File[], named: string | undefined): ModelFil
     name,
     manifest: async () =>
       manifest === undefined ? undefined : collect(piecesOf(find(name)), name, MAX_MANIFEST_BYTES),
+    length: async (file) => find(file.name).size,
     open: async (file) => {
       const nothing = async () => {};
       return { pieces: piecesOf(find(file.name)), right: nothing, wrong: nothing, close: nothing };

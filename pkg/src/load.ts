@@ -109,16 +109,18 @@ export async function availability(
     if (manifest) loader.manifest(files.name, manifest);
     else loader.gguf(files.name);
     await loader.checkRoom();
+    const bytes = loader.totalBytes ?? (await lengthOf(files, loader.files(), signal));
     const about = {
+      name: loader.name,
       device: loader.device(),
       adapter: await adapterOf(loader),
-      ...(loader.totalBytes === undefined ? {} : { bytes: loader.totalBytes }),
+      ...(bytes === undefined ? {} : { bytes }),
     };
     if (params.source.kind === "files")
       return {
         status: "available",
         ...about,
-        ...(about.bytes === undefined ? {} : { cachedBytes: about.bytes }),
+        ...(bytes === undefined ? {} : { cachedBytes: bytes }),
       };
     const { source } = params;
     const kept = await cachedOf(
@@ -136,6 +138,18 @@ export async function availability(
   } finally {
     loader?.free();
   }
+}
+
+/** Bytes of all `wanted` files, as whoever has them tells. */
+async function lengthOf(
+  files: ModelFiles,
+  wanted: readonly WantedFile[],
+  signal: AbortSignal,
+): Promise<number | undefined> {
+  const lengths = await Promise.all(wanted.map((file) => files.length(file, signal)));
+  return lengths.reduce((sum, length) =>
+    sum === undefined || length === undefined ? undefined : sum + length,
+  );
 }
 
 /** The files of a model on their way into the loader. */

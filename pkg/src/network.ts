@@ -12,6 +12,9 @@ export interface Network {
 /** So long a server has to show that it is there. */
 const PROBE_MS = 5000;
 
+const FILE_ADDRESS =
+  "a page can't read files by their address; give it File objects, or serve the folder";
+
 /** Origins that have answered once: where one does not later on, patience may help. */
 const answered = new Set<string>();
 
@@ -25,14 +28,16 @@ export class Unanswered extends Error {}
 export async function request(
   { allowedOrigins }: Network,
   url: URL,
-  headers: Headers,
+  { method = "GET", headers = new Headers() }: { method?: "GET" | "HEAD"; headers?: Headers },
   signal: AbortSignal,
 ): Promise<Response> {
+  if (allowedOrigins && url.protocol === "file:") throw refused(url, FILE_ADDRESS);
   if (allowedOrigins && isRemote(url) && !allowedOrigins.includes(url.origin))
     throw refused(url, `the page does not allow requests to ${url.origin} (allowedOrigins)`);
   const policy = new PolicyWatch();
   try {
     const response = await fetch(url, {
+      method,
       headers,
       signal,
       cache: "no-store", // The store keeps the file; the browser's own cache would a second time.
@@ -102,12 +107,7 @@ class PolicyWatch {
 /** Why `fetch` failed, as far as a browser lets a page know. */
 async function explained(url: URL, cause: unknown, mayProbe: boolean): Promise<Error> {
   const page = globalThis.location === undefined ? undefined : globalThis.origin;
-  if (url.protocol === "file:")
-    return refused(
-      url,
-      "a page can't read files by their address; give it File objects, or serve the folder",
-      cause,
-    );
+  if (url.protocol === "file:") return refused(url, FILE_ADDRESS, cause);
   if (!["http:", "https:"].includes(url.protocol))
     return refused(url, `it can't be read: ${reasonOf(cause)}`, cause);
   if (url.username || url.password)

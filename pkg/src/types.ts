@@ -48,11 +48,13 @@ export interface Availability {
    * - `unavailable`: it can't run here, for `reason`.
    */
   readonly status: "available" | "downloadable" | "downloading" | "unavailable";
+  /** What the manifest calls the model, or the name of its first file. */
+  readonly name?: string;
   /** What would compute. */
   readonly device?: "webgpu" | "cpu";
   /** The adapter as the browser describes it, or the CPU path. */
   readonly adapter?: string;
-  /** Bytes of all files, where the manifest tells. */
+  /** Bytes of all files, where a manifest or their server tells. */
   readonly bytes?: number;
   /** Those of them that lie here. */
   readonly cachedBytes?: number;

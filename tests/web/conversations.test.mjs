@@ -7,6 +7,8 @@
  * compiler.
  */
 import assert from "node:assert/strict";
+import { stat } from "node:fs/promises";
+import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { CAMERA, openPage } from "./chromium.mjs";
@@ -91,12 +93,19 @@ test("availability is told before anything is fetched, and again afterwards", as
       missing: await ask({ model: "/models/nothing/manifest.json" }),
       long: await ask({ contextLength: 100_000 }),
       device: await ask({ device: /** @type {any} */ ("quantum") }),
+      gguf: await ask({ model: "/models/univi-nano/univi-nano-q8_0-00001-of-00001.gguf" }),
+      gone: await ask({ model: "/models/univi-nano/gone.gguf" }),
     };
   });
-  const { before, bytes, after, local, missing, long, device } = said;
+  const { before, bytes, after, local, missing, long, device, gguf, gone } = said;
+  const { size } = await stat(join(MODELS, "univi-nano/univi-nano-q8_0-00001-of-00001.gguf"));
+  assert.equal(gguf.bytes, size, "a server tells how long a file without a manifest is");
+  assert.deepEqual([gone.name, gone.bytes], ["gone.gguf", undefined]);
+  const name = "univi-nano";
   const adapter = "WebAssembly, one thread";
   assert.deepEqual(before, {
     status: "downloadable",
+    name,
     device: "cpu",
     adapter,
     bytes,
@@ -104,6 +113,7 @@ test("availability is told before anything is fetched, and again afterwards", as
   });
   assert.deepEqual(after, {
     status: "available",
+    name,
     device: "cpu",
     adapter,
     bytes,
