@@ -3,94 +3,15 @@
  * behind servers that pack. What can't work is named at once, with what to do.
  */
 import assert from "node:assert/strict";
-import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
-import { createServer } from "node:http";
 import { join } from "node:path";
 import { after, before, beforeEach, test } from "node:test";
-import { gzipSync } from "node:zlib";
 import { openPage } from "./chromium.mjs";
-import { MODELS } from "./fixtures.mjs";
+import { closeHosts, host, NANO } from "./host.mjs";
 
-const NANO = join(MODELS, "univi-nano");
 const MODEL = JSON.parse(await readFile(join(NANO, "manifest.json"), "utf8"));
 /** @type {string[]} */
 const PATHS = MODEL.files.map((/** @type {{ path: string }} */ { path }) => path);
-
-/**
- * What a host does with a request: nothing, which serves the file, or an answer of its own.
- *
- * @typedef {(request: import("node:http").IncomingMessage, url: URL) => { status?: number,
- * headers?: Record<string, string>, body?: string | Buffer, path?: string, break?: number } |
- * undefined} Hook
- */
-
-/**
- * A host of the small model on an origin of its own.
- *
- * @param {object} [how]
- * @param {Record<string, string>} [how.cors] The headers for other origins.
- * @param {boolean} [how.preflight] Whether it answers `OPTIONS`.
- * @param {boolean} [how.packs] Whether it packs, as it says in a header that it does not expose.
- * @param {Hook} [how.hook]
- */
-async function host({
-  cors = { "Access-Control-Allow-Origin": "*" },
-  preflight = true,
-  packs = false,
-  hook,
-} = {}) {
-  /** @type {{ method: string, path: string, range: string | undefined, headers: any }[]} */
-  const requests = [];
-  const server = createServer(async (request, response) => {
-    const url = new URL(request.url ?? "/", "http://host");
-    const { range } = request.headers;
-    requests.push({
-      method: request.method ?? "",
-      path: url.pathname + url.search,
-      range,
-      headers: request.headers,
-    });
-    if (request.method === "OPTIONS" && !preflight) return response.writeHead(403, {}).end();
-    if (request.method === "OPTIONS") return response.writeHead(204, cors).end();
-    const own = hook?.(request, url);
-    if (own && !own.path && own.break === undefined)
-      return response.writeHead(own.status ?? 200, { ...cors, ...own.headers }).end(own.body);
-    try {
-      const bytes = await readFile(join(NANO, decodeURIComponent(own?.path ?? url.pathname)));
-      const etag = `"${createHash("sha1").update(bytes).digest("hex")}"`;
-      const from = Number(/^bytes=(\d+)-$/.exec(range ?? "")?.[1] ?? 0);
-      const packed = packs && from === 0;
-      const body = packed ? gzipSync(bytes) : bytes.subarray(from);
-      response.writeHead(from > 0 ? 206 : 200, {
-        ...cors,
-        ETag: etag,
-        "Content-Length": String(body.length),
-        ...(packed ? { "Content-Encoding": "gzip" } : {}),
-        ...(from > 0
-          ? { "Content-Range": `bytes ${from}-${bytes.length - 1}/${bytes.length}` }
-          : {}),
-      });
-      if (own?.break === undefined) response.end(body);
-      else {
-        response.write(body.subarray(0, own.break));
-        setTimeout(() => response.destroy(), 500); // Once it has arrived.
-      }
-    } catch {
-      response.writeHead(404, cors).end();
-    }
-  });
-  await new Promise((resolve) => server.listen(0, "127.0.0.1", () => resolve(undefined)));
-  const { port } = /** @type {import("node:net").AddressInfo} */ (server.address());
-  return {
-    url: `http://localhost:${port}/`,
-    requests,
-    close: () => {
-      server.closeAllConnections();
-      return new Promise((resolve) => server.close(resolve));
-    },
-  };
-}
 
 /** @type {Awaited<ReturnType<typeof openPage>>} */
 let opened;
@@ -114,7 +35,10 @@ before(async () => {
   });
 });
 beforeEach(() => opened.page.evaluate(() => Reflect.get(globalThis, "univi").clearCache()));
-after(() => opened.close());
+after(async () => {
+  await closeHosts();
+  await opened?.close();
+});
 
 /**
  * Loads in the page -> the answer, or the error and how long it took to come.
@@ -139,7 +63,6 @@ test("a query goes along to the files", async () => {
   });
   assertLoaded(await load({ model: `${signed.url}manifest.json?token=a%20b%2Bc` }));
   assert.equal(signed.requests.length, 1 + PATHS.length);
-  await signed.close();
 });
 
 test("the page decides where the files lie", async () => {
@@ -175,14 +98,11 @@ test("the page decides where the files lie", async () => {
   }, `${front.url}manifest.json`);
   assert.equal(failing.code, "bad-request");
   assert.match(failing.message, /the signature service is down/);
-  await front.close();
-  await store.close();
 });
 
 test("a packed answer of another origin is as good as any", async () => {
   const packing = await host({ packs: true });
   assertLoaded(await load({ model: `${packing.url}manifest.json` }));
-  await packing.close();
 });
 
 test("a server that refuses preflights and hides its headers still resumes", async () => {
@@ -198,7 +118,6 @@ test("a server that refuses preflights and hides its headers still resumes", asy
   const ranges = half.requests.flatMap(({ range }) => range ?? []);
   assert.deepEqual(ranges, ["bytes=50000-"]);
   assert.ok(!half.requests.some(({ headers }) => "if-range" in headers));
-  await half.close();
 });
 
 /** What can't work, with what is said of it. */
@@ -227,7 +146,6 @@ test("what can't be reached is named at once", async () => {
   }
   assert.ok(closed.requests.length <= 2, "it is asked once, and once whether it is there");
   assert.notEqual(page, "");
-  await closed.close();
 });
 
 test("a policy that forbids a request is named", async () => {
@@ -253,7 +171,37 @@ test("a policy that forbids a request is named", async () => {
   assert.match(message, /content security policy.*connect-src/);
   assert.equal(other.requests.length, 0);
   await context.close();
-  await other.close();
+});
+
+test("a page that came over https says why a model at an http address can't be had", async (t) => {
+  const page = await opened.page.context().newPage();
+  t.after(() => page.close());
+  await page.route("https://secure.test/**", async (route) => {
+    const { pathname } = new URL(route.request().url());
+    await route.fulfill({
+      response: await route.fetch({ url: new URL(pathname, opened.url).href }),
+    });
+  });
+  /** @type {string[]} */
+  const plain = [];
+  await page.route("http://models.test/**", (route) => {
+    plain.push(route.request().url());
+    return route.abort();
+  });
+  await page.goto("https://secure.test/empty.html");
+  for (const allowedOrigins of [undefined, ["http://models.test"]]) {
+    const message = await page.evaluate(async (allowedOrigins) => {
+      const { Univi } = await import(`${location.origin}/pkg/dist/index.js`);
+      const model = "http://models.test/manifest.json";
+      const options = { model, device: "cpu", cache: "none", worker: false, allowedOrigins };
+      return Univi.create(options).then(
+        () => "it loaded",
+        (/** @type {Error} */ error) => error.message,
+      );
+    }, allowedOrigins);
+    assert.match(message, /comes over https may not fetch over http; serve the file over https/);
+  }
+  assert.deepEqual(plain, []);
 });
 
 test("a page that allows its own origin alone asks no other", async () => {
@@ -304,6 +252,4 @@ test("a page that allows its own origin alone asks no other", async () => {
   assertLoaded(
     await load({ model: `${other.url}manifest.json`, allowedOrigins: [own, other.url] }),
   );
-  await other.close();
-  await sends.close();
 });
