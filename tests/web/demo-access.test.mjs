@@ -65,6 +65,22 @@ test("axe-core finds nothing in any state, light and dark, desktop and phone", a
   }
   await page.setViewportSize({ width: 360, height: 740 });
   await assertAccessible(page, "everything open, on a phone");
+  await page.locator("#model-choice").selectOption({ label: "Another, by its address" });
+  await page
+    .getByLabel("Address of a manifest or GGUF")
+    .fill("https://models.example/a-folder-with-a-long-name/another-one/manifest.json");
+  await page.getByRole("button", { name: "Load", exact: true }).click();
+  const asks = page.getByRole("dialog", { name: "Ask models.example for a model?" });
+  await asks.waitFor();
+  for (const colorScheme of /** @type {const} */ (["light", "dark"])) {
+    await page.emulateMedia({ colorScheme });
+    await assertAccessible(page, `asking for another host, ${colorScheme}`);
+    await screenshot(page, `another-host-${colorScheme}`);
+  }
+  await page.keyboard.press("Tab");
+  await page.keyboard.press("Tab");
+  await page.keyboard.press("Enter"); // Not now.
+  await asks.waitFor({ state: "hidden" });
   await screenshot(page, "everything-phone");
   const overflow = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
   assert.ok(overflow <= 0, `the page is ${overflow} px wider than a phone`);

@@ -26,7 +26,7 @@ test("a large model is asked about first, paused, resumed, kept, and removed", a
   await page.getByText("The browser can keep it for the next visit").waitFor();
   assert.equal(
     await page.evaluate(() => document.activeElement?.id),
-    "preflight-heading",
+    "confirm-heading",
     "a keyboard is where the question is",
   );
   await screenshot(page, "preflight");
@@ -106,8 +106,8 @@ test("models come from an address, from files and from a folder", async (t) => {
     .map((name) => join(folder, name));
   const ways = [
     async () => {
-      await choose("Another on this site");
-      await page.getByLabel("Manifest or GGUF on this site").fill("nano/manifest.json");
+      await choose("Another, by its address");
+      await page.getByLabel("Address of a manifest or GGUF").fill("nano/manifest.json");
     },
     async () => {
       await choose("Files on this computer");

@@ -14,6 +14,7 @@ import {
 } from "univi";
 
 import { hideAlert, showAlert } from "./alert.js";
+import { confirmed } from "./confirm.js";
 import { announce, button, byId, make } from "./dom.js";
 import { date, duration, size } from "./format.js";
 import { type Offer, offers } from "./models.js";
@@ -21,11 +22,13 @@ import { words } from "./words/index.js";
 
 /** What computes, and how it keeps a conversation, are kept between visits. */
 const KEPT = { device: "univi.device", kvCache: "univi.kv-cache" };
-const OTHER_URL = "url";
+const AT_ADDRESS = "url";
 const OWN_FILES = "files";
 const OWN_FOLDER = "folder";
 /** Before more than this is downloaded, it is asked. */
 const ASK_FROM_BYTES = 64e6;
+/** Characters of an address that a question shows. */
+const ADDRESS_SHOWN = 200;
 /** Above this, a model is no fun without a GPU, and worth asking the browser to keep it. */
 const LARGE_BYTES = 500e6;
 
@@ -45,9 +48,6 @@ const loading = byId("loading", HTMLDivElement);
 const loadingBar = byId("loading-bar", HTMLProgressElement);
 const loadingText = byId("loading-text", HTMLParagraphElement);
 const pill = byId("device", HTMLParagraphElement);
-const preflight = byId("preflight", HTMLDivElement);
-const preflightHeading = byId("preflight-heading", HTMLHeadingElement);
-const preflightFacts = byId("preflight-facts", HTMLUListElement);
 const kept = byId("kept", HTMLDetailsElement);
 const keptModels = byId("kept-models", HTMLUListElement);
 const keptRoom = byId("kept-room", HTMLParagraphElement);
@@ -57,6 +57,7 @@ interface LoadOptions {
   readonly model: string | readonly File[];
   readonly device: Device;
   readonly kvCache: KvCache;
+  readonly allowedOrigins: readonly string[];
   readonly signal: AbortSignal;
 }
 
@@ -76,8 +77,8 @@ export class ModelPanel {
   #offered: Offer[] = [];
   #univi: Univi | undefined;
   #loading: { readonly abort: AbortController; readonly done: Promise<void> } | undefined;
-  /** Answers the question whether to download. */
-  #decide: ((go: boolean) => void) | undefined;
+  /** Addresses of models on other hosts that the person agreed to during this visit. */
+  readonly #agreed = new Set<string>();
   #paused = false;
   #amount = "";
   /** Bytes of the model that is loading, for one whose files do not tell; 0 where nobody does. */
@@ -91,8 +92,6 @@ export class ModelPanel {
     });
     cancelButton.addEventListener("click", () => this.#stop());
     pauseButton.addEventListener("click", () => (this.#paused ? void this.load() : this.#pause()));
-    byId("preflight-go", HTMLButtonElement).addEventListener("click", () => this.#decide?.(true));
-    byId("preflight-no", HTMLButtonElement).addEventListener("click", () => this.#decide?.(false));
     choice.addEventListener("change", () => this.#choose());
     for (const [key, select] of [
       [KEPT.device, device],
@@ -116,7 +115,7 @@ export class ModelPanel {
     if (asked !== null) {
       const index = this.#offered.findIndex((offer) => offer.url === asked);
       url.value = asked;
-      this.translate(index < 0 ? OTHER_URL : String(index));
+      this.translate(index < 0 ? AT_ADDRESS : String(index));
     } else {
       this.translate();
     }
@@ -126,7 +125,7 @@ export class ModelPanel {
   translate(chosen = choice.value || "0"): void {
     choice.replaceChildren(
       ...this.#offered.map(({ name }, index) => make("option", { value: String(index) }, name)),
-      make("option", { value: OTHER_URL }, words.onThisSite),
+      make("option", { value: AT_ADDRESS }, words.atAddress),
       make("option", { value: OWN_FILES }, words.onThisComputer),
       make("option", { value: OWN_FOLDER }, words.folderOnThisComputer),
     );
@@ -205,14 +204,18 @@ export class ModelPanel {
     cancelButton.hidden = false;
     loadButton.disabled = true;
     const model = this.#chosen();
-    const options: LoadOptions = {
-      model,
-      device: device.value as Device,
-      kvCache: kvCache.value as KvCache,
-      signal,
-    };
+    const elsewhere = otherHost(model);
     try {
-      if (!(await this.#mayDownload(options))) return;
+      if (elsewhere && !(await this.#mayAsk(elsewhere, signal))) return;
+      const options: LoadOptions = {
+        model,
+        device: device.value as Device,
+        kvCache: kvCache.value as KvCache,
+        allowedOrigins: [location.origin, ...(elsewhere ? [elsewhere.origin] : [])],
+        signal,
+      };
+      if (!(await this.#mayDownload(options, elsewhere))) return;
+      if (elsewhere) this.#agreed.add(elsewhere.href);
       signal.throwIfAborted();
       loading.hidden = false;
       const univi = await Univi.create({
@@ -233,46 +236,61 @@ export class ModelPanel {
     }
   }
 
-  /** Before much is downloaded, says what it takes and what there is, and asks. */
-  async #mayDownload(options: LoadOptions): Promise<boolean> {
+  /** Asks before another host hears anything: not even its name and size can be known till then. */
+  async #mayAsk(address: URL, signal: AbortSignal): Promise<boolean> {
+    if (this.#agreed.has(address.href)) return true;
+    const offer = this.#offered[Number(choice.value)];
+    const listed =
+      offer === undefined ? [] : [words.listedAs(offer.name, offer.bytes ? size(offer.bytes) : "")];
+    const facts = [
+      ...listed,
+      words.addressIs(`${address.origin}${address.pathname}`.slice(0, ADDRESS_SHOWN)),
+      words.hostLearns(address.host),
+      words.descriptionFirst,
+    ];
+    return confirmed({ question: words.askHost(address.host), facts, agree: words.askIt }, signal);
+  }
+
+  /**
+   * Before much is downloaded, or anything from another host, says what it takes and what there is,
+   * and asks.
+   */
+  async #mayDownload(options: LoadOptions, elsewhere: URL | undefined): Promise<boolean> {
     const offer = this.#offered[Number(choice.value)];
     this.#bytes = offer?.bytes ?? 0;
-    if (typeof options.model !== "string" || (offer?.bytes ?? Infinity) <= ASK_FROM_BYTES)
-      return true;
+    const asksAnyway = elsewhere !== undefined && !this.#agreed.has(elsewhere.href);
+    if (typeof options.model !== "string") return true;
+    if (!asksAnyway && (offer?.bytes ?? Infinity) <= ASK_FROM_BYTES) return true;
     loading.hidden = false;
     loadingBar.removeAttribute("value");
     loadingText.textContent = words.checking;
     const [found, estimate] = await Promise.all([Univi.availability(options), storageEstimate()]);
     if (found.status === "unavailable")
       throw new UniviError(found.code ?? "internal", found.reason ?? "");
-    const { bytes = offer?.bytes ?? (await lengthOf(options.model)), cachedBytes = 0 } = found;
+    const { bytes = elsewhere ? 0 : (offer?.bytes ?? 0), cachedBytes = 0 } = found;
     this.#bytes = bytes;
     const missing = bytes - cachedBytes;
-    if (missing <= ASK_FROM_BYTES) return true;
+    if (!asksAnyway && missing <= ASK_FROM_BYTES) return true;
     loading.hidden = true;
-    preflightHeading.textContent = words.beforeDownload(
-      offer?.name ?? options.model,
-      size(missing),
+    const name = (elsewhere ? found.name : offer?.name) ?? options.model;
+    return confirmed(
+      {
+        question:
+          bytes > 0 ? words.beforeDownload(name, size(missing)) : words.beforeDownloadUnsized(name),
+        facts: [
+          ...(elsewhere ? [words.comesFrom(elsewhere.host)] : []),
+          ...facts({ ...found, bytes }, missing, estimate),
+        ],
+        agree: words.downloadAndLoad,
+      },
+      options.signal,
     );
-    preflightFacts.replaceChildren(
-      ...facts({ ...found, bytes }, missing, estimate).map((fact) => make("li", {}, fact)),
-    );
-    preflight.hidden = false;
-    preflightHeading.focus();
-    const decided = new Promise<boolean>((resolve) => {
-      this.#decide = resolve;
-      options.signal.addEventListener("abort", () => resolve(false), { once: true });
-    });
-    return decided.finally(() => {
-      preflight.hidden = true;
-      this.#decide = undefined;
-    });
   }
 
   #chosen(): string | readonly File[] {
     if (choice.value === OWN_FILES) return [...(files.files ?? [])];
     if (choice.value === OWN_FOLDER) return [...(folder.files ?? [])];
-    if (choice.value === OTHER_URL) return url.value;
+    if (choice.value === AT_ADDRESS) return url.value;
     return this.#offered[Number(choice.value)]!.url;
   }
 
@@ -344,7 +362,7 @@ export class ModelPanel {
   }
 
   #choose(): void {
-    byId("model-url-field", HTMLLabelElement).hidden = choice.value !== OTHER_URL;
+    byId("model-url-field", HTMLLabelElement).hidden = choice.value !== AT_ADDRESS;
     byId("model-files-field", HTMLLabelElement).hidden = choice.value !== OWN_FILES;
     byId("model-folder-field", HTMLLabelElement).hidden = choice.value !== OWN_FOLDER;
     const offer = this.#offered[Number(choice.value)];
@@ -354,10 +372,13 @@ export class ModelPanel {
   }
 }
 
-/** Bytes of a file, as its server tells them; 0 where it does not. */
-async function lengthOf(url: string): Promise<number> {
-  const response = await fetch(url, { method: "HEAD" }).catch(() => undefined); // Loading will say what is wrong.
-  return Number(response?.headers.get("content-length") ?? 0);
+/** The address of a model that lies on another host than this page. */
+function otherHost(model: string | readonly File[]): URL | undefined {
+  if (typeof model !== "string" || !URL.canParse(model, document.baseURI)) return undefined;
+  const address = new URL(model, document.baseURI);
+  // What is no address of a host, such as `file:`, the package refuses with a reason.
+  const isOther = /^https?:$/.test(address.protocol) && address.origin !== location.origin;
+  return isOther ? address : undefined;
 }
 
 /** What to know before a download, in sentences. */
@@ -376,7 +397,11 @@ function facts(
   return [
     ...(cachedBytes > 0 ? [words.partKept(size(cachedBytes))] : []),
     words.computes(device === "webgpu" ? `WebGPU${adapter ? ` (${adapter})` : ""}` : "CPU"),
-    ...(device === "webgpu" ? [words.roomGranted] : bytes > LARGE_BYTES ? [words.cpuIsSlow] : []),
-    storage,
+    ...(device === "webgpu" && bytes > 0
+      ? [words.roomGranted]
+      : bytes > LARGE_BYTES
+        ? [words.cpuIsSlow]
+        : []),
+    ...(bytes > 0 ? [storage] : []),
   ];
 }

@@ -31,8 +31,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Install what is missing: Vulkan driver, Chromium, ffmpeg, the wasm32 standard library, npm
-    /// packages
+    /// Install what is missing: Vulkan driver, Chromium, Firefox, ffmpeg, the wasm32 standard
+    /// library, npm packages
     Setup,
     /// Build the WebAssembly module into pkg/wasm
     Wasm {

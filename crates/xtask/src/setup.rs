@@ -48,6 +48,7 @@ fn programs(debian: Option<&Debian>) -> Result<()> {
     let mut missing = Vec::new();
     for (package, there) in [
         ("chromium", chromium().is_some()),
+        ("firefox-esr", firefox().is_some()),
         ("ffmpeg", cmd("ffmpeg").arg("-version").probe().is_some()),
         (
             "python3-pip",
@@ -69,14 +70,23 @@ fn programs(debian: Option<&Debian>) -> Result<()> {
         Some(debian) => debian.install(&missing),
         None => bail!(
             "this is not Debian, so packages are not installed for you\n  what to do: install by hand what \
-             Debian calls {} (the variable CHROMIUM may name the browser's executable), then run this again",
+             Debian calls {} (the variables CHROMIUM and FIREFOX may name the browsers' executables), then run this again",
             missing.join(", ")
         ),
     }
 }
 
-/// The browser that the tests drive: what `CHROMIUM` names, or Debian's.
+/// The browser that most tests drive: what `CHROMIUM` names, or Debian's.
 pub fn chromium() -> Option<PathBuf> {
-    let path = std::env::var_os("CHROMIUM").map_or("/usr/bin/chromium".into(), PathBuf::from);
+    browser("CHROMIUM", "/usr/bin/chromium")
+}
+
+/// The browser that some tests drive as well: what `FIREFOX` names, or Debian's.
+pub fn firefox() -> Option<PathBuf> {
+    browser("FIREFOX", "/usr/bin/firefox-esr")
+}
+
+fn browser(variable: &str, debian: &str) -> Option<PathBuf> {
+    let path = std::env::var_os(variable).map_or(debian.into(), PathBuf::from);
     path.is_file().then_some(path)
 }

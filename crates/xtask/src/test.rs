@@ -201,16 +201,24 @@ fn cargo(root: &Path, arguments: &str) -> Cmd {
     with_vulkan(cmd("cargo").args(arguments.split(' ')).dir(root))
 }
 
-/// Node's test runner, told where the command line and the browser are.
+/// Node's test runner, told where the command line and the browsers are.
 fn node(root: &Path) -> Cmd {
     let command = cmd("node")
         .args(["--test", "--test-reporter=spec"])
         .env("UNIVI", models::univi(root))
         .dir(root);
-    with_vulkan(match setup::chromium() {
-        Some(path) => command.env("CHROMIUM", path),
-        None => command,
-    })
+    let browsers = [
+        ("CHROMIUM", setup::chromium()),
+        ("FIREFOX", setup::firefox()),
+    ];
+    with_vulkan(
+        browsers
+            .into_iter()
+            .fold(command, |command, (variable, path)| match path {
+                Some(path) => command.env(variable, path),
+                None => command,
+            }),
+    )
 }
 
 /// The tests in JavaScript, in order of their names.

@@ -1,7 +1,7 @@
 /** What the page says in English, beside what stands in `index.html`. */
 export const en = {
   // The model.
-  onThisSite: "Another on this site",
+  atAddress: "Another, by its address",
   onThisComputer: "Files on this computer",
   folderOnThisComputer: "A folder on this computer",
   ready: (name: string, device: string) => `${name} is ready on ${device}.`,
@@ -21,8 +21,21 @@ export const en = {
   recovering: "The GPU went away. Loading the model again; the conversation is kept.",
   checking: "Asking the device for room",
 
-  // Before a large download.
+  // Before another host is asked.
+  askHost: (host: string) => `Ask ${host} for a model?`,
+  addressIs: (address: string) => `The model's address is ${address}`,
+  listedAs: (name: string, amount: string) =>
+    amount ? `This site lists it as ${name}, ${amount}.` : `This site lists it as ${name}.`,
+  hostLearns: (host: string) =>
+    `${host} is another site. It learns your network address and which model you ask for, nothing else.`,
+  descriptionFirst: "Only its description is fetched first. You are asked again before the rest.",
+  askIt: "Ask that site",
+  comesFrom: (host: string) => `It comes from ${host}, which is not this site.`,
+
+  // Before a large download, or one from another host.
   beforeDownload: (name: string, amount: string) => `${name}: ${amount} to download`,
+  beforeDownloadUnsized: (name: string) => `${name}: to download, of unknown size`,
+  downloadAndLoad: "Download and load",
   partKept: (amount: string) => `${amount} of it are kept here already.`,
   computes: (device: string) => `It will run on ${device}.`,
   roomGranted: "There is room for its weights and a conversation.",

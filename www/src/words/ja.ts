@@ -25,7 +25,7 @@ const codes: Translation["words"]["errors"] = {
 
 export const ja: Translation = {
   words: {
-    onThisSite: "このサイトの別のモデル",
+    atAddress: "アドレスで指定する別のモデル",
     onThisComputer: "このコンピューターのファイル",
     folderOnThisComputer: "このコンピューターのフォルダー",
     ready: (name, device) => `${name} の準備ができました（${device}）。`,
@@ -45,7 +45,21 @@ export const ja: Translation = {
     recovering: "GPU が使えなくなりました。モデルを読み込み直しています。会話は保たれます。",
     checking: "デバイスの空きを確認中",
 
+    askHost: (host) => `${host} にモデルを問い合わせますか？`,
+    addressIs: (address) => `モデルのアドレス: ${address}`,
+    listedAs: (name, amount) =>
+      amount
+        ? `このサイトの一覧では ${name}、${amount} です。`
+        : `このサイトの一覧では ${name} です。`,
+    hostLearns: (host) =>
+      `${host} は別のサイトです。あなたのネットワークアドレスと、どのモデルを求めたかだけが伝わります。`,
+    descriptionFirst: "まず説明だけを取得します。残りを取得する前に、もう一度確認します。",
+    askIt: "そのサイトに問い合わせる",
+    comesFrom: (host) => `このサイトではなく ${host} から届きます。`,
+
     beforeDownload: (name, amount) => `${name}: ${amount} をダウンロードします`,
+    beforeDownloadUnsized: (name) => `${name}: ダウンロードします（大きさは不明）`,
+    downloadAndLoad: "ダウンロードして読み込む",
     partKept: (amount) => `そのうち ${amount} はすでに保存されています。`,
     computes: (device) => `${device} で動きます。`,
     roomGranted: "重みと会話に必要なメモリーがあります。",
@@ -143,7 +157,7 @@ export const ja: Translation = {
     skip: "質問欄へ移動",
     tagline: "写真、動画、カメラについて質問できます。すべてこのタブの中で動き、何も外に出ません。",
     model: "モデル",
-    modelUrl: "このサイトのマニフェストまたは GGUF",
+    modelUrl: "マニフェストまたは GGUF のアドレス",
     modelFiles: "マニフェストとそのファイル、または GGUF 一つ",
     modelFolder: "モデルのフォルダー",
     runsOn: "実行先",
@@ -154,7 +168,6 @@ export const ja: Translation = {
     load: "読み込む",
     pause: "一時停止",
     cancel: "キャンセル",
-    downloadAndLoad: "ダウンロードして読み込む",
     notNow: "今はしない",
     keptHere: "このブラウザーに保存したモデル",
     conversation: "会話",
@@ -200,7 +213,7 @@ export const ja: Translation = {
       "Chat-UniVi: Unified Visual Representation Empowers Large Language Models with Image and Video Understanding (arXiv 2311.08046)、Rust と WebGPU による実装。",
     about: "このページについて",
     aboutWhere:
-      "すべてこのタブの中で動きます。画像、動画、カメラの映像、質問と回答はこのコンピューターに留まります。モデルは「読み込む」か質問をしたときにこのサイトから取得され、次回のためにブラウザーに保存されます。会話も、最初からやり直すまで保存されます。",
+      "すべてこのタブの中で動きます。画像、動画、カメラの映像、質問と回答はこのコンピューターに留まります。モデルは「読み込む」か質問をしたときにこのサイトから、または同意すれば別のサイトから取得され、次回のためにブラウザーに保存されます。会話も、最初からやり直すまで保存されます。",
     aboutNano:
       "このページに付属する UniVi nano は 300 万パラメーターのモデルで、色のついた背景に描いた絵文字だけで訓練されました。そうした絵に何が、いくつ、どこに、どの順で、何色の上にあるか、動画では最初と最後に何が現れ、どちらへ動くかを尋ねてください。知っているのは百種類のものだけで、写真を見たことはなく、写真については間違えます。読めるのは英語だけです。",
     aboutLicences:

@@ -24,7 +24,7 @@ const codes: Translation["words"]["errors"] = {
 
 export const zh: Translation = {
   words: {
-    onThisSite: "本站的其他模型",
+    atAddress: "按地址指定其他模型",
     onThisComputer: "本机文件",
     folderOnThisComputer: "本机文件夹",
     ready: (name, device) => `${name} 已就绪（${device}）。`,
@@ -44,7 +44,18 @@ export const zh: Translation = {
     recovering: "GPU 已不可用。正在重新加载模型，对话会保留。",
     checking: "正在向设备确认空间",
 
+    askHost: (host) => `向 ${host} 询问模型吗？`,
+    addressIs: (address) => `模型的地址：${address}`,
+    listedAs: (name, amount) =>
+      amount ? `本站将它列为 ${name}，${amount}。` : `本站将它列为 ${name}。`,
+    hostLearns: (host) => `${host} 是另一个网站。它只会知道你的网络地址以及你要哪个模型。`,
+    descriptionFirst: "首先只获取模型的说明。获取其余部分之前会再次询问。",
+    askIt: "询问该网站",
+    comesFrom: (host) => `它来自 ${host}，不是本站。`,
+
     beforeDownload: (name, amount) => `${name}：需下载 ${amount}`,
+    beforeDownloadUnsized: (name) => `${name}：需下载，大小未知`,
+    downloadAndLoad: "下载并加载",
     partKept: (amount) => `其中 ${amount} 已保存在这里。`,
     computes: (device) => `它将运行在 ${device} 上。`,
     roomGranted: "有足够的空间容纳权重和一段对话。",
@@ -138,7 +149,7 @@ export const zh: Translation = {
     skip: "跳到提问框",
     tagline: "就图片、视频或摄像头提问。一切都在这个标签页里运行，什么都不会离开它。",
     model: "模型",
-    modelUrl: "本站的清单或 GGUF",
+    modelUrl: "清单或 GGUF 的地址",
     modelFiles: "清单及其文件，或一个 GGUF",
     modelFolder: "模型文件夹",
     runsOn: "运行于",
@@ -149,7 +160,6 @@ export const zh: Translation = {
     load: "加载",
     pause: "暂停",
     cancel: "取消",
-    downloadAndLoad: "下载并加载",
     notNow: "以后再说",
     keptHere: "保存在此浏览器中的模型",
     conversation: "对话",
@@ -195,7 +205,7 @@ export const zh: Translation = {
       "Chat-UniVi: Unified Visual Representation Empowers Large Language Models with Image and Video Understanding (arXiv 2311.08046)，以 Rust 和 WebGPU 实现。",
     about: "关于",
     aboutWhere:
-      "一切都在这个标签页里运行：图片、视频、摄像头画面、问题和回答都留在这台电脑上。按“加载”或提问时，模型从本站获取，并保存在浏览器中供下次使用。对话也会保留，直到你重新开始。",
+      "一切都在这个标签页里运行：图片、视频、摄像头画面、问题和回答都留在这台电脑上。按“加载”或提问时，模型从本站获取（或经你同意从其他网站获取），并保存在浏览器中供下次使用。对话也会保留，直到你重新开始。",
     aboutNano:
       "随页面提供的 UniVi nano 有三百万参数，只用画在彩色背景上的表情符号训练。可以问它这样的图片里有什么、有几个、在哪里、按什么顺序、在什么颜色上，以及视频里最先和最后出现什么、往哪个方向移动。它只认识一百种东西，从未见过照片，对照片会答错。它只读得懂英文。",
     aboutLicences:
