@@ -24,34 +24,35 @@ export default defineConfig({
   plugins: [listFiles()],
 });
 
-/** Tells the service worker which files the page has. */
+/** Tells the service worker which files the page has, and their hashes. */
 function listFiles(): Plugin {
   return {
     name: "list-files",
     apply: "build",
     async writeBundle() {
       const entries = await readdir(DIST, { recursive: true, withFileTypes: true });
-      const paths = entries
+      const files = entries
         .filter((entry) => entry.isFile())
-        .map((entry) => join(entry.parentPath, entry.name));
-      const files = paths
+        .map((entry) => join(entry.parentPath, entry.name))
         .map((path) => relative(fileURLToPath(DIST), path).replaceAll("\\", "/"))
+        // A list that a site may change, and the worker itself.
+        .filter((file) => !["samples/index.json", `${SERVICE_WORKER}.js`].includes(file))
         .sort();
+      const hashed = files.map(async (file) => {
+        const bytes = await readFile(new URL(file, DIST));
+        return [file === "index.html" ? "./" : file, sha256Of(bytes)] as const;
+      });
+      const sha256 = Object.fromEntries(await Promise.all(hashed));
       const page = await readFile(new URL("index.html", DIST), "utf8");
+      const first = ["./", ...files.filter((file) => page.includes(`./${file}`))];
+      const version = sha256Of(JSON.stringify(sha256)).slice(0, 16);
       const script = new URL(`${SERVICE_WORKER}.js`, DIST);
-      // Each of those has its own way, see there.
-      const served = files.filter(
-        (file) => !["index.html", "samples/index.json", `${SERVICE_WORKER}.js`].includes(file),
-      );
-      const first = ["./", ...served.filter((file) => page.includes(`./${file}`))];
-      const later = served.filter((file) => !first.includes(file));
-      const version = createHash("sha256")
-        .update(page)
-        .update(files.join("\n"))
-        .digest("hex")
-        .slice(0, 16);
-      const list = `const FILES = ${JSON.stringify({ version, first, later })};\n`;
+      const list = `const FILES = ${JSON.stringify({ version, first, sha256 })};\n`;
       await writeFile(script, list + (await readFile(script, "utf8")));
     },
   };
+}
+
+function sha256Of(content: string | Uint8Array): string {
+  return createHash("sha256").update(content).digest("hex");
 }

@@ -72,11 +72,14 @@ for (const [browserName, launch] of Object.entries(BROWSERS)) {
     const otherHost = new URL(other.url).host;
     /** @type {object[]} */
     let offers = [];
+    let listGoesOn = false;
     const site = await host({
       folder: DIST,
       cors: {},
       hook: (_, { pathname, search }) => {
         const json = { "Content-Type": "application/json" };
+        if (listGoesOn && pathname === "/models/index.json")
+          return { status: 302, headers: { Location: `${third.url}index.json` } };
         if (pathname === "/models/index.json")
           return { headers: json, body: JSON.stringify(offers) };
         if (pathname === "/go/manifest.json")
@@ -144,6 +147,14 @@ for (const [browserName, launch] of Object.entries(BROWSERS)) {
     await asks(page, `Ask ${otherHost} for a model?`); // Not the name before the @.
     await page.click("#confirm-no");
     silent("a list, and the field");
+
+    // A list that is sent on, also by way of the service worker, which no policy of the page binds.
+    await page.evaluate(() => navigator.serviceWorker.ready.then(() => {}));
+    listGoesOn = true;
+    await visit();
+    await visit();
+    listGoesOn = false;
+    silent("a list that is sent on");
 
     // What servers send on, and what a manifest of this site names.
     for (const [path, why] of [

@@ -28,11 +28,12 @@ export async function closeHosts() {
 }
 
 /**
- * What a host does with a request: nothing, which serves the file, or an answer of its own.
+ * What a host does with a request: nothing, which serves the file, another file, or an answer of
+ * its own.
  *
  * @typedef {(request: import("node:http").IncomingMessage, url: URL) => { status?: number,
- * headers?: Record<string, string>, body?: string | Buffer, path?: string, break?: number } |
- * undefined} Hook
+ * headers?: Record<string, string>, body?: string | Buffer, path?: string, break?: number,
+ * bend?: (bytes: Buffer) => Buffer } | undefined} Hook
  */
 
 /**
@@ -74,7 +75,8 @@ export async function host({
       const etag = `"${createHash("sha1").update(bytes).digest("hex")}"`;
       const from = Number(/^bytes=(\d+)-$/.exec(range ?? "")?.[1] ?? 0);
       const packed = packs && from === 0;
-      const body = packed ? gzipSync(bytes) : bytes.subarray(from);
+      const sent = own?.bend?.(bytes) ?? bytes;
+      const body = packed ? gzipSync(sent) : sent.subarray(from);
       response.writeHead(from > 0 ? 206 : 200, {
         ...cors,
         ETag: etag,
@@ -84,6 +86,7 @@ export async function host({
         ...(from > 0
           ? { "Content-Range": `bytes ${from}-${bytes.length - 1}/${bytes.length}` }
           : {}),
+        ...own?.headers,
       });
       if (own?.break === undefined) response.end(body);
       else {

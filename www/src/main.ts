@@ -4,7 +4,7 @@ import { benchmark } from "./benchmark.js";
 import { byId, save } from "./dom.js";
 import { ModelPanel } from "./model-panel.js";
 import { MetricsPanel } from "./metrics-panel.js";
-import { keepAllOffline, keepOffline } from "./offline.js";
+import { keepAllOffline } from "./offline.js";
 import { sampleRow } from "./samples.js";
 import { redrawTokenMap } from "./token-map-panel.js";
 import { showSettings, wireSettings } from "./settings.js";
@@ -106,7 +106,6 @@ addEventListener("drop", (event) => {
 wireSettings(() => chat.settingsChanged());
 metrics.draw();
 chat.translate();
-keepOffline();
 await model.offer(new URLSearchParams(location.search).get("model"));
 await chat.restore();
 byId("main", HTMLElement).classList.remove("arriving");
