@@ -2,20 +2,25 @@
 import { UniviError } from "./error.js";
 
 /** Characters of an address that an error message shows. */
-const SHOWN = 100;
+const SHOWN = 200;
 
 /** Endings of addresses that name a clip. */
 const CLIP = /\.(mp4|m4v|mov|qt|webm|mkv|avi|ogv|mpe?g|m2ts|mts|wmv|flv|3gp)$/i;
 /** Endings of addresses that name a picture. */
 const PICTURE = /\.(png|apng|jpe?g|jfif|webp|gif|bmp|avif|heic|heif|svg|tiff?|jxl)$/i;
 
-/** Returns an address for an error message, cut to a line. */
-export function shortAddress(address: string): string {
-  if (/^data:/i.test(address)) {
-    const type = /^data:([^;,]*)/i.exec(address)?.[1];
-    return `data: URL (${type || "no type"}, ${address.length} characters)`;
+/**
+ * Returns an address for an error message: cut to a line, without what may be secret, which is a
+ * user and password, and the signature that a query often is.
+ */
+export function shortAddress(address: URL | string): string {
+  const text = String(address);
+  if (/^data:/i.test(text)) {
+    const type = /^data:([^;,]*)/i.exec(text)?.[1];
+    return `data: URL (${type || "no type"}, ${text.length} characters)`;
   }
-  return address.length <= SHOWN ? address : `${address.slice(0, SHOWN)}..`;
+  const plain = text.replace(/[?#].*$/s, "").replace(/^([a-z][a-z0-9+.-]*:\/\/)[^/]*@/i, "$1");
+  return plain.length <= SHOWN ? plain : `${plain.slice(0, SHOWN)}..`;
 }
 
 /** Returns whether the path of an address ends like that of a clip. */
@@ -55,7 +60,7 @@ export async function localContent(url: URL): Promise<Blob | undefined> {
   } catch (cause) {
     throw new UniviError(
       "bad-request",
-      `${shortAddress(url.href)}: can't be read: it was revoked, belongs to another page, or this page's content security policy lacks "connect-src blob:"; pass the Blob itself`,
+      `${shortAddress(url)}: can't be read: it was revoked, belongs to another page, or this page's content security policy lacks "connect-src blob:"; pass the Blob itself`,
       { cause },
     );
   }

@@ -31,7 +31,7 @@ export async function pushFrames(
   const found = isA("HTMLVideoElement", source)
     ? await elementSource(source as HTMLVideoElement)
     : (source as MediaFile | URL);
-  const name = found instanceof URL ? shortAddress(found.href) : found.name;
+  const name = found instanceof URL ? shortAddress(found) : found.name;
   let picture = asPicture(found);
   const decoded = picture
     ? undefined
@@ -97,7 +97,7 @@ async function pictureAt(
   const format = head && mediaFormat(head);
   if (!format || formatFacts(format).kind !== "picture") return undefined;
   const blob = await client.call("fetchFile", { url: url.href }, { signal });
-  return asClipFile(await mediaFile(blob, shortAddress(url.href)));
+  return asClipFile(await mediaFile(blob, shortAddress(url)));
 }
 
 /** The first bytes at an address; `undefined` where it can't be read, which playing it will say. */

@@ -3,8 +3,9 @@
  * is decided by `Transfer`.
  */
 import type { bindings } from "../wasm/univi_web.js";
+import { shortAddress } from "./address.js";
 import { UniviError } from "./error.js";
-import { type Network, request, shown, Unanswered } from "./network.js";
+import { type Network, request, Unanswered } from "./network.js";
 
 /** A server that sends nothing for so long is taken for one that has gone. */
 const STALL_MS = 20_000;
@@ -227,7 +228,7 @@ export async function fetchAll(
   signal: AbortSignal,
 ): Promise<Uint8Array> {
   const transfer = new network.module.Transfer(
-    shown(url),
+    shortAddress(url),
     undefined,
     0,
     undefined,
@@ -235,7 +236,7 @@ export async function fetchAll(
     Math.random(),
   );
   try {
-    return await collect(download(network, url, transfer, signal), shown(url), maxBytes);
+    return await collect(download(network, url, transfer, signal), shortAddress(url), maxBytes);
   } finally {
     transfer.free();
   }

@@ -1,4 +1,5 @@
 /** Where requests may go, and why one had no answer. */
+import { shortAddress } from "./address.js";
 import { UniviError } from "./error.js";
 import type { Bindings } from "./module.js";
 
@@ -63,12 +64,6 @@ export async function request(
   } finally {
     policy.end();
   }
-}
-
-/** A URL as errors show it: on one line, without what may be secret. */
-export function shown(url: URL): string {
-  if (!isRemote(url)) return `${url.protocol}${url.pathname.slice(0, 40)}`;
-  return `${url.origin}${url.pathname}`.slice(0, 200);
 }
 
 function isRemote(url: URL): boolean {
@@ -152,5 +147,5 @@ function reasonOf(error: unknown): string {
 }
 
 function refused(url: URL, why: string, cause?: unknown): UniviError {
-  return new UniviError("io", `${shown(url)}: ${why}`, { cause });
+  return new UniviError("io", `${shortAddress(url)}: ${why}`, { cause });
 }
