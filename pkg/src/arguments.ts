@@ -3,110 +3,90 @@
  * as a BigInt, is no error but a trap.
  */
 import type { Calls, Method, SentPart } from "./calls.js";
-import { UniviError } from "./error.js";
-
-/** What a value must be; `undefined` and `null` stand for a default everywhere. */
-interface Kind {
-  readonly expected: string;
-  readonly fits: (value: unknown) => boolean;
-}
+import { type Check, string, strings, wrong } from "./options.js";
 
 const MOST = 2 ** 32 - 1;
 
-const WHOLE: Kind = {
-  expected: `a whole number from 0 to ${MOST}`,
-  fits: (value) => Number.isInteger(value) && Number(value) >= 0 && Number(value) <= MOST,
+const whole: Check<number> = (value, name) => {
+  if (!Number.isInteger(value) || Number(value) < 0 || Number(value) > MOST)
+    throw wrong(name, `a whole number from 0 to ${MOST}`, value);
+  return value as number;
 };
-const NUMBER: Kind = { expected: "a finite number", fits: (value) => Number.isFinite(value) };
-const SECONDS: Kind = {
-  expected: "a finite number of seconds, 0 or more",
-  fits: (value) => Number.isFinite(value) && Number(value) >= 0,
+const finite: Check<number> = (value, name) => {
+  if (!Number.isFinite(value)) throw wrong(name, "a finite number", value);
+  return value as number;
 };
-const TEXT: Kind = { expected: "a string", fits: (value) => typeof value === "string" };
-const TEXTS: Kind = {
-  expected: "an array of strings",
-  fits: (value) => Array.isArray(value) && value.every(TEXT.fits),
+const seconds: Check<number> = (value, name) => {
+  if (!Number.isFinite(value) || Number(value) < 0)
+    throw wrong(name, "a finite number of seconds, 0 or more", value);
+  return value as number;
 };
-const RGBA: Kind = {
-  expected: "a Uint8ClampedArray or Uint8Array",
-  fits: (value) => value instanceof Uint8ClampedArray || value instanceof Uint8Array,
+const rgba: Check<Uint8ClampedArray | Uint8Array> = (value, name) => {
+  if (value instanceof Uint8ClampedArray || value instanceof Uint8Array) return value;
+  throw wrong(name, "a Uint8ClampedArray or Uint8Array", value);
 };
 
 const FRAME_CHOICE = {
-  startSeconds: SECONDS,
-  endSeconds: SECONDS,
-  frameRate: NUMBER,
-  maxFrames: WHOLE,
+  startSeconds: seconds,
+  endSeconds: seconds,
+  frameRate: finite,
+  maxFrames: whole,
 };
-const SESSION = { system: TEXT, template: TEXT, overflow: TEXT };
-const PIXELS = { width: WHOLE, height: WHOLE, rgba: RGBA };
+const SESSION = { system: string, template: string, overflow: string };
+const PIXELS = { width: whole, height: whole, rgba: rgba };
 
 /** The parameters of each method that reach WebAssembly, by name; those of objects by theirs. */
-type Kinds = { readonly [name: string]: Kind | Kinds };
-const KINDS: {
-  readonly [M in Method]?: Kinds & { readonly [P in keyof Calls[M]["params"]]?: unknown };
+type Parameters = { readonly [name: string]: Check<unknown> | Parameters };
+const PARAMETERS: {
+  readonly [M in Method]?: Parameters & { readonly [P in keyof Calls[M]["params"]]?: unknown };
 } = {
-  load: { device: TEXT, contextLength: WHOLE, kvCache: TEXT },
-  availability: { device: TEXT, contextLength: WHOLE, kvCache: TEXT },
-  encodeImage: { visualTokens: WHOLE, image: { name: TEXT, ...PIXELS } },
-  frameTimes: { timing: { lastSeconds: NUMBER, endSeconds: SECONDS }, choice: FRAME_CHOICE },
-  pushAnimation: { name: TEXT, choice: FRAME_CHOICE },
-  pushFrame: { timeSeconds: NUMBER, frame: PIXELS },
-  encodeClip: { visualTokens: WHOLE },
-  encodeFrame: { timeSeconds: NUMBER, windowSeconds: NUMBER, visualTokens: WHOLE },
-  mergeFrames: { visualTokens: WHOLE },
+  load: { device: string, contextLength: whole, kvCache: string },
+  availability: { device: string, contextLength: whole, kvCache: string },
+  encodeImage: { visualTokens: whole, image: { name: string, ...PIXELS } },
+  frameTimes: { timing: { lastSeconds: finite, endSeconds: seconds }, choice: FRAME_CHOICE },
+  pushAnimation: { name: string, choice: FRAME_CHOICE },
+  pushFrame: { timeSeconds: finite, frame: PIXELS },
+  encodeClip: { visualTokens: whole },
+  encodeFrame: { timeSeconds: finite, windowSeconds: finite, visualTokens: whole },
+  mergeFrames: { visualTokens: whole },
   openSession: { options: SESSION },
   restart: { options: SESSION },
-  rewind: { keep: WHOLE },
+  rewind: { keep: whole },
   answer: {
     options: {
-      maxTokens: WHOLE,
-      temperature: NUMBER,
-      topK: WHOLE,
-      topP: NUMBER,
-      minP: NUMBER,
-      repetitionPenalty: NUMBER,
-      seed: WHOLE,
-      stop: TEXTS,
-      jsonSchema: TEXT,
+      maxTokens: whole,
+      temperature: finite,
+      topK: whole,
+      topP: finite,
+      minP: finite,
+      repetitionPenalty: finite,
+      seed: whole,
+      stop: strings,
+      jsonSchema: string,
     },
   },
 };
 
-/** Throws `bad-request` for the first parameter of a call that is not of its kind. */
+/**
+ * Throws `bad-request` for the first parameter of a call that is not of its kind; `undefined` and
+ * `null` stand for a default everywhere.
+ */
 export function checkArguments<M extends Method>(method: M, params: Calls[M]["params"]): void {
-  checkAll(KINDS[method] ?? {}, params);
+  checkAll(PARAMETERS[method] ?? {}, params);
   const { parts = [], turns = [] } = params as Partial<Calls["answer" | "restart"]["params"]> & {
     readonly parts?: readonly SentPart[];
     readonly turns?: Calls["restart"]["params"]["turns"];
   };
-  for (const { answer } of turns) check("the answer of an earlier turn", TEXT, answer);
+  for (const { answer } of turns) string(answer, "the answer of an earlier turn");
   for (const part of [...parts, ...turns.flatMap((turn) => turn.parts)])
-    if (typeof part !== "object") check("a part", TEXT, part);
+    if (typeof part !== "object") string(part, "a part");
 }
 
-function checkAll(kinds: Kinds, values: object): void {
-  for (const [name, kind] of Object.entries(kinds)) {
+function checkAll(parameters: Parameters, values: object): void {
+  for (const [name, check] of Object.entries(parameters)) {
     const value: unknown = Reflect.get(values, name);
     if (value === undefined || value === null) continue;
-    if (isKind(kind)) check(name, kind, value);
-    else if (typeof value === "object" && value !== null) checkAll(kind, value);
+    if (typeof check === "function") check(value, name);
+    else if (typeof value === "object") checkAll(check, value);
   }
-}
-
-function isKind(kind: Kind | Kinds): kind is Kind {
-  return typeof kind.fits === "function";
-}
-
-function check(name: string, { expected, fits }: Kind, value: unknown): void {
-  if (!fits(value))
-    throw new UniviError("bad-request", `${name} is ${described(value)}, expected ${expected}`);
-}
-
-/** A value as people write it, in a few words. */
-function described(value: unknown): string {
-  if (typeof value === "bigint") return `the BigInt ${value}n`.slice(0, 40);
-  if (typeof value === "string") return `the string ${JSON.stringify(value.slice(0, 20))}`;
-  if (typeof value === "number" || typeof value === "boolean") return `${value}`;
-  return Array.isArray(value) ? "an array" : `of type ${typeof value}`;
 }

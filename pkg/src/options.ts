@@ -5,7 +5,7 @@
 import { UniviError } from "./error.js";
 
 /** Checks the value of an option and copies it; `name` is what errors call it. */
-type Check<T> = (value: unknown, name: string) => T;
+export type Check<T> = (value: unknown, name: string) => T;
 
 /** The options that a function knows, each with its check. */
 export type Checks<T> = { readonly [K in keyof T]-?: Check<Exclude<T[K], undefined>> };
@@ -68,6 +68,7 @@ function shown(value: unknown): string {
   if (typeof value === "object" && value !== null)
     return Array.isArray(value) ? "a list" : "an object";
   if (typeof value === "function") return "a function";
+  if (typeof value === "bigint") return `the BigInt ${value}n`.slice(0, 40);
   return String(value);
 }
 
