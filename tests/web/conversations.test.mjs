@@ -597,6 +597,59 @@ test("a camera is watched", async () => {
   );
 });
 
+test("a camera or video that ends says so, and is asked about no more", async () => {
+  const said = await inPage(async ({ load, fails, file }) => {
+    const univi = await load("cpu");
+    const sleep = (/** @type {number} */ ms) => new Promise((resolve) => setTimeout(resolve, ms));
+    const camera = await navigator.mediaDevices.getUserMedia({ video: true });
+    /** @type {string[]} */
+    const errors = [];
+    const onError = (/** @type {unknown} */ error) =>
+      void errors.push(/** @type {Error} */ (error).message);
+    const live = univi.watch(camera, { framesPerSecond: 10, onError });
+    /** @type {string[]} */
+    const states = [live.state];
+    await live.ready();
+    states.push(live.state);
+    for (const track of camera.getTracks()) track.stop();
+    while (errors.length === 0) await sleep(20);
+    states.push(live.state);
+    await sleep(500); // A frame that was being encoded is done.
+    const { framesEncoded } = live.stats;
+    await sleep(500);
+    const [asked, ready] = [
+      await fails(() => live.ask("What colour is the background?").text()),
+      await fails(() => live.ready()),
+    ];
+    const more = live.stats.framesEncoded - framesEncoded;
+    const again = await fails(async () => univi.watch(camera));
+    live.stop();
+    states.push(live.state);
+
+    const video = document.createElement("video");
+    video.muted = true;
+    video.src = URL.createObjectURL(await file("penguin-moves.webm", "video/webm"));
+    await new Promise((resolve) => (video.onloadeddata = resolve));
+    const played = univi.watch(video, { framesPerSecond: 10 });
+    await played.ready();
+    video.currentTime = video.duration;
+    await video.play();
+    while (!video.ended) await sleep(20);
+    while (played.state !== "ended") await sleep(20);
+    const over = await fails(() => played.ask("What appears first?").text());
+    await video.play(); // From the beginning.
+    while (/** @type {string} */ (played.state) !== "watching") await sleep(20);
+    played.stop();
+    return { states, errors, asked, ready, more, again, over };
+  });
+  assert.deepEqual(said.states, ["starting", "watching", "ended", "stopped"]);
+  assert.equal(said.errors.length, 1, "it is reported once");
+  assert.match(said.errors[0] ?? "", /the camera or video has ended/);
+  for (const { code, message } of [said.asked, said.ready, said.again, said.over])
+    assert.deepEqual([code, message], ["bad-video", said.errors[0]]);
+  assert.equal(said.more, 0, "no frame is encoded any more");
+});
+
 test("elements show what the model saw, by pointer and by keyboard", async () => {
   const { page } = opened;
   await inPage(async ({ load, file }) => {
