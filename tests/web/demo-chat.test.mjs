@@ -253,3 +253,33 @@ test("a number that means nothing is told where it stands", async () => {
   assert.equal(await page.locator(".turn").count(), turns, "nothing was asked");
   assert.equal(await page.getByLabel("Your question").inputValue(), "Where is the cookie?");
 });
+
+test("where the browser stores nothing, the page answers and says so", async (t) => {
+  const { page, close } = await openDemo();
+  t.after(close);
+  // As Safari's private windows refuse files, and browsers that block a site's data all of it.
+  await page.addInitScript(() => {
+    const refused = (/** @type {string} */ name) => () => {
+      throw new DOMException("Refused here", name);
+    };
+    const blob = refused("DataCloneError");
+    const { put } = IDBObjectStore.prototype;
+    IDBObjectStore.prototype.put = function (/** @type {any} */ value, /** @type {any} */ key) {
+      return value?.attachments?.length > 0 ? blob() : put.call(this, value, key);
+    };
+    Object.defineProperty(navigator, "storage", { value: undefined });
+    Object.defineProperty(globalThis, "localStorage", { get: refused("SecurityError") });
+    CacheStorage.prototype.open = async () => refused("SecurityError")();
+  });
+  await page.reload();
+  await beGreedy(page);
+  assert.equal(
+    await ask(page, "Where is the zebra?", join(SAMPLES, "train-zebra.png")),
+    "top right",
+  );
+  await page.locator("#ask-alert").getByText("as in a private window").waitFor();
+  await page.getByText("Kept in this browser").click();
+  await page.getByText("Nothing is kept.").waitFor();
+  await page.locator("#language").selectOption("ja");
+  await page.getByRole("button", { name: "質問する" }).waitFor();
+});

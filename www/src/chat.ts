@@ -339,7 +339,8 @@ export class Chat {
     // A turn that was stopped before anything was said is no part of the conversation.
     if ((past.answer === "" && past.stopped) || conversation !== this.#number) return;
     this.#turns.push({ past, view });
-    if (!(await keepTurn(this.#turns.length - 1, past))) showWarning(alert, words.notKept);
+    const fault = await keepTurn(this.#turns.length - 1, past);
+    if (fault) showWarning(alert, fault === "full" ? words.notKept : words.notKeptPrivate);
   }
 
   #retry(index: number): void {

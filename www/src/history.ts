@@ -52,12 +52,18 @@ export async function keptTurns(): Promise<PastTurn[]> {
   return turns;
 }
 
-/** Keeps turn `number` -> false where there was no room. */
-export async function keepTurn(number: number, turn: PastTurn): Promise<boolean> {
-  if (!(await owned)) return true;
+/**
+ * Keeps turn `number`. Returns why it can't be kept: there is no room, or the browser refuses, as in
+ * private windows some do for pictures and clips, and some for everything.
+ */
+export async function keepTurn(
+  number: number,
+  turn: PastTurn,
+): Promise<"full" | "refused" | undefined> {
+  if (!(await owned)) return undefined;
   return set(number, turn, store).then(
-    () => true,
-    () => false,
+    () => undefined,
+    (error: Error) => (error.name === "QuotaExceededError" ? "full" : "refused"),
   );
 }
 

@@ -18,6 +18,7 @@ import { confirmed } from "./confirm.js";
 import { announce, button, byId, make } from "./dom.js";
 import { date, duration, size } from "./format.js";
 import { type Offer, offers } from "./models.js";
+import { remember, remembered } from "./remembered.js";
 import { words } from "./words/index.js";
 
 /** What computes, and how it keeps a conversation, are kept between visits. */
@@ -97,9 +98,9 @@ export class ModelPanel {
       [KEPT.device, device],
       [KEPT.kvCache, kvCache],
     ] as const) {
-      select.value = localStorage.getItem(key) ?? "";
+      select.value = remembered(key) ?? "";
       if (select.selectedIndex < 0) select.selectedIndex = 0;
-      select.addEventListener("change", () => localStorage.setItem(key, select.value));
+      select.addEventListener("change", () => remember(key, select.value));
     }
     kept.addEventListener("toggle", () => void this.showKept());
   }

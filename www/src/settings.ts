@@ -2,6 +2,7 @@
 import type { AskOptions, FrameChoice, SessionOptions } from "univi";
 
 import { byId } from "./dom.js";
+import { remember, remembered } from "./remembered.js";
 import { words } from "./words/index.js";
 
 const KEPT = "univi.settings";
@@ -64,7 +65,7 @@ export function wireSettings(onChange: () => void): void {
   }
   const changed = () => {
     showSettings();
-    localStorage.setItem(
+    remember(
       KEPT,
       JSON.stringify(
         Object.fromEntries(Object.entries(fields).map(([name, field]) => [name, field.value])),
@@ -93,7 +94,7 @@ export function showSettings(): void {
 
 function keptSettings(): Record<string, unknown> {
   try {
-    const kept: unknown = JSON.parse(localStorage.getItem(KEPT) ?? "{}");
+    const kept: unknown = JSON.parse(remembered(KEPT) ?? "{}");
     return typeof kept === "object" && kept !== null ? { ...kept } : {};
   } catch {
     return {};

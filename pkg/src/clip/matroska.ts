@@ -1,4 +1,6 @@
-/** Whether a Matroska file is whole: one that broke off still states the length that was planned. */
+/**
+ * Whether a Matroska file is whole: one that broke off still states the length that was planned.
+ */
 
 const EBML = 0x1a45dfa3;
 const SEGMENT = 0x18538067;

@@ -81,6 +81,8 @@ export const en = {
   restored: (turns: number) =>
     `${turns} ${turns === 1 ? "turn" : "turns"} from last time. The model reads them again with your next question.`,
   notKept: "This conversation can't be kept for the next visit: the browser has no room for it.",
+  notKeptPrivate:
+    "This conversation can't be kept for the next visit: the browser stores nothing here, as in a private window.",
 
   // The camera.
   cameraOn: "The camera is on.",

@@ -2,6 +2,7 @@
  * The page's words, in the language of its reader. English static text stands in `index.html`
  * itself.
  */
+import { remember, remembered } from "../remembered.js";
 import { en } from "./en.js";
 import type { Translation, Words } from "./translation.js";
 
@@ -29,9 +30,7 @@ const english = new Map<string, string>();
 
 /** The language that was chosen before, else the first of the browser's that the page speaks. */
 export function preferredLanguage(): Language {
-  const wanted = [localStorage.getItem(KEPT), ...navigator.languages].map(
-    (tag) => tag?.split("-")[0],
-  );
+  const wanted = [remembered(KEPT), ...navigator.languages].map((tag) => tag?.split("-")[0]);
   return wanted.find((tag): tag is Language => tag !== undefined && tag in LANGUAGES) ?? "en";
 }
 
@@ -39,7 +38,7 @@ export function preferredLanguage(): Language {
 export async function speak(language: Language, keep: boolean): Promise<void> {
   const { tag, load } = LANGUAGES[language];
   const translation = await load();
-  if (keep) localStorage.setItem(KEPT, language);
+  if (keep) remember(KEPT, language);
   words = translation.words;
   document.documentElement.lang = tag;
   for (const element of document.querySelectorAll<HTMLElement>("[data-word]")) {

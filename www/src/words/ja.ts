@@ -102,6 +102,8 @@ export const ja: Translation = {
     startOver: "最初から",
     restored: (turns) => `前回の会話が ${turns} 件あります。次の質問と一緒にモデルが読み直します。`,
     notKept: "ブラウザーに空きがないため、この会話は次回まで保存できません。",
+    notKeptPrivate:
+      "この会話は次回まで保存できません。プライベートウィンドウのように、ブラウザーがここでは何も保存しません。",
 
     cameraOn: "カメラがオンです。",
     noFrameYet: "モデルはまだ見ていません。",

@@ -96,6 +96,7 @@ export const zh: Translation = {
     startOver: "重新开始",
     restored: (turns) => `上次有 ${turns} 轮对话。下次提问时模型会重新读一遍。`,
     notKept: "浏览器空间不足，这段对话无法保留到下次访问。",
+    notKeptPrivate: "这段对话无法保留到下次访问：浏览器在这里什么都不保存，例如在隐私窗口中。",
 
     cameraOn: "摄像头已打开。",
     noFrameYet: "模型还没有看。",
