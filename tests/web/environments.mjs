@@ -5,7 +5,8 @@
  *     npm run environments --workspace univi-tests-web [-- NAME..]
  *
  * Too heavy for every run of the tests, which have some of these tools in `packed.test.mjs`. With
- * names, only environments whose names contain one of them are run, and the table stays as it is.
+ * names, only environments whose names contain one of them are run; the other rows of the table stay
+ * as they are.
  */
 import { execFile, spawn } from "node:child_process";
 import { cp, mkdir, readFile, rm, writeFile } from "node:fs/promises";
@@ -299,29 +300,37 @@ await mkdir(PROJECTS, { recursive: true });
 const pack = ["pack", "--workspace", "univi", "--json", "--pack-destination", PROJECTS];
 const [{ filename }] = JSON.parse((await run("npm", pack, { cwd: ROOT })).stdout);
 const browser = await chromium.launch(launchOptions([]));
-const rows = [];
+const [BEGIN, END] = ["<!-- environments -->", "<!-- /environments -->"];
+const readme = await readFile(README, "utf8");
+const [before = "", rest = ""] = readme.split(BEGIN);
+const [table = "", behind = ""] = rest.split(END);
+/** Rows of the table by what they are about. @type {Map<string, string>} */
+const rows = new Map(table.split("\n").map((line) => [line.split("|")[1]?.trim() ?? "", line]));
 let failures = 0;
 for (const environment of chosen) {
+  const { name } = environment;
   try {
     const folder = await project(environment, join(PROJECTS, filename));
     const said = await environment.ask(folder);
     const outcome = said === ANSWER ? "answers" : `refuses: ${said}`;
-    if (said !== ANSWER && !/remedy|NODE_OPTIONS/.test(said)) failures += 1;
-    rows.push(`| ${environment.name} | ${await versionOf(folder, environment)} | ${outcome} |`);
+    rows.set(name, `| ${name} | ${await versionOf(folder, environment)} | ${outcome} |`);
+    // A refusal says what to do instead.
+    if (said !== ANSWER && !/NODE_OPTIONS/.test(said)) failures += 1;
   } catch (error) {
     failures += 1;
     const { message, stdout, stderr } = /** @type {any} */ (error);
-    console.error(environment.name, message, stdout ?? "", stderr ?? "");
-    rows.push(`| ${environment.name} | | fails |`);
+    console.error(name, message, stdout ?? "", stderr ?? "");
+    rows.set(name, `| ${name} | | fails |`);
   }
-  console.log(rows.at(-1));
+  console.log(rows.get(name));
 }
 await browser.close();
-if (names.length === 0 && failures === 0) {
-  const [begin, end] = ["<!-- environments -->", "<!-- /environments -->"];
-  const text = await readFile(README, "utf8");
-  const table = ["| where | version | what it does |", "| --- | --- | --- |", ...rows].join("\n");
-  const [before = "", rest = ""] = text.split(begin);
-  await writeFile(README, `${before}${begin}\n\n${table}\n\n${end}${rest.split(end)[1] ?? ""}`);
+if (failures === 0) {
+  const lines = [
+    "| where | version | what it does |",
+    "| --- | --- | --- |",
+    ...ENVIRONMENTS.flatMap(({ name }) => rows.get(name) ?? []),
+  ];
+  await writeFile(README, `${before}${BEGIN}\n\n${lines.join("\n")}\n\n${END}${behind}`);
 }
 process.exitCode = failures > 0 ? 1 : 0;
