@@ -2,7 +2,7 @@
  * A model for the Vercel AI SDK: `generateText`, `generateObject`, `streamText` and the hooks above
  * them run on what is in the page.
  *
- * @packageDocumentation
+ * @module univi/ai-sdk
  */
 import type {
   LanguageModelV3,
@@ -27,8 +27,8 @@ import { UniviError } from "./error.js";
 import type { Univi } from "./univi.js";
 
 /**
- * The model that `univi` has loaded, as the AI SDK wants it. Files of type `image/*` and `video/*`
- * are shown to it.
+ * Returns the model that `univi` has loaded, as the AI SDK wants it. Files of type `image/*` and
+ * `video/*` are its pictures and clips.
  *
  * @example
  * ```ts

@@ -35,7 +35,7 @@ export interface AnswerSink {
  * ```
  */
 export class StreamedAnswer implements AsyncIterable<string>, AsyncDisposable {
-  /** What the answer cost, once it has ended by itself. */
+  /** Tokens and times of the answer, once it has ended by itself. */
   usage: Usage | undefined;
   /**
    * What of the question was left out, such as all frames but the first one of an animation that

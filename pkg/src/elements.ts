@@ -2,7 +2,7 @@
  * Two elements that show what the model saw: `<univi-tokens>`, merged tokens over a picture, and
  * `<univi-events>`, a clip's timeline. Importing this defines them.
  *
- * @packageDocumentation
+ * @module univi/elements
  */
 import { clock, type EventsWords, UniviEventsElement } from "./elements/events.js";
 import { hue, type TokensWords, UniviTokensElement } from "./elements/tokens.js";

@@ -39,7 +39,20 @@ const CODES = [
  */
 export type UniviErrorCode = (typeof CODES)[number];
 
-/** The one class of everything that UniVi throws, less the `AbortError` of an aborted call. */
+/**
+ * The one class of everything that UniVi throws, less the `AbortError` of an aborted call. Its
+ * message names what failed and what to do.
+ *
+ * @example
+ * ```ts
+ * try {
+ *   text.textContent = await session.ask(question).text();
+ * } catch (error) {
+ *   if (!(error instanceof UniviError) || error.code !== "context-overflow") throw error;
+ *   await session.rewind(0);
+ * }
+ * ```
+ */
 export class UniviError extends Error {
   override readonly name = "UniviError";
 

@@ -1,7 +1,7 @@
 /**
  * Ask questions about images and clips, in the page, on WebGPU: Chat-UniVi (arXiv 2311.08046).
  *
- * @packageDocumentation
+ * @module univi
  */
 export { UniviError, type UniviErrorCode } from "./error.js";
 export { type AvailabilityOptions, type RemoteModel, Univi, type UniviOptions } from "./univi.js";

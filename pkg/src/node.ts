@@ -3,7 +3,7 @@
  * well. WebGPU comes by the npm package `webgpu` (Dawn) where that is installed, else the CPU
  * computes; clips are decoded by `@napi-rs/webcodecs` where that is.
  *
- * @packageDocumentation
+ * @module univi in Node, Deno and Bun
  */
 import * as buffer from "node:buffer";
 import { openAsBlob, realpathSync } from "node:fs";

@@ -39,6 +39,14 @@ export interface AppendedParts {
 /**
  * A conversation: several turns, with images and clips at any of them. Made by {@link
  * Univi.session}.
+ *
+ * @example
+ * ```ts
+ * const session = univi.session({ system: "Answer in one sentence." });
+ * console.log(await session.ask([photo, "What is on the table?"]).text());
+ * console.log(await session.ask("What colour is it?").text()); // The photo is not read again.
+ * session.dispose();
+ * ```
  */
 export class Session implements Disposable, AsyncDisposable {
   readonly #client: Client;
@@ -66,8 +74,8 @@ export class Session implements Disposable, AsyncDisposable {
   }
 
   /**
-   * How much of the context the conversation takes, as of its last turn: what comes next has to
-   * find room in the rest.
+   * Returns how much of the context the conversation takes, as of its last turn: what comes next
+   * has to find room in the rest.
    */
   get contextUsage(): ContextUsage {
     return this.#usage;
@@ -131,7 +139,7 @@ export class Session implements Disposable, AsyncDisposable {
     }
   }
 
-  /** The same conversation once more, to go on differently; what was read is not read again. */
+  /** Returns a copy of the conversation, to go on differently; what was read is not read again. */
   async clone(): Promise<Session> {
     const from = await this.#open({});
     const session = this.#client.newHandle();

@@ -10,7 +10,7 @@ export type Device = "auto" | "webgpu" | "cpu";
  */
 export type KvCache = "f32" | "q8";
 
-/** How far loading has come. */
+/** The progress of loading. */
 export interface LoadProgress {
   /**
    * - `manifest`: the list of files is read;
@@ -23,7 +23,7 @@ export interface LoadProgress {
   readonly phase: "manifest" | "download" | "verify" | "upload" | "compile" | "ready";
   /** Bytes of the whole model that have arrived; it never falls. */
   readonly loaded: number;
-  /** Bytes of the whole model; 0 where nobody says. */
+  /** Bytes of the whole model; 0 where it is not known. */
   readonly total: number;
   /** The file that is arriving. */
   readonly file: string;
@@ -39,7 +39,7 @@ export interface LoadProgress {
  */
 export type CacheChoice = "auto" | "opfs" | "cache-api" | "none";
 
-/** Whether a model can be had here. */
+/** Whether a model can be loaded here. */
 export interface Availability {
   /**
    * - `available`: it lies here, and loads without the network;
@@ -94,14 +94,14 @@ export interface MemoryUsage {
   readonly wasmBytes: number;
 }
 
-/** A picture, or a frame of a clip, that the model looked at. */
+/** A picture, or a frame of a clip, that was encoded. */
 export interface TokenMapFrame {
   /** When it is shown; 0 for a picture. */
   readonly timeSeconds: number;
   /** Pixels, as it is displayed. */
   readonly width: number;
   readonly height: number;
-  /** The square in the middle that the model looks at, in those pixels. */
+  /** The square in the middle that is encoded, in those pixels. */
   readonly crop: { readonly x: number; readonly y: number; readonly side: number };
 }
 
@@ -116,7 +116,7 @@ export interface MergeStage {
   readonly groups: Uint32Array;
 }
 
-/** Frames that were told to the language model as one. */
+/** Frames of a clip that were merged into one event. */
 export interface VideoEvent {
   /** Numbers of its frames, rising; they need not be neighbours. */
   readonly frames: readonly number[];
@@ -138,11 +138,11 @@ export interface TokenMap {
   readonly tokens: number;
 }
 
-/** Which frames of a clip to look at. */
+/** Which frames of a clip are encoded. */
 export interface FrameChoice {
-  /** Whole seconds. */
+  /** Where to begin, in seconds from the first frame; 0 by default. Fractions count. */
   readonly startSeconds?: number;
-  /** Whole seconds, inclusive. */
+  /** Where to end, in seconds, not before `startSeconds`; the clip's end by default. */
   readonly endSeconds?: number;
   /** Frames per second, 1 by default. */
   readonly frameRate?: number;
@@ -150,7 +150,7 @@ export interface FrameChoice {
   readonly maxFrames?: number;
 }
 
-/** How a conversation is put to the model. */
+/** How the prompt of a conversation is made. */
 export interface SessionOptions {
   /** The instructions before the first turn; the template's own by default. */
   readonly system?: string;
@@ -198,7 +198,7 @@ export interface SamplingOptions {
   readonly jsonSchema?: object;
 }
 
-/** What an answer cost. */
+/** Tokens and times of an answer. */
 export interface Usage {
   /** Tokens of the conversation up to the answer. */
   readonly promptTokens: number;

@@ -45,7 +45,7 @@ export interface RemoteModel {
   readonly resolve?: (name: string) => string | URL | Promise<string | URL>;
 }
 
-/** What {@link Univi.create} needs to know. */
+/** Options of {@link Univi.create}. */
 export interface UniviOptions {
   /**
    * The model: the URL of its `manifest.json` or of one `.gguf` file, or the files themselves as a
@@ -101,7 +101,7 @@ export interface UniviOptions {
   readonly signal?: AbortSignal;
 }
 
-/** What {@link Univi.availability} needs to know. */
+/** Options of {@link Univi.availability}. */
 export type AvailabilityOptions = Pick<
   UniviOptions,
   "model" | "device" | "contextLength" | "kvCache" | "worker" | "allowedOrigins" | "signal"
@@ -142,7 +142,7 @@ const CREATE: Checks<UniviOptions> = {
  * ```
  */
 export class Univi implements Disposable, AsyncDisposable {
-  /** What was loaded, and what it runs on. */
+  /** The model that was loaded, and the device that it runs on. */
   readonly info: ModelInfo;
   /** The same in OpenAI's terms: `univi.chat.completions.create({ messages })`. */
   readonly chat: { readonly completions: Completions };
@@ -162,8 +162,16 @@ export class Univi implements Disposable, AsyncDisposable {
   }
 
   /**
-   * Whether a model can be had here, before anything but its manifest is fetched: the adapter, and
-   * the memory that weights and conversation need, are asked for.
+   * Returns whether a model can be loaded here, before anything but its manifest is fetched: the
+   * adapter, and the memory that weights and conversation need, are asked for.
+   *
+   * @example
+   * ```ts
+   * const model = "/models/demo/manifest.json";
+   * const { status, reason, bytes = 0, cachedBytes = 0 } = await Univi.availability({ model });
+   * if (status === "unavailable") note.textContent = reason ?? "";
+   * else button.textContent = `Download ${Math.round((bytes - cachedBytes) / 1e6)} MB`;
+   * ```
    */
   static async availability(options: AvailabilityOptions): Promise<Availability> {
     const given = copyOptions<AvailabilityOptions>(options, AVAILABILITY, "Univi.availability");
@@ -244,7 +252,7 @@ export class Univi implements Disposable, AsyncDisposable {
     return new Live(this.#client, source, options);
   }
 
-  /** What the model takes of the machine's memory. */
+  /** Returns the memory that the model takes. */
   memory(): Promise<MemoryUsage> {
     return this.#client.call("memory", {});
   }

@@ -115,7 +115,7 @@ export class UniviEventsElement extends HTMLElement {
   }
 }
 
-/** "1:02.5" */
+/** Returns seconds as a clock shows them, such as "1:02.5". */
 export function clock(seconds: number): string {
   const minutes = Math.floor(seconds / 60);
   return `${minutes}:${(seconds - 60 * minutes).toFixed(seconds % 1 === 0 ? 0 : 1).padStart(2, "0")}`;

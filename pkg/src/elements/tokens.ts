@@ -1,7 +1,7 @@
 /** `<univi-tokens>`: merged tokens drawn over the picture, stage by stage. */
 import type { TokenMap, TokenMapFrame, MergeStage } from "../types.js";
 
-/** A colour for token or event `index`; neighbours in number are far apart in hue. */
+/** Returns a colour for token or event `index`; neighbours in number are far apart in hue. */
 export function hue(index: number): string {
   return `oklch(0.7 0.15 ${(index * 137.508 + 25) % 360})`;
 }

@@ -34,9 +34,9 @@ export interface StorageEstimate {
 }
 
 /**
- * The models that this browser keeps for this origin, the one used last first. Files that belong to
- * no model any more come behind them, each by its own URL, or by its name in the store where that
- * was lost.
+ * Returns the models that this browser keeps for this origin, the one used last first. Files that
+ * belong to no model any more come behind them, each by its own URL, or by its name in the store
+ * where that was lost.
  *
  * @example
  * ```ts
@@ -95,16 +95,17 @@ export async function clearCache(): Promise<void> {
 }
 
 /**
- * Asks the browser not to drop what is kept when space runs short -> whether it promised. Some
- * browsers ask the user, so ask once a model was loaded that is worth keeping. Only a page can ask,
- * a worker can't.
+ * Asks the browser not to drop what is kept when space runs short. Returns whether it promised.
+ * Some browsers ask the user, so ask once a model was loaded that is worth keeping. Only a page can
+ * ask, a worker can't.
  */
 export async function persistCache(): Promise<boolean> {
   return (await navigator.storage?.persist?.().catch(() => false)) ?? false;
 }
 
 /**
- * What the browser's storage holds and may hold; `undefined` where the browser does not say.
+ * Returns what the browser's storage holds and may hold; `undefined` where the browser does not
+ * say.
  *
  * It is a hint: browsers blur both, so that nobody is recognized by them, and may refuse earlier or
  * later.
