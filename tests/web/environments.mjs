@@ -5,8 +5,8 @@
  *     npm run environments --workspace univi-tests-web [-- NAME..]
  *
  * Too heavy for every run of the tests, which have some of these tools in `packed.test.mjs`. With
- * names, only environments whose names contain one of them are run; the other rows of the table stay
- * as they are.
+ * names, only environments whose names contain one of them are run; the other rows of the table
+ * stay as they are.
  */
 import { execFile, spawn } from "node:child_process";
 import { cp, mkdir, readFile, rm, writeFile } from "node:fs/promises";

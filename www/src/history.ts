@@ -53,8 +53,8 @@ export async function keptTurns(): Promise<PastTurn[]> {
 }
 
 /**
- * Keeps turn `number`. Returns why it can't be kept: there is no room, or the browser refuses, as in
- * private windows some do for pictures and clips, and some for everything.
+ * Keeps turn `number`. Returns why it can't be kept: there is no room, or the browser refuses, as
+ * in private windows some do for pictures and clips, and some for everything.
  */
 export async function keepTurn(
   number: number,
