@@ -4,8 +4,9 @@ use univi::{
     gguf::Metadata,
     prompt::{
         ChatTemplate, Conversation, Prompt, PromptPart, PromptText, PromptVisual, Segment, Slot,
-        StopBuffer, Template, Turn,
+        Template, Turn,
     },
+    stop_buffer::StopBuffer,
     tokenizer::Tokenizer,
 };
 use univi_tests::{assert_report, folder_with_vocabulary};

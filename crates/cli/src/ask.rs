@@ -4,9 +4,8 @@ use std::{path::PathBuf, time::Instant};
 
 use clap::Args;
 use univi::{
-    Error, Model, Part, Result, Visual,
+    Error, Model, Part, Result, Visual, VisualKind,
     image::Rgb8,
-    model::VisualKind,
     prompt::{self, Prompt},
     session::{Answer, Finish},
 };

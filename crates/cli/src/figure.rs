@@ -4,7 +4,7 @@
 //! still sees what was merged; hue tells neighbours apart, lines part them.
 
 use image::{Rgb, RgbImage, imageops};
-use univi::model::merge::{Event, Stage};
+use univi::{MergeStage, VideoEvent};
 
 use crate::draw::{BLACK, Canvas, GREY, LETTER_PX, WHITE, fit};
 
@@ -73,7 +73,7 @@ fn distance(a: Lab, b: Lab) -> f32 {
 
 /// One stage of merging over the frames of an event: a picture is one frame.
 struct Regions<'a> {
-    stage: &'a Stage,
+    stage: &'a MergeStage,
     /// Rows of patches in a frame, and columns.
     grid: usize,
 }
@@ -213,7 +213,7 @@ fn enlarged(picture: &RgbImage, grid: usize, side_px: u32) -> RgbImage {
 /// A picture beside its stages of merging.
 ///
 /// `picture` is the square that the model saw, `grid` its patches in a row, `stages` what is drawn.
-pub fn picture(name: &str, picture: &RgbImage, grid: usize, stages: &[&Stage]) -> RgbImage {
+pub fn picture(name: &str, picture: &RgbImage, grid: usize, stages: &[&MergeStage]) -> RgbImage {
     let side = cell_px(grid, PICTURE_PX) * grid as u32;
     let panels = stages.len() as u32 + 1;
     let mut canvas = Canvas::new(
@@ -252,7 +252,7 @@ pub fn events(
     frames: &[RgbImage],
     times_s: &[f64],
     grid: usize,
-    events: &[Event],
+    events: &[VideoEvent],
     stages: &[usize],
 ) -> RgbImage {
     const STRIP_PX: u32 = 28;
@@ -261,8 +261,9 @@ pub fn events(
     let width = 2 * GAP_PX + per_row * (side + FRAME_GAP_PX) - FRAME_GAP_PX;
     let line_px = LETTER_PX[1] + FRAME_GAP_PX;
     let block_px = line_px + (1 + stages.len() as u32) * (side + FRAME_GAP_PX);
-    let event_px =
-        |event: &Event| line_px + (event.frames.len() as u32).div_ceil(per_row) * block_px + GAP_PX;
+    let event_px = |event: &VideoEvent| {
+        line_px + (event.frames.len() as u32).div_ceil(per_row) * block_px + GAP_PX
+    };
     let head_px = GAP_PX + line_px + STRIP_PX + GAP_PX;
     let mut canvas = Canvas::new(width, head_px + events.iter().map(event_px).sum::<u32>());
 
@@ -374,10 +375,10 @@ fn counted(n: usize, thing: &str) -> String {
 mod tests {
     use super::*;
 
-    fn stage(groups: Vec<u32>, tokens: usize) -> Stage {
+    fn stage(groups: Vec<u32>, tokens: usize) -> MergeStage {
         let mut sizes = vec![0; tokens];
         groups.iter().for_each(|&group| sizes[group as usize] += 1);
-        Stage { groups, sizes }
+        MergeStage { groups, sizes }
     }
 
     #[test]
@@ -421,8 +422,8 @@ mod tests {
         let figure = picture("a.png", &frame, 4, &[&one, &one, &one]);
         assert_eq!(figure.width(), 4 * (448 + GAP_PX) + GAP_PX);
 
-        let shown: Vec<Event> = [vec![0, 2], vec![1]]
-            .map(|frames| Event {
+        let shown: Vec<VideoEvent> = [vec![0, 2], vec![1]]
+            .map(|frames| VideoEvent {
                 stages: vec![stage(vec![0; 16 * frames.len()], 1)],
                 frames,
             })

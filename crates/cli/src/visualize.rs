@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use image::{ImageFormat, RgbImage, codecs::jpeg::JpegEncoder};
-use univi::{Error, Result, TokenMap, image::Rgb8, model::merge::Stage};
+use univi::{Error, MergeStage, Result, TokenMap, image::Rgb8};
 
 use crate::{
     args::{DeviceChoice, FrameArgs, VisualPath},
@@ -102,7 +102,7 @@ pub async fn run(args: &VisualizeArgs) -> Result<()> {
             let map = vision.image(&clip.frames[0]).await?.token_map().await?;
             let stages = map.events.first().map_or(&[][..], |event| &event.stages);
             let chosen = chosen(args.stage, stages.len(), &map)?;
-            let stages: Vec<&Stage> = chosen.into_iter().map(|stage| &stages[stage]).collect();
+            let stages: Vec<&MergeStage> = chosen.into_iter().map(|stage| &stages[stage]).collect();
             figure::picture(&name, &frames[0], map.patches_per_side, &stages)
         }
         VisualPath::Video(_) => {

@@ -9,9 +9,10 @@ use crate::{
     Backend, Error, Result,
     constraint::Constraint,
     model::{CHUNK_ROWS, ChatUniVi, EngineVisual, PromptToken},
-    prompt::{self, Conversation, StopBuffer, Template},
+    prompt::{self, Conversation, Template},
     sampler::Sampler,
     session::{Answer, ContextUsage, Finish, GenerateOptions, Overflow, SessionOptions, Usage},
+    stop_buffer::StopBuffer,
     tokenizer::Decoder,
 };
 

@@ -48,6 +48,7 @@ pub mod prompt;
 pub mod sampler;
 pub mod session;
 pub mod signature;
+pub mod stop_buffer;
 pub mod tokenizer;
 pub mod transfer;
 
@@ -62,4 +63,13 @@ pub use cpu::Cpu;
 pub use error::{Error, Result};
 pub use gpu::Gpu;
 pub use loader::LoadOptions;
+pub use model::{
+    VisualKind,
+    merge::{MergeStage, VideoEvent},
+};
 pub use session::{GenerateOptions, SessionOptions};
+
+/// Compiles what the crate's page on crates.io shows.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

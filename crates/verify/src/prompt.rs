@@ -11,8 +11,9 @@ use univi::{
     Result,
     prompt::{
         Conversation, IM_END, IM_START, IMAGE_MARKER, Prompt, PromptPart, PromptVisual, Slot,
-        StopBuffer, Template, Turn,
+        Template, Turn,
     },
+    stop_buffer::StopBuffer,
     tokenizer::{Decoder, Tokenizer},
 };
 

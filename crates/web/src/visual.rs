@@ -2,9 +2,9 @@
 
 use js_sys::{Array, Function, Uint32Array};
 use univi::{
+    VideoEvent, VisualKind,
     frames::{FrameOptions, sample_times},
     image::{Animation, Rgb8},
-    model::{VisualKind, merge::Event},
 };
 use wasm_bindgen::prelude::*;
 
@@ -299,7 +299,7 @@ impl TokenMap {
 }
 
 /// Every event has its share of the tokens.
-fn plain_event(event: &Event, tokens: usize) -> JsValue {
+fn plain_event(event: &VideoEvent, tokens: usize) -> JsValue {
     let frames: Array = event
         .frames
         .iter()

@@ -4,7 +4,7 @@ use crate::{
     Cpu, Error, Gpu, Result,
     config::VisionConfig,
     image::Rgb8,
-    model::{EngineFrame, EngineVisual, MergeRecord, Vision, VisualKind, merge::Event},
+    model::{EngineFrame, EngineVisual, MergeRecord, Vision, VisualKind, merge::VideoEvent},
 };
 
 use super::device::{OnBackend, dispatch};
@@ -149,7 +149,7 @@ impl StoredTokenMap {
     /// Returns the token map without the stages of merging, which are on the device.
     pub fn without_stages(&self) -> TokenMap {
         dispatch!(&self.0, record => {
-            let events = record.event_frames().iter().map(|frames| Event {
+            let events = record.event_frames().iter().map(|frames| VideoEvent {
                 frames: frames.clone(),
                 stages: Vec::new(),
             });
@@ -185,5 +185,5 @@ pub struct TokenMap {
     /// Patches in a row and in a column of each frame.
     pub patches_per_side: usize,
     /// The events in their order; an image is one.
-    pub events: Vec<Event>,
+    pub events: Vec<VideoEvent>,
 }

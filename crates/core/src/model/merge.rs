@@ -119,16 +119,16 @@ impl<B: Backend> Frames<B> {
 
 /// Frames that were told as one, and what became of their patches.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Event {
+pub struct VideoEvent {
     /// Numbers of the frames among those that were shown, rising.
     pub frames: Vec<usize>,
     /// The three stages, the finest first; empty where the model does not merge.
-    pub stages: Vec<Stage>,
+    pub stages: Vec<MergeStage>,
 }
 
 /// One stage of merging inside one event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stage {
+pub struct MergeStage {
     /// `[frames * patches]`: the merged token that each patch ended in, counted inside stage and
     /// event.
     pub groups: Vec<u32>,
@@ -293,7 +293,7 @@ impl<B: Backend> Trace<B> {
         self.patches
     }
 
-    /// The frames of each event, as [`Event::frames`].
+    /// The frames of each event, as [`VideoEvent::frames`].
     pub fn event_frames(&self) -> &[Vec<usize>] {
         &self.events
     }
@@ -302,7 +302,7 @@ impl<B: Backend> Trace<B> {
     ///
     /// # Errors
     /// As [`Backend::read`].
-    pub async fn events(&self, b: &B) -> Result<Vec<Event>> {
+    pub async fn events(&self, b: &B) -> Result<Vec<VideoEvent>> {
         // For each stage, the group inside its frame of every patch of every frame.
         let mut in_frame: Vec<Vec<u32>> = Vec::new();
         let mut tokens = self.patches;
@@ -350,9 +350,9 @@ impl<B: Backend> Trace<B> {
                 };
                 let mut sizes = vec![0; clusters];
                 groups.iter().for_each(|&group| sizes[group as usize] += 1);
-                stages.push(Stage { groups, sizes });
+                stages.push(MergeStage { groups, sizes });
             }
-            events.push(Event {
+            events.push(VideoEvent {
                 frames: frames.clone(),
                 stages,
             });

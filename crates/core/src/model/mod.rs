@@ -3,16 +3,16 @@
 
 mod chat_univi;
 pub mod clip;
+mod engine_visual;
 pub mod llama;
 pub mod merge;
 pub mod projector;
+mod vision;
 mod weights;
 
 pub use weights::{ExpectedTensor, Weights, check_shape};
 
-pub use chat_univi::{
-    ChatUniVi, EngineFrame, EngineVisual, Language, MergeRecord, PromptToken, Vision, VisualKind,
-    vision_tensors,
-};
+pub use chat_univi::{ChatUniVi, Language, PromptToken};
+pub use engine_visual::{EngineVisual, MergeRecord, VisualKind};
 pub use llama::{CHUNK_ROWS, Llama, tensors as llama_tensors};
-pub use merge::{Event, Stage};
+pub use vision::{EngineFrame, Vision, vision_tensors};
