@@ -165,3 +165,24 @@ test("a GPU that goes away is begun anew, and the conversation goes on", async (
   assert.equal(await answerOf(page, 1), "top right");
   assert.match((await page.locator(".metrics").last().textContent()) ?? "", /42 visual/);
 });
+
+test("a list of models that is broken is named, and the rest of the page works", async (t) => {
+  const { page, close } = await openDemo({ context: { serviceWorkers: "block" } });
+  t.after(close);
+  let list = "";
+  await page.route("**/models/index.json", (route) =>
+    route.fulfill({ contentType: "application/json", body: list }),
+  );
+  for (const [text, says] of /** @type {const} */ ([
+    ['[{ "name": ', "models/index.json is no JSON"],
+    ["{}", "models/index.json is no list of models"],
+    [JSON.stringify([NANO, { name: "No address" }]), "entry 1 is no model; it needs"],
+  ])) {
+    list = text;
+    await page.reload();
+    await page.getByRole("alert").getByText(says).waitFor();
+    await page.getByRole("button", { name: "A penguin and a cookie" }).waitFor();
+  }
+  // What is right of it is offered.
+  await page.locator("#model-choice").selectOption({ label: NANO.name });
+});

@@ -112,7 +112,9 @@ export class ModelPanel {
 
   /** Offers the site's models; `asked` is the one that the page's address asks for. */
   async offer(asked: string | null): Promise<void> {
-    this.#offered = await offers();
+    const { offers: offered, fault } = await offers();
+    this.#offered = offered;
+    if (fault !== undefined) showAlert(alert, new Error(fault));
     if (asked !== null) {
       const index = this.#offered.findIndex((offer) => offer.url === asked);
       url.value = asked;

@@ -13,12 +13,28 @@ export interface Offer {
   readonly questions?: readonly string[];
 }
 
-/** Reads `models/index.json`; a site without one offers nothing. */
-export async function offers(): Promise<Offer[]> {
-  const response = await fetch("models/index.json").catch(() => undefined);
-  if (!response?.ok || !response.headers.get("content-type")?.includes("json")) return [];
-  const list: unknown = await response.json();
-  return Array.isArray(list) ? list.filter(isOffer) : [];
+const LIST = "models/index.json";
+
+/**
+ * Reads `models/index.json`. Returns its offers, and what is wrong with the others; a site without
+ * a list offers nothing.
+ */
+export async function offers(): Promise<{ readonly offers: Offer[]; readonly fault?: string }> {
+  const response = await fetch(LIST).catch(() => undefined);
+  if (!response?.ok || !response.headers.get("content-type")?.includes("json"))
+    return { offers: [] };
+  let list: unknown;
+  try {
+    list = await response.json();
+  } catch (error) {
+    return { offers: [], fault: `${LIST} is no JSON: ${(error as Error).message}` };
+  }
+  if (!Array.isArray(list)) return { offers: [], fault: `${LIST} is no list of models` };
+  const wrong = list.findIndex((entry) => !isOffer(entry));
+  const fault =
+    `${LIST}: entry ${wrong} is no model; it needs "name" and "url", which are strings, and may ` +
+    `have "note", a string, "bytes", a number, and "questions", a list of strings`;
+  return { offers: list.filter(isOffer), ...(wrong < 0 ? {} : { fault }) };
 }
 
 function isOffer(value: unknown): value is Offer {
