@@ -1,6 +1,6 @@
 //! `clip/`: what a vision tower sees in two pictures.
 
-use crate::{Fixtures, Report, Tensors, files_of_folder, folders_with, weights_of_part};
+use crate::{Fixtures, Report, Tensors, check_folders, files_of_folder, weights_of_part};
 use univi::{Backend, Result, config::VisionConfig, image::Rgb8, model::Vision};
 use univi_convert::checkpoint::Checkpoint;
 
@@ -9,14 +9,13 @@ const FEATURES_TOLERANCE: f64 = 2e-4;
 
 /// Compares the features of the pictures `input_0.png`, `input_1.png`, ..
 pub async fn check<B: Backend>(backend: &B, fixtures: &dyn Fixtures) -> Report {
-    let mut report = Report::default();
-    for root in folders_with(fixtures, "clip/io.safetensors") {
-        let folder = format!("{root}clip/");
-        if let Err(error) = check_folder(backend, fixtures, &folder, &mut report).await {
-            report.failed(&folder, &error);
-        }
-    }
-    report
+    check_folders(
+        fixtures,
+        "clip",
+        "io.safetensors",
+        async |folder, report| check_folder(backend, fixtures, folder, report).await,
+    )
+    .await
 }
 
 async fn check_folder<B: Backend>(

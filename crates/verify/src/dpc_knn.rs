@@ -1,6 +1,6 @@
 //! `dpc_knn/`: clusterings, each of a batch of token sets.
 
-use crate::{Fixtures, Report, Tensors, folders_with, read_json};
+use crate::{Fixtures, Report, Tensors, check_folders, read_json};
 use univi::{
     Backend, Result,
     backend::Clusters,
@@ -36,14 +36,10 @@ struct Rule {
 
 /// Compares the number of clusters and of neighbours, and every clustering that is well defined.
 pub async fn check<B: Backend>(backend: &B, fixtures: &dyn Fixtures) -> Report {
-    let mut report = Report::default();
-    for root in folders_with(fixtures, "dpc_knn/cases.json") {
-        let folder = format!("{root}dpc_knn/");
-        if let Err(error) = check_folder(backend, fixtures, &folder, &mut report).await {
-            report.failed(&folder, &error);
-        }
-    }
-    report
+    check_folders(fixtures, "dpc_knn", "cases.json", async |folder, report| {
+        check_folder(backend, fixtures, folder, report).await
+    })
+    .await
 }
 
 async fn check_folder<B: Backend>(

@@ -14,7 +14,7 @@ use univi::{
 };
 use univi_convert::checkpoint::Checkpoint;
 
-use crate::{Fixtures, Report, Tensors, folders_with, read_json};
+use crate::{Fixtures, Report, Tensors, check_folders, read_json};
 
 /// Crops are the reference's own, so that only the normalisation's rounding is left.
 const PIXELS_TOLERANCE: f64 = 1e-5;
@@ -56,14 +56,10 @@ const MARKER_ID: i64 = -200;
 
 /// Compares every `e2e/cases.json`.
 pub async fn check<B: Backend>(backend: &B, fixtures: &dyn Fixtures) -> Report {
-    let mut report = Report::default();
-    for root in folders_with(fixtures, "e2e/cases.json") {
-        let folder = format!("{root}e2e/");
-        if let Err(error) = check_folder(backend, fixtures, &folder, &mut report).await {
-            report.measured(folder, f64::INFINITY, 0.0, error.to_string());
-        }
-    }
-    report
+    check_folders(fixtures, "e2e", "cases.json", async |folder, report| {
+        check_folder(backend, fixtures, folder, report).await
+    })
+    .await
 }
 
 async fn check_folder<B: Backend>(

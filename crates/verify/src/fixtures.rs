@@ -34,7 +34,7 @@ pub trait Fixtures {
     }
 }
 
-/// The folders, each with its closing `/` or empty, in which `file` lies: `golden/` for a
+/// Returns the folders, each with its closing `/` or empty, in which `file` lies: `golden/` for a
 /// `file` of `sampling/frame_indices.json`.
 pub fn folders_with(fixtures: &dyn Fixtures, file: &str) -> Vec<String> {
     let is_folder = |folder: &&str| folder.is_empty() || folder.ends_with('/');

@@ -8,6 +8,7 @@ pub mod clip;
 pub mod dpc_knn;
 pub mod e2e;
 mod fixtures;
+mod folders;
 pub mod gguf_models;
 pub mod gguf_raw;
 pub mod gguf_shards;
@@ -26,6 +27,7 @@ use univi::Backend;
 
 pub use fixtures::{Fixtures, folders_with, read_json};
 pub(crate) use fixtures::{files_of_folder, wrong_layout};
+pub(crate) use folders::check_folders;
 pub use report::{Case, Report};
 pub use tensors::{Tensors, Values};
 pub(crate) use weights::weights_of_part;

@@ -1,6 +1,6 @@
 //! `merge/`: whole pictures and clips, from features to projected tokens.
 
-use crate::{Fixtures, Report, Tensors, folders_with, read_json};
+use crate::{Fixtures, Report, Tensors, check_folders, read_json};
 use univi::{
     Backend, Result,
     config::{ClusterConfig, ClusterRate, MergeConfig, ProjectorConfig, TemporalPosition},
@@ -60,14 +60,10 @@ fn yes() -> bool {
 /// Compares the events and the projected tokens of every case that the reference's noise does not
 /// decide.
 pub async fn check<B: Backend>(backend: &B, fixtures: &dyn Fixtures) -> Report {
-    let mut report = Report::default();
-    for root in folders_with(fixtures, "merge/merge.json") {
-        let folder = format!("{root}merge/");
-        if let Err(error) = check_folder(backend, fixtures, &folder, &mut report).await {
-            report.failed(&folder, &error);
-        }
-    }
-    report
+    check_folders(fixtures, "merge", "merge.json", async |folder, report| {
+        check_folder(backend, fixtures, folder, report).await
+    })
+    .await
 }
 
 async fn check_folder<B: Backend>(

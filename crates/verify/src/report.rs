@@ -27,12 +27,12 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether every comparison passed.
+    /// Returns whether every comparison passed.
     pub fn passed(&self) -> bool {
         self.cases.iter().all(|case| case.passed)
     }
 
-    /// The comparisons that did not pass.
+    /// Returns the comparisons that did not pass.
     pub fn failures(&self) -> impl Iterator<Item = &Case> {
         self.cases.iter().filter(|case| !case.passed)
     }

@@ -14,7 +14,7 @@ use univi::{
 };
 
 use crate::{
-    Fixtures, Report, Tensors, folders_with,
+    Fixtures, Report, Tensors, check_folders,
     gguf_models::{Errors, LOGITS_TOLERANCE, MARGIN},
     read_json,
 };
@@ -69,14 +69,13 @@ struct Exact {
 
 /// Compares every `smollm2/expected.json` and what lies beside it.
 pub async fn check<B: Backend>(backend: &B, fixtures: &dyn Fixtures) -> Report {
-    let mut report = Report::default();
-    for root in folders_with(fixtures, "smollm2/expected.json") {
-        let folder = format!("{root}smollm2/");
-        if let Err(error) = check_folder(backend, fixtures, &folder, &mut report).await {
-            report.measured("smollm2", f64::INFINITY, 0.0, error.to_string());
-        }
-    }
-    report
+    check_folders(
+        fixtures,
+        "smollm2",
+        "expected.json",
+        async |folder, report| check_folder(backend, fixtures, folder, report).await,
+    )
+    .await
 }
 
 async fn check_folder<B: Backend>(

@@ -63,17 +63,17 @@ impl Tensors {
         Ok(Tensors { tensors, metadata })
     }
 
-    /// The names, sorted.
+    /// Returns the names, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
     }
 
-    /// What the file says of itself under `key`.
+    /// Returns what the file says of itself under `key`.
     pub fn metadata(&self, key: &str) -> Option<&str> {
         self.metadata.get(key).map(String::as_str)
     }
 
-    /// A tensor's shape.
+    /// Returns a tensor's shape.
     ///
     /// # Errors
     /// `MissingTensor`.
@@ -81,7 +81,7 @@ impl Tensors {
         self.get(name).map(|(shape, _)| &shape[..])
     }
 
-    /// A tensor of floats.
+    /// Returns a tensor of floats.
     ///
     /// # Errors
     /// `MissingTensor`, `UnsupportedType`.
@@ -92,7 +92,7 @@ impl Tensors {
         }
     }
 
-    /// A tensor of integers.
+    /// Returns a tensor of integers.
     ///
     /// # Errors
     /// `MissingTensor`, `UnsupportedType`.
@@ -103,7 +103,7 @@ impl Tensors {
         }
     }
 
-    /// A tensor of bytes.
+    /// Returns a tensor of bytes.
     ///
     /// # Errors
     /// `MissingTensor`, `UnsupportedType`.
