@@ -1,18 +1,4 @@
-//! A static file server for models and the pages that load them.
-//!
-//! Answers as a page wants it that streams weights and resumes where it stopped: byte ranges,
-//! strong ETags, CORS for every origin, cross-origin isolation, no compression. For tests of what
-//! loads from it, [`Fault`]s make it answer wrongly on demand.
-//!
-//! ```no_run
-//! use univi_serve::{ServeOptions, Server};
-//!
-//! # fn main() -> univi_serve::Result<()> {
-//! let server = Server::bind(ServeOptions::new("models").port(8080))?;
-//! println!("http://{}/", server.address());
-//! server.run()
-//! # }
-//! ```
+#![doc = include_str!("../README.md")]
 
 mod answer;
 mod body;

@@ -38,6 +38,16 @@ const FIXTURE_TESTS: [&str; 9] = [
     "tokenizer",
 ];
 
+/// The crates that a release publishes.
+const PUBLISHED: [&str; 6] = [
+    "univi",
+    "univi-convert",
+    "univi-serve",
+    "univi-verify",
+    "univi-train",
+    "univi-cli",
+];
+
 /// Runs every step, whatever became of those before it, and fails naming those that failed.
 ///
 /// # Errors
@@ -98,6 +108,17 @@ impl Steps {
             cargo(root, &format!("test {} --doc", models::ALL_BUT_XTASK)),
             cargo_totals,
         );
+        self.check("documentation", || {
+            let all = format!("doc --no-deps {}", models::ALL_BUT_XTASK);
+            done(cargo(root, &all).env("RUSTDOCFLAGS", "-D warnings"))
+        });
+        // Without compiling them: that they compile has been seen. Offline, since all that they
+        // need has come by now.
+        self.check("crates for publishing", || {
+            let packages: String = PUBLISHED.map(|name| format!(" --package {name}")).concat();
+            let flags = "--no-verify --allow-dirty --offline";
+            done(cargo(root, &format!("package{packages} {flags}")))
+        });
         self.vocabulary(root);
         self.build_web(root);
         self.check("package and page: checks", || done(npm::run(root, "check")));
