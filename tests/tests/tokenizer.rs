@@ -168,10 +168,9 @@ fn special_tokens_part_a_text_only_where_they_are_asked_to() {
     let tokenizer = Tokenizer::from_gguf(&metadata()).unwrap();
     let [space, ab, im_end, x] = ["▁", "ab", "<|im_end|>", "<x>"].map(|t| tokenizer.id(t).unwrap());
     let encode = |text: &str, add_special, parse_special| {
-        let options = EncodeOptions {
-            add_special,
-            parse_special,
-        };
+        let options = EncodeOptions::default()
+            .add_special(add_special)
+            .parse_special(parse_special);
         tokenizer.encode(text, options).unwrap()
     };
     assert_eq!(

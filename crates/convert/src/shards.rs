@@ -34,8 +34,8 @@ pub fn plan_shards(tensors: &[TensorSpec], max_bytes: u64) -> Result<Vec<Range<u
     Ok(plan)
 }
 
-/// The metadata for file `index` of `count`: all of the model's for the first, only the place in
-/// the set for the others.
+/// Returns the metadata for file `index` of `count`: all of the model's for the first, only the
+/// place in the set for the others.
 pub fn shard_metadata(model: &Metadata, index: usize, count: usize, tensors: usize) -> Metadata {
     let mut metadata = if index == 0 {
         model.clone()

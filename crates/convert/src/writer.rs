@@ -25,7 +25,7 @@ pub struct TensorSpec {
 }
 
 impl TensorSpec {
-    /// Bytes of the data.
+    /// Returns the bytes of the data.
     ///
     /// # Errors
     /// [`Error::BadRequest`] where rows are not whole blocks or the size overflows.
@@ -151,7 +151,7 @@ impl<W: Write> Writer<W> {
         })
     }
 
-    /// The header as the parser will give it back.
+    /// Returns the header as the parser will give it back.
     pub fn header(&self) -> &Header {
         &self.header
     }

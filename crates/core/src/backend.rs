@@ -61,7 +61,7 @@ impl KvType {
     /// All names.
     pub const NAMES: [&str; 2] = ["f32", "q8"];
 
-    /// By its name.
+    /// Returns the type of this name.
     ///
     /// # Errors
     /// `BadRequest` for any other.
@@ -75,7 +75,7 @@ impl KvType {
         }
     }
 
-    /// Bytes of so many numbers, in whole blocks.
+    /// Returns the bytes of so many numbers, in whole blocks.
     pub fn bytes(self, values: u64) -> u64 {
         let block_bytes = match self {
             KvType::F32 => 4 * KV_BLOCK as u64,
@@ -85,9 +85,9 @@ impl KvType {
     }
 }
 
-/// The positions that a cache of at most `most` gets room for when it has to hold `positions`: a
-/// quarter more than that, so that a conversation grows seldom and holds little that it does not
-/// use.
+/// Returns the positions that a cache of at most `most` gets room for when it has to hold
+/// `positions`: a quarter more than that, so that a conversation grows seldom and holds little that
+/// it does not use.
 pub fn kv_capacity(positions: usize, most: usize) -> usize {
     /// A picture, a question and an answer.
     const LEAST: usize = 256;

@@ -24,7 +24,7 @@ pub enum EnginePart<B: Backend> {
     Visual(EngineVisual<B>),
 }
 
-/// A conversation with a model on one backend.
+/// A conversation with a model on one backend. Not `Send`.
 pub struct EngineSession<B: Backend> {
     model: Rc<ChatUniVi<B>>,
     options: SessionOptions,
@@ -152,7 +152,7 @@ impl<B: Backend> EngineSession<B> {
         })
     }
 
-    /// The model.
+    /// Returns the model.
     pub fn model(&self) -> &Rc<ChatUniVi<B>> {
         &self.model
     }

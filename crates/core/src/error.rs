@@ -157,7 +157,7 @@ fn granted(limit_bytes: u64) -> String {
 }
 
 impl Error {
-    /// A stable word for programs: what JavaScript sees as `error.code`.
+    /// Returns a stable word for programs: what JavaScript sees as `error.code`.
     pub fn code(&self) -> &'static str {
         match self {
             Error::In { source, .. } => source.code(),
@@ -181,7 +181,7 @@ impl Error {
         }
     }
 
-    /// The same error, told with the file that it was met in. An inner file name is kept.
+    /// Returns the same error with the file that it was met in. An inner file name is kept.
     pub fn in_file(self, file: impl Into<String>) -> Error {
         match self {
             Error::In { .. } | Error::Aborted => self,

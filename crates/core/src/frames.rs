@@ -7,7 +7,7 @@
 
 use crate::{Error, Result};
 
-/// How a clip is sampled.
+/// Options of sampling a clip: which of its frames are encoded.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct FrameOptions {
@@ -131,8 +131,8 @@ pub fn sample_times(
     Ok(indices.into_iter().map(|i| i as f64 / fps).collect())
 }
 
-/// The index of the frame that is shown at a moment: the last of `times_s`, which rise, that does
-/// not lie behind it; the first where all do.
+/// Returns the index of the frame that is shown at a moment: the last of `times_s`, which rise,
+/// that does not lie behind it; the first where all do.
 pub fn frame_at(times_s: &[f64], moment_s: f64) -> usize {
     let shown = times_s.partition_point(|&time_s| time_s <= moment_s + TIME_ROUNDING_S);
     shown.saturating_sub(1)

@@ -21,6 +21,10 @@
 //! # }).unwrap();
 //! ```
 //!
+//! Longer answers, sampling, stop texts and JSON schemas are [`GenerateOptions`], the system text
+//! and the template [`SessionOptions`], the context and how keys and values are stored
+//! [`LoadOptions`], the tokens of a picture [`VisualOptions`].
+//!
 //! [`Model`] and [`Session`] hide which backend computes. Nothing of a model is `Send`: it stays on
 //! the thread of its [`Device`]. All errors are [`Error`] with a stable
 //! [`code`](Error::code).
@@ -58,16 +62,18 @@ pub use api::{
     BackendWork, Device, EncodedFrame, Model, ModelLoader, OpenDevice, Part, Question, Session,
     StoredTokenMap, StreamedAnswer, TokenMap, VisionEncoder, Visual, VisualOptions,
 };
-pub use backend::Backend;
+pub use backend::{Backend, KvType};
 pub use cpu::Cpu;
 pub use error::{Error, Result};
 pub use gpu::Gpu;
+pub use image::Rgb8;
 pub use loader::LoadOptions;
 pub use model::{
     VisualKind,
     merge::{MergeStage, VideoEvent},
 };
-pub use session::{GenerateOptions, SessionOptions};
+pub use sampler::Sampling;
+pub use session::{Answer, ContextUsage, Finish, GenerateOptions, Overflow, SessionOptions, Usage};
 
 /// Compiles what the crate's page on crates.io shows.
 #[cfg(doctest)]

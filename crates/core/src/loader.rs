@@ -60,7 +60,7 @@ pub struct Progress {
     pub total_bytes: Option<u64>,
 }
 
-/// What a user may choose about a model that is loaded.
+/// Options of a model that is loaded.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LoadOptions {
@@ -76,7 +76,7 @@ impl LoadOptions {
     /// model never grows beyond the size of its weights.
     pub const DEFAULT_CONTEXT: usize = 4096;
 
-    /// The tokens to make room for, of a model that was made for `most`.
+    /// Returns the tokens to make room for, of a model that was made for `most`.
     ///
     /// # Errors
     /// `BadRequest` for more than that, or none.
@@ -120,7 +120,7 @@ pub struct Needs {
 }
 
 impl Needs {
-    /// Bytes of weights and KV cache.
+    /// Returns the bytes of weights and KV cache.
     pub fn bytes(&self) -> u64 {
         self.weights_bytes
             .saturating_add(self.context.saturating_mul(self.kv_bytes_per_token))
@@ -244,8 +244,8 @@ impl SideConfig {
 }
 
 impl ModelFile {
-    /// The files of a model that begins with this one: itself, or all files of its set where the
-    /// name is `PREFIX-00001-of-0000N.gguf`.
+    /// Returns the files of a model that begins with this one: itself, or all files of its set
+    /// where the name is `PREFIX-00001-of-0000N.gguf`.
     pub fn set(name: &str) -> Vec<ModelFile> {
         let file = |name: String| ModelFile {
             content: Content::Gguf,
@@ -284,7 +284,7 @@ impl Current {
 }
 
 impl<B: Backend> Loader<B> {
-    /// A loader for these files: each GGUF file, in the order of its set.
+    /// Makes a loader for these files: each GGUF file, in the order of its set.
     ///
     /// # Errors
     /// `BadRequest` without files.
@@ -325,17 +325,17 @@ impl<B: Backend> Loader<B> {
         self.backend.prepare_cache_pipelines(options.kv_cache);
     }
 
-    /// All files, in the order in which they are wanted.
+    /// Returns all files, in the order in which they are wanted.
     pub fn files(&self) -> &[ModelFile] {
         &self.files
     }
 
-    /// The file whose bytes are wanted next, from its start; `None` when all have come.
+    /// Returns the file whose bytes are wanted next, from its start; `None` when all have come.
     pub fn next_file(&self) -> Option<&ModelFile> {
         self.files.get(self.ended)
     }
 
-    /// How much has come.
+    /// Returns how much has come.
     pub fn progress(&self) -> Progress {
         Progress {
             done_bytes: self.done_bytes,
@@ -424,7 +424,7 @@ impl<B: Backend> Loader<B> {
         }
     }
 
-    /// The SHA-256, in hexadecimal, of all that was pushed of [`Loader::next_file`], after
+    /// Returns the SHA-256, in hexadecimal, of all that was pushed of [`Loader::next_file`], after
     /// [`Loader::use_external_hash`].
     pub fn set_hash(&mut self, sha256: String) {
         if let Some(Hash::External(found)) = self.current.as_mut().map(|current| &mut current.hash)
@@ -452,7 +452,7 @@ impl<B: Backend> Loader<B> {
         }
     }
 
-    /// That all bytes of [`Loader::next_file`] have been pushed.
+    /// Ends a file: all bytes of [`Loader::next_file`] have been pushed.
     ///
     /// # Errors
     /// `BadFile` where it breaks off, `WrongHash`; named with the file, which then still is the
@@ -490,7 +490,7 @@ impl<B: Backend> Loader<B> {
         Ok(())
     }
 
-    /// The model.
+    /// Returns the model.
     ///
     /// # Errors
     /// `BadRequest` before all files have come or for a context that is too long; `BadFile` without
@@ -546,7 +546,8 @@ impl<B: Backend> Loader<B> {
         Ok(model)
     }
 
-    /// The vision side of a loader that was given no other files: for looking without speaking.
+    /// Returns the vision side of a loader that was given no other files: for looking without
+    /// speaking.
     ///
     /// # Errors
     /// As [`Loader::finish`]; `BadFile` without a vision side.

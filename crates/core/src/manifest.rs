@@ -105,7 +105,7 @@ fn bad(reason: impl Into<String>) -> Error {
 }
 
 impl Manifest {
-    /// A manifest of these files.
+    /// Makes a manifest of these files.
     pub fn new(name: impl Into<String>, files: Vec<FileEntry>) -> Manifest {
         Manifest {
             format: FORMAT.into(),
@@ -162,7 +162,7 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// The manifest as JSON, one entry per line.
+    /// Returns the manifest as JSON, one entry per line.
     ///
     /// # Errors
     /// `BadFile` where it would not be read back.
@@ -172,18 +172,18 @@ impl Manifest {
         Ok(json + "\n")
     }
 
-    /// The files of a role, in order.
+    /// Returns the files of a role, in order.
     pub fn files_of(&self, role: Role) -> impl Iterator<Item = &FileEntry> {
         self.files.iter().filter(move |file| file.role == role)
     }
 
-    /// The tokenizer's file.
+    /// Returns the tokenizer's file.
     pub fn tokenizer(&self) -> Option<&FileEntry> {
         self.files_of(Role::Tokenizer).next()
     }
 
-    /// The files as the loader wants them: the vision side first, so that it can look while words
-    /// still come.
+    /// Returns the files as the loader wants them: the vision side first, so that it can look while
+    /// words still come.
     pub fn model_files(&self) -> Vec<ModelFile> {
         let of = |role, content| {
             self.files_of(role).map(move |file| ModelFile {
@@ -199,14 +199,14 @@ impl Manifest {
             .collect()
     }
 
-    /// Bytes of all files.
+    /// Returns the bytes of all files.
     pub fn total_bytes(&self) -> u64 {
         // Checked not to overflow when the manifest was read.
         self.files.iter().map(|file| file.bytes).sum()
     }
 
-    /// What the model needs of a device's memory, as far as can be told before any of its files has
-    /// come.
+    /// Returns what the model needs of a device's memory, as far as can be told before any of its
+    /// files has come.
     ///
     /// # Errors
     /// `BadRequest` for a context that the model does not take.

@@ -108,7 +108,7 @@ struct Layout {
 }
 
 impl Template {
-    /// A built-in template by the name that the reference gives it.
+    /// Returns a built-in template by the name that the reference gives it.
     ///
     /// # Errors
     /// `BadRequest` for another name.
@@ -126,8 +126,8 @@ impl Template {
         }
     }
 
-    /// The template that a model's metadata asks for: a built-in one by name, or its own; `None`
-    /// where it asks for none.
+    /// Returns the template that a model's metadata asks for: a built-in one by name, or its own;
+    /// `None` where it asks for none.
     ///
     /// # Errors
     /// `BadMetadata` where the keys are of the wrong type or name nothing. What is wrong with a
@@ -144,7 +144,7 @@ impl Template {
         Ok(source.map(|source| Template::Jinja(ChatTemplate::new(source, tokenizer))))
     }
 
-    /// What ends an answer when the model generates it as text.
+    /// Returns what ends an answer when the model generates it as text.
     pub fn stop(&self) -> Option<&'static str> {
         self.layout().map(|layout| layout.separators[1])
     }
@@ -435,7 +435,7 @@ impl Prompt {
         self.visuals.push(visual);
     }
 
-    /// The raw prompt.
+    /// Returns the raw prompt.
     pub fn text(&self) -> String {
         let mut text = String::new();
         for segment in &self.segments {
@@ -453,8 +453,9 @@ impl Prompt {
         text
     }
 
-    /// Token ids and visuals in their order. Each text is tokenized on its own, with the space
-    /// that the vocabulary puts in front of a text; a begin token stands at the very front, once.
+    /// Returns token ids and visuals in their order. Each text is tokenized on its own, with the
+    /// space that the vocabulary puts in front of a text; a begin token stands at the very front,
+    /// once.
     ///
     /// Source: the reference's `tokenizer_image_token`.
     ///

@@ -47,7 +47,7 @@ impl Default for Sampling {
 }
 
 impl Sampling {
-    /// The best token, always.
+    /// Returns options that always choose the best token.
     pub fn greedy() -> Sampling {
         Sampling {
             temperature: 0.0,
@@ -55,8 +55,8 @@ impl Sampling {
         }
     }
 
-    /// Whether the choice is the largest logit and nothing else, so that a device can make it
-    /// without the logits being read back.
+    /// Returns whether the choice is the largest logit and nothing else, so that a device can make
+    /// it without the logits being read back.
     pub fn is_argmax(&self) -> bool {
         self.temperature == 0.0 && self.repetition_penalty == 1.0
     }
@@ -152,7 +152,7 @@ impl Sampler {
         })
     }
 
-    /// The options.
+    /// Returns the options.
     pub fn options(&self) -> &Sampling {
         &self.options
     }

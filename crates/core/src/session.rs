@@ -1,10 +1,11 @@
-//! What a conversation and its answers can be told, and what an answer reports.
+//! Options of conversations and answers, and what an answer reports.
 
 use crate::{constraint::Schema, prompt::Template, sampler::Sampling};
 
 pub use crate::engine_session::{EnginePart, EngineSession, Step};
 
-/// How a conversation is written down.
+/// Options of a conversation: its system text, its template, and what it does when it gets too
+/// long.
 #[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct SessionOptions {
@@ -56,7 +57,7 @@ pub struct ContextUsage {
     pub capacity: usize,
 }
 
-/// How an answer is made.
+/// Options of an answer: its length, how tokens are chosen, what ends it, and its JSON schema.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct GenerateOptions {
@@ -84,7 +85,7 @@ impl Default for GenerateOptions {
 }
 
 impl GenerateOptions {
-    /// The likeliest token, always: the same answer every time.
+    /// Returns options that always choose the likeliest token: the same answer every time.
     pub fn greedy() -> GenerateOptions {
         GenerateOptions::default().sampling(Sampling::greedy())
     }
@@ -127,7 +128,7 @@ pub enum Finish {
     Aborted,
 }
 
-/// What an answer took, in tokens.
+/// Tokens that an answer took.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
     /// The whole conversation up to the answer.
@@ -142,7 +143,7 @@ pub struct Usage {
     pub dropped_turns: usize,
 }
 
-/// What the model said.
+/// An answer, whole or as far as it came.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// Without the stop string, and without white space around it.

@@ -118,7 +118,7 @@ impl Signature {
         json.then_some(Signature::Json)
     }
 
-    /// What the file is and what to do about it, to stand behind "the file" or its name.
+    /// Returns what the file is and what to do about it, to stand behind "the file" or its name.
     pub fn advice(self) -> String {
         let damaged = "the download was answered with something else: check the address, \
                        and whether it asks for a login";
@@ -160,8 +160,8 @@ impl Signature {
     }
 }
 
-/// What the file that starts with `start` is and what to do about it, where it is a well-known kind
-/// other than `expected`.
+/// Returns what the file that starts with `start` is and what to do about it, where it is a
+/// well-known kind other than `expected`.
 pub fn impostor(start: &[u8], expected: Option<Signature>) -> Option<String> {
     let found = Signature::of(&start[..start.len().min(SIGNATURE_BYTES)])?;
     (Some(found) != expected).then(|| found.advice())

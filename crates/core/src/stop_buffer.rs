@@ -15,7 +15,7 @@ pub struct StopBuffer {
 }
 
 impl StopBuffer {
-    /// An answer that any of `stops` ends.
+    /// Makes an empty answer that any of `stops` ends.
     pub fn new(stops: impl IntoIterator<Item = impl Into<String>>) -> StopBuffer {
         let stops = stops.into_iter().map(Into::into);
         StopBuffer {
@@ -48,7 +48,7 @@ impl StopBuffer {
         self.give(certain)
     }
 
-    /// What was held back and is part of the answer after all, since nothing more comes.
+    /// Returns what was held back and is part of the answer after all, since nothing more comes.
     pub fn finish(&mut self) -> &str {
         let end = self.text.len();
         let given = self.give(end).len();
@@ -62,12 +62,12 @@ impl StopBuffer {
         &self.text[start..end]
     }
 
-    /// Whether the stop text has come.
+    /// Returns whether the stop text has come.
     pub fn stopped(&self) -> bool {
         self.stopped
     }
 
-    /// All that has been given out.
+    /// Returns all that has been given out.
     pub fn text(&self) -> &str {
         &self.text[..self.given]
     }

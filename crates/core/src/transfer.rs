@@ -98,7 +98,7 @@ pub struct Transfer {
 }
 
 impl Transfer {
-    /// The transfer of a file of which `kept` bytes are there from earlier, of the version
+    /// Begins the transfer of a file of which `kept` bytes are there from earlier, of the version
     /// `validator`. `seed` spreads the pauses, so that many who failed together don't return
     /// together.
     pub fn new(
@@ -131,7 +131,7 @@ impl Transfer {
         self
     }
 
-    /// What to ask for next.
+    /// Returns what to ask for next.
     pub fn request(&self) -> Request {
         let from = match self.ranges_unanswered {
             0..MAX_UNANSWERED_RANGES => self.done,
@@ -146,12 +146,12 @@ impl Transfer {
         }
     }
 
-    /// Bytes that have come.
+    /// Returns the bytes that have come.
     pub fn done_bytes(&self) -> u64 {
         self.done
     }
 
-    /// The version that the bytes belong to.
+    /// Returns the version that the bytes belong to.
     pub fn validator(&self) -> Option<&str> {
         self.validator.as_deref()
     }
@@ -265,8 +265,8 @@ impl Transfer {
         }
     }
 
-    /// That the body ended -> the pause before the next request, in milliseconds; none where the
-    /// file is whole.
+    /// Ends the body -> the pause before the next request, in milliseconds; none where the file is
+    /// whole.
     ///
     /// # Errors
     /// As [`Transfer::broke`]; `BadFile` where the whole file ends too early a second time.
@@ -284,7 +284,7 @@ impl Transfer {
         }
     }
 
-    /// That no answer came -> the pause before the next request, in milliseconds.
+    /// Records that no answer came -> the pause before the next request, in milliseconds.
     ///
     /// # Errors
     /// As [`Transfer::broke`].
@@ -299,7 +299,7 @@ impl Transfer {
         self.broke(why, None)
     }
 
-    /// That an answer's body broke off or stalled -> the pause before the next request, in
+    /// Records that an answer's body broke off or stalled -> the pause before the next request, in
     /// milliseconds.
     ///
     /// # Errors
@@ -321,7 +321,7 @@ impl Transfer {
         }
     }
 
-    /// All that has come is of no use: the next request is for the whole file.
+    /// Drops all that has come, which is of no use: the next request is for the whole file.
     pub fn restart(&mut self, validator: Option<String>) {
         self.done = 0;
         self.validator = validator;

@@ -36,7 +36,7 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// An idle line; `bytes_per_s` is above 0.
+    /// Makes an idle line; `bytes_per_s` is above 0.
     pub fn new(bytes_per_s: u64) -> Pace {
         Pace {
             bytes_per_s,
@@ -105,7 +105,7 @@ pub struct Body {
 }
 
 impl Body {
-    /// The next `size_bytes` of `source`.
+    /// Makes a body of the next `size_bytes` of `source`.
     pub fn new(
         source: Box<dyn Read + Send>,
         size_bytes: u64,
@@ -123,7 +123,7 @@ impl Body {
         }
     }
 
-    /// No bytes.
+    /// Makes a body without bytes.
     pub fn empty(record: Pending) -> Body {
         Body::new(Box::new(io::empty()), 0, Damage::default(), None, record)
     }

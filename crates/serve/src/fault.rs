@@ -136,7 +136,7 @@ impl Rules {
         }
     }
 
-    /// What goes wrong with the next answer for the file at the address `path`.
+    /// Returns what goes wrong with the next answer for the file at the address `path`.
     pub fn next(&self, path: &str) -> Faults {
         if self.faults.is_empty() {
             return Faults::default();

@@ -101,7 +101,8 @@ impl Folders {
         })
     }
 
-    /// The file at the address `path` of a request; none where it names nothing that is served.
+    /// Returns the file at the address `path` of a request; none where it names nothing that is
+    /// served.
     ///
     /// # Errors
     /// What the operating system reports about a file that is there.

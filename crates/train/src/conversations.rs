@@ -248,7 +248,7 @@ impl<E> Conversations<'_, E> {
         Ok((llama.logits(&hidden), batch.targets))
     }
 
-    /// How many embeddings each visual of an example becomes.
+    /// Returns how many embeddings each visual of an example becomes.
     ///
     /// # Errors
     /// As [`Vision::image`] and [`Vision::video`].

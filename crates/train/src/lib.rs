@@ -1,5 +1,8 @@
 //! Trains Chat-UniVi (arXiv 2311.08046, section 4): the same model code that answers,
 //! differentiated.
+//!
+//! Types of candle appear in public signatures of [`autograd`], [`conversations`], [`optimizer`],
+//! [`parameters`], [`reader`], [`trainer`] and [`nano`].
 
 pub mod autograd;
 pub mod conversations;

@@ -25,7 +25,7 @@ pub(crate) fn candle(error: candle_core::Error) -> Error {
 }
 
 impl Parameters {
-    /// All tensors of one side of a checkpoint.
+    /// Returns all tensors of one side of a checkpoint.
     ///
     /// # Errors
     /// As [`univi_convert::checkpoint::CheckpointTensor::read`].
@@ -76,12 +76,12 @@ impl Parameters {
         self.vars.iter().map(|(name, var)| (name.as_str(), var))
     }
 
-    /// Whether there is a tensor of this name.
+    /// Returns whether there is a tensor of this name.
     pub fn has(&self, name: &str) -> bool {
         self.vars.contains_key(name)
     }
 
-    /// A tensor by name, as something that learns.
+    /// Returns a tensor by name, as something that learns.
     ///
     /// # Panics
     /// Where there is none of this name.
@@ -123,8 +123,8 @@ impl Parameters {
         Ok(())
     }
 
-    /// The tensors that a model wants, those for which `learns` remember what is computed with
-    /// them.
+    /// Returns the tensors that a model wants, those for which `learns` remember what is computed
+    /// with them.
     pub fn weights(
         &self,
         backend: &Autograd,
@@ -152,7 +152,7 @@ impl Parameters {
         weights
     }
 
-    /// The numbers of a tensor.
+    /// Returns the numbers of a tensor.
     ///
     /// # Errors
     /// `Gpu` for a device that is lost.

@@ -55,7 +55,8 @@ pub fn read(files: &dyn Files, name: &str) -> Result<Tensors> {
     Ok(projector)
 }
 
-/// The type of a projector as `config.json` has it, by its tensors: `linear`, or `mlpNx_gelu`.
+/// Returns the type of a projector as `config.json` has it, by its tensors: `linear`, or
+/// `mlpNx_gelu`.
 pub fn kind(projector: &Tensors) -> String {
     let weights = projector
         .keys()

@@ -39,7 +39,7 @@ pub enum Reader {
 const PARTS: usize = 4;
 
 impl Reader {
-    /// The parameters that the reader itself learns, knowing nothing.
+    /// Returns the parameters that the reader itself learns, knowing nothing.
     ///
     /// # Errors
     /// `Gpu` where there is no room.

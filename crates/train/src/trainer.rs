@@ -97,7 +97,7 @@ impl Schedule {
         restart: None,
     };
 
-    /// What the rates are multiplied by in a step of a stage.
+    /// Returns what the rates are multiplied by in a step of a stage.
     pub fn factor(&self, step: u64, steps: u64) -> f32 {
         let half_cosine = |from: f32, fallen: f32| {
             let fallen = fallen.clamp(0., 1.);

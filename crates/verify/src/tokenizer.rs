@@ -239,10 +239,9 @@ fn check_modes(tokenizer: &Tokenizer, name: &str, rows: &[Modes], report: &mut R
         }
         for add_special in [false, true] {
             for parse_special in [false, true] {
-                let options = EncodeOptions {
-                    add_special,
-                    parse_special,
-                };
+                let options = EncodeOptions::default()
+                    .add_special(add_special)
+                    .parse_special(parse_special);
                 let expected = |row: &Modes| match (add_special, parse_special) {
                     (false, false) => row.plain.clone(),
                     (false, true) => row.parsed.clone(),

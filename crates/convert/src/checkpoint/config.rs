@@ -75,7 +75,7 @@ pub(super) struct Rope {
 }
 
 impl Rope {
-    /// The factor that positions are divided by; 1 for none.
+    /// Returns the factor that positions are divided by; 1 for none.
     ///
     /// # Errors
     /// `BadFile` for any other way of scaling, for one that is not named, or without a factor.
@@ -106,7 +106,7 @@ pub(super) struct Clusters {
 }
 
 impl Config {
-    /// With the values that a CLIP's configuration may leave out: those of Hugging Face's
+    /// Fills in the values that a CLIP's configuration may leave out: those of Hugging Face's
     /// `CLIPVisionConfig`.
     pub fn with_clip_defaults(mut self) -> Config {
         self.hidden_size.get_or_insert(768);
@@ -182,13 +182,13 @@ impl Config {
         }
     }
 
-    /// The window of attention, where positions farther back are not seen.
+    /// Returns the window of attention, where positions farther back are not seen.
     pub fn window(&self) -> Option<u32> {
         self.sliding_window
             .filter(|&n| n > 0 && self.use_sliding_window != Some(false))
     }
 
-    /// A number that there is no default for.
+    /// Reads a number that there is no default for.
     pub fn required(&self, key: &str, value: Option<u32>) -> Result<u32> {
         value.filter(|&n| n > 0).ok_or_else(|| match value {
             None => wrong(format!("{key} is missing")),

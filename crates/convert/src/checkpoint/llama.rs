@@ -24,7 +24,8 @@ const EMBEDDINGS: &str = "model.embed_tokens.weight";
 const OUTPUT: &str = "lm_head.weight";
 
 impl<'a> Checkpoint<'a> {
-    /// The language model, with its vocabulary. More embeddings than there are tokens are cut off.
+    /// Returns the language model, with its vocabulary. More embeddings than there are tokens are
+    /// cut off.
     ///
     /// # Errors
     /// `Tokenizer`; `BadFile` for what is no LLaMA or is computed otherwise; `MissingTensor`,
@@ -238,7 +239,7 @@ fn projector_names(kind: &str) -> Vec<String> {
     numbers.iter().flat_map(both).collect()
 }
 
-/// Hugging Face's name for a language model's tensor of a GGUF file.
+/// Returns Hugging Face's name for a language model's tensor of a GGUF file.
 pub fn source_name(name: &str) -> String {
     let fixed = match name {
         "token_embd.weight" => EMBEDDINGS,

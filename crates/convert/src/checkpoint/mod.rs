@@ -148,25 +148,25 @@ impl<'a> Checkpoint<'a> {
         })
     }
 
-    /// The tower that the model was made with, as `config.json` names it: a folder, or a name on a
-    /// hub.
+    /// Returns the tower that the model was made with, as `config.json` names it: a folder, or a
+    /// name on a hub.
     pub fn tower_name(&self) -> Option<&str> {
         self.config.mm_vision_tower.as_deref()
     }
 
-    /// Whether the shards hold a projector.
+    /// Returns whether the shards hold a projector.
     pub fn has_projector(&self) -> bool {
         let mut names = self.weights.names();
         names.any(|name| name.starts_with("model.mm_projector."))
     }
 
-    /// Whether there is a projector, or a tower that the model calls for: whether this is more than
-    /// a language model.
+    /// Returns whether there is a projector, or a tower that the model calls for: whether this is
+    /// more than a language model.
     pub fn has_vision(&self) -> bool {
         self.config.mm_vision_tower.is_some() || self.config.mm_hidden_size.is_some()
     }
 
-    /// The licence that the folder's `README.md` names in its header.
+    /// Returns the licence that the folder's `README.md` names in its header.
     ///
     /// # Errors
     /// `Io`.

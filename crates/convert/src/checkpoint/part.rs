@@ -107,7 +107,7 @@ impl<'a> CheckpointTensor<'a> {
         })
     }
 
-    /// Rows: 1 for a vector.
+    /// Returns the number of rows: 1 for a vector.
     pub fn rows(&self) -> usize {
         if self.shape.len() == 1 {
             1
@@ -121,7 +121,7 @@ impl<'a> CheckpointTensor<'a> {
         self.shape.iter().product::<usize>() / self.rows()
     }
 
-    /// The type of the numbers in the checkpoint: `F16`, `BF16`, `F32` or `F64`.
+    /// Returns the type of the numbers in the checkpoint: `F16`, `BF16`, `F32` or `F64`.
     pub fn stored_type(&self) -> &str {
         match &self.stored.dtype {
             Dtype::F16 => "F16",
@@ -132,7 +132,7 @@ impl<'a> CheckpointTensor<'a> {
         }
     }
 
-    /// The numbers of some rows.
+    /// Returns the numbers of some rows.
     ///
     /// # Errors
     /// As [`Files::read`], named with the file.
@@ -154,7 +154,7 @@ impl<'a> CheckpointTensor<'a> {
         Ok(values)
     }
 
-    /// The numbers of the whole tensor, as they will stand in the file, in the order of the
+    /// Returns the numbers of the whole tensor, as they will stand in the file, in the order of the
     /// checkpoint: the way back.
     ///
     /// # Panics
@@ -170,7 +170,7 @@ impl<'a> CheckpointTensor<'a> {
         stored
     }
 
-    /// Some rows as they will stand in the file.
+    /// Returns some rows as they will stand in the file.
     ///
     /// # Errors
     /// As [`CheckpointTensor::read`]; `BadFile` for numbers that `ty` can't hold.
@@ -186,7 +186,7 @@ impl<'a> CheckpointTensor<'a> {
 }
 
 impl CheckpointPart<'_> {
-    /// How the file will be: its metadata, and the tensors with their types.
+    /// Returns how the file will be: its metadata, and the tensors with their types.
     pub fn plan(&self, plan: QuantizationPlan) -> (Metadata, Vec<TensorSpec>) {
         let shapes: Vec<(&str, &[usize])> =
             self.tensors.iter().map(|t| (&*t.name, &*t.shape)).collect();
@@ -208,7 +208,7 @@ impl CheckpointPart<'_> {
         (metadata, specs.collect())
     }
 
-    /// The whole part as one GGUF file in memory: for small models.
+    /// Returns the whole part as one GGUF file in memory: for small models.
     ///
     /// # Errors
     /// As [`CheckpointTensor::encode`] and [`Writer`].

@@ -26,7 +26,7 @@ const MARKS: [&str; 5] = [
 ];
 
 impl TowerNames {
-    /// The tower among `weights`, under whatever prefix; `None` where there is none.
+    /// Returns the tower among `weights`, under whatever prefix; `None` where there is none.
     ///
     /// # Errors
     /// `BadFile` where there are two.
@@ -50,7 +50,7 @@ impl TowerNames {
         }))
     }
 
-    /// The tower's sizes, as far as its tensors say them: all but the heads.
+    /// Returns the tower's sizes, as far as its tensors say them: all but the heads.
     pub fn sizes(&self, weights: &Weights) -> Result<Config> {
         let shape = |name: &str| -> Result<Option<&[usize]>> {
             let name = format!("{}{name}", self.prefix);

@@ -35,12 +35,12 @@ fn is_beside_a_tower(name: &str) -> bool {
 }
 
 impl<'a> Checkpoint<'a> {
-    /// Whether the shards hold a vision tower.
+    /// Returns whether the shards hold a vision tower.
     pub fn has_tower(&self) -> bool {
         matches!(TowerNames::find(&self.weights), Ok(Some(_)) | Err(_))
     }
 
-    /// The vision side, for this checkpoint's language model.
+    /// Returns the vision side, for this checkpoint's language model.
     ///
     /// The tower's tensors are those in the checkpoint's own shards, under any of their published
     /// names. `beside` is the folder of the tower that the model was made with: it describes the
@@ -168,8 +168,8 @@ impl<'a> Checkpoint<'a> {
         Ok(config)
     }
 
-    /// The vision tower of a CLIP without projector, for looking at its features: merging as
-    /// Chat-UniVi merges, tokens as wide as the tower.
+    /// Returns the vision tower of a CLIP without projector, for looking at its features: merging
+    /// as Chat-UniVi merges, tokens as wide as the tower.
     ///
     /// # Errors
     /// As [`Checkpoint::vision`].
@@ -420,7 +420,7 @@ impl<'a> Checkpoint<'a> {
 const CLIP_MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
 const CLIP_STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 
-/// Hugging Face's name, behind its prefix, for a tensor of a tower in a GGUF file.
+/// Returns Hugging Face's name, behind its prefix, for a tensor of a tower in a GGUF file.
 pub fn source_name(name: &str) -> String {
     match name {
         "v.patch_embd.weight" => return "embeddings.patch_embedding.weight".into(),

@@ -20,8 +20,8 @@ const START: &str = "<im_start>";
 const END: &str = "<im_end>";
 
 impl Checkpoint<'_> {
-    /// The tokenizer's file, for whoever keeps it beside the weights; `None` for a checkpoint
-    /// without one.
+    /// Returns the tokenizer's file, for whoever keeps it beside the weights; `None` for a
+    /// checkpoint without one.
     ///
     /// # Errors
     /// `Io`.
@@ -34,8 +34,8 @@ impl Checkpoint<'_> {
         Ok(None)
     }
 
-    /// The tokenizer: from `tokenizer.model`, which has the scores that llama.cpp wants, else from
-    /// `tokenizer.json`.
+    /// Returns the tokenizer: from `tokenizer.model`, which has the scores that llama.cpp wants,
+    /// else from `tokenizer.json`.
     ///
     /// # Errors
     /// `Tokenizer` for a file that can't be read, named with it.

@@ -17,7 +17,7 @@ use super::{
 pub(super) const CHUNK_BYTES: usize = 4 << 20;
 
 /// Takes the files of a model, one after the other, chunk by chunk; weights go straight to the
-/// device.
+/// device. Not `Send`: it stays on the thread of its device.
 ///
 /// ```text
 /// while let Some(file) = loader.next_file() { .. loader.push(chunk)? ..; loader.end_file()? }

@@ -28,7 +28,7 @@ impl Model {
         ))
     }
 
-    /// Whether the model takes images and videos.
+    /// Returns whether the model takes images and videos.
     pub fn has_vision(&self) -> bool {
         dispatch!(&self.engine, model => model.has_vision())
     }

@@ -185,7 +185,8 @@ fn own_visual<B: crate::Backend>(visual: &Visual) -> Result<EngineVisual<B>> {
 
 /// An answer that is being generated.
 ///
-/// Dropping it ends the answer: the conversation goes on with the text until then.
+/// Dropping it ends the answer: the conversation goes on with the text until then. Not `Send`: it
+/// stays on the thread of its device.
 pub struct StreamedAnswer<'a> {
     session: &'a mut Session,
     visuals: Vec<Visual>,

@@ -9,7 +9,7 @@ use crate::{
 
 use super::device::{OnBackend, dispatch};
 
-/// How images and videos are encoded.
+/// Options of encoding images and videos.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct VisualOptions {
@@ -97,16 +97,18 @@ impl VisionEncoder {
     }
 }
 
-/// One encoded frame of a live video. Clones share it.
+/// One encoded frame of a live video. Clones share it. Not `Send`: it stays on the thread of its
+/// device.
 #[derive(Clone)]
 pub struct EncodedFrame(OnBackend<EngineFrame<Cpu>, EngineFrame<Gpu>>);
 
-/// An encoded image or video, as the language model takes it. Clones share it.
+/// An encoded image or video, as the language model takes it. Clones share it. Not `Send`: it stays
+/// on the thread of its device.
 #[derive(Clone)]
 pub struct Visual(pub(super) OnBackend<EngineVisual<Cpu>, EngineVisual<Gpu>>);
 
 impl Visual {
-    /// Whether it is an image or a video.
+    /// Returns whether it is an image or a video.
     pub fn kind(&self) -> VisualKind {
         dispatch!(&self.0, visual => visual.kind())
     }
@@ -142,7 +144,7 @@ impl Visual {
     }
 }
 
-/// A token map that lies on the device.
+/// A token map that lies on the device. Not `Send`: it stays on the thread of its device.
 pub struct StoredTokenMap(OnBackend<MergeRecord<Cpu>, MergeRecord<Gpu>>);
 
 impl StoredTokenMap {

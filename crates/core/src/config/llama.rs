@@ -189,8 +189,8 @@ impl RopeConfig {
         })
     }
 
-    /// `[context, rotary]`: for each position `rotary / 2` cosines, then as many sines. `factors`
-    /// (`rope_freqs.weight`, LLaMA 3.1's scaling) divide the frequencies.
+    /// Returns `[context, rotary]`: for each position `rotary / 2` cosines, then as many sines.
+    /// `factors` (`rope_freqs.weight`, LLaMA 3.1's scaling) divide the frequencies.
     pub fn table(&self, context: usize, factors: Option<&[f32]>) -> Vec<f32> {
         let pairs = self.rotary / 2;
         let frequencies: Vec<f64> = (0..pairs)

@@ -69,7 +69,7 @@ impl ClusterConfig {
 }
 
 impl ClusterRate {
-    /// A rate as the reference writes it: above 1 a count, up to 1 a share.
+    /// Makes a rate as the reference writes it: above 1 a count, up to 1 a share.
     ///
     /// # Errors
     /// `BadRequest` for anything else.
@@ -147,8 +147,8 @@ impl MergeConfig {
 }
 
 impl MergeConfig {
-    /// The same, but merging to about `tokens` tokens a picture of `patches` patches, or an event
-    /// of a clip: shared out over the three stages as the model does. For more or less detail
+    /// Returns the same, but merging to about `tokens` tokens a picture of `patches` patches, or an
+    /// event of a clip: shared out over the three stages as the model does. For more or less detail
     /// than it was trained with.
     ///
     /// # Errors

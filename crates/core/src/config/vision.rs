@@ -68,7 +68,7 @@ impl VisionConfig {
         Ok(config)
     }
 
-    /// Most tokens that a picture can become.
+    /// Returns the most tokens that a picture can become.
     pub fn image_tokens(&self) -> usize {
         let patches = self.clip.patches();
         if !self.merge.use_cluster {

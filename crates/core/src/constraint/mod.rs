@@ -100,7 +100,7 @@ pub struct Constraint {
 }
 
 impl Constraint {
-    /// Nothing said yet.
+    /// Makes a state in which nothing has been generated yet.
     ///
     /// # Errors
     /// `BadRequest` for a schema that goes in circles.
@@ -203,7 +203,7 @@ impl Constraint {
         Ok(())
     }
 
-    /// Whether the value is whole, and nothing may follow.
+    /// Returns whether the value is whole, and nothing may follow.
     pub fn is_complete(&self) -> bool {
         self.machine.is_complete()
     }

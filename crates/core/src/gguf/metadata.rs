@@ -42,7 +42,7 @@ pub enum Array {
 }
 
 impl Array {
-    /// Number of elements.
+    /// Returns the number of elements.
     pub fn len(&self) -> usize {
         match self {
             Array::U8(v) => v.len(),
@@ -60,7 +60,7 @@ impl Array {
         }
     }
 
-    /// Whether there are no elements.
+    /// Returns whether there are no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -98,7 +98,7 @@ impl Array {
 }
 
 impl Value {
-    /// The type's name, for messages.
+    /// Returns the type's name, for messages.
     pub fn type_name(&self) -> &'static str {
         match self {
             Value::U8(_) => "u8",
@@ -211,7 +211,7 @@ impl PartialEq for Metadata {
 }
 
 impl Metadata {
-    /// No entries.
+    /// Makes metadata without entries.
     pub fn new() -> Metadata {
         Metadata::default()
     }
@@ -228,12 +228,12 @@ impl Metadata {
         }
     }
 
-    /// The value of a key.
+    /// Returns the value of a key.
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.index.get(key).map(|&i| &self.entries[i].1)
     }
 
-    /// Whether the key is there.
+    /// Returns whether the key is there.
     pub fn contains(&self, key: &str) -> bool {
         self.index.contains_key(key)
     }
@@ -243,12 +243,12 @@ impl Metadata {
         self.entries.iter().map(|(k, v)| (k.as_str(), v))
     }
 
-    /// Number of entries.
+    /// Returns the number of entries.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether there are no entries.
+    /// Returns whether there are no entries.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -275,7 +275,7 @@ impl Metadata {
         })
     }
 
-    /// An integer from 0 to 2^32 - 1.
+    /// Reads an integer from 0 to 2^32 - 1.
     pub fn u32(&self, key: &str) -> Result<u32> {
         self.required(key, self.opt_u32(key)?)
     }
@@ -287,7 +287,7 @@ impl Metadata {
         })
     }
 
-    /// An integer from 0 to 2^64 - 1.
+    /// Reads an integer from 0 to 2^64 - 1.
     pub fn u64(&self, key: &str) -> Result<u64> {
         self.required(key, self.opt_u64(key)?)
     }
@@ -299,7 +299,7 @@ impl Metadata {
         })
     }
 
-    /// An integer from -2^31 to 2^31 - 1.
+    /// Reads an integer from -2^31 to 2^31 - 1.
     pub fn i32(&self, key: &str) -> Result<i32> {
         self.required(key, self.opt_i32(key)?)
     }
@@ -311,7 +311,7 @@ impl Metadata {
         })
     }
 
-    /// A finite number, stored as f32 or f64.
+    /// Reads a finite number, stored as f32 or f64.
     pub fn f32(&self, key: &str) -> Result<f32> {
         self.required(key, self.opt_f32(key)?)
     }
@@ -328,7 +328,7 @@ impl Metadata {
         })
     }
 
-    /// A truth value.
+    /// Reads a truth value.
     pub fn bool(&self, key: &str) -> Result<bool> {
         self.required(key, self.opt_bool(key)?)
     }
@@ -344,7 +344,7 @@ impl Metadata {
         })
     }
 
-    /// A string.
+    /// Reads a string.
     pub fn str(&self, key: &str) -> Result<&str> {
         self.required(key, self.opt_str(key)?)
     }
@@ -360,7 +360,7 @@ impl Metadata {
         })
     }
 
-    /// An array of strings.
+    /// Reads an array of strings.
     pub fn strings(&self, key: &str) -> Result<&[String]> {
         self.required(key, self.opt_strings(key)?)
     }
@@ -373,7 +373,7 @@ impl Metadata {
         })
     }
 
-    /// An array of f32. The numbers are as they stand in the file, NaN included.
+    /// Reads an array of f32. The numbers are as they stand in the file, NaN included.
     pub fn f32s(&self, key: &str) -> Result<&[f32]> {
         self.required(key, self.opt_f32s(key)?)
     }
@@ -386,7 +386,7 @@ impl Metadata {
         })
     }
 
-    /// An array of integers of any width.
+    /// Reads an array of integers of any width.
     pub fn ints(&self, key: &str) -> Result<Vec<i64>> {
         self.required(key, self.opt_ints(key)?)
     }

@@ -93,7 +93,7 @@ impl Default for Parser {
 }
 
 impl Parser {
-    /// A parser for a file of unknown length.
+    /// Makes a parser for a file of unknown length.
     pub fn new() -> Parser {
         Parser {
             step: Step::Start,
@@ -118,7 +118,8 @@ impl Parser {
         }
     }
 
-    /// A parser for a file of known length: what can't fit is refused at once, not at the end.
+    /// Makes a parser for a file of known length: what can't fit is refused at once, not at the
+    /// end.
     pub fn for_file_of(bytes: u64) -> Parser {
         Parser {
             file_bytes: Some(bytes),
@@ -126,7 +127,7 @@ impl Parser {
         }
     }
 
-    /// The header, once it is known.
+    /// Returns the header, once it is known.
     pub fn header(&self) -> Option<&Header> {
         matches!(self.step, Step::Data).then_some(&self.header)
     }
@@ -150,7 +151,7 @@ impl Parser {
         done
     }
 
-    /// The header of a complete file.
+    /// Reads the header of a complete file.
     ///
     /// # Errors
     /// As [`Parser::check_end`].
@@ -441,7 +442,7 @@ pub struct FiniteCheck {
 }
 
 impl FiniteCheck {
-    /// A check that has seen nothing.
+    /// Makes a check that has seen nothing.
     pub fn new() -> FiniteCheck {
         FiniteCheck::default()
     }

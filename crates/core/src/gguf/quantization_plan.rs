@@ -72,22 +72,22 @@ impl QuantizationPlan {
         }
     }
 
-    /// The name, such as `q4_k_m`.
+    /// Returns the name, such as `q4_k_m`.
     pub const fn name(self) -> &'static str {
         self.facts().0
     }
 
-    /// llama.cpp's number for `general.file_type`.
+    /// Returns llama.cpp's number for `general.file_type`.
     pub const fn file_type(self) -> u32 {
         self.facts().1
     }
 
-    /// The type of most matrices.
+    /// Returns the type of most matrices.
     pub const fn base(self) -> GgmlType {
         self.facts().2
     }
 
-    /// The recipe of this name; upper and lower case are the same.
+    /// Returns the recipe of this name; upper and lower case are the same.
     ///
     /// # Errors
     /// [`Error::BadRequest`] that lists the names.
@@ -103,7 +103,8 @@ impl QuantizationPlan {
             })
     }
 
-    /// All types that a LLaMA of this recipe has, if it is deep and wide enough for any mixture.
+    /// Returns all types that a LLaMA of this recipe has, if it is deep and wide enough for any
+    /// mixture.
     pub fn types(self) -> Vec<GgmlType> {
         const PARTS: [&str; 7] = [
             "attn_q",
@@ -130,8 +131,8 @@ impl QuantizationPlan {
         types
     }
 
-    /// The type for each tensor of a LLaMA, given by name and shape, as llama.cpp's quantizer
-    /// chooses it.
+    /// Returns the type for each tensor of a LLaMA, given by name and shape, as llama.cpp's
+    /// quantizer chooses it.
     ///
     /// `heads_per_kv` is the number of query heads that share a key and value head.
     pub fn llm_types(self, tensors: &[(&str, &[usize])], heads_per_kv: usize) -> Vec<GgmlType> {
@@ -158,8 +159,8 @@ impl QuantizationPlan {
             .collect()
     }
 
-    /// The type for each tensor of a vision tower: matrices get the base type, positions, biases
-    /// and norms stay F32.
+    /// Returns the type for each tensor of a vision tower: matrices get the base type, positions,
+    /// biases and norms stay F32.
     pub fn vision_types(self, tensors: &[(&str, &[usize])]) -> Vec<GgmlType> {
         let one = |(name, shape): &(&str, &[usize])| {
             if shape.len() < 2 || *name == "v.position_embd.weight" {

@@ -43,7 +43,7 @@ impl SplitName {
         })
     }
 
-    /// The names of all files of the set, in order.
+    /// Returns the names of all files of the set, in order.
     pub fn all(&self) -> impl Iterator<Item = SplitName> + '_ {
         (0..self.count).map(|index| SplitName {
             index,
@@ -74,12 +74,12 @@ pub struct Shards {
 }
 
 impl Shards {
-    /// No files yet.
+    /// Makes a set without files.
     pub fn new() -> Shards {
         Shards::default()
     }
 
-    /// A complete set.
+    /// Makes a complete set.
     ///
     /// # Errors
     /// As [`Shards::push`] and [`Shards::check_complete`].
@@ -183,17 +183,17 @@ impl Shards {
         }
     }
 
-    /// How many files the set has; 0 before the first came.
+    /// Returns how many files the set has; 0 before the first came.
     pub fn count(&self) -> usize {
         self.count
     }
 
-    /// The headers that came, in order.
+    /// Returns the headers that came, in order.
     pub fn headers(&self) -> &[Header] {
         &self.headers
     }
 
-    /// The metadata of the model: the first file's.
+    /// Returns the metadata of the model: the first file's.
     ///
     /// # Panics
     /// Before the first header came.
@@ -201,7 +201,7 @@ impl Shards {
         &self.headers[0].metadata
     }
 
-    /// All tensors with the index of their file, in order.
+    /// Returns all tensors with the index of their file, in order.
     pub fn tensors(&self) -> impl Iterator<Item = (usize, &TensorInfo)> {
         self.headers
             .iter()
@@ -209,17 +209,17 @@ impl Shards {
             .flat_map(|(i, header)| header.tensors.iter().map(move |t| (i, t)))
     }
 
-    /// The tensor of this name, with the index of its file.
+    /// Returns the tensor of this name, with the index of its file.
     pub fn tensor(&self, name: &str) -> Option<(usize, &TensorInfo)> {
         self.tensors().find(|(_, t)| t.name == name)
     }
 
-    /// Bytes of all tensors.
+    /// Returns the bytes of all tensors.
     pub fn data_bytes(&self) -> u64 {
         self.tensors().map(|(_, t)| t.bytes).sum()
     }
 
-    /// The type that most of the numbers are stored in, if there are any.
+    /// Returns the type that most of the numbers are stored in, if there are any.
     pub fn main_type(&self) -> Option<GgmlType> {
         let elements = |ty| {
             self.tensors()

@@ -18,7 +18,7 @@ const MAX_WORK_GPU: u64 = 16_000_000_000;
 /// The same where the adapter is software.
 const MAX_WORK_CPU: u64 = 2_000_000_000;
 
-/// How to choose and use a GPU.
+/// Options of opening a GPU.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct GpuOptions {
@@ -61,7 +61,7 @@ pub enum LimitsChoice {
     WebGpuDefault,
 }
 
-/// The GPU backend. Clones share the device.
+/// The GPU backend. Clones share the device. Not `Send`: neither is what it computes.
 #[derive(Clone)]
 pub struct Gpu(pub(super) Rc<Inner>);
 
@@ -187,7 +187,7 @@ impl Gpu {
         })))
     }
 
-    /// What the device is and can do.
+    /// Returns what the device is and can do.
     pub fn adapter_info(&self) -> &AdapterInfo {
         &self.0.adapter
     }
@@ -216,8 +216,8 @@ impl Gpu {
         );
     }
 
-    /// Bytes of this device's memory that are taken: weights, KV caches, and buffers that are kept
-    /// for results.
+    /// Returns the bytes of this device's memory that are taken: weights, KV caches, and buffers
+    /// that are kept for results.
     pub fn memory_bytes(&self) -> u64 {
         self.0.memory.bytes()
     }

@@ -12,6 +12,9 @@
 //! - `device_errors`: what goes wrong meanwhile.
 //!
 //! Everything runs with the limits that WebGPU guarantees and in plain f32.
+//!
+//! Types of wgpu appear in public signatures here and in no other module: [`CompileShader`] is
+//! given the [`wgpu::Device`].
 
 mod backend;
 mod compile_ahead;

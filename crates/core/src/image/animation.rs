@@ -81,22 +81,22 @@ impl Animation {
         })
     }
 
-    /// The number of frames, at least 1.
+    /// Returns the number of frames, at least 1.
     pub fn frame_count(&self) -> usize {
         self.ends_s.len()
     }
 
-    /// `[width, height]` of every frame, in pixels.
+    /// Returns `[width, height]` of every frame, in pixels.
     pub fn size_px(&self) -> [usize; 2] {
         self.size_px
     }
 
-    /// How long it plays, in seconds.
+    /// Returns how long it plays, in seconds.
     pub fn duration_s(&self) -> f64 {
         self.ends_s.last().copied().unwrap_or_default()
     }
 
-    /// When each frame appears, in seconds from the start.
+    /// Returns when each frame appears, in seconds from the start.
     pub fn times_s(&self) -> Vec<f64> {
         let before = self.ends_s[..self.ends_s.len() - 1].iter();
         std::iter::once(0.0).chain(before.copied()).collect()

@@ -50,7 +50,7 @@ impl std::fmt::Debug for Rgb8 {
 }
 
 impl Rgb8 {
-    /// `pixels: [height_px, width_px, 3]`.
+    /// Makes an image of `pixels: [height_px, width_px, 3]`.
     ///
     /// # Errors
     /// `BadImage` where the sizes contradict each other, or a side is 0.
@@ -71,7 +71,8 @@ impl Rgb8 {
         })
     }
 
-    /// `rgba: [height_px, width_px, 4]`, as a browser's canvas hands it out; alpha is dropped.
+    /// Makes an image of `rgba: [height_px, width_px, 4]`, as a browser's canvas hands it out;
+    /// alpha is dropped.
     ///
     /// # Errors
     /// `BadImage` where the sizes contradict each other, or a side is 0.

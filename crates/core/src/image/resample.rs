@@ -6,9 +6,9 @@ use super::{MAX_PIXELS, Rgb8};
 use crate::{Error, Result};
 
 impl Rgb8 {
-    /// The square that the vision tower sees, still as bytes: the shortest edge becomes `size_px`
-    /// by [`resize`](Rgb8::resize)'s filter, the long edge `floor(size_px * long / short)`, and
-    /// the middle `size_px x size_px` stays. Only that part is ever computed.
+    /// Makes the square that the vision tower sees, still as bytes: the shortest edge becomes
+    /// `size_px` by [`resize`](Rgb8::resize)'s filter, the long edge `floor(size_px * long /
+    /// short)`, and the middle `size_px x size_px` stays. Only that part is ever computed.
     ///
     /// # Errors
     /// `BadRequest` for a `size_px` of 0 or beyond any tower.

@@ -60,7 +60,7 @@ impl<B: Backend> PartialEq for PromptToken<B> {
 }
 
 impl<B: Backend> ChatUniVi<B> {
-    /// A model of its parts.
+    /// Makes a model of its parts.
     ///
     /// # Errors
     /// `BadMetadata` where the vision side was made for a language model of another width;
@@ -104,17 +104,17 @@ impl<B: Backend> ChatUniVi<B> {
         })
     }
 
-    /// What computes.
+    /// Returns what computes.
     pub fn backend(&self) -> &B {
         &self.backend
     }
 
-    /// The language model.
+    /// Returns the language model.
     pub fn llama(&self) -> &Llama<B> {
         &self.llama
     }
 
-    /// The vision encoder.
+    /// Returns the vision encoder.
     ///
     /// # Errors
     /// `BadRequest` where the model has none.
@@ -125,33 +125,33 @@ impl<B: Backend> ChatUniVi<B> {
         self.vision.as_ref().ok_or_else(blind)
     }
 
-    /// Whether the model has a vision encoder.
+    /// Returns whether the model has a vision encoder.
     pub fn has_vision(&self) -> bool {
         self.vision.is_some()
     }
 
-    /// The vocabulary.
+    /// Returns the vocabulary.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.language.tokenizer
     }
 
-    /// What the tokens spell, for answers that are held to a schema.
+    /// Returns what the tokens spell, for answers that are held to a schema.
     pub fn vocabulary(&self) -> Rc<Vocabulary> {
         let made = || Rc::new(Vocabulary::new(self.tokenizer()));
         self.vocabulary.get_or_init(made).clone()
     }
 
-    /// How a conversation becomes a prompt.
+    /// Returns how a conversation becomes a prompt.
     pub fn template(&self) -> &Template {
         &self.language.template
     }
 
-    /// Whether `<im_start>` and `<im_end>` stand around visuals.
+    /// Returns whether `<im_start>` and `<im_end>` stand around visuals.
     pub fn wraps_visuals(&self) -> bool {
         self.language.wraps_visuals
     }
 
-    /// Every place of a prompt, visuals where they stand.
+    /// Returns every place of a prompt, visuals where they stand.
     ///
     /// # Errors
     /// `BadRequest` where the prompt has a visual that is not given, or the other way round;
@@ -181,7 +181,7 @@ impl<B: Backend> ChatUniVi<B> {
         Ok(prompt_tokens)
     }
 
-    /// The embeddings `[places, width]`.
+    /// Returns the embeddings `[places, width]`.
     ///
     /// # Panics
     /// Without places.

@@ -40,7 +40,7 @@ struct Block<B: Backend> {
     down: Linear<B>,
 }
 
-/// The tensors of a vision encoder of this configuration.
+/// Returns the tensors of a vision encoder of this configuration.
 pub fn tensors(config: &ClipConfig) -> Vec<ExpectedTensor> {
     let &ClipConfig {
         width,
@@ -134,13 +134,13 @@ impl<B: Backend> Clip<B> {
         })
     }
 
-    /// What the encoder is made of.
+    /// Returns what the encoder is made of.
     pub fn config(&self) -> &ClipConfig {
         &self.config
     }
 
-    /// `patches: [batch * patches, 3 * patch_px * patch_px]` -> features `[batch * patches,
-    /// width]`: the output of the last block that was loaded, less the class token.
+    /// Encodes patches: `patches: [batch * patches, 3 * patch_px * patch_px]` -> features `[batch *
+    /// patches, width]`: the output of the last block that was loaded, less the class token.
     pub fn encode(&self, patches: &B::Tensor, batch: usize) -> B::Tensor {
         let mut x = self.embed(patches, batch);
         for block in &self.blocks {

@@ -67,12 +67,12 @@ impl<B: Backend> EngineVisual<B> {
         }))
     }
 
-    /// Picture or clip.
+    /// Returns whether it is a picture or a clip.
     pub fn kind(&self) -> VisualKind {
         self.0.kind
     }
 
-    /// What a prompt knows of it.
+    /// Returns what a prompt knows of it.
     pub fn in_prompt(&self) -> PromptVisual {
         match self.0.kind {
             VisualKind::Image => PromptVisual::Image,
@@ -87,7 +87,7 @@ impl<B: Backend> EngineVisual<B> {
         self.0.backend.shape(&self.0.embeds)[0]
     }
 
-    /// `[tokens, width]`
+    /// Returns the embeddings `[tokens, width]`.
     pub fn embeds(&self) -> &B::Tensor {
         &self.0.embeds
     }
@@ -115,8 +115,8 @@ impl<B: Backend> EngineVisual<B> {
         }
     }
 
-    /// The frames of each event, by their numbers among those that were shown. A picture is one
-    /// event.
+    /// Returns the frames of each event, by their numbers among those that were shown. A picture is
+    /// one event.
     pub fn event_frames(&self) -> &[Vec<usize>] {
         self.0.trace.event_frames()
     }
@@ -131,7 +131,7 @@ impl<B: Backend> EngineVisual<B> {
 }
 
 impl<B: Backend> MergeRecord<B> {
-    /// Whether it is of a picture or a clip.
+    /// Returns whether it is of a picture or a clip.
     pub fn kind(&self) -> VisualKind {
         self.kind
     }

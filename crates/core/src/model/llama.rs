@@ -39,7 +39,7 @@ struct Layer<B: Backend> {
     w_down: B::Matrix,
 }
 
-/// The tensors of a language model of this configuration.
+/// Returns the tensors of a language model of this configuration.
 pub fn tensors(config: &LlamaConfig) -> Vec<ExpectedTensor> {
     let &LlamaConfig {
         width,
@@ -134,7 +134,7 @@ impl<B: Backend> Llama<B> {
         })
     }
 
-    /// What the model is made of.
+    /// Returns what the model is made of.
     pub fn config(&self) -> &LlamaConfig {
         &self.config
     }
@@ -144,7 +144,7 @@ impl<B: Backend> Llama<B> {
         self.context
     }
 
-    /// Empty caches of all layers, which take no memory before [`Llama::reserve`].
+    /// Makes empty caches of all layers, which take no memory before [`Llama::reserve`].
     pub fn caches(&self) -> Vec<B::KvCache> {
         let cache = |_: &Layer<B>| {
             self.backend
@@ -206,13 +206,14 @@ impl<B: Backend> Llama<B> {
         self.config.heads.kv_heads * self.config.heads.head_dim
     }
 
-    /// `ids: [t]` -> `[t, width]`.
+    /// Embeds tokens: `ids: [t]` -> `[t, width]`.
     pub fn embed(&self, ids: &B::Ids) -> B::Tensor {
         self.backend.embed(&self.token_embd, ids)
     }
 
-    /// `x: [t, width]` at positions `pos..pos + t` -> `[t, width]`, normed for [`Llama::logits`].
-    /// The caches hold positions `..pos` and then these too, for which they have room.
+    /// Runs all layers: `x: [t, width]` at positions `pos..pos + t` -> `[t, width]`, normed for
+    /// [`Llama::logits`]. The caches hold positions `..pos` and then these too, for which they have
+    /// room.
     pub fn forward(&self, x: &B::Tensor, caches: &mut [B::KvCache], pos: usize) -> B::Tensor {
         let mut x = x.clone();
         for (layer, cache) in self.layers.iter().zip(caches) {
@@ -222,7 +223,7 @@ impl<B: Backend> Llama<B> {
             .rms_norm(&x, &self.output_norm, self.config.eps)
     }
 
-    /// `hidden: [t, width]` -> `[t, vocabulary]`.
+    /// Computes logits: `hidden: [t, width]` -> `[t, vocabulary]`.
     pub fn logits(&self, hidden: &B::Tensor) -> B::Tensor {
         self.backend
             .matmul(hidden, self.output.as_ref().unwrap_or(&self.token_embd))
@@ -241,8 +242,8 @@ impl<B: Backend> Llama<B> {
         last.expect("a prompt has at least one row")
     }
 
-    /// The ids that follow `x: [t, width]` when the likeliest is always taken, and the logits
-    /// `[vocabulary]` that chose each. Nothing ends it early.
+    /// Generates the ids that follow `x: [t, width]` when the likeliest is always taken, and the
+    /// logits `[vocabulary]` that chose each. Nothing ends it early.
     ///
     /// # Errors
     /// `ContextOverflow`, or as [`Backend::read`].

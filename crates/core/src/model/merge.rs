@@ -76,7 +76,7 @@ impl<B: Backend> Frames<B> {
         }
     }
 
-    /// Whether each frame became as many tokens as those of `other`.
+    /// Returns whether each frame became as many tokens as those of `other`.
     pub fn is_like(&self, other: &Frames<B>) -> bool {
         let clusters = |frames: &Frames<B>| -> Vec<usize> {
             let stages = frames.stages.iter();
@@ -85,7 +85,7 @@ impl<B: Backend> Frames<B> {
         clusters(self) == clusters(other)
     }
 
-    /// One after the other.
+    /// Joins frames, one after the other.
     ///
     /// # Panics
     /// Without any, or where they are not [alike](Frames::is_like).
@@ -136,7 +136,7 @@ pub struct MergeStage {
     pub sizes: Vec<u32>,
 }
 
-/// The features of one picture `[patches, c]` -> its tokens.
+/// Merges the features of one picture `[patches, c]` -> its tokens.
 pub fn image<B: Backend>(b: &B, x: &B::Tensor, config: &MergeConfig) -> Merged<B> {
     let [patches, _] = b.shape(x);
     let mut trace = Trace {
@@ -157,8 +157,8 @@ pub fn image<B: Backend>(b: &B, x: &B::Tensor, config: &MergeConfig) -> Merged<B
     Merged { tokens, trace }
 }
 
-/// The frames of a clip -> its tokens. Frames keep their numbers for as long as they are told
-/// together.
+/// Merges the frames of a clip -> its tokens. Frames keep their numbers for as long as they are
+/// told together.
 ///
 /// `noise [1, frames]` breaks ties between the densities of frames, see [`Backend::dpc_knn`];
 /// without it the earlier frame wins.
@@ -293,7 +293,7 @@ impl<B: Backend> Trace<B> {
         self.patches
     }
 
-    /// The frames of each event, as [`VideoEvent::frames`].
+    /// Returns the frames of each event, as [`VideoEvent::frames`].
     pub fn event_frames(&self) -> &[Vec<usize>] {
         &self.events
     }

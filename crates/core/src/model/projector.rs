@@ -9,7 +9,7 @@ pub struct Projector<B: Backend> {
     layers: Vec<(B::Matrix, B::Tensor)>,
 }
 
-/// The tensors of a projector from `visual` to `width` channels.
+/// Returns the tensors of a projector from `visual` to `width` channels.
 pub fn tensors(config: ProjectorConfig, visual: usize, width: usize) -> Vec<ExpectedTensor> {
     let layer = |i: usize| {
         let weight =
@@ -55,7 +55,7 @@ impl<B: Backend> Projector<B> {
         })
     }
 
-    /// `x: [tokens, visual]` -> `[tokens, width]`.
+    /// Projects tokens: `x: [tokens, visual]` -> `[tokens, width]`.
     pub fn forward(&self, x: &B::Tensor) -> B::Tensor {
         let b = &self.backend;
         let mut x = x.clone();

@@ -35,7 +35,7 @@ impl<B: Backend> Clone for EngineFrame<B> {
     }
 }
 
-/// The tensors of a vision side.
+/// Returns the tensors of a vision side.
 pub fn vision_tensors(config: &VisionConfig) -> Vec<ExpectedTensor> {
     let mut wanted = clip::tensors(&config.clip);
     wanted.extend(projector::tensors(
@@ -60,8 +60,8 @@ impl<B: Backend> Vision<B> {
         })
     }
 
-    /// The same vision encoder, merging to about `tokens` tokens a picture or an event of a clip;
-    /// without a number, to as many as the model was trained with.
+    /// Returns the same vision encoder, merging to about `tokens` tokens a picture or an event of a
+    /// clip; without a number, to as many as the model was trained with.
     ///
     /// # Errors
     /// As [`MergeConfig::with_tokens`](crate::config::MergeConfig::with_tokens).
@@ -78,12 +78,12 @@ impl<B: Backend> Vision<B> {
         })
     }
 
-    /// What the vision side is made of.
+    /// Returns what the vision side is made of.
     pub fn config(&self) -> &VisionConfig {
         &self.config
     }
 
-    /// What the encoder sees in pictures: features `[pictures * patches, c]`.
+    /// Returns what the encoder sees in pictures: features `[pictures * patches, c]`.
     ///
     /// # Errors
     /// `BadImage`; or as [`Backend::read`].

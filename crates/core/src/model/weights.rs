@@ -56,7 +56,7 @@ enum Arrived<B: Backend> {
 const READ_BACK_BYTES: usize = 1 << 22;
 
 impl<B: Backend> Weights<B> {
-    /// Nothing has arrived yet.
+    /// Makes the table of tensors, none of which has arrived.
     pub fn new(backend: B, specs: Vec<ExpectedTensor>) -> Weights<B> {
         let specs = specs
             .into_iter()
@@ -141,7 +141,7 @@ impl<B: Backend> Weights<B> {
         Ok(())
     }
 
-    /// That everything is there which the model can't do without.
+    /// Checks that everything is there which the model can't do without.
     ///
     /// # Errors
     /// `MissingTensor`.
@@ -209,13 +209,13 @@ impl<B: Backend> Weights<B> {
         }
     }
 
-    /// What holds the tensors.
+    /// Returns what holds the tensors.
     pub fn backend(&self) -> &B {
         &self.backend
     }
 }
 
-/// That a tensor has the shape that the model calls for.
+/// Checks that a tensor has the shape that the model calls for.
 ///
 /// # Errors
 /// `WrongShape`.

@@ -185,7 +185,8 @@ impl Tokenizer {
         })
     }
 
-    /// This vocabulary as GGUF metadata, from which [`Tokenizer::from_gguf`] makes it again.
+    /// Returns this vocabulary as GGUF metadata, from which [`Tokenizer::from_gguf`] makes it
+    /// again.
     ///
     /// A vocabulary that came as `tokenizer.json` is written as that, with the token list beside
     /// it for programs that only want to look.

@@ -34,8 +34,9 @@ pub use kind::Kind;
 use kind::bad;
 pub use sentencepiece::{Piece, SentencePieceModel};
 
-/// How a text is encoded.
+/// Options of encoding a text; the default is [`EncodeOptions::PROMPT`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct EncodeOptions {
     /// Put the begin and end tokens there that the vocabulary asks for.
     pub add_special: bool,
@@ -43,7 +44,25 @@ pub struct EncodeOptions {
     pub parse_special: bool,
 }
 
+impl Default for EncodeOptions {
+    fn default() -> EncodeOptions {
+        EncodeOptions::PROMPT
+    }
+}
+
 impl EncodeOptions {
+    /// Sets [`EncodeOptions::add_special`].
+    pub fn add_special(mut self, add_special: bool) -> EncodeOptions {
+        self.add_special = add_special;
+        self
+    }
+
+    /// Sets [`EncodeOptions::parse_special`].
+    pub fn parse_special(mut self, parse_special: bool) -> EncodeOptions {
+        self.parse_special = parse_special;
+        self
+    }
+
     /// A whole prompt: begin token in front, special tokens in the text are tokens.
     pub const PROMPT: EncodeOptions = EncodeOptions {
         add_special: true,
@@ -308,7 +327,7 @@ impl Tokenizer {
         Ok(id)
     }
 
-    /// The ids of a text.
+    /// Returns the ids of a text.
     ///
     /// # Errors
     /// `Tokenizer` where the vocabulary has no way to say the text, which no sound one lacks.
@@ -316,8 +335,8 @@ impl Tokenizer {
         self.encode_quoting(text, options, &[])
     }
 
-    /// The ids of a text of which some bytes are `quoted`: what has a part in them names no control
-    /// token. A name that ends behind them is quoted as well as one that ends in them.
+    /// Returns the ids of a text of which some bytes are `quoted`: what has a part in them names no
+    /// control token. A name that ends behind them is quoted as well as one that ends in them.
     ///
     /// # Errors
     /// As [`Tokenizer::encode`].
@@ -418,9 +437,9 @@ impl Tokenizer {
         Ok(())
     }
 
-    /// The text of ids, without special tokens and without the space that encoding puts in front.
-    /// Every byte that is part of no character becomes one U+FFFD; ids beyond the vocabulary are
-    /// nothing.
+    /// Returns the text of ids, without special tokens and without the space that encoding puts in
+    /// front. Every byte that is part of no character becomes one U+FFFD; ids beyond the vocabulary
+    /// are nothing.
     pub fn decode(&self, ids: &[u32]) -> String {
         let mut decoder = Decoder::default();
         let mut text = String::new();
@@ -440,22 +459,22 @@ impl Tokenizer {
         ControlNames::new(names)
     }
 
-    /// The id of a token by its text as it stands in the file, such as `</s>` or `▁yes`.
+    /// Returns the id of a token by its text as it stands in the file, such as `</s>` or `▁yes`.
     pub fn id(&self, text: &str) -> Option<u32> {
         self.ids.get(text).copied()
     }
 
-    /// The text of a token as it stands in the file.
+    /// Returns the text of a token as it stands in the file.
     pub fn text(&self, id: u32) -> Option<&str> {
         self.tokens.get(id as usize).map(|t| t.text.as_str())
     }
 
-    /// What a token is for.
+    /// Returns what a token is for.
     pub fn kind(&self, id: u32) -> Option<Kind> {
         self.tokens.get(id as usize).map(|t| t.kind)
     }
 
-    /// What a token adds to a decoded text: no bytes for special tokens.
+    /// Returns what a token adds to a decoded text: no bytes for special tokens.
     pub fn bytes(&self, id: u32) -> Option<&[u8]> {
         self.tokens.get(id as usize).map(|token| match token.kind {
             Kind::Control | Kind::Unknown => &[],
@@ -463,7 +482,7 @@ impl Tokenizer {
         })
     }
 
-    /// The number of tokens. A model may have more rows than that; it never has fewer.
+    /// Returns the number of tokens. A model may have more rows than that; it never has fewer.
     pub fn vocab_len(&self) -> usize {
         self.tokens.len()
     }
@@ -478,12 +497,12 @@ impl Tokenizer {
         self.eos
     }
 
-    /// Whether a prompt starts with the begin token.
+    /// Returns whether a prompt starts with the begin token.
     pub fn adds_bos(&self) -> bool {
         self.add_bos && self.bos.is_some()
     }
 
-    /// Whether the model has said all that it wanted when it says this.
+    /// Returns whether the model has said all that it wanted when it says this.
     pub fn ends_generation(&self, id: u32) -> bool {
         self.eog.contains(&id)
     }
@@ -499,7 +518,8 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// The text that this token completes; empty while a character is still incomplete.
+    /// Adds a token, and returns the text that it completes; empty while a character is still
+    /// incomplete.
     pub fn push(&mut self, tokenizer: &Tokenizer, id: u32) -> &str {
         self.text.clear();
         if let Some(token) = tokenizer.tokens.get(id as usize) {
@@ -517,7 +537,7 @@ impl Decoder {
         &self.text
     }
 
-    /// What is left when nothing more comes: a character that was never completed.
+    /// Returns what is left when nothing more comes: a character that was never completed.
     pub fn finish(&mut self) -> &str {
         self.text.clear();
         self.take_characters(true);

@@ -2,7 +2,7 @@
 //! they came from.
 //!
 //! What is not here is `Cpu`'s own. Here are the operations in which training spends its time, with
-//! the derivative of each in one piece ([`ops`]); on other devices than the CPU they are composed
+//! the derivative of each in one piece (`ops`); on other devices than the CPU they are composed
 //! of candle's. And there is [`Packing`]: many sequences lie in one matrix, so that each product is
 //! a large one.
 

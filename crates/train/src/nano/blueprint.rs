@@ -189,7 +189,7 @@ impl Blueprint {
         Ok((shape, parameters))
     }
 
-    /// The whole encoder, with the block behind the one whose output are the features.
+    /// Returns the whole encoder, with the block behind the one whose output are the features.
     ///
     /// # Errors
     /// As [`Checkpoint::vision`].

@@ -26,7 +26,7 @@ pub fn rng(seed: u64, step: u64, item: usize) -> ChaCha8Rng {
     rng
 }
 
-/// What a model is asked about a visual, as a conversation.
+/// Returns what a model is asked about a visual, as a conversation.
 pub fn conversation(exchange: &Exchange, visual: PromptVisual) -> Conversation {
     let turns = exchange
         .turns
@@ -56,7 +56,7 @@ fn pixels(clip: Clip) -> Vec<Rgb8> {
 }
 
 impl Labelled {
-    /// What is known about a scene, for a grid of `grid` by `grid` patches.
+    /// Returns what is known about a scene, for a grid of `grid` by `grid` patches.
     pub fn of(scene: Scene, grid: usize) -> Labelled {
         let mut things: Vec<usize> = scene
             .layout

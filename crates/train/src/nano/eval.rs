@@ -27,7 +27,8 @@ pub struct Score {
 }
 
 impl Score {
-    /// The share that a guess among all possible answers gets right, where those can be counted.
+    /// Returns the share that a guess among all possible answers gets right, where those can be
+    /// counted.
     pub fn chance(&self) -> Option<f64> {
         match self.kind {
             Kind::Name | Kind::First | Kind::Last | Kind::New => Some(0.01),
@@ -50,8 +51,8 @@ pub struct Miss {
     pub said: String,
 }
 
-/// The kinds of `count` questions: most about what a picture or clip shows, each of the others now
-/// and then.
+/// Returns the kinds of `count` questions: most about what a picture or clip shows, each of the
+/// others now and then.
 pub fn kinds(count: usize) -> Vec<Kind> {
     const WEIGHTS: [(Kind, usize); 18] = [
         (Kind::Name, 8),
@@ -82,7 +83,7 @@ pub fn kinds(count: usize) -> Vec<Kind> {
     kinds
 }
 
-/// The question of this number, and what it is about.
+/// Returns the question of this number, and what it is about.
 pub fn question(
     world: &World,
     styles: Styles,

@@ -87,7 +87,7 @@ impl Stage {
         }
     }
 
-    /// How it runs; `scale` shortens it.
+    /// Returns how it runs; `scale` shortens it.
     pub fn plan(self, threads: usize, scale: f64) -> Plan {
         let (steps, batch, muon, adam, schedule) = match self {
             Stage::Vision => (9_000, 16, Some(2e-3), 1e-3, LONG),
@@ -180,7 +180,7 @@ impl TrainingRecipe<'_> {
         Blueprint::new(vocabulary, self.variant, self.seed)
     }
 
-    /// What the states of a stage belong to.
+    /// Returns what the states of a stage belong to.
     pub fn identity(&self, stage: Stage) -> RunIdentity {
         let facts = [
             ("stage", stage.name().to_string()),
@@ -347,7 +347,7 @@ impl TrainingRecipe<'_> {
 /// Steps between two states.
 const SAVE_EVERY: u64 = 250;
 
-/// How many of the patches that show something are told right, over `count` scenes.
+/// Returns how many of the patches that show something are told right, over `count` scenes.
 ///
 /// # Errors
 /// As [`VisionPretraining::right`].

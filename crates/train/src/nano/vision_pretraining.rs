@@ -81,7 +81,7 @@ struct HeadOutputs {
 }
 
 impl<P> VisionPretraining<P> {
-    /// The heads, knowing nothing.
+    /// Returns the heads, knowing nothing.
     ///
     /// # Errors
     /// `Gpu` where there is no room.
@@ -152,7 +152,7 @@ impl<P> VisionPretraining<P> {
         })
     }
 
-    /// How many patches that show something are told right, and how many there are.
+    /// Returns how many patches that show something are told right, and how many there are.
     ///
     /// # Errors
     /// `Gpu` where the device fails.

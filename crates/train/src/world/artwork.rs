@@ -240,7 +240,7 @@ impl Artwork {
         Ok(Artwork { drawings })
     }
 
-    /// The drawings of a thing in some styles.
+    /// Returns the drawings of a thing in some styles.
     pub fn of(&self, class: usize, styles: &[Style]) -> Vec<&Drawing> {
         let drawings = self.drawings[class].iter();
         drawings
@@ -299,7 +299,7 @@ impl Drawing {
         })
     }
 
-    /// The smallest size of at least so many pixels.
+    /// Returns the smallest size of at least so many pixels.
     pub fn at_least(&self, side_px: f32) -> &Sprite {
         let large = self.sprites.iter().rev();
         let mut large = large.filter(|sprite| sprite.width.max(sprite.height) as f32 >= side_px);

@@ -79,7 +79,7 @@ impl Kind {
         Kind::ClipCaption,
     ];
 
-    /// Whether it is about a clip.
+    /// Returns whether it is about a clip.
     pub fn of_clip(self) -> bool {
         self >= Kind::First
     }
@@ -456,8 +456,8 @@ impl Layout {
         })
     }
 
-    /// What a model learns from: questions of all kinds that are definite here, those that are hard
-    /// to learn more often.
+    /// Returns what a model learns from: questions of all kinds that are definite here, those that
+    /// are hard to learn more often.
     pub fn questions(&self, rng: &mut ChaCha8Rng, most: usize) -> Vec<Exchange> {
         use Kind::*;
         let kinds = [

@@ -259,7 +259,7 @@ impl Story {
         }
     }
 
-    /// How many frames it has.
+    /// Returns how many frames it has.
     pub fn frames(&self) -> usize {
         self.shots.last().map_or(0, |shot| shot.frames.end)
     }
@@ -269,7 +269,7 @@ impl Story {
         self.shots.iter().flat_map(|shot| &shot.actors)
     }
 
-    /// What there is in a frame.
+    /// Returns what there is in a frame.
     pub fn layout(&self, frame: usize) -> Layout {
         let shot = self.shot(frame);
         Layout {

@@ -50,7 +50,7 @@ fn sizes(count: usize) -> [f32; 2] {
 }
 
 impl World {
-    /// The world in the artwork of these npm packages.
+    /// Returns the world in the artwork of these npm packages.
     ///
     /// # Errors
     /// As [`Artwork::open`].
@@ -58,12 +58,12 @@ impl World {
         Artwork::open(node_modules).map(World::new)
     }
 
-    /// The world in other artwork.
+    /// Returns the world in other artwork.
     pub fn new(artwork: Artwork) -> World {
         World { artwork }
     }
 
-    /// Where one to five things are.
+    /// Returns where one to five things are.
     pub fn layout(rng: &mut ChaCha8Rng) -> Layout {
         let count = [1, 1, 1, 2, 2, 2, 3, 3, 4, 5][rng.random_range(0..10)];
         let classes = scene::classes(rng, count, AGAIN);

@@ -7,7 +7,8 @@ use super::{
     storage::{done, tensor_like, values, with},
 };
 
-/// The sum over rows of `weights[row] * -log softmax(logits [rows, classes])[targets[row]]`: `[1]`.
+/// Returns the sum over rows of `weights[row] * -log softmax(logits [rows,
+/// classes])[targets[row]]`: `[1]`.
 pub fn cross_entropy(logits: &Tensor, targets: &[u32], weights: &[f32]) -> Result<Tensor> {
     let (rows, classes) = logits.dims2()?;
     if targets.len() != rows
