@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { after, test } from "node:test";
 import puppeteer from "puppeteer-core";
 import { launchOptions } from "./chromium.mjs";
-import { DIST } from "./demo.mjs";
+import { DIST, openDemo } from "./demo.mjs";
 import { closeHosts, host, NANO } from "./host.mjs";
 
 after(closeHosts);
@@ -207,3 +207,19 @@ for (const [browserName, launch] of Object.entries(BROWSERS)) {
     assert.equal(other.requests.length, before);
   });
 }
+
+test("a host whose policy forbids another one says so, also after a yes", async (t) => {
+  const other = await host();
+  const path = `?model=${encodeURIComponent(`${other.url}manifest.json`)}`;
+  const { page, close } = await openDemo({ path });
+  t.after(close);
+  await page.getByLabel("Runs on").selectOption("cpu");
+  await page.getByRole("button", { name: "Load", exact: true }).click();
+  await page.getByRole("button", { name: "Ask that site" }).click();
+  const { origin } = new URL(other.url);
+  await page
+    .getByRole("alert")
+    .getByText(`content security policy forbids it; its connect-src must allow ${origin}`)
+    .waitFor();
+  assert.equal(other.requests.length, 0);
+});
