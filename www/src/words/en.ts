@@ -27,7 +27,7 @@ export const en = {
   listedAs: (name: string, amount: string) =>
     amount ? `This site lists it as ${name}, ${amount}.` : `This site lists it as ${name}.`,
   hostLearns: (host: string) =>
-    `${host} is another site. It learns your network address and which model you ask for, nothing else.`,
+    `${host} is another site. It learns your network address, your browser and that this site sent you, but no picture and no question.`,
   descriptionFirst: "Only its description is fetched first. You are asked again before the rest.",
   askIt: "Ask that site",
   comesFrom: (host: string) => `It comes from ${host}, which is not this site.`,

@@ -48,7 +48,8 @@ export const zh: Translation = {
     addressIs: (address) => `模型的地址：${address}`,
     listedAs: (name, amount) =>
       amount ? `本站将它列为 ${name}，${amount}。` : `本站将它列为 ${name}。`,
-    hostLearns: (host) => `${host} 是另一个网站。它只会知道你的网络地址以及你要哪个模型。`,
+    hostLearns: (host) =>
+      `${host} 是另一个网站。它会知道你的网络地址、浏览器以及你来自本站，但不会得到图片和问题。`,
     descriptionFirst: "首先只获取模型的说明。获取其余部分之前会再次询问。",
     askIt: "询问该网站",
     comesFrom: (host) => `它来自 ${host}，不是本站。`,
