@@ -328,9 +328,23 @@ await browser.close();
 if (failures === 0) {
   const lines = [
     "| where | version | what it does |",
-    "| --- | --- | --- |",
+    "| - | - | - |",
     ...ENVIRONMENTS.flatMap(({ name }) => rows.get(name) ?? []),
   ];
-  await writeFile(README, `${before}${BEGIN}\n\n${lines.join("\n")}\n\n${END}${behind}`);
+  const cells = lines.map((line) =>
+    line
+      .split("|")
+      .slice(1, -1)
+      .map((cell) => cell.trim()),
+  );
+  const width = (/** @type {number} */ column) =>
+    Math.max(...cells.map((row) => row[column]?.length ?? 0));
+  // The last column has sentences, which are as wide as they are.
+  const widths = [width(0), width(1), 12];
+  const aligned = cells.map((row) => {
+    const padded = row.map((cell, at) => cell.padEnd(widths[at] ?? 0, cell === "-" ? "-" : " "));
+    return `| ${padded.join(" | ")} |`;
+  });
+  await writeFile(README, `${before}${BEGIN}\n\n${aligned.join("\n")}\n\n${END}${behind}`);
 }
 process.exitCode = failures > 0 ? 1 : 0;
