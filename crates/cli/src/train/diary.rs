@@ -91,17 +91,21 @@ impl Diary {
             .collect();
         let loss = known.iter().sum::<f32>() / known.len() as f32;
         self.since = self.losses.len();
-        let done = (report.step + 1).saturating_sub(first).max(1) as f64;
-        let seconds_a_step = began.elapsed().as_secs_f64() / done;
-        let left = seconds_a_step * (self.steps - report.step - 1) as f64;
-        out::note(&format!(
-            "{} {}/{}: loss {loss:.4}, {:.1} samples/s, {} left",
+        let mut line = format!(
+            "{} {}/{}: loss {loss:.4}",
             self.name,
             report.step + 1,
-            self.steps,
-            self.batch as f64 / seconds_a_step,
-            time(left)
-        ));
+            self.steps
+        );
+        // What came before the first step's end was loading, too.
+        let timed = (report.step + 1).saturating_sub(first);
+        if timed > 0 {
+            let seconds_a_step = began.elapsed().as_secs_f64() / timed as f64;
+            let left = seconds_a_step * (self.steps - report.step - 1) as f64;
+            let rate = self.batch as f64 / seconds_a_step;
+            line += &format!(", {rate:.1} samples/s, {} left", time(left));
+        }
+        out::note(&line);
         Ok(())
     }
 
