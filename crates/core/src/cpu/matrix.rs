@@ -5,6 +5,10 @@ use std::{ops::Range, sync::Arc};
 use candle_core::{D, Device, Tensor};
 use rayon::prelude::*;
 
+use super::{
+    row_products::{MOST_ROWS, row_products},
+    values::f32s,
+};
 use crate::{Error, Result, gguf::GgmlType};
 
 /// Numbers dequantized at a time: a block of rows of about this size (256 KiB) stays in a core's
@@ -93,6 +97,21 @@ impl Matrix {
     pub(super) fn matmul(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         match self {
             Matrix::Plain(weights) => x.matmul(&weights.t()?),
+            // What is differentiated is composed of candle's operations.
+            Matrix::Stored(stored) if x.dim(0)? <= MOST_ROWS && !x.track_op() => {
+                let t = x.dim(0)?;
+                let Stored {
+                    ty,
+                    rows,
+                    cols,
+                    row_bytes,
+                    bytes,
+                } = stored;
+                let products = row_products(*ty, bytes, *row_bytes, &f32s(x)?, *cols);
+                Tensor::from_vec(products, (*rows, t), &Device::Cpu)?
+                    .t()?
+                    .contiguous()
+            }
             Matrix::Stored(stored) => {
                 let block_rows = (BLOCK_NUMBERS / stored.cols).max(1);
                 let blocks = (0..stored.rows.div_ceil(block_rows))

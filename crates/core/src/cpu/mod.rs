@@ -9,6 +9,7 @@ mod backend;
 mod dpc_knn;
 mod kv_cache;
 mod matrix;
+mod row_products;
 #[cfg(test)]
 mod tests;
 mod values;

@@ -1,7 +1,6 @@
 //! The number formats of GGUF tensors: block layouts and exact dequantization.
 
-use half::{bf16, f16};
-
+use super::blocks::Dequantize;
 use crate::{Error, Result};
 
 /// How a tensor's numbers are stored. Quantized types pack `block_len` numbers of one row into
@@ -42,11 +41,6 @@ pub enum GgmlType {
     Iq4Nl,
     Iq4Xs,
 }
-
-/// What the nibbles of `IQ4_NL` and `IQ4_XS` stand for.
-pub const IQ4_VALUES: [i8; 16] = [
-    -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113,
-];
 
 /// Numbers in a block of the 256-wide types.
 const SUPER: usize = 256;
@@ -162,29 +156,7 @@ impl GgmlType {
             self.name(),
             out.len()
         );
-        let each: fn(&[u8], &mut [f32]) = match self {
-            GgmlType::F32 => |b, y| y[0] = f32::from_le_bytes([b[0], b[1], b[2], b[3]]),
-            GgmlType::F16 => |b, y| y[0] = half_at(b, 0),
-            GgmlType::BF16 => |b, y| y[0] = bf16::from_le_bytes([b[0], b[1]]).to_f32(),
-            GgmlType::Q4_0 => q4_0,
-            GgmlType::Q4_1 => q4_1,
-            GgmlType::Q5_0 => q5_0,
-            GgmlType::Q5_1 => q5_1,
-            GgmlType::Q8_0 => q8_0,
-            GgmlType::Q2K => q2_k,
-            GgmlType::Q3K => q3_k,
-            GgmlType::Q4K => q4_k,
-            GgmlType::Q5K => q5_k,
-            GgmlType::Q6K => q6_k,
-            GgmlType::Iq4Nl => iq4_nl,
-            GgmlType::Iq4Xs => iq4_xs,
-        };
-        for (block, values) in bytes
-            .chunks_exact(self.block_bytes())
-            .zip(out.chunks_exact_mut(self.block_len()))
-        {
-            each(block, values);
-        }
+        self.with_blocks(Dequantize { bytes, out });
     }
 
     /// Index of the first block that holds NaN or an infinity, looking at scales alone where there
@@ -248,180 +220,4 @@ pub(crate) fn foreign_type_name(id: u32) -> String {
         _ => return format!("type {id}"),
     };
     format!("{name} (type {id})")
-}
-
-fn half_at(block: &[u8], at: usize) -> f32 {
-    f16::from_le_bytes([block[at], block[at + 1]]).to_f32()
-}
-
-fn u32_at(block: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]])
-}
-
-fn q4_0(b: &[u8], y: &mut [f32]) {
-    let d = half_at(b, 0);
-    for (i, q) in b[2..].iter().enumerate() {
-        y[i] = ((q & 15) as i32 - 8) as f32 * d;
-        y[i + 16] = ((q >> 4) as i32 - 8) as f32 * d;
-    }
-}
-
-fn q4_1(b: &[u8], y: &mut [f32]) {
-    let (d, m) = (half_at(b, 0), half_at(b, 2));
-    for (i, q) in b[4..].iter().enumerate() {
-        y[i] = (q & 15) as f32 * d + m;
-        y[i + 16] = (q >> 4) as f32 * d + m;
-    }
-}
-
-/// The five-bit numbers `i` and `i + 16` of a block.
-fn five_bits(q: u8, high: u32, i: usize) -> (i32, i32) {
-    let low_half = (q & 15) as u32 | ((high >> i & 1) << 4);
-    let high_half = (q >> 4) as u32 | ((high >> (i + 16) & 1) << 4);
-    (low_half as i32, high_half as i32)
-}
-
-fn q5_0(b: &[u8], y: &mut [f32]) {
-    let (d, high) = (half_at(b, 0), u32_at(b, 2));
-    for (i, q) in b[6..].iter().enumerate() {
-        let (q0, q1) = five_bits(*q, high, i);
-        y[i] = (q0 - 16) as f32 * d;
-        y[i + 16] = (q1 - 16) as f32 * d;
-    }
-}
-
-fn q5_1(b: &[u8], y: &mut [f32]) {
-    let (d, m, high) = (half_at(b, 0), half_at(b, 2), u32_at(b, 4));
-    for (i, q) in b[8..].iter().enumerate() {
-        let (q0, q1) = five_bits(*q, high, i);
-        y[i] = q0 as f32 * d + m;
-        y[i + 16] = q1 as f32 * d + m;
-    }
-}
-
-fn q8_0(b: &[u8], y: &mut [f32]) {
-    let d = half_at(b, 0);
-    for (y, q) in y.iter_mut().zip(&b[2..]) {
-        *y = *q as i8 as f32 * d;
-    }
-}
-
-fn q2_k(b: &[u8], y: &mut [f32]) {
-    let (scales, quants) = (&b[..16], &b[16..80]);
-    let (d, dmin) = (half_at(b, 80), half_at(b, 82));
-    // Sixteen groups of 16 numbers; a byte of `quants` holds four numbers that lie 32 apart.
-    for (group, y) in y.chunks_exact_mut(16).enumerate() {
-        let scale = d * (scales[group] & 15) as f32;
-        let minimum = dmin * (scales[group] >> 4) as f32;
-        let shift = group % 8 / 2 * 2;
-        let first = group / 8 * 32 + group % 2 * 16;
-        for (y, q) in y.iter_mut().zip(&quants[first..]) {
-            *y = scale * (q >> shift & 3) as f32 - minimum;
-        }
-    }
-}
-
-fn q3_k(b: &[u8], y: &mut [f32]) {
-    let (high, quants, packed) = (&b[..32], &b[32..96], &b[96..108]);
-    let d = half_at(b, 108);
-    for (group, y) in y.chunks_exact_mut(16).enumerate() {
-        // Scale `group`: four low bits in the first eight bytes, two high bits in the last four.
-        let low = packed[group % 8] >> (group / 8 * 4) & 15;
-        let top = packed[8 + group % 4] >> (group / 4 * 2) & 3;
-        let scale = d * ((low | top << 4) as i32 - 32) as f32;
-        let shift = group % 8 / 2 * 2;
-        let first = group / 8 * 32 + group % 2 * 16;
-        let mask = 1u8 << (group / 2);
-        for (i, y) in y.iter_mut().enumerate() {
-            let q = (quants[first + i] >> shift & 3) as i32;
-            let missing = if high[group % 2 * 16 + i] & mask == 0 {
-                4
-            } else {
-                0
-            };
-            *y = scale * (q - missing) as f32;
-        }
-    }
-}
-
-/// The six-bit scale and minimum number `i` (of 8) of `Q4_K` and `Q5_K`.
-fn scale_and_minimum(packed: &[u8], i: usize) -> (f32, f32) {
-    let (scale, minimum) = if i < 4 {
-        (packed[i] & 63, packed[i + 4] & 63)
-    } else {
-        (
-            packed[i + 4] & 15 | packed[i - 4] >> 6 << 4,
-            packed[i + 4] >> 4 | packed[i] >> 6 << 4,
-        )
-    };
-    (scale as f32, minimum as f32)
-}
-
-fn q4_k(b: &[u8], y: &mut [f32]) {
-    let (d, dmin, packed, quants) = (half_at(b, 0), half_at(b, 2), &b[4..16], &b[16..]);
-    // Eight groups of 32 numbers; two groups share 32 bytes.
-    for (group, y) in y.chunks_exact_mut(32).enumerate() {
-        let (scale, minimum) = scale_and_minimum(packed, group);
-        let (scale, minimum) = (d * scale, dmin * minimum);
-        let shift = group % 2 * 4;
-        for (y, q) in y.iter_mut().zip(&quants[group / 2 * 32..]) {
-            *y = scale * (q >> shift & 15) as f32 - minimum;
-        }
-    }
-}
-
-fn q5_k(b: &[u8], y: &mut [f32]) {
-    let (d, dmin, packed) = (half_at(b, 0), half_at(b, 2), &b[4..16]);
-    let (high, quants) = (&b[16..48], &b[48..]);
-    for (group, y) in y.chunks_exact_mut(32).enumerate() {
-        let (scale, minimum) = scale_and_minimum(packed, group);
-        let (scale, minimum) = (d * scale, dmin * minimum);
-        let shift = group % 2 * 4;
-        for (i, y) in y.iter_mut().enumerate() {
-            let q = quants[group / 2 * 32 + i] >> shift & 15 | (high[i] >> group & 1) << 4;
-            *y = scale * q as f32 - minimum;
-        }
-    }
-}
-
-fn q6_k(b: &[u8], y: &mut [f32]) {
-    let (low, high, scales) = (&b[..128], &b[128..192], &b[192..208]);
-    let d = half_at(b, 208);
-    for (group, y) in y.chunks_exact_mut(16).enumerate() {
-        let scale = d * scales[group] as i8 as f32;
-        // Half a block is 128 numbers: four runs of 32 that share 64 low bytes and 32 high bytes.
-        let (half, run, first) = (group / 8, group % 8 / 2, group % 2 * 16);
-        let low = &low[half * 64 + run % 2 * 32 + first..];
-        let high = &high[half * 32 + first..];
-        for (i, y) in y.iter_mut().enumerate() {
-            let q = low[i] >> (run / 2 * 4) & 15 | (high[i] >> (run * 2) & 3) << 4;
-            *y = scale * (q as i32 - 32) as f32;
-        }
-    }
-}
-
-fn iq4_nl(b: &[u8], y: &mut [f32]) {
-    let d = half_at(b, 0);
-    for (i, q) in b[2..].iter().enumerate() {
-        y[i] = d * IQ4_VALUES[(q & 15) as usize] as f32;
-        y[i + 16] = d * IQ4_VALUES[(q >> 4) as usize] as f32;
-    }
-}
-
-fn iq4_xs(b: &[u8], y: &mut [f32]) {
-    let (d, high, low, quants) = (
-        half_at(b, 0),
-        u16::from_le_bytes([b[2], b[3]]),
-        &b[4..8],
-        &b[8..],
-    );
-    for (group, y) in y.chunks_exact_mut(32).enumerate() {
-        let scale = (low[group / 2] >> (group % 2 * 4) & 15) as i32
-            | ((high >> (group * 2) & 3) as i32) << 4;
-        let scale = d * (scale - 32) as f32;
-        for (i, q) in quants[group * 16..group * 16 + 16].iter().enumerate() {
-            y[i] = scale * IQ4_VALUES[(q & 15) as usize] as f32;
-            y[i + 16] = scale * IQ4_VALUES[(q >> 4) as usize] as f32;
-        }
-    }
 }

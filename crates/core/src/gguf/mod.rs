@@ -9,13 +9,16 @@
 //! other in the order of the table. [`GgmlType::dequantize`] is the truth that all kernels are
 //! tested against.
 
+mod blocks;
 mod ggml_type;
 mod metadata;
 mod parser;
 mod quantization_plan;
 mod split;
 
-pub use ggml_type::{GgmlType, IQ4_VALUES};
+pub(crate) use blocks::BlockWork;
+pub use blocks::IQ4_VALUES;
+pub use ggml_type::GgmlType;
 pub use metadata::{Array, Metadata, Value};
 pub use parser::{Event, FiniteCheck, MAX_HEADER_BYTES, Parser, parse};
 pub use quantization_plan::QuantizationPlan;
