@@ -2,11 +2,12 @@
 
 use std::{
     fs::{File, Metadata},
-    io::{Error as IoError, ErrorKind, Read, Write},
+    io::{Error as IoError, Read},
     path::{Path, PathBuf},
 };
 
 use univi::{Error, Result, constraint::Schema, image::Rgb8};
+use univi_train::whole_file;
 
 use crate::args::STDIN;
 
@@ -182,39 +183,10 @@ pub fn read_up_to(source: impl Read, max_bytes: u64) -> Result<Option<Vec<u8>>, 
     Ok((bytes.len() as u64 <= max_bytes).then_some(bytes))
 }
 
-/// Writes a file whole or not at all: beside it, then in its place. An older file stays as it is
-/// until the new one is on the disk.
+/// Writes a file whole or not at all: an older one stays as it is until the new one is on the disk.
 ///
 /// # Errors
 /// `Io` where it can't be written, for instance because the disk is full.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    // A link stays a link; a device or a pipe can only be written to.
-    let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let is_special = std::fs::metadata(path).is_ok_and(|found| !found.is_file());
-    let failed = |e: IoError| io_error(path, &e);
-    if is_special {
-        return std::fs::write(path, bytes).map_err(failed);
-    }
-    let Some(file_name) = path.file_name() else {
-        return Err(failed(IoError::from(ErrorKind::IsADirectory)));
-    };
-    let mut unfinished = std::ffi::OsString::from(".");
-    unfinished.push(file_name);
-    unfinished.push(format!(".{}.unfinished", std::process::id()));
-    let unfinished = path.with_file_name(unfinished);
-    let write = || {
-        let mut file = File::create(&unfinished)?;
-        if let Ok(found) = std::fs::metadata(path) {
-            file.set_permissions(found.permissions())?;
-        }
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        drop(file);
-        std::fs::rename(&unfinished, path)
-    };
-    write().map_err(|e| {
-        // It may not have been created at all.
-        let _ = std::fs::remove_file(&unfinished);
-        failed(e)
-    })
+    whole_file::write(path, bytes).map_err(|e| io_error(path, &e))
 }

@@ -22,8 +22,8 @@ pub type Folder = BTreeMap<String, Vec<u8>>;
 /// The file that holds a checkpoint's tensors.
 pub const WEIGHTS_NAME: &str = "model.safetensors";
 
-/// The tensors of a part that are among `parameters`, by their names in the checkpoint that it was
-/// read from, in its order of rows.
+/// Returns the tensors of a part that are among `parameters`, by their names in the checkpoint that
+/// it was read from, in its order of rows.
 ///
 /// # Errors
 /// `Gpu` where the device fails.
@@ -128,17 +128,14 @@ pub fn write_file(
         (tensor.source.clone(), exported)
     });
     let about = HashMap::from([("format".to_string(), "pt".to_string())]);
-    whole_file::write_with(path, |temporary| {
+    let in_file = |reason: String| Error::Io { reason }.in_file(path.display().to_string());
+    let fill = |temporary: &Path| {
         let tensors: Vec<_> = tensors.collect();
         let written = safetensors::serialize_to_file(tensors, Some(about), temporary);
-        written.map_err(|e| {
-            Error::Io {
-                reason: e.to_string(),
-            }
-            .in_file(path.display().to_string())
-        })?;
+        written.map_err(|e| in_file(e.to_string()))?;
         failed.borrow_mut().take().map_or(Ok(()), Err)
-    })
+    };
+    whole_file::write_with(path, fill, |e| in_file(e.to_string()))
 }
 
 /// Writes the weights of a folder, in f32: they may go on learning.
@@ -162,7 +159,7 @@ pub fn write(folder: &mut Folder, tensors: &Tensors) -> Result<()> {
 /// Replaces those tensors of a folder's weights that are given.
 ///
 /// # Errors
-/// `BadFile` where the folder has no weights of [`write`]'s.
+/// `BadFile` where the folder has no weights of [`write`](fn@write)'s.
 pub fn update(folder: &mut Folder, tensors: &Tensors) -> Result<()> {
     let bad = |reason: String| {
         Error::BadFile {

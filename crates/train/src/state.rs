@@ -82,11 +82,13 @@ pub fn write(
 ) -> Result<()> {
     let run = serde_json::to_string(run).map_err(|e| io(e.to_string()))?;
     let about = HashMap::from([(STEP.into(), step.to_string()), (RUN.into(), run)]);
-    whole_file::write_with(path, |temporary| {
+    let in_file = |reason: String| io(reason).in_file(path.display().to_string());
+    let fill = |temporary: &Path| {
         let written = safetensors::serialize_to_file(tensors, Some(about), temporary);
-        written.map_err(|e| io(e.to_string()).in_file(path.display().to_string()))?;
+        written.map_err(|e| in_file(e.to_string()))?;
         failed.borrow_mut().take().map_or(Ok(()), Err)
-    })
+    };
+    whole_file::write_with(path, fill, |e| in_file(e.to_string()))
 }
 
 /// A state that is read tensor by tensor.
@@ -151,7 +153,7 @@ impl StateFile {
         })
     }
 
-    /// The numbers of a tensor; `None` where there is none of this name.
+    /// Returns the numbers of a tensor; `None` where there is none of this name.
     ///
     /// # Errors
     /// `Io`.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use univi::Result;
-use univi_train::{curve, trainer::Report, whole_file};
+use univi_train::{curve, trainer::Report};
 
 use crate::{files, out};
 
@@ -49,7 +49,7 @@ impl Diary {
         let losses = losses.collect();
         let mut text = String::from("step,loss,gradient\n");
         kept.iter().for_each(|line| text += &format!("{line}\n"));
-        whole_file::write(&csv, text.as_bytes())?;
+        files::write(&csv, text.as_bytes())?;
         let file = File::options()
             .append(true)
             .open(&csv)
@@ -115,7 +115,7 @@ impl Diary {
     /// `Io`.
     pub fn draw(&self) -> Result<()> {
         let title = format!("{}: loss", self.name);
-        whole_file::write(&self.svg, curve::svg(&title, &self.losses).as_bytes())
+        files::write(&self.svg, curve::svg(&title, &self.losses).as_bytes())
     }
 }
 

@@ -15,7 +15,7 @@ pub fn write_folder(path: &Path, folder: &univi_train::export::Folder) -> Result
     fs::create_dir_all(path).map_err(|e| files::io_error(path, &e))?;
     folder
         .iter()
-        .try_for_each(|(name, bytes)| whole_file::write(&path.join(name), bytes))
+        .try_for_each(|(name, bytes)| files::write(&path.join(name), bytes))
 }
 
 /// Makes the folder of a run where there is none, locks it, and removes what a run that was killed
@@ -23,7 +23,7 @@ pub fn write_folder(path: &Path, folder: &univi_train::export::Folder) -> Result
 pub fn lock(out: &Path) -> Result<FolderLock> {
     fs::create_dir_all(out).map_err(|e| files::io_error(out, &e))?;
     let lock = FolderLock::take(out)?;
-    whole_file::remove_unfinished(out)?;
+    whole_file::remove_unfinished(out).map_err(|e| files::io_error(out, &e))?;
     Ok(lock)
 }
 

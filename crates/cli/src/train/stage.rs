@@ -25,7 +25,6 @@ use univi_train::{
     reader::Reader,
     state::RunIdentity,
     trainer::{Plan, Schedule, Trainer},
-    whole_file,
 };
 
 use super::{
@@ -341,7 +340,7 @@ fn write_checkpoint(
     let is_tower = |tensor: &CheckpointTensor| tensor.is_beside;
     for name in SMALL_FILES {
         if let Some(bytes) = base.small_file(name)? {
-            whole_file::write(&args.out.join(name), &bytes)?;
+            files::write(&args.out.join(name), &bytes)?;
         }
     }
     let has_tower = parts.iter().any(|part| part.tensors.iter().any(is_tower));
@@ -352,7 +351,7 @@ fn write_checkpoint(
         for name in ["config.json", "preprocessor_config.json"] {
             let from = described.join(name);
             if from.is_file() {
-                whole_file::write(&path.join(name), &files::read(&from)?)?;
+                files::write(&path.join(name), &files::read(&from)?)?;
             }
         }
         let weights = path.join(export::WEIGHTS_NAME);
