@@ -1,9 +1,13 @@
-//! [`Backend`] on candle: the executable specification of what the GPU computes, the fallback where
-//! there is none, and what the trainer's fused operations and their derivatives are compared with.
+//! [`Backend`](crate::Backend) on candle: the executable specification of what the GPU computes,
+//! the fallback where there is none, and what the trainer's fused operations and their derivatives
+//! are compared with.
 //!
 //! Every operation on floats is composed of candle's differentiable operations, except that a KV
 //! cache keeps gradients only for what was appended at position 0 last: a trainer runs each
 //! sequence in one piece.
+//!
+//! Types of candle appear in public signatures here and in no other module: a tensor of [`Cpu`] is
+//! a [`candle_core::Tensor`].
 
 mod backend;
 mod dpc_knn;

@@ -86,22 +86,22 @@ impl GgmlType {
         }
     }
 
-    /// The type of this number in a GGUF file, if this library reads it.
+    /// Returns the type of this number in a GGUF file, if this library reads it.
     pub fn from_id(id: u32) -> Option<GgmlType> {
         GgmlType::ALL.into_iter().find(|ty| ty.id() == id)
     }
 
-    /// The type's number in GGUF files.
+    /// Returns the type's number in GGUF files.
     pub const fn id(self) -> u32 {
         self.facts().0
     }
 
-    /// The type's name as llama.cpp writes it, such as `Q4_K`.
+    /// Returns the type's name as llama.cpp writes it, such as `Q4_K`.
     pub const fn name(self) -> &'static str {
         self.facts().1
     }
 
-    /// The type of this name; upper and lower case are the same.
+    /// Returns the type of this name; upper and lower case are the same.
     pub fn parse(name: &str) -> Option<GgmlType> {
         GgmlType::ALL
             .into_iter()
@@ -113,17 +113,17 @@ impl GgmlType {
         self.facts().2
     }
 
-    /// Bytes per block.
+    /// Returns the bytes per block.
     pub const fn block_bytes(self) -> usize {
         self.facts().3
     }
 
-    /// Whether numbers share scales.
+    /// Returns whether numbers share scales.
     pub const fn is_quantized(self) -> bool {
         self.block_len() > 1
     }
 
-    /// Bytes of `numbers` numbers of one or several whole rows.
+    /// Returns the bytes of `numbers` numbers of one or several whole rows.
     ///
     /// # Errors
     /// [`Error::BadRequest`] where `numbers` is not a multiple of the block, or the result
@@ -159,8 +159,8 @@ impl GgmlType {
         self.with_blocks(Dequantize { bytes, out });
     }
 
-    /// Index of the first block that holds NaN or an infinity, looking at scales alone where there
-    /// are scales. `bytes` holds whole blocks; a last part of one is not looked at.
+    /// Returns the index of the first block that holds NaN or an infinity, looking at scales alone
+    /// where there are scales. `bytes` holds whole blocks; a last part of one is not looked at.
     pub fn first_not_finite(self, bytes: &[u8]) -> Option<usize> {
         // An exponent of all ones is what makes a half float infinite or NaN.
         let half = |b: &[u8], at: usize| u16::from_le_bytes([b[at], b[at + 1]]) & 0x7c00 != 0x7c00;

@@ -56,7 +56,7 @@ impl TensorInfo {
         self.elements() / self.rows()
     }
 
-    /// All numbers. The parser has checked that the product does not overflow.
+    /// Returns the count of all numbers. The parser has checked that the product does not overflow.
     pub fn elements(&self) -> usize {
         self.shape.iter().product()
     }
@@ -78,7 +78,7 @@ pub struct Header {
 }
 
 impl Header {
-    /// The tensor of this name.
+    /// Returns the tensor of this name.
     pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
         self.tensors.iter().find(|t| t.name == name)
     }
