@@ -1,6 +1,8 @@
 //! Shared by the tests beside this crate.
 
+pub mod fuzzed;
 pub mod llama_vocabulary;
+pub mod memory;
 
 use std::{
     io::Read,

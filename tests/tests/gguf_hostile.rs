@@ -1,52 +1,12 @@
 //! Damaged GGUF files: an error, no panic, and no more memory than the bytes that came can justify.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::fs;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use univi::gguf::{GgmlType, Metadata, Parser, parse};
 use univi_convert::{TensorSpec, Writer};
-use univi_tests::{files_in, fixtures};
-
-/// Counts what each thread holds.
-struct Counting;
-
-thread_local! {
-    static HELD: Cell<isize> = const { Cell::new(0) };
-    static PEAK: Cell<isize> = const { Cell::new(0) };
-}
-
-// SAFETY: every call is passed on to the system's allocator; counting touches thread-local cells
-// alone.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let _ = HELD.try_with(|held| {
-            held.set(held.get() + layout.size() as isize);
-            let _ = PEAK.try_with(|peak| peak.set(peak.get().max(held.get())));
-        });
-        // SAFETY: the caller keeps alloc's contract.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        let _ = HELD.try_with(|held| held.set(held.get() - layout.size() as isize));
-        // SAFETY: the caller keeps dealloc's contract.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// What `f` returns, and the most bytes that it held at once.
-fn peak_of<T>(f: impl FnOnce() -> T) -> (T, usize) {
-    let before = HELD.get();
-    PEAK.set(before);
-    let result = f();
-    (result, (PEAK.get() - before) as usize)
-}
+use univi_tests::{files_in, fixtures, memory::peak_of};
 
 /// Strings and names take a little more in memory than in the file, and vectors grow by doubling.
 fn allowed(file_bytes: usize) -> usize {

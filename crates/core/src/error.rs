@@ -1,16 +1,19 @@
 //! One error type for the whole library: facts that a person or a program can act on.
 
+use std::borrow::Cow;
+
 /// What every fallible function of this crate returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What went wrong: names, what was found, what was expected, and what helps.
 ///
-/// [`Error::code`] is the stable word for programs; the `Display` text is for people.
+/// [`Error::code`] is the stable word for programs; the `Display` text is one line for people, in
+/// which control characters out of files are escaped.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// Something is wrong inside this file (or URL, or archive member).
-    #[error("{file}: {source}")]
+    #[error("{}: {source}", plain(.file))]
     In {
         /// The file as the user knows it.
         file: String,
@@ -19,7 +22,7 @@ pub enum Error {
         source: Box<Error>,
     },
     /// Bytes that are not what they claim to be, or not what was asked for.
-    #[error("{format}: {reason}")]
+    #[error("{format}: {}", plain(.reason))]
     BadFile {
         /// The format that was expected: "GGUF", "PNG", "manifest", ..
         format: &'static str,
@@ -27,7 +30,7 @@ pub enum Error {
         reason: String,
     },
     /// A metadata key that is missing, of the wrong type, or out of range.
-    #[error("metadata {key}: {reason}")]
+    #[error("metadata {}: {}", plain(.key), plain(.reason))]
     BadMetadata {
         /// The key as it stands in the file.
         key: String,
@@ -35,13 +38,13 @@ pub enum Error {
         reason: String,
     },
     /// The checkpoint lacks a tensor that its own metadata calls for.
-    #[error("tensor {name} is missing")]
+    #[error("tensor {} is missing", plain(.name))]
     MissingTensor {
         /// The tensor's name as it should stand in the file.
         name: String,
     },
     /// A tensor of a shape that contradicts the metadata.
-    #[error("tensor {name} has shape {found:?}, expected {expected:?}")]
+    #[error("tensor {} has shape {found:?}, expected {expected:?}", plain(.name))]
     WrongShape {
         /// The tensor's name as it stands in the file.
         name: String,
@@ -52,7 +55,8 @@ pub enum Error {
     },
     /// A tensor stored in a type that no backend computes with.
     #[error(
-        "tensor {name} is stored as {found}, which is not supported; supported are {supported}"
+        "tensor {} is stored as {}, which is not supported; supported are {supported}",
+        plain(.name), plain(.found)
     )]
     UnsupportedType {
         /// The tensor's name as it stands in the file.
@@ -63,25 +67,25 @@ pub enum Error {
         supported: String,
     },
     /// A tokenizer that can't be read, or a template that can't be rendered.
-    #[error("tokenizer: {reason}")]
+    #[error("tokenizer: {}", plain(.reason))]
     Tokenizer {
         /// What was found and what was expected.
         reason: String,
     },
     /// A picture that can't be decoded or used.
-    #[error("image: {reason}")]
+    #[error("image: {}", plain(.reason))]
     BadImage {
         /// What was found and what was expected.
         reason: String,
     },
     /// A clip that can't be decoded or used.
-    #[error("video: {reason}")]
+    #[error("video: {}", plain(.reason))]
     BadVideo {
         /// What was found and what was expected.
         reason: String,
     },
     /// A request that can't be carried out as it was put.
-    #[error("{reason}")]
+    #[error("{}", plain(.reason))]
     BadRequest {
         /// What was asked, and what would work.
         reason: String,
@@ -108,21 +112,21 @@ pub enum Error {
         found: String,
     },
     /// No usable GPU.
-    #[error("no GPU: {reason}")]
+    #[error("no GPU: {}", plain(.reason))]
     NoGpu {
         /// Why, and what would help.
         reason: String,
     },
     /// The GPU was lost (driver reset, laptop asleep, tab in the background, `destroy()`).
-    #[error("the GPU was lost: {reason}; load the model again")]
+    #[error("the GPU was lost: {}; load the model again", plain(.reason))]
     DeviceLost {
         /// What the driver or browser said.
         reason: String,
     },
     /// More memory than the device grants.
     #[error(
-        "out of memory: {what} needs {needed_bytes} bytes, {}; use a smaller model, a stronger quantization, a shorter context, or a KV cache of type q8",
-        granted(*.limit_bytes)
+        "out of memory: {} needs {needed_bytes} bytes, {}; use a smaller model, a stronger quantization, a shorter context, or a KV cache of type q8",
+        plain(.what), granted(*.limit_bytes)
     )]
     OutOfMemory {
         /// What was to be stored.
@@ -133,13 +137,13 @@ pub enum Error {
         limit_bytes: u64,
     },
     /// The GPU refused a command: a fault of this library or of the driver.
-    #[error("GPU: {reason}")]
+    #[error("GPU: {}", plain(.reason))]
     Gpu {
         /// What the driver or browser said.
         reason: String,
     },
     /// Reading or writing failed outside this library.
-    #[error("{reason}")]
+    #[error("{}", plain(.reason))]
     Io {
         /// What the operating system, browser or server said.
         reason: String,
@@ -147,6 +151,21 @@ pub enum Error {
     /// The caller asked to stop.
     #[error("aborted")]
     Aborted,
+}
+
+/// What is quoted comes from files, drivers and servers: line ends become blanks, and what a
+/// terminal would obey is escaped.
+fn plain(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let shown = text.chars().map(|c| match c {
+        '\n' | '\t' => " ".to_string(),
+        '\r' => String::new(),
+        c if c.is_control() => c.escape_unicode().to_string(),
+        c => c.to_string(),
+    });
+    Cow::Owned(shown.collect())
 }
 
 fn granted(limit_bytes: u64) -> String {
@@ -190,5 +209,22 @@ impl Error {
                 source: Box::new(source),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_one_line_whatever_they_quote() {
+        let error = Error::MissingTensor {
+            name: "a\r\n\u{1b}[2J\tb\u{9b}".into(),
+        };
+        let error = error.in_file("c\0d");
+        assert_eq!(
+            error.to_string(),
+            "c\\u{0}d: tensor a \\u{1b}[2J b\\u{9b} is missing"
+        );
     }
 }

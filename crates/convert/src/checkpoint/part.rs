@@ -88,8 +88,9 @@ impl<'a> CheckpointTensor<'a> {
                 supported: "F16, BF16, F32, F64".into(),
             });
         }
-        let same_rows = stored.shape.len() == shape.len() && stored.shape[1..] == shape[1..];
-        if !same_rows || stored.shape[0] < shape[0] {
+        let same_rows =
+            stored.shape.len() == shape.len() && stored.shape.get(1..) == shape.get(1..);
+        if !same_rows || stored.shape.first() < shape.first() {
             return Err(Error::WrongShape {
                 name: source.to_string(),
                 found: stored.shape.clone(),
@@ -107,18 +108,21 @@ impl<'a> CheckpointTensor<'a> {
         })
     }
 
-    /// Returns the number of rows: 1 for a vector.
+    /// Returns the number of rows: 1 for a vector or a single number.
     pub fn rows(&self) -> usize {
-        if self.shape.len() == 1 {
-            1
-        } else {
-            self.shape[0]
+        match self.shape[..] {
+            [] | [_] => 1,
+            [rows, ..] => rows,
         }
     }
 
-    /// Numbers of a row.
+    /// Returns the numbers of a row.
     pub fn cols(&self) -> usize {
-        self.shape.iter().product::<usize>() / self.rows()
+        match &self.shape[..] {
+            [] => 1,
+            [cols] => *cols,
+            [_, row @ ..] => row.iter().product(),
+        }
     }
 
     /// Returns the type of the numbers in the checkpoint: `F16`, `BF16`, `F32` or `F64`.
@@ -163,7 +167,7 @@ impl<'a> CheckpointTensor<'a> {
         let cols = self.cols();
         assert_eq!(values.len(), self.rows() * cols, "numbers of {}", self.name);
         let mut stored = vec![0.; values.len()];
-        for (row, values) in values.chunks_exact(cols).enumerate() {
+        for (row, values) in values.chunks_exact(cols.max(1)).enumerate() {
             let at = self.order.stored_row(row) * cols;
             stored[at..at + cols].copy_from_slice(values);
         }

@@ -45,10 +45,10 @@ pub(super) fn tensors(files: &dyn Files, file: &str, len: u64) -> Result<Vec<(St
                 info.shape
             )));
         }
-        if data + end as u64 > len {
+        let last = data.saturating_add(end as u64);
+        if last > len {
             return Err(bad(format!(
-                "tensor {name} ends at byte {}, but the file has {len}: download it again",
-                data + end as u64
+                "tensor {name} ends at byte {last}, but the file has {len}: download it again"
             )));
         }
         let dtype = match info.dtype {

@@ -2,6 +2,8 @@
 //!
 //! Source: `sentencepiece_model.proto` of the SentencePiece project.
 
+use std::collections::HashMap;
+
 use super::{Kind, bad};
 use crate::{Error, Result};
 
@@ -96,6 +98,16 @@ impl SentencePieceModel {
             return Err(wrong(
                 "removing extra spaces, or not escaping spaces, is not supported",
             ));
+        }
+        // As SentencePiece does; an id that its own text does not lead back to could not be said.
+        let mut first = HashMap::with_capacity(model.pieces.len());
+        for (id, piece) in model.pieces.iter().enumerate() {
+            if let Some(first) = first.insert(&*piece.text, id) {
+                return Err(wrong(format!(
+                    "pieces {first} and {id} are both {:?}",
+                    piece.text
+                )));
+            }
         }
         Ok(model)
     }
