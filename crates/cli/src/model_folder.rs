@@ -1,7 +1,6 @@
 //! Writing a model folder: GGUF files, tokenizer, manifest. Nothing has its name before all is
 //! written and was loaded once, and the manifest comes last.
 
-use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{BufWriter, Result as IoResult, Write};
 use std::path::{Path, PathBuf};
@@ -46,8 +45,9 @@ pub struct ModelFolder {
     /// Whether the folder was made for this model.
     is_new: bool,
     entries: Vec<FileEntry>,
-    /// Files that have their names by now.
-    renamed: usize,
+    /// New files that have their names by now, and are part of no model yet.
+    renamed: Vec<String>,
+    /// Whether files and manifest are whole, and the old model needn't come back.
     finished: bool,
     /// Ctrl-C and SIGTERM tidy up before they end the program.
     interrupt: Listener,
@@ -62,7 +62,7 @@ const SMALL_FILES_BYTES: u64 = 16 << 20;
 
 impl ModelFolder {
     /// Makes the folder, for a model whose weights take `bytes`. What a run left there that was
-    /// killed goes away.
+    /// killed is cleared up.
     ///
     /// # Errors
     /// `BadRequest` where a model is there and `overwrite` is false, where another run writes into
@@ -71,12 +71,12 @@ impl ModelFolder {
         let is_new = !path.exists();
         fs::create_dir_all(path).map_err(|e| files::io_error(path, &e))?;
         let lock = FolderLock::take(path)?;
-        remove_leftovers(path)?;
+        clear_up(path)?;
         let folder = ModelFolder {
             path: path.to_owned(),
             is_new,
             entries: Vec::new(),
-            renamed: 0,
+            renamed: Vec::new(),
             finished: false,
             interrupt: Listener::new(),
             _lock: lock,
@@ -186,6 +186,10 @@ impl ModelFolder {
     /// Loads what was written, gives all files their names and writes the manifest that `describe`
     /// makes of them. Files of a model that was there before go away.
     ///
+    /// The old model stays one until the new manifest takes the place of its own, but for where a
+    /// file of the new one is called as a file of the old one and is another: then neither is a
+    /// model for a moment, and the next run gives the new one the names that it lacks.
+    ///
     /// # Errors
     /// `Io`; whatever keeps the model from being loaded: then nothing is left of it.
     pub fn finish(mut self, describe: impl FnOnce(Vec<FileEntry>) -> Manifest) -> Result<Manifest> {
@@ -193,34 +197,37 @@ impl ModelFolder {
         let json = manifest.to_json()?;
         self.check(&manifest)?;
         // The list of what this run writes, should it be killed from here on.
-        let unfinished = self.unfinished(MANIFEST_NAME);
-        write_whole(&unfinished, json.as_bytes())?;
+        write_whole(&self.unfinished(MANIFEST_NAME), json.as_bytes())?;
+        sync_folder(&self.path);
         let path = self.path.join(MANIFEST_NAME);
-        // Without its manifest the old model is not one any more, so nobody loads half of each.
         let old = fs::read(&path).ok();
-        if old.is_some() {
-            fs::remove_file(&path).map_err(|e| files::io_error(&path, &e))?;
-        }
         let old = old.and_then(|json| Manifest::parse(&json).ok());
-        let new: HashSet<&str> = self.entries.iter().map(|file| &*file.path).collect();
-        for file in old
-            .iter()
-            .flat_map(|old| &old.files)
-            .filter(|file| !new.contains(&*file.path))
-        {
-            // One that is gone already is no trouble.
-            let _ = fs::remove_file(self.path.join(&file.path));
+        let old = old.map(|manifest| manifest.files).unwrap_or_default();
+        let old_of = |name: &str| old.iter().find(|file| file.path == name);
+        for entry in &self.entries {
+            if old_of(&entry.path).is_none() {
+                rename(&self.unfinished(&entry.path), &self.path.join(&entry.path))?;
+                self.renamed.push(entry.path.clone());
+            }
         }
-        for i in 0..self.entries.len() {
-            let name = &self.entries[i].path;
-            let (from, to) = (self.unfinished(name), self.path.join(name));
-            fs::rename(from, &to).map_err(|e| files::io_error(&to, &e))?;
-            self.renamed += 1;
+        let is_other = |file: &FileEntry| {
+            let old = old_of(&file.path);
+            old.is_some_and(|old| old.sha256 != file.sha256)
+        };
+        if self.entries.iter().any(is_other) {
+            // Without its manifest the old model is not one any more, so nobody loads half of each.
+            fs::remove_file(&path).map_err(|e| files::io_error(&path, &e))?;
+            sync_folder(&self.path);
         }
-        sync_folder(&self.path);
-        fs::rename(&unfinished, &path).map_err(|e| files::io_error(&path, &e))?;
-        sync_folder(&self.path);
+        // What is left from here on is a model, or will be one by the next run.
         self.finished = true;
+        name_all(&self.path, &manifest)?;
+        for file in &old {
+            if !self.entries.iter().any(|new| new.path == file.path) {
+                // One that is gone already is no trouble.
+                let _ = fs::remove_file(self.path.join(&file.path));
+            }
+        }
         Ok(manifest)
     }
 
@@ -252,7 +259,7 @@ impl ModelFolder {
     }
 
     fn unfinished(&self, name: &str) -> PathBuf {
-        self.path.join(format!("{name}{UNFINISHED}"))
+        unfinished(&self.path, name)
     }
 
     fn open(&mut self, role: Role, name: &str) -> Result<HashedFile> {
@@ -291,11 +298,11 @@ impl Drop for ModelFolder {
             return;
         }
         let _ = fs::remove_file(self.unfinished(MANIFEST_NAME));
-        for (i, file) in self.entries.iter().enumerate() {
-            let _ = match i < self.renamed {
-                true => fs::remove_file(self.path.join(&file.path)),
-                false => fs::remove_file(self.unfinished(&file.path)),
-            };
+        for file in &self.entries {
+            let _ = fs::remove_file(self.unfinished(&file.path));
+        }
+        for name in &self.renamed {
+            let _ = fs::remove_file(self.path.join(name));
         }
         if self.is_new {
             // With the lock in it, it is not empty yet.
@@ -305,16 +312,52 @@ impl Drop for ModelFolder {
     }
 }
 
-/// Removes what a run that was killed has left: files without their names, and those that had
-/// them, but not yet their manifest.
-fn remove_leftovers(folder: &Path) -> Result<()> {
-    let unfinished_manifest = folder.join(format!("{MANIFEST_NAME}{UNFINISHED}"));
-    if !folder.join(MANIFEST_NAME).exists()
-        && let Ok(json) = fs::read(&unfinished_manifest)
-        && let Ok(manifest) = Manifest::parse(&json)
-    {
+fn unfinished(folder: &Path, name: &str) -> PathBuf {
+    folder.join(format!("{name}{UNFINISHED}"))
+}
+
+fn rename(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to).map_err(|e| files::io_error(to, &e))
+}
+
+/// Gives all files of a model the names that they lack, and the manifest its own, last.
+fn name_all(folder: &Path, manifest: &Manifest) -> Result<()> {
+    for file in &manifest.files {
+        let from = unfinished(folder, &file.path);
+        if from.exists() {
+            rename(&from, &folder.join(&file.path))?;
+        }
+    }
+    sync_folder(folder);
+    rename(
+        &unfinished(folder, MANIFEST_NAME),
+        &folder.join(MANIFEST_NAME),
+    )?;
+    sync_folder(folder);
+    Ok(())
+}
+
+/// Clears up after a run that was killed. Where it was giving names to a model that was whole, it
+/// gets the rest of them; else what it wrote goes away.
+fn clear_up(folder: &Path) -> Result<()> {
+    let listed = fs::read(unfinished(folder, MANIFEST_NAME)).ok();
+    let listed = listed.and_then(|json| Manifest::parse(&json).ok());
+    let old = fs::read(folder.join(MANIFEST_NAME));
+    if let Some(manifest) = listed {
+        let is_whole = |file: &FileEntry| {
+            let paths = [unfinished(folder, &file.path), folder.join(&file.path)];
+            let found = paths.iter().find_map(|path| fs::metadata(path).ok());
+            found.is_some_and(|found| found.len() == file.bytes)
+        };
+        if old.is_err() && manifest.files.iter().all(is_whole) {
+            return name_all(folder, &manifest);
+        }
+        let old = old.ok().and_then(|json| Manifest::parse(&json).ok());
+        let old = old.map(|manifest| manifest.files).unwrap_or_default();
         for file in &manifest.files {
-            let _ = fs::remove_file(folder.join(&file.path));
+            if !old.iter().any(|old| old.path == file.path) {
+                let _ = fs::remove_file(folder.join(&file.path));
+            }
         }
     }
     let ends = [".gguf", MANIFEST_NAME, "tokenizer.json", "tokenizer.model"];

@@ -3,7 +3,7 @@
 
 use std::{
     fs::{self, File},
-    io::Write,
+    io::{Read, Write},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -14,6 +14,16 @@ use univi_train::{curve, trainer::Report};
 use crate::{files, out};
 
 const BETWEEN_LINES: Duration = Duration::from_secs(5);
+
+/// The first line of each `NAME.csv`.
+const HEADER: &str = "step,loss,gradient\n";
+
+/// Returns whether `path` is the diary of a run.
+pub fn is_diary(path: &Path) -> bool {
+    let mut start = [0; HEADER.len()];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut start));
+    read.is_ok() && start == HEADER.as_bytes()
+}
 
 /// The losses of a stage.
 pub struct Diary {
@@ -47,7 +57,7 @@ impl Diary {
                 .unwrap_or(f32::NAN)
         });
         let losses = losses.collect();
-        let mut text = String::from("step,loss,gradient\n");
+        let mut text = String::from(HEADER);
         kept.iter().for_each(|line| text += &format!("{line}\n"));
         files::write(&csv, text.as_bytes())?;
         let file = File::options()

@@ -8,6 +8,7 @@ use univi_train::{
     whole_file,
 };
 
+use super::diary::is_diary;
 use crate::{files, folder_lock::FolderLock};
 
 /// Writes the files of a checkpoint, each whole.
@@ -48,7 +49,8 @@ pub fn refuse_input<'a>(out: &Path, mut inputs: impl Iterator<Item = &'a Path>) 
 ///
 /// # Errors
 /// `BadRequest` for the state of another run, or where one of `names` is there without a state, and
-/// not `force`.
+/// not `force`. A diary alone is what a run leaves that was killed, or met a full disk, before its
+/// first state: nothing of it can be gone on from, and the next run writes over it.
 pub fn claim(
     out: &Path,
     state: &Path,
@@ -65,7 +67,8 @@ pub fn claim(
             .map(|()| true)
             .map_err(|e| e.in_file(files::name(state)));
     }
-    match names.iter().find(|name| out.join(name).exists()) {
+    let is_taken = |path: &Path| path.exists() && !is_diary(path);
+    match names.iter().find(|name| is_taken(&out.join(name))) {
         None => Ok(false),
         Some(name) => Err(Error::BadRequest {
             reason: format!(

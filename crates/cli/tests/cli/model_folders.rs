@@ -359,33 +359,51 @@ fn what_a_killed_run_leaves_is_no_model_and_goes_away() {
     assert_eq!(left.len(), files + 2, "{left:?}");
 }
 
+fn tiny_synth<'a>(seed: &'a str, out: &'a Path) -> Vec<&'a str> {
+    let mut args = vec!["synth", "--preset", "tiny", "--seed", seed];
+    args.extend(["--out", path(out)]);
+    args
+}
+
 /// Killed between giving the files their names and the manifest its own.
 #[test]
-fn files_without_their_manifest_go_away() {
+fn a_model_that_was_whole_gets_the_names_that_it_lacks() {
     let out = scratch("half-named");
-    let synth = |seed| {
-        [
-            "synth",
-            "--preset",
-            "tiny",
-            "--seed",
-            seed,
-            "--out",
-            path(&out),
-        ]
-    };
-    univi(&synth("1"));
-    let (from, to) = (
-        out.join("manifest.json"),
-        out.join("manifest.json.unfinished"),
-    );
-    fs::rename(from, to).unwrap();
+    univi(&tiny_synth("1", &out));
+    let whole = manifest(&out);
+    let first = whole["files"][0]["path"].as_str().unwrap();
+    for name in ["manifest.json", first] {
+        let unfinished = out.join(format!("{name}.unfinished"));
+        fs::rename(out.join(name), unfinished).unwrap();
+    }
     refused(&["inspect", path(&out)], "manifest.json");
-    univi(&synth("2"));
-    assert_eq!(
-        files_of(&out).len(),
-        manifest(&out)["files"].as_array().unwrap().len() + 1
-    );
+    refused(&tiny_synth("2", &out), "is there already");
+    assert_eq!(manifest(&out), whole);
+    univi(&["inspect", path(&out)]);
+
+    // A file that is cut makes it no model, and it goes away.
+    let manifest_path = out.join("manifest.json");
+    fs::rename(&manifest_path, out.join("manifest.json.unfinished")).unwrap();
+    fs::write(out.join(first), "cut").unwrap();
+    univi(&tiny_synth("2", &out));
+    let files = manifest(&out)["files"].as_array().unwrap().len();
+    assert_eq!(files_of(&out).len(), files + 1);
+}
+
+/// Killed while new files got their names beside an old model.
+#[test]
+fn an_old_model_stays_until_the_new_one_is_there() {
+    let out = scratch("beside-an-old-one");
+    univi(&tiny_synth("1", &out));
+    let whole = files_of(&out);
+    let mut listed = manifest(&out);
+    listed["files"][0]["path"] = "new.gguf".into();
+    fs::write(out.join("new.gguf"), "new").unwrap();
+    fs::write(out.join("manifest.json.unfinished"), listed.to_string()).unwrap();
+    univi(&["inspect", path(&out)]);
+    refused(&tiny_synth("2", &out), "is there already");
+    assert_eq!(files_of(&out), whole);
+    univi(&["inspect", path(&out)]);
 }
 
 #[test]

@@ -470,6 +470,20 @@ fn a_folder_belongs_to_its_run() {
         4
     );
 
+    // Killed before its first state: nothing but losses are there.
+    let killed = dir.join("killed");
+    fs::create_dir_all(&killed).unwrap();
+    let lost = "step,loss,gradient\n0,9.5,1\n1,9.4,1\n";
+    fs::write(killed.join("tune.csv"), lost).unwrap();
+    fs::write(killed.join("state.safetensors.part"), "half").unwrap();
+    succeeds(&train("tune", &base, &dir, &killed, &first));
+    let losses = fs::read_to_string(killed.join("tune.csv")).unwrap();
+    assert!(
+        losses.lines().count() == 3 && !losses.contains("9.5"),
+        "{losses}"
+    );
+    assert!(!killed.join("state.safetensors.part").exists());
+
     // Files of others stay.
     let other = dir.join("other");
     fs::create_dir_all(&other).unwrap();
