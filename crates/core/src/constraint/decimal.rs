@@ -136,7 +136,7 @@ fn unit(behind_point: u32) -> i128 {
 }
 
 /// A bound in units, rounded down, and whether that is exact. It is read as it is written, so that
-/// 0.1 is a tenth.
+/// 0.1 is a tenth. One beyond all numbers is the first beyond them: sums with it stay in range.
 fn units(bound: f64) -> (i128, bool) {
     let written = format!("{bound:e}");
     let (mantissa, exponent) = written.split_once('e').unwrap_or((&written, "0"));
@@ -150,7 +150,8 @@ fn units(bound: f64) -> (i128, bool) {
     if shift >= 0 {
         // Beyond 10^16 no bound matters.
         let factor = 10i128.pow((shift as u32).min(2 * MAX_DIGITS));
-        return (digits.saturating_mul(factor), true);
+        let beyond = 10i128.pow(2 * MAX_DIGITS);
+        return (digits.saturating_mul(factor).clamp(-beyond, beyond), true);
     }
     match 10i128.checked_pow(shift.unsigned_abs()) {
         Some(divisor) => (digits.div_euclid(divisor), digits.rem_euclid(divisor) == 0),
