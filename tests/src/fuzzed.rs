@@ -43,8 +43,8 @@ pub const TARGETS: [Target; 10] = [
 
 const MIB: usize = 1 << 20;
 
-/// What a picture of the towers that are published has on a side.
-const CROP_PX: usize = 336;
+/// What pictures of the original model have on a side.
+const CROP_PX: usize = 224;
 
 /// Runs `read` within a bound of memory, and checks the error that it may end with.
 ///

@@ -116,7 +116,7 @@ impl<'a> CheckpointTensor<'a> {
         }
     }
 
-    /// Returns the numbers of a row.
+    /// Returns how many numbers a row has.
     pub fn cols(&self) -> usize {
         match &self.shape[..] {
             [] => 1,
