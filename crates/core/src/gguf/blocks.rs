@@ -1,9 +1,5 @@
 //! Blocks of each type as numbers, bit-equal to ggml's reference code (no fused multiply-add).
 
-use half::bf16;
-
-use super::GgmlType;
-
 /// What the nibbles of `IQ4_NL` and `IQ4_XS` stand for.
 pub const IQ4_VALUES: [i8; 16] = [
     -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113,
@@ -22,32 +18,9 @@ pub(crate) trait BlockWork {
     fn run(self, dequantize: impl Fn(&[u8], &mut [f32]) + Copy) -> Self::Output;
 }
 
-impl GgmlType {
-    /// Does `work` with the blocks of this type.
-    pub(crate) fn with_blocks<W: BlockWork>(self, work: W) -> W::Output {
-        match self {
-            GgmlType::F32 => work.run(each(|b, [y]| *y = f32::from_le_bytes(*b))),
-            GgmlType::F16 => work.run(each(|b: &[u8; 2], [y]| *y = half_at(b, 0))),
-            GgmlType::BF16 => work.run(each(|b, [y]| *y = bf16::from_le_bytes(*b).to_f32())),
-            GgmlType::Q4_0 => work.run(each(q4_0)),
-            GgmlType::Q4_1 => work.run(each(q4_1)),
-            GgmlType::Q5_0 => work.run(each(q5_0)),
-            GgmlType::Q5_1 => work.run(each(q5_1)),
-            GgmlType::Q8_0 => work.run(each(q8_0)),
-            GgmlType::Q2K => work.run(each(q2_k)),
-            GgmlType::Q3K => work.run(each(q3_k)),
-            GgmlType::Q4K => work.run(each(q4_k)),
-            GgmlType::Q5K => work.run(each(q5_k)),
-            GgmlType::Q6K => work.run(each(q6_k)),
-            GgmlType::Iq4Nl => work.run(each(iq4_nl)),
-            GgmlType::Iq4Xs => work.run(each(iq4_xs)),
-        }
-    }
-}
-
 /// `block`, for one block after the other.
 #[inline(always)]
-fn each<const BYTES: usize, const LEN: usize>(
+pub(super) fn each<const BYTES: usize, const LEN: usize>(
     block: impl Fn(&[u8; BYTES], &mut [f32; LEN]) + Copy,
 ) -> impl Fn(&[u8], &mut [f32]) + Copy {
     #[inline(always)]
@@ -61,27 +34,10 @@ fn each<const BYTES: usize, const LEN: usize>(
     }
 }
 
-/// Writes what `bytes` stand for.
-pub(super) struct Dequantize<'a> {
-    pub bytes: &'a [u8],
-    pub out: &'a mut [f32],
-}
-
-impl BlockWork for Dequantize<'_> {
-    type Output = ();
-
-    fn run(self, dequantize: impl Fn(&[u8], &mut [f32]) + Copy) {
-        pulp::Arch::new().dispatch(
-            #[inline(always)]
-            || dequantize(self.bytes, self.out),
-        );
-    }
-}
-
 /// Without branches, so that it is compiled to vectors; `half` asks for an instruction of the
 /// processor at each number.
 #[inline(always)]
-fn half_at(block: &[u8], at: usize) -> f32 {
+pub(super) fn half_at(block: &[u8], at: usize) -> f32 {
     let bits = u32::from(u16::from_le_bytes([block[at], block[at + 1]]));
     let magnitude = match bits & 0x7c00 {
         0 => (bits & 0x3ff) as f32 * (1. / 16_777_216.),
@@ -97,7 +53,7 @@ fn u32_at(block: &[u8], at: usize) -> u32 {
 }
 
 #[inline(always)]
-fn q4_0(b: &[u8; 18], y: &mut [f32; 32]) {
+pub(super) fn q4_0(b: &[u8; 18], y: &mut [f32; 32]) {
     let d = half_at(b, 0);
     for (i, q) in b[2..].iter().enumerate() {
         y[i] = ((q & 15) as i32 - 8) as f32 * d;
@@ -106,7 +62,7 @@ fn q4_0(b: &[u8; 18], y: &mut [f32; 32]) {
 }
 
 #[inline(always)]
-fn q4_1(b: &[u8; 20], y: &mut [f32; 32]) {
+pub(super) fn q4_1(b: &[u8; 20], y: &mut [f32; 32]) {
     let (d, m) = (half_at(b, 0), half_at(b, 2));
     for (i, q) in b[4..].iter().enumerate() {
         y[i] = (q & 15) as f32 * d + m;
@@ -123,7 +79,7 @@ fn five_bits(q: u8, high: u32, i: usize) -> (i32, i32) {
 }
 
 #[inline(always)]
-fn q5_0(b: &[u8; 22], y: &mut [f32; 32]) {
+pub(super) fn q5_0(b: &[u8; 22], y: &mut [f32; 32]) {
     let (d, high) = (half_at(b, 0), u32_at(b, 2));
     for (i, q) in b[6..].iter().enumerate() {
         let (q0, q1) = five_bits(*q, high, i);
@@ -133,7 +89,7 @@ fn q5_0(b: &[u8; 22], y: &mut [f32; 32]) {
 }
 
 #[inline(always)]
-fn q5_1(b: &[u8; 24], y: &mut [f32; 32]) {
+pub(super) fn q5_1(b: &[u8; 24], y: &mut [f32; 32]) {
     let (d, m, high) = (half_at(b, 0), half_at(b, 2), u32_at(b, 4));
     for (i, q) in b[8..].iter().enumerate() {
         let (q0, q1) = five_bits(*q, high, i);
@@ -143,7 +99,7 @@ fn q5_1(b: &[u8; 24], y: &mut [f32; 32]) {
 }
 
 #[inline(always)]
-fn q8_0(b: &[u8; 34], y: &mut [f32; 32]) {
+pub(super) fn q8_0(b: &[u8; 34], y: &mut [f32; 32]) {
     let d = half_at(b, 0);
     for (y, q) in y.iter_mut().zip(&b[2..]) {
         *y = *q as i8 as f32 * d;
@@ -151,7 +107,7 @@ fn q8_0(b: &[u8; 34], y: &mut [f32; 32]) {
 }
 
 #[inline(always)]
-fn q2_k(b: &[u8; 84], y: &mut [f32; SUPER]) {
+pub(super) fn q2_k(b: &[u8; 84], y: &mut [f32; SUPER]) {
     let (scales, quants) = (&b[..16], &b[16..80]);
     let (d, dmin) = (half_at(b, 80), half_at(b, 82));
     // Sixteen groups of 16 numbers; a byte of `quants` holds four numbers that lie 32 apart.
@@ -167,7 +123,7 @@ fn q2_k(b: &[u8; 84], y: &mut [f32; SUPER]) {
 }
 
 #[inline(always)]
-fn q3_k(b: &[u8; 110], y: &mut [f32; SUPER]) {
+pub(super) fn q3_k(b: &[u8; 110], y: &mut [f32; SUPER]) {
     let (high, quants, packed) = (&b[..32], &b[32..96], &b[96..108]);
     let d = half_at(b, 108);
     for (group, y) in y.chunks_exact_mut(16).enumerate() {
@@ -201,7 +157,7 @@ fn scale_and_minimum(packed: &[u8], i: usize) -> (f32, f32) {
 }
 
 #[inline(always)]
-fn q4_k(b: &[u8; 144], y: &mut [f32; SUPER]) {
+pub(super) fn q4_k(b: &[u8; 144], y: &mut [f32; SUPER]) {
     let (d, dmin, packed, quants) = (half_at(b, 0), half_at(b, 2), &b[4..16], &b[16..]);
     // Eight groups of 32 numbers; two groups share 32 bytes.
     for (group, y) in y.chunks_exact_mut(32).enumerate() {
@@ -215,7 +171,7 @@ fn q4_k(b: &[u8; 144], y: &mut [f32; SUPER]) {
 }
 
 #[inline(always)]
-fn q5_k(b: &[u8; 176], y: &mut [f32; SUPER]) {
+pub(super) fn q5_k(b: &[u8; 176], y: &mut [f32; SUPER]) {
     let (d, dmin, packed) = (half_at(b, 0), half_at(b, 2), &b[4..16]);
     let (high, quants) = (&b[16..48], &b[48..]);
     for (group, y) in y.chunks_exact_mut(32).enumerate() {
@@ -231,7 +187,7 @@ fn q5_k(b: &[u8; 176], y: &mut [f32; SUPER]) {
 }
 
 #[inline(always)]
-fn q6_k(b: &[u8; 210], y: &mut [f32; SUPER]) {
+pub(super) fn q6_k(b: &[u8; 210], y: &mut [f32; SUPER]) {
     let (low, high, scales) = (&b[..128], &b[128..192], &b[192..208]);
     let d = half_at(b, 208);
     for (group, y) in y.chunks_exact_mut(16).enumerate() {
@@ -248,7 +204,7 @@ fn q6_k(b: &[u8; 210], y: &mut [f32; SUPER]) {
 }
 
 #[inline(always)]
-fn iq4_nl(b: &[u8; 18], y: &mut [f32; 32]) {
+pub(super) fn iq4_nl(b: &[u8; 18], y: &mut [f32; 32]) {
     let d = half_at(b, 0);
     for (i, q) in b[2..].iter().enumerate() {
         y[i] = d * IQ4_VALUES[(q & 15) as usize] as f32;
@@ -257,7 +213,7 @@ fn iq4_nl(b: &[u8; 18], y: &mut [f32; 32]) {
 }
 
 #[inline(always)]
-fn iq4_xs(b: &[u8; 136], y: &mut [f32; SUPER]) {
+pub(super) fn iq4_xs(b: &[u8; 136], y: &mut [f32; SUPER]) {
     let (d, high, low, quants) = (
         half_at(b, 0),
         u16::from_le_bytes([b[2], b[3]]),

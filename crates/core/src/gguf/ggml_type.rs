@@ -1,6 +1,8 @@
 //! The number formats of GGUF tensors: block layouts and exact dequantization.
 
-use super::blocks::Dequantize;
+use half::bf16;
+
+use super::blocks::{self, BlockWork, each, half_at};
 use crate::{Error, Result};
 
 /// How a tensor's numbers are stored. Quantized types pack `block_len` numbers of one row into
@@ -159,6 +161,27 @@ impl GgmlType {
         self.with_blocks(Dequantize { bytes, out });
     }
 
+    /// Does `work` with the blocks of this type.
+    pub(crate) fn with_blocks<W: BlockWork>(self, work: W) -> W::Output {
+        match self {
+            GgmlType::F32 => work.run(each(|b, [y]| *y = f32::from_le_bytes(*b))),
+            GgmlType::F16 => work.run(each(|b: &[u8; 2], [y]| *y = half_at(b, 0))),
+            GgmlType::BF16 => work.run(each(|b, [y]| *y = bf16::from_le_bytes(*b).to_f32())),
+            GgmlType::Q4_0 => work.run(each(blocks::q4_0)),
+            GgmlType::Q4_1 => work.run(each(blocks::q4_1)),
+            GgmlType::Q5_0 => work.run(each(blocks::q5_0)),
+            GgmlType::Q5_1 => work.run(each(blocks::q5_1)),
+            GgmlType::Q8_0 => work.run(each(blocks::q8_0)),
+            GgmlType::Q2K => work.run(each(blocks::q2_k)),
+            GgmlType::Q3K => work.run(each(blocks::q3_k)),
+            GgmlType::Q4K => work.run(each(blocks::q4_k)),
+            GgmlType::Q5K => work.run(each(blocks::q5_k)),
+            GgmlType::Q6K => work.run(each(blocks::q6_k)),
+            GgmlType::Iq4Nl => work.run(each(blocks::iq4_nl)),
+            GgmlType::Iq4Xs => work.run(each(blocks::iq4_xs)),
+        }
+    }
+
     /// Returns the index of the first block that holds NaN or an infinity, looking at scales alone
     /// where there are scales. `bytes` holds whole blocks; a last part of one is not looked at.
     pub fn first_not_finite(self, bytes: &[u8]) -> Option<usize> {
@@ -183,6 +206,23 @@ impl GgmlType {
         bytes
             .chunks_exact(self.block_bytes())
             .position(|block| !finite(block))
+    }
+}
+
+/// Writes what `bytes` stand for.
+struct Dequantize<'a> {
+    bytes: &'a [u8],
+    out: &'a mut [f32],
+}
+
+impl BlockWork for Dequantize<'_> {
+    type Output = ();
+
+    fn run(self, dequantize: impl Fn(&[u8], &mut [f32]) + Copy) {
+        pulp::Arch::new().dispatch(
+            #[inline(always)]
+            || dequantize(self.bytes, self.out),
+        );
     }
 }
 
