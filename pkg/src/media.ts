@@ -51,9 +51,9 @@ export async function openPart(
     return asClip(await mediaFile(local, nameOf(source)), choice);
   }
   const file = await openFile(client, source, signal);
-  if (kind === "clip") return asClip(file, choice);
+  const asked = kind === "clip" || (kind === "file" && (file.animated || isClip(file)));
+  if (asked) return asClip(file, choice);
   refuseOthers(file, "bad-image");
-  if (kind === "file" && (file.animated || isClip(file))) return asClip(file, choice);
   if (isClip(file))
     throw new UniviError(
       "bad-image",
@@ -109,7 +109,6 @@ export async function mediaFile(blob: Blob, name: string): Promise<MediaFile> {
     }
   };
   const head = await read(HEAD_BYTES);
-  if (head.length === 0) throw new UniviError("io", `${name}: it is empty`);
   const format = mediaFormat(head);
   const mayMove = format === "gif" || format === "webp" || format === "png" || format === "avif";
   const animated = mayMove && isAnimated(format, await read(MAX_ANIMATION_BYTES));
@@ -139,6 +138,7 @@ export function asClipFile(file: MediaFile): MediaFile {
 }
 
 function refuseOthers(file: MediaFile, code: "bad-image" | "bad-video"): void {
+  if (file.blob.size === 0) throw new UniviError(code, `${file.name}: it is empty`);
   const kind = file.format && formatFacts(file.format).kind;
   if (kind === "sound" || kind === "other")
     throw new UniviError(code, `${file.name}: it is a ${describe(file)}, no picture or clip`);
