@@ -287,7 +287,7 @@ test("what the browser shows is shown, and what it can't is named", async () => 
     "sound.wav": ["bad-image", /WAV/],
     "hevc.mp4": ["bad-video", /HEVC/],
     words: ["bad-image", /unknown type/],
-    empty: ["io", /empty/],
+    empty: ["bad-image", /empty/],
   };
   for (const [name, [code, says]] of Object.entries(names)) {
     const { code: found, message } = said.refused[name] ?? { message: "" };
