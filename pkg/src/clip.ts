@@ -3,11 +3,12 @@ import { localContent, shortAddress } from "./address.js";
 import type { Handle } from "./calls.js";
 import { openDecoded } from "./clip/decoded.js";
 import { openElement } from "./clip/element.js";
+import { firstBytes } from "./clip/first-bytes.js";
 import type { OpenClip } from "./clip/open-clip.js";
 import { openPictures } from "./clip/pictures.js";
 import { UniviError } from "./error.js";
 import { asClipFile, type MediaFile, mediaFile } from "./media.js";
-import { formatFacts, HEAD_BYTES, mediaFormat } from "./media-type.js";
+import { formatFacts, mediaFormat } from "./media-type.js";
 import type { Client } from "./rpc.js";
 import { isA } from "./runtime.js";
 import type { FrameChoice } from "./types.js";
@@ -98,22 +99,6 @@ async function pictureAt(
   if (!format || formatFacts(format).kind !== "picture") return undefined;
   const blob = await client.call("fetchFile", { url: url.href }, { signal });
   return asClipFile(await mediaFile(blob, shortAddress(url)));
-}
-
-/** The first bytes at an address; `undefined` where it can't be read, which playing it will say. */
-async function firstBytes(
-  url: URL,
-  signal: AbortSignal | undefined,
-): Promise<Uint8Array | undefined> {
-  try {
-    const reader = (await fetch(url, signal ? { signal } : {})).body?.getReader();
-    const head = await reader?.read();
-    void reader?.cancel().catch(() => {});
-    return head?.value?.subarray(0, HEAD_BYTES);
-  } catch {
-    signal?.throwIfAborted();
-    return undefined;
-  }
 }
 
 /** The source of an element, which has to be one that can be opened a second time. */

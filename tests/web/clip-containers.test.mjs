@@ -1,11 +1,12 @@
 /**
- * One clip in five containers: at a constant rate, at a variable one, recorded without a rate, cut
- * by an edit list, and with a size that changes midway. The command line, Node and Chromium sample
- * the same moments of each and give the same answers.
+ * One clip in six containers: at a constant rate, at a variable one, recorded without a rate, cut
+ * by an edit list, with a size that changes midway, and broken off before the length that its
+ * header states. The command line, Node and Chromium sample the same moments of each and give the
+ * same answers.
  */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { writeFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath, pathToFileURL } from "node:url";
@@ -41,7 +42,14 @@ function withoutRate(bytes) {
   return bytes;
 }
 
-const CLIPS = ["constant.mp4", "variable.mp4", "recorded.mkv", "edited.mp4", "resized.webm"];
+const CLIPS = [
+  "constant.mp4",
+  "variable.mp4",
+  "recorded.mkv",
+  "edited.mp4",
+  "resized.webm",
+  "broken-off.webm",
+];
 
 before(async () => {
   const film = join(SAMPLES, "unicorn-cake-owl.webm");
@@ -65,7 +73,27 @@ before(async () => {
   await ffmpeg("-ss", "9", "-i", "constant.mp4", "-vf", "scale=256:256", ...VP8, "small.webm");
   await writeFile(join(OUTPUT, "resized.txt"), "file large.webm\nfile small.webm\n");
   await ffmpeg("-f", "concat", "-i", "resized.txt", "-c", "copy", "resized.webm");
+  // Four seconds more, which the header counts, and which never came. They begin with a cluster:
+  // of one that is cut, a page sees nothing.
+  const frozen = ["-vf", "tpad=stop_mode=clone:stop_duration=4", "-g", "96"];
+  await ffmpeg("-i", "constant.mp4", ...frozen, ...VP8, "planned.webm");
+  const planned = await readFile(join(OUTPUT, "planned.webm"));
+  await writeFile(join(OUTPUT, "broken-off.webm"), planned.subarray(0, await packetAt(16)));
 });
+
+/**
+ * Where the first packet of planned.webm from `seconds` on lies, in bytes.
+ *
+ * @param {number} seconds
+ */
+async function packetAt(seconds) {
+  const args = ["-v", "error", "-show_entries", "packet=pts_time,pos", "-of", "csv=p=0"];
+  const { stdout } = await run("ffprobe", [...args, "planned.webm"], { cwd: OUTPUT });
+  const packets = stdout.split("\n").map((line) => line.split(",").map(Number));
+  const found = packets.find(([time = 0]) => time >= seconds);
+  assert.ok(found?.[1], stdout);
+  return found[1];
+}
 
 /** @typedef {{ answers: string[], times: number[] }} Asked Times are the moments of the frames. */
 

@@ -7,7 +7,8 @@ import type { FramePicture } from "../calls.js";
 import { runtime } from "../runtime.js";
 import type { OpenClip } from "./open-clip.js";
 import type { Source, VideoSample, VideoSampleSink } from "./demuxer.js";
-import { HEAD_BYTES, segmentEnd } from "./matroska.js";
+import { firstBytes } from "./first-bytes.js";
+import { segmentEnd } from "./matroska.js";
 import { ROUNDING_SECONDS, trackTiming } from "./timing.js";
 
 /**
@@ -80,7 +81,7 @@ export async function openDecoded(
     const format = await opened.getFormat();
     const alone = (await opened.getTracks()).length === 1;
     const ends =
-      alone && (format === MATROSKA || format === WEBM) && !(await isCut(source, bytes, name));
+      alone && (format === MATROSKA || format === WEBM) && !(await isCut(source, bytes, signal));
     const timing = await trackTiming(track, new demuxer.EncodedPacketSink(track), {
       storesDurations: format === MP4 || format === QTFF,
       endSeconds: ends ? ((await track.getDurationFromMetadata()) ?? undefined) : undefined,
@@ -195,36 +196,15 @@ async function displayed(sample: VideoSample, { width, height }: Size): Promise<
 }
 
 /** Whether a Matroska file ends before its segment does. */
-async function isCut(source: Blob | URL, bytes: Source, name: string): Promise<boolean> {
+async function isCut(
+  source: Blob | URL,
+  bytes: Source,
+  signal: AbortSignal | undefined,
+): Promise<boolean> {
   const length = await bytes.getSizeOrNull();
   if (length === null) return false;
-  const head =
-    source instanceof Blob ? source.slice(0, HEAD_BYTES).stream() : await beginning(source, name);
-  const end = segmentEnd(await firstBytes(head, HEAD_BYTES));
+  const end = segmentEnd((await firstBytes(source, signal)) ?? new Uint8Array());
   return end !== undefined && end > length;
-}
-
-/** The beginning of what a server has. */
-async function beginning(source: URL, name: string): Promise<ReadableStream<Uint8Array>> {
-  const headers = { Range: `bytes=0-${HEAD_BYTES - 1}` };
-  const response = await requests(name).fetchFn(source, { headers });
-  return response.body ?? new Blob().stream();
-}
-
-/** At most `count` bytes of `stream`, whose rest is not read. */
-async function firstBytes(stream: ReadableStream<Uint8Array>, count: number): Promise<Uint8Array> {
-  const first = new Uint8Array(count);
-  let length = 0;
-  const reader = stream.getReader();
-  while (length < count) {
-    const { value } = await reader.read();
-    if (!value) break;
-    const piece = value.subarray(0, count - length);
-    first.set(piece, length);
-    length += piece.length;
-  }
-  await reader.cancel();
-  return first.subarray(0, length);
 }
 
 /** How a server is asked, and what is made of its answers. */

@@ -5,12 +5,9 @@
 const EBML = 0x1a45dfa3;
 const SEGMENT = 0x18538067;
 
-/** Where the segment's size has been read, in bytes from the beginning of any file. */
-export const HEAD_BYTES = 4096;
-
 /**
- * Where the segment of a file ends, in bytes, from the first `HEAD_BYTES` of it; undefined where
- * the file doesn't say, as one that was recorded live. As `segment_end` in
+ * Where the segment of a file ends, in bytes, from its first bytes; undefined where the file
+ * doesn't say, as one that was recorded live. As `segment_end` in
  * `crates/cli/src/video/matroska.rs`.
  */
 export function segmentEnd(head: Uint8Array): number | undefined {
@@ -19,6 +16,7 @@ export function segmentEnd(head: Uint8Array): number | undefined {
   /** The element's length, or undefined where it is unknown. */
   const size = (): number | undefined => {
     const first = view.getUint8(position);
+    if (first === 0) return undefined; // Longer than eight bytes, which no file has.
     const bytes = Math.clz32(first) - 23;
     let value = BigInt(first) & ((1n << BigInt(8 - bytes)) - 1n);
     for (let index = 1; index < bytes; index++)

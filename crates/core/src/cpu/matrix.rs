@@ -95,11 +95,11 @@ impl Matrix {
 
     /// `x [t, cols]` times the transpose of the matrix: `[t, rows]`.
     pub(super) fn matmul(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        let t = x.dim(0)?;
         match self {
             Matrix::Plain(weights) => x.matmul(&weights.t()?),
             // What is differentiated is composed of candle's operations.
-            Matrix::Stored(stored) if x.dim(0)? <= MOST_ROWS && !x.track_op() => {
-                let t = x.dim(0)?;
+            Matrix::Stored(stored) if (1..=MOST_ROWS).contains(&t) && !x.track_op() => {
                 let Stored {
                     ty,
                     rows,

@@ -6,8 +6,8 @@ use rayon::prelude::*;
 
 use crate::gguf::{BlockWork, GgmlType};
 
-/// Most rows of activations: for more, a general product of dequantized weights is faster.
-pub(super) const MOST_ROWS: usize = 4;
+/// Most rows of activations: from here on a general product of dequantized weights is as fast.
+pub(super) const MOST_ROWS: usize = 8;
 
 /// Numbers that are dequantized at a time: whole blocks of every type.
 const PIECE: usize = 256;
@@ -28,7 +28,7 @@ pub(super) fn row_products(
     cols: usize,
 ) -> Vec<f32> {
     let t = x.len() / cols;
-    assert!(t <= MOST_ROWS, "{t} rows");
+    assert!((1..=MOST_ROWS).contains(&t), "{t} rows");
     let mut out = vec![0.; weights.len() / row_bytes * t];
     let rows = (TASK_NUMBERS / cols).max(1);
     out.par_chunks_mut(rows * t)
