@@ -283,3 +283,34 @@ test("where the browser stores nothing, the page answers and says so", async (t)
   await page.locator("#language").selectOption("ja");
   await page.getByRole("button", { name: "質問する" }).waitFor();
 });
+
+test("a sample on its way is waited for, and overwrites nothing", async (t) => {
+  const { page, close } = await openDemo({ context: { serviceWorkers: "block" } });
+  t.after(close);
+  await beGreedy(page);
+  const question = page.getByLabel("Your question");
+  await page.setInputFiles("#attach", sample("penguin-cookie.png"));
+  /** @type {() => void} */
+  let arrive = () => {};
+  const late = new Promise((resolve) => (arrive = () => resolve(undefined)));
+  await page.route("**/samples/train-zebra.png", async (route) => {
+    await late;
+    await route.continue();
+  });
+  await page.getByRole("button", { name: "A train and a zebra" }).click();
+  assert.notEqual(await question.inputValue(), ""); // It proposes one at once.
+  await question.fill("How many things are there?");
+  await page.keyboard.press("Enter");
+  assert.equal(await page.locator(".turn").count(), 0);
+  arrive();
+  await answerOf(page, 0);
+  assert.equal(await question.inputValue(), "");
+  await page.locator(".turn").getByText("How many things are there?").waitFor();
+  assert.equal(await page.locator(".turn canvas.thumb").count(), 2);
+
+  await page.route("**/samples/trophies-bee.png", (route) => route.fulfill({ status: 500 }));
+  await question.fill("Is it there?");
+  await page.getByRole("button", { name: "Two trophies and a bee" }).click();
+  await page.locator("#ask-alert").getByText("trophies-bee.png").waitFor();
+  assert.equal(await question.inputValue(), "Is it there?");
+});

@@ -38,6 +38,16 @@ interface Turn {
   readonly view: TurnView;
 }
 
+/** A sample that was chosen for the next question. */
+interface Sample {
+  /** The question that was put into the form with it. */
+  readonly proposal: string;
+  /** What stands for it among the attachments. */
+  attachment: Attachment | undefined;
+  /** Whether it can be asked about. */
+  arrived: Promise<boolean>;
+}
+
 /** The conversation of the page. It outlives models: each new one reads it again. */
 export class Chat {
   readonly #model: ModelPanel;
@@ -53,6 +63,7 @@ export class Chat {
   /** Counts conversations: an answer belongs to the one that it was asked in. */
   #number = 0;
   #attached: readonly Attachment[] = [];
+  #sample: Sample | undefined;
   #camera: Camera | undefined;
   #drawnLiveAt = 0;
   /** Questions that suit the attachments, and the model. */
@@ -146,13 +157,37 @@ export class Chat {
     question.focus();
   }
 
-  /** Attaches one file in place of what was attached, with what may be asked about it. */
-  showSample(file: File, questions: readonly string[]): void {
+  /**
+   * Attaches a sample, in place of the one before, with what may be asked about it.
+   *
+   * What a person typed or attached stays. A question that is put while the sample is on its way
+   * waits for it.
+   */
+  showSample(opening: Promise<File>, questions: readonly string[]): void {
     hideAlert(alert);
-    this.#setAttached([attachmentOf(file)]);
     this.#suggested = { ...this.#suggested, attached: questions };
     this.#drawSuggestions();
-    question.value = questions[0] ?? "";
+    const proposal = questions[0] ?? "";
+    if (question.value.trim() === "" || question.value === this.#sample?.proposal)
+      question.value = proposal;
+    const before = this.#sample?.attachment;
+    const sample: Sample = { proposal, attachment: before, arrived: Promise.resolve(true) };
+    sample.arrived = opening.then(
+      (file) => {
+        if (this.#sample !== sample) return true; // Another one was chosen meanwhile.
+        const others = this.#attached.filter((one) => one !== sample.attachment);
+        sample.attachment = attachmentOf(file);
+        this.#setAttached([...others, sample.attachment]);
+        return true;
+      },
+      (error: unknown) => {
+        if (this.#sample !== sample) return true;
+        this.#sample = undefined;
+        showAlert(alert, error);
+        return false;
+      },
+    );
+    this.#sample = sample;
     this.#update();
     question.focus();
   }
@@ -168,6 +203,7 @@ export class Chat {
   async #submit(): Promise<void> {
     const text = question.value.trim();
     if (this.#answering || text === "" || !form.reportValidity()) return;
+    if (this.#sample && !(await this.#sample.arrived)) return;
     // Whoever asks wants the model, too.
     if (!(await this.#model.ready()) || this.#answering) return;
     const from = this.#editing ?? this.#turns.length;
@@ -214,6 +250,7 @@ export class Chat {
     await this.#rewind(from);
     this.#edit(undefined);
     this.#setAttached([]);
+    this.#sample = undefined;
     question.value = "";
     const tokenMaps: TokenMap[] = [];
     const view = new TurnView(text, attachments, {
@@ -378,6 +415,7 @@ export class Chat {
     this.#turns = [];
     turns.replaceChildren();
     this.#suggested = { model: this.#suggested.model };
+    this.#sample = undefined;
     this.#drawSuggestions();
     this.#edit(undefined);
     hideAlert(alert);

@@ -15,14 +15,15 @@ interface Sample {
 }
 
 /**
- * A row of samples; `show` gets the one that is chosen, as a file, and what may be asked about it.
+ * A row of samples; `show` gets the one that is chosen, as a file on its way, and what may be asked
+ * about it.
  *
  * Small pictures of them are fetched when they come into view, and they themselves when they are
  * chosen.
  */
 export async function sampleRow(
   language: Language,
-  show: (file: File, questions: readonly string[]) => void,
+  show: (file: Promise<File>, questions: readonly string[]) => void,
 ): Promise<HTMLElement[]> {
   const response = await fetch("samples/index.json").catch(() => undefined);
   if (!response?.ok) return []; // A page without samples is still a page.
@@ -41,16 +42,14 @@ export async function sampleRow(
       { type: "button", className: isClip(file) ? "sample clip" : "sample" },
       picture,
     );
-    button.addEventListener(
-      "click",
-      () => void open(file).then((opened) => show(opened, questions)),
-    );
+    button.addEventListener("click", () => show(open(file), questions));
     return make("li", {}, button);
   });
 }
 
 async function open(name: string): Promise<File> {
   const response = await fetch(`samples/${name}`);
+  if (!response.ok) throw new Error(`samples/${name}: ${response.status}`);
   const type = isClip(name) ? "video/webm" : "image/png";
   return new File([await response.blob()], name, { type });
 }
