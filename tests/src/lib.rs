@@ -3,6 +3,7 @@
 pub mod fuzzed;
 pub mod llama_vocabulary;
 pub mod memory;
+pub mod test_hub;
 
 use std::{
     io::Read,
@@ -29,6 +30,26 @@ pub fn files_in(folder: &Path, suffix: &str) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| path.is_file() && path.to_string_lossy().ends_with(suffix));
+    files.sort();
+    files
+}
+
+/// All files below a folder, in order of their paths.
+///
+/// # Panics
+/// Where a folder can't be read.
+pub fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let (mut files, mut folders) = (Vec::new(), vec![folder.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        let entries =
+            std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+        for path in entries.map(|entry| entry.unwrap().path()) {
+            match path.is_dir() {
+                true => folders.push(path),
+                false => files.push(path),
+            }
+        }
+    }
     files.sort();
     files
 }
@@ -61,19 +82,12 @@ impl Fixtures for Folder {
     }
 
     fn list(&self) -> Vec<String> {
-        let (mut files, mut folders) = (Vec::new(), vec![self.root.clone()]);
-        while let Some(folder) = folders.pop() {
-            let entries =
-                std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
-            for path in entries.map(|entry| entry.unwrap().path()) {
-                if path.is_dir() {
-                    folders.push(path);
-                } else {
-                    let inside = path.strip_prefix(&self.root).unwrap();
-                    files.push(inside.to_str().unwrap().replace('\\', "/"));
-                }
-            }
-        }
+        let inside = |path: &Path| {
+            let inside = path.strip_prefix(&self.root).unwrap();
+            inside.to_str().unwrap().replace('\\', "/")
+        };
+        let files = files_below(&self.root);
+        let mut files: Vec<String> = files.iter().map(|path| inside(path)).collect();
         files.sort();
         files
     }

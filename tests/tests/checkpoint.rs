@@ -267,7 +267,7 @@ fn with_rows(rows: usize, keys: &[(&str, serde_json::Value)]) -> BTreeMap<String
             .tensors
             .iter()
             .map(|tensor| {
-                let values = tensor.in_stored_order(&tensor.read(0..tensor.rows()).unwrap());
+                let values = tensor.in_stored_order(&llm.read(tensor, 0..tensor.rows()).unwrap());
                 (tensor.source.clone(), (tensor.shape.clone(), values))
             })
             .collect();

@@ -123,11 +123,10 @@ fn no_unfinished_work() {
 }
 
 /// Names that the field has better ones for, as whole words of Rust and WGSL.
-const OLD_NAMES: [&str; 14] = [
+const OLD_NAMES: [&str; 13] = [
     "CoreGlimpse",
     "Wanted",
     "attend",
-    "gated",
     "has_room",
     "hash_elsewhere",
     "kv_room",

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use univi::{Error, Result};
-use univi_convert::checkpoint::{Checkpoint, CheckpointPart, Files};
+use univi_convert::checkpoint::{Checkpoint, CheckpointPart, Files, Span};
 
-use crate::files;
+use crate::{files, pull::Source};
 
 /// A checkpoint's folder on the disk.
 pub struct Folder {
@@ -38,19 +38,6 @@ impl Folder {
         })
     }
 
-    /// An error that names a file of this folder, or none, told with the folder.
-    pub fn explain(&self, error: Error) -> Error {
-        match error {
-            Error::In { file, source }
-                if !Path::new(&file).is_absolute() && self.path.join(&file).exists() =>
-            {
-                source.in_file(files::name(&self.path.join(file)))
-            }
-            error @ (Error::In { .. } | Error::Aborted | Error::BadRequest { .. }) => error,
-            error => error.in_file(files::name(&self.path)),
-        }
-    }
-
     /// The folder of the tower: the user's, else the one that the checkpoint names where it is
     /// inside or beside the checkpoint, or in the working directory as for the reference.
     ///
@@ -76,8 +63,7 @@ impl Folder {
         found.map(|path| Folder::open(&path)).transpose()
     }
 
-    /// The language model, and the vision side where there is one; `given` where the user named the
-    /// tower's folder.
+    /// The language model, and the vision side where there is one.
     ///
     /// # Errors
     /// Whatever is wrong with the checkpoint, named with the file.
@@ -85,26 +71,12 @@ impl Folder {
         &'a self,
         checkpoint: &Checkpoint<'a>,
         tower: Option<&'a Folder>,
-        given: bool,
     ) -> Result<(CheckpointPart<'a>, Option<CheckpointPart<'a>>)> {
         let tower = tower
             .map(|folder| Checkpoint::open(folder).map_err(|e| folder.explain(e)))
             .transpose()?;
-        let llm = checkpoint.llm().map_err(|e| self.explain(e))?;
-        if checkpoint.tokenizer_file()?.is_none() {
-            let reason = "has no tokenizer: neither tokenizer.model nor tokenizer.json is there; \
-                          download it with the weights"
-                .into();
-            let format = "checkpoint";
-            return Err(self.explain(Error::BadFile { format, reason }));
-        }
-        if !checkpoint.has_vision() && !checkpoint.has_tower() && !given {
-            return Ok((llm, None));
-        }
-        let vision = checkpoint
-            .vision(tower.as_ref())
-            .map_err(|e| self.explain(e))?;
-        Ok((llm, Some(vision)))
+        let parts = checkpoint.parts(tower.as_ref());
+        parts.map_err(|e| self.explain(e))
     }
 
     fn file(&self, name: &str) -> Result<Arc<Mutex<File>>> {
@@ -137,5 +109,40 @@ impl Files for Folder {
         file.seek(SeekFrom::Start(offset))
             .and_then(|_| file.read_exact(out))
             .map_err(|e| files::io_error(&self.path.join(name), &e))
+    }
+}
+
+/// Bytes that are read at a time.
+const CHUNK_BYTES: u64 = 1 << 20;
+
+impl Source for Folder {
+    fn stream(&self, span: &Span, on_bytes: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let mut chunk = vec![0; span.len.min(CHUNK_BYTES) as usize];
+        for start in (0..span.len).step_by(CHUNK_BYTES as usize) {
+            let chunk = &mut chunk[..CHUNK_BYTES.min(span.len - start) as usize];
+            self.read(&span.file, span.offset + start, chunk)?;
+            on_bytes(chunk)?;
+        }
+        Ok(())
+    }
+
+    /// Length and time: contents of the same length are written at another time.
+    fn stamp(&self, file: &str) -> Result<String> {
+        let path = self.path.join(file);
+        let found = files::metadata(&path)?;
+        let modified = found.modified().map_err(|e| files::io_error(&path, &e))?;
+        Ok(format!("{} bytes of {modified:?}", found.len()))
+    }
+
+    fn explain(&self, error: Error) -> Error {
+        match error {
+            Error::In { file, source }
+                if !Path::new(&file).is_absolute() && self.path.join(&file).exists() =>
+            {
+                source.in_file(files::name(&self.path.join(file)))
+            }
+            error @ (Error::In { .. } | Error::Aborted | Error::BadRequest { .. }) => error,
+            error => error.in_file(files::name(&self.path)),
+        }
     }
 }

@@ -1,21 +1,21 @@
 //! `univi convert`: a checkpoint as published becomes a model folder.
 
-use std::ops::Range;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::thread;
+use std::sync::Arc;
 
 use clap::Args;
-use univi::config::LlamaConfig;
-use univi::gguf::{GgmlType, Metadata, QuantizationPlan};
-use univi::manifest::{Manifest, Role};
-use univi::prompt::TEMPLATE_KEY;
+use sha2::{Digest, Sha256};
+use univi::gguf::QuantizationPlan;
+use univi::manifest::Manifest;
 use univi::{Error, Result};
-use univi_convert::TensorSpec;
-use univi_convert::checkpoint::{Checkpoint, CheckpointPart, CheckpointTensor, Files};
+use univi_convert::checkpoint::Checkpoint;
+use univi_convert::{Conversion, ConversionOptions, PlannedTensor};
 
 use crate::checkpoint_folder::Folder;
-use crate::model_folder::{ModelFolder, OutArgs, Sink, file_stem};
+use crate::model_folder::{ModelFolder, OutArgs};
 use crate::progress::{Progress, Unit, bytes};
+use crate::pull::{Pull, Source, Sources, tensors_of};
 use crate::values::quantization_plan;
 use crate::{files, out};
 
@@ -58,9 +58,6 @@ pub struct ConvertArgs {
     pub out: OutArgs,
 }
 
-/// Numbers that one thread turns into blocks at a time.
-const BATCH_NUMBERS: usize = 1 << 20;
-
 /// Converts a checkpoint and says where the model is.
 ///
 /// # Errors
@@ -70,30 +67,23 @@ pub fn run(args: ConvertArgs) -> Result<()> {
     let source = Folder::open(&args.checkpoint)?;
     let checkpoint = Checkpoint::open(&source).map_err(|e| source.explain(e))?;
     let tower_folder = source.tower(args.vision_tower.as_deref(), &checkpoint)?;
-    let given = args.vision_tower.is_some();
-    let (mut llm, vision) = source.parts(&checkpoint, tower_folder.as_ref(), given)?;
-    if let Some(template) = &args.template {
-        llm.metadata.insert(TEMPLATE_KEY, template.as_str());
-    }
-
-    let name = match &args.name {
-        Some(name) => name.clone(),
-        None => folder_name(&args.checkpoint)?,
+    let tower = tower_folder
+        .as_ref()
+        .map(|folder| Checkpoint::open(folder).map_err(|e| folder.explain(e)))
+        .transpose()?;
+    let options = ConversionOptions {
+        name: match &args.name {
+            Some(name) => name.clone(),
+            None => folder_name(&args.checkpoint)?,
+        },
+        quantization: args.quant,
+        vision_quantization: args.vision_quant,
+        template: args.template.clone(),
+        shard_bytes: args.out.shard_size,
     };
-    let license = checkpoint.license()?;
-    let describe = |metadata: &mut Metadata| {
-        metadata.insert("general.name", name.as_str());
-        if let Some(license) = &license {
-            metadata.insert("general.license", license.as_str());
-        }
-    };
-    let (mut llm_metadata, llm_specs) = llm.plan(args.quant);
-    describe(&mut llm_metadata);
-    let vision_plan = vision.as_ref().map(|vision| {
-        let (mut metadata, specs) = vision.plan(args.vision_quant);
-        describe(&mut metadata);
-        (metadata, specs)
-    });
+    let conversion = Conversion::plan(&checkpoint, tower.as_ref(), &options);
+    let conversion = conversion.map_err(|e| source.explain(e))?;
+    drop((checkpoint, tower));
 
     refuse_input_as_output(
         &args.out.out,
@@ -103,84 +93,82 @@ pub fn run(args: ConvertArgs) -> Result<()> {
     if let Some(tower) = &tower_folder {
         refuse_input_as_output(&args.out.out, &tower.path, "the vision tower's folder")?;
     }
-    let vision_specs = vision_plan.iter().flat_map(|(_, specs)| specs);
-    let total = llm_specs
-        .iter()
-        .chain(vision_specs)
-        .map(TensorSpec::bytes)
-        .sum::<Result<u64>>()?;
-    let mut folder = ModelFolder::create(&args.out.out, args.out.force, total)?;
-    let mut progress = Progress::new("converting", Unit::Bytes, total);
-    let stem = file_stem(&name);
-    let quant = args.quant.name();
-    let mut data = |i: usize, sink: Sink<'_>| {
-        write_tensor(&llm.tensors[i], llm_specs[i].ty, sink, &mut progress)
+    let tower_note = tower_folder
+        .as_ref()
+        .and_then(|tower| note_tower(&conversion, tower));
+    let sources = Sources {
+        checkpoint: Arc::new(source),
+        tower: tower_folder.map(|folder| Arc::new(folder) as Arc<dyn Source>),
     };
-    let llm_stem = format!("{stem}-{quant}");
-    folder
-        .add_gguf(
-            Role::Llm,
-            &llm_stem,
-            &llm_metadata,
-            &llm_specs,
-            Some(args.out.shard_size),
-            &mut data,
-        )
-        .map_err(|e| source.explain(e))?;
-    if let (Some(vision), Some((metadata, specs))) = (&vision, &vision_plan) {
-        let mut data = |i: usize, sink: Sink<'_>| {
-            write_tensor(&vision.tensors[i], specs[i].ty, sink, &mut progress)
-        };
-        let vision_stem = format!("{stem}-vision-{}", args.vision_quant.name());
-        folder
-            .add_gguf(Role::Vision, &vision_stem, metadata, specs, None, &mut data)
-            .map_err(|e| source.explain(e))?;
-    }
-    for tokenizer in ["tokenizer.json", "tokenizer.model"] {
-        if source.len(tokenizer)?.is_some() {
-            folder.add_file(
-                Role::Tokenizer,
-                tokenizer,
-                &files::read(&args.checkpoint.join(tokenizer))?,
-            )?;
-            break;
-        }
-    }
-    let llm_config = LlamaConfig::from_metadata(&llm_metadata)?;
-    let image_px = match &vision_plan {
-        Some((metadata, _)) => metadata.opt_u64("clip.vision.image_size")?,
-        None => None,
-    };
-    drop(progress);
-    let manifest = folder.finish(|entries| {
-        let mut manifest = Manifest::new(name, entries);
-        manifest.quantization = Some(quant.to_string());
-        manifest.parameters =
-            Some(llm.parameters() + vision.as_ref().map_or(0, CheckpointPart::parameters));
-        manifest.context_length = Some(llm_config.context as u64);
-        manifest.kv_numbers = Some(llm_config.kv_numbers());
-        manifest.image_px = image_px;
-        manifest.license = license;
-        manifest
-    })?;
+    let manifest = write(&args.out, &conversion, &sources)?;
     print_summary(&manifest, &args.out.out);
-    if let (Some(tower), Some(vision)) = (&tower_folder, &vision) {
-        note_tower(vision, tower);
+    if let Some(note) = tower_note {
+        out::note(&note);
     }
     Ok(())
 }
 
-/// Says where the vision tower's tensors are from, where a folder was given beside the checkpoint.
-fn note_tower(vision: &CheckpointPart, tower: &Folder) {
-    let of_tower = vision.tensors.iter().filter(|t| t.name.starts_with("v."));
-    let (beside, own): (Vec<_>, Vec<_>) = of_tower.partition(|t| t.is_beside);
+/// Writes the files of a conversion.
+fn write(args: &OutArgs, conversion: &Conversion, sources: &Sources) -> Result<Manifest> {
+    let identity = identity(conversion, sources)?;
+    let mut folder = ModelFolder::resume(&args.out, args.force, &conversion.files, &identity)?;
+    let missing = tensors_of(conversion, |name| folder.has(name));
+    let total = missing.iter().map(|tensor| tensor.bytes).sum();
+    let mut progress = Progress::new("converting", Unit::Bytes, total);
+    let mut pull = Pull::start(sources, missing);
+    for file in &conversion.files {
+        let mut on_bytes = |bytes| progress.advance(bytes);
+        if let Err(error) = folder.add_planned(file, &mut pull, &mut on_bytes) {
+            drop(progress);
+            return Err(folder.give_up(error));
+        }
+    }
+    drop(progress);
+    folder.finish(|entries| {
+        let sha256: Vec<String> = entries.into_iter().map(|entry| entry.sha256).collect();
+        conversion.manifest(&sha256)
+    })
+}
+
+/// Returns what is another text for any other result: the files that are written, and the weights
+/// that they are made of.
+fn identity(conversion: &Conversion, sources: &Sources) -> Result<String> {
+    let mut digest = Sha256::new();
+    let mut add = |text: &[u8]| {
+        digest.update((text.len() as u64).to_le_bytes());
+        digest.update(text);
+    };
+    add(env!("CARGO_PKG_VERSION").as_bytes());
+    let mut stamped = BTreeSet::new();
+    for file in &conversion.files {
+        add(file.name.as_bytes());
+        add(&file.head);
+        for PlannedTensor { tensor, .. } in &file.tensors {
+            let from = tensor.file();
+            add(from.as_bytes());
+            add(&[u8::from(tensor.is_beside)]);
+            if stamped.insert((tensor.is_beside, from)) {
+                add(sources.of(tensor).stamp(from)?.as_bytes());
+            }
+        }
+    }
+    Ok(hex::encode(digest.finalize()))
+}
+
+/// Returns where the vision tower's tensors are from, where a folder was given beside the
+/// checkpoint.
+fn note_tower(conversion: &Conversion, tower: &Folder) -> Option<String> {
+    let tensors = conversion.tensors().map(|planned| &planned.tensor);
+    let of_tower = tensors.filter(|tensor| tensor.name.starts_with("v."));
+    let (beside, own): (Vec<_>, Vec<_>) = of_tower.partition(|tensor| tensor.is_beside);
     let tower = files::name(&tower.path);
     match (own.len(), beside.len()) {
-        (0, _) => out::note(&format!("vision tower: {tower}")),
-        (_, 0) => out::note(&format!(
+        (0, 0) => None,
+        (0, _) => Some(format!("vision tower: {tower}")),
+        (_, 0) => Some(format!(
             "vision tower: the checkpoint's own; {tower} describes it"
         )),
-        (own, beside) => out::note(&format!(
+        (own, beside) => Some(format!(
             "vision tower: {own} tensors of the checkpoint, {beside} that it lacks of {tower}"
         )),
     }
@@ -213,40 +201,4 @@ fn folder_name(path: &Path) -> Result<String> {
         || "model".into(),
         |name| name.to_string_lossy().into_owned(),
     ))
-}
-
-/// Reads, quantizes and writes a tensor in batches, as many at a time as there are threads.
-fn write_tensor(
-    tensor: &CheckpointTensor,
-    ty: GgmlType,
-    sink: Sink<'_>,
-    progress: &mut Progress,
-) -> Result<()> {
-    let threads = thread::available_parallelism().map_or(1, usize::from);
-    let rows_per_batch = (BATCH_NUMBERS / tensor.cols()).max(1);
-    let batch = |first: usize| first..(first + rows_per_batch).min(tensor.rows());
-    let mut firsts = (0..tensor.rows()).step_by(rows_per_batch).peekable();
-    while firsts.peek().is_some() {
-        let batches: Vec<Range<usize>> = firsts.by_ref().take(threads).map(batch).collect();
-        let encoded: Vec<Result<Vec<u8>>> = thread::scope(|scope| {
-            let running: Vec<_> = batches
-                .into_iter()
-                .map(|rows| scope.spawn(|| tensor.encode(ty, rows)))
-                .collect();
-            running
-                .into_iter()
-                .map(|thread| {
-                    thread
-                        .join()
-                        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-                })
-                .collect()
-        });
-        for bytes in encoded {
-            let bytes = bytes?;
-            sink(&bytes)?;
-            progress.advance(bytes.len() as u64);
-        }
-    }
-    Ok(())
 }

@@ -1,8 +1,9 @@
 //! Writing a model folder: GGUF files, tokenizer, manifest. Nothing has its name before all is
 //! written and was loaded once, and the manifest comes last.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{BufWriter, Result as IoResult, Write};
+use std::io::{BufWriter, Read, Result as IoResult, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -11,14 +12,16 @@ use univi::gguf::{Metadata, SplitName};
 use univi::loader::LoadOptions;
 use univi::manifest::{FileEntry, MANIFEST_NAME, Manifest, Role};
 use univi::{Error, ModelFiles, Result};
-use univi_convert::{TensorSpec, Writer, plan_shards, shard_metadata};
+use univi_convert::{PlannedFile, TensorSpec, Writer, plan_shards, shard_metadata};
 
 use crate::folder_lock::{FolderLock, LOCK_NAME};
 use crate::inspect::Blank;
 use crate::interrupt::Listener;
+use crate::journal::{FinishedFile, JOURNAL_NAME, Journal};
 use crate::progress::{Progress, Unit, bytes as bytes_text};
+use crate::pull::Pull;
 use crate::values::size_bytes;
-use crate::{files, open};
+use crate::{files, open, out};
 
 /// Where a model folder goes.
 #[derive(Debug, Args)]
@@ -49,6 +52,12 @@ pub struct ModelFolder {
     renamed: Vec<String>,
     /// Whether files and manifest are whole, and the old model needn't come back.
     finished: bool,
+    /// Of a conversion that another run can go on with.
+    journal: Option<Journal>,
+    /// Files that an earlier run finished.
+    resumed: Vec<FinishedFile>,
+    /// Whether finished files stay for another run.
+    stays: bool,
     /// Ctrl-C and SIGTERM tidy up before they end the program.
     interrupt: Listener,
     _lock: FolderLock,
@@ -68,58 +77,227 @@ impl ModelFolder {
     /// `BadRequest` where a model is there and `overwrite` is false, where another run writes into
     /// the folder, or where there is not enough room; `Io`.
     pub fn create(path: &Path, overwrite: bool, bytes: u64) -> Result<ModelFolder> {
+        let mut folder = ModelFolder::lock(path)?;
+        clear_leftovers(path)?;
+        folder.refuse_model(overwrite)?;
+        folder.check_room(bytes)?;
+        folder.stays = false;
+        Ok(folder)
+    }
+
+    /// Makes the folder for a conversion, or goes on where an earlier run of the same one stopped:
+    /// `identity` is the same text for the same files made of the same weights. Files that the
+    /// earlier run finished are checked before they count; [`ModelFolder::has`] names them.
+    ///
+    /// # Errors
+    /// As [`ModelFolder::create`]; `Aborted`.
+    pub fn resume(
+        path: &Path,
+        overwrite: bool,
+        planned: &[PlannedFile],
+        identity: &str,
+    ) -> Result<ModelFolder> {
+        let mut folder = ModelFolder::lock(path)?;
+        folder.refuse_model(overwrite)?;
+        match Journal::read(path) {
+            Some((found, finished)) if found == identity => {
+                folder.resumed = folder.check_finished(planned, finished)?;
+            }
+            Some(_) => {
+                out::note(
+                    "an unfinished conversion of another checkpoint or with other options is \
+                     there: beginning anew",
+                );
+                clear_leftovers(path)?;
+            }
+            None => clear_leftovers(path)?,
+        }
+        let finished: u64 = folder.resumed.iter().map(|file| file.bytes).sum();
+        let all: u64 = planned.iter().map(|file| file.bytes).sum();
+        folder.check_room(all - finished)?;
+        if !folder.resumed.is_empty() {
+            out::note(&format!(
+                "{} of {} files are finished, by an earlier run: going on",
+                folder.resumed.len(),
+                planned.len()
+            ));
+        }
+        folder.journal = Some(Journal::begin(path, identity, &folder.resumed)?);
+        folder.stays = false;
+        Ok(folder)
+    }
+
+    /// Locks the folder, which is made where it is not there, and gives a whole model that an
+    /// earlier run left the names that it lacks.
+    fn lock(path: &Path) -> Result<ModelFolder> {
         let is_new = !path.exists();
         fs::create_dir_all(path).map_err(|e| files::io_error(path, &e))?;
         let lock = FolderLock::take(path)?;
-        clear_up(path)?;
-        let folder = ModelFolder {
+        finish_names(path)?;
+        Ok(ModelFolder {
             path: path.to_owned(),
             is_new,
             entries: Vec::new(),
             renamed: Vec::new(),
             finished: false,
+            journal: None,
+            resumed: Vec::new(),
+            // What is there is of an earlier run, until it is known of what kind.
+            stays: true,
             interrupt: Listener::new(),
             _lock: lock,
-        };
-        let taken = files::list(path)?.into_iter().find(|file| {
+        })
+    }
+
+    fn refuse_model(&self, overwrite: bool) -> Result<()> {
+        let taken = files::list(&self.path)?.into_iter().find(|file| {
             file.file_name().is_some_and(|name| name == MANIFEST_NAME)
                 || file.extension().is_some_and(|e| e == "gguf")
         });
-        if let Some(file) = taken.filter(|_| !overwrite) {
-            return Err(Error::BadRequest {
+        match taken.filter(|_| !overwrite) {
+            None => Ok(()),
+            Some(file) => Err(Error::BadRequest {
                 reason: format!(
                     "{} is there already: name another folder with --out, or overwrite it with --force",
                     files::name(&file)
                 ),
-            });
+            }),
         }
+    }
+
+    fn check_room(&self, bytes: u64) -> Result<()> {
         let needed = bytes.saturating_add(SMALL_FILES_BYTES);
         // A file system that does not say is no reason to refuse it.
-        if let Ok(free) = fs4::available_space(path)
-            && free < needed
-        {
-            return Err(Error::BadRequest {
+        match fs4::available_space(&self.path) {
+            Ok(free) if free < needed => Err(Error::BadRequest {
                 reason: format!(
                     "{}: the model takes {}, but {} are free: make room, or name a folder on \
                      another disk with --out",
-                    files::name(path),
+                    files::name(&self.path),
                     bytes_text(needed),
                     bytes_text(free)
                 ),
-            });
+            }),
+            _ => Ok(()),
         }
-        Ok(folder)
     }
 
-    /// Adds a file of these bytes.
+    /// Those of the finished files that are planned like that, and still are what was written.
+    fn check_finished(
+        &self,
+        planned: &[PlannedFile],
+        finished: Vec<FinishedFile>,
+    ) -> Result<Vec<FinishedFile>> {
+        let is_planned = |file: &FinishedFile| {
+            let mut planned = planned.iter();
+            planned.any(|planned| planned.name == file.name && planned.bytes == file.bytes)
+        };
+        let total = finished.iter().map(|file| file.bytes).sum();
+        let mut progress = Progress::new("checking what is finished", Unit::Bytes, total);
+        let mut sound = Vec::new();
+        for file in finished.into_iter().filter(is_planned) {
+            let path = self.unfinished(&file.name);
+            let length = fs::metadata(&path).map_or(0, |found| found.len());
+            if length == file.bytes && self.sha256(&path, &mut progress)? == file.sha256 {
+                sound.push(file);
+            }
+        }
+        Ok(sound)
+    }
+
+    fn sha256(&self, path: &Path, progress: &mut Progress) -> Result<String> {
+        let mut file = File::open(path).map_err(|e| files::io_error(path, &e))?;
+        let mut digest = Sha256::new();
+        let mut chunk = vec![0; 1 << 20];
+        loop {
+            if self.interrupt.pressed() {
+                return Err(Error::Aborted);
+            }
+            let n = file.read(&mut chunk);
+            match n.map_err(|e| files::io_error(path, &e))? {
+                0 => return Ok(hex::encode(digest.finalize())),
+                n => digest.update(&chunk[..n]),
+            }
+            progress.advance(chunk.len() as u64);
+        }
+    }
+
+    /// Returns whether an earlier run finished the file of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.resumed.iter().any(|file| file.name == name)
+    }
+
+    /// Adds a planned file, whose tensors come next out of `pull`, unless an earlier run finished
+    /// it. `on_bytes` gets the number of bytes of each piece that is written.
     ///
     /// # Errors
-    /// `Io`.
-    pub fn add_file(&mut self, role: Role, name: &str, bytes: &[u8]) -> Result<()> {
-        let mut file = self.open(role, name)?;
-        file.write_all(bytes)
-            .map_err(|e| files::io_error(&self.path.join(name), &e))?;
-        self.close(file)
+    /// `Io`, `Aborted`, whatever is wrong with a tensor.
+    pub fn add_planned(
+        &mut self,
+        planned: &PlannedFile,
+        pull: &mut Pull,
+        on_bytes: &mut dyn FnMut(u64),
+    ) -> Result<()> {
+        if let Some(file) = self.resumed.iter().find(|file| file.name == planned.name) {
+            self.entries.push(FileEntry {
+                role: planned.role,
+                path: file.name.clone(),
+                bytes: file.bytes,
+                sha256: file.sha256.clone(),
+            });
+            return Ok(());
+        }
+        let path = self.path.join(&planned.name);
+        let failed = |e: std::io::Error| files::io_error(&path, &e);
+        let mut file = self.open(planned.role, &planned.name)?;
+        file.write_all(&planned.head).map_err(failed)?;
+        for tensor in &planned.tensors {
+            while let Some(bytes) = pull.next(&self.interrupt)? {
+                file.write_all(&bytes).map_err(failed)?;
+                on_bytes(bytes.len() as u64);
+            }
+            let padding = std::io::repeat(0).take(tensor.padding);
+            std::io::copy(&mut { padding }, &mut file).map_err(failed)?;
+        }
+        if file.bytes != planned.bytes {
+            let reason = format!("{} bytes came, {} were planned", file.bytes, planned.bytes);
+            return Err(Error::Io { reason }.in_file(files::name(&path)));
+        }
+        self.close(file)?;
+        if let (Some(journal), Some(entry)) = (&mut self.journal, self.entries.last()) {
+            sync_folder(&self.path);
+            journal.add(&FinishedFile {
+                name: entry.path.clone(),
+                bytes: entry.bytes,
+                sha256: entry.sha256.clone(),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Ends a conversion that failed. Finished files stay where another run can go on with them:
+    /// where it was interrupted, or where a disk or a network failed.
+    pub fn give_up(mut self, error: Error) -> Error {
+        let written = self.entries.iter().filter(|entry| !entry.sha256.is_empty());
+        let names = written.map(|entry| &entry.path);
+        let finished: BTreeSet<_> = names.chain(self.resumed.iter().map(|f| &f.name)).collect();
+        let count = finished.len();
+        if count == 0 || self.journal.is_none() || !is_passing(&error) {
+            return error;
+        }
+        let advice = format!(
+            "{count} files are finished in {}: the same command goes on from there, and removing \
+             the folder throws them away",
+            files::name(&self.path)
+        );
+        self.stays = true;
+        match error {
+            Error::Aborted => {
+                out::note(&format!("interrupted; {advice}"));
+                Error::Aborted
+            }
+            error => with_advice(error, &advice),
+        }
     }
 
     /// Adds a part of the model: one file `NAME.gguf`, or where `shard_bytes` is given a set of
@@ -192,10 +370,15 @@ impl ModelFolder {
     ///
     /// # Errors
     /// `Io`; whatever keeps the model from being loaded: then nothing is left of it.
-    pub fn finish(mut self, describe: impl FnOnce(Vec<FileEntry>) -> Manifest) -> Result<Manifest> {
-        let manifest = describe(self.entries.clone());
+    pub fn finish(
+        mut self,
+        describe: impl FnOnce(Vec<FileEntry>) -> Result<Manifest>,
+    ) -> Result<Manifest> {
+        let manifest = describe(self.entries.clone())?;
         let json = manifest.to_json()?;
-        self.check(&manifest)?;
+        if let Err(error) = self.check(&manifest) {
+            return Err(self.give_up(error));
+        }
         // The list of what this run writes, should it be killed from here on.
         write_whole(&self.unfinished(MANIFEST_NAME), json.as_bytes())?;
         sync_folder(&self.path);
@@ -292,23 +475,53 @@ impl ModelFolder {
 }
 
 impl Drop for ModelFolder {
-    /// What was not finished is of no use.
+    /// What was not finished is of no use, unless another run goes on with it.
     fn drop(&mut self) {
         if self.finished {
             return;
         }
-        let _ = fs::remove_file(self.unfinished(MANIFEST_NAME));
-        for file in &self.entries {
-            let _ = fs::remove_file(self.unfinished(&file.path));
-        }
         for name in &self.renamed {
             let _ = fs::remove_file(self.path.join(name));
         }
+        for file in &self.entries {
+            if !self.stays || file.sha256.is_empty() {
+                let _ = fs::remove_file(self.unfinished(&file.path));
+            }
+        }
+        if self.stays {
+            return;
+        }
+        for name in [MANIFEST_NAME.to_string()]
+            .iter()
+            .chain(self.resumed.iter().map(|file| &file.name))
+        {
+            let _ = fs::remove_file(self.unfinished(name));
+        }
+        let _ = fs::remove_file(self.path.join(JOURNAL_NAME));
         if self.is_new {
             // With the lock in it, it is not empty yet.
             let _ = fs::remove_file(self.path.join(LOCK_NAME));
             let _ = fs::remove_dir(&self.path);
         }
+    }
+}
+
+/// Whether another run may do better.
+fn is_passing(error: &Error) -> bool {
+    match error {
+        Error::In { source, .. } => is_passing(source),
+        Error::Aborted | Error::Io { .. } => true,
+        _ => false,
+    }
+}
+
+fn with_advice(error: Error, advice: &str) -> Error {
+    match error {
+        Error::In { file, source } => with_advice(*source, advice).in_file(file),
+        Error::Io { reason } => Error::Io {
+            reason: format!("{reason}; {advice}"),
+        },
+        error => error,
     }
 }
 
@@ -333,40 +546,49 @@ fn name_all(folder: &Path, manifest: &Manifest) -> Result<()> {
         &unfinished(folder, MANIFEST_NAME),
         &folder.join(MANIFEST_NAME),
     )?;
+    // What it notes is finished.
+    let _ = fs::remove_file(folder.join(JOURNAL_NAME));
     sync_folder(folder);
     Ok(())
 }
 
-/// Clears up after a run that was killed. Where it was giving names to a model that was whole, it
-/// gets the rest of them; else what it wrote goes away.
-fn clear_up(folder: &Path) -> Result<()> {
+/// Gives a model the names that it lacks where a run was killed while it was giving them, and takes
+/// away those of a model that is not whole.
+fn finish_names(folder: &Path) -> Result<()> {
     let listed = fs::read(unfinished(folder, MANIFEST_NAME)).ok();
     let listed = listed.and_then(|json| Manifest::parse(&json).ok());
+    let Some(manifest) = listed else {
+        return Ok(());
+    };
     let old = fs::read(folder.join(MANIFEST_NAME));
-    if let Some(manifest) = listed {
-        let is_whole = |file: &FileEntry| {
-            let paths = [unfinished(folder, &file.path), folder.join(&file.path)];
-            let found = paths.iter().find_map(|path| fs::metadata(path).ok());
-            found.is_some_and(|found| found.len() == file.bytes)
-        };
-        if old.is_err() && manifest.files.iter().all(is_whole) {
-            return name_all(folder, &manifest);
-        }
-        let old = old.ok().and_then(|json| Manifest::parse(&json).ok());
-        let old = old.map(|manifest| manifest.files).unwrap_or_default();
-        for file in &manifest.files {
-            if !old.iter().any(|old| old.path == file.path) {
-                let _ = fs::remove_file(folder.join(&file.path));
-            }
+    let is_whole = |file: &FileEntry| {
+        let paths = [unfinished(folder, &file.path), folder.join(&file.path)];
+        let found = paths.iter().find_map(|path| fs::metadata(path).ok());
+        found.is_some_and(|found| found.len() == file.bytes)
+    };
+    if old.is_err() && manifest.files.iter().all(is_whole) {
+        return name_all(folder, &manifest);
+    }
+    let old = old.ok().and_then(|json| Manifest::parse(&json).ok());
+    let old = old.map(|manifest| manifest.files).unwrap_or_default();
+    for file in &manifest.files {
+        if !old.iter().any(|old| old.path == file.path) {
+            let _ = fs::remove_file(folder.join(&file.path));
         }
     }
+    let _ = fs::remove_file(unfinished(folder, MANIFEST_NAME));
+    Ok(())
+}
+
+/// Clears up what a run left that was killed.
+fn clear_leftovers(folder: &Path) -> Result<()> {
     let ends = [".gguf", MANIFEST_NAME, "tokenizer.json", "tokenizer.model"];
     for path in files::list(folder)? {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let is_leftover = name
             .strip_suffix(UNFINISHED)
             .is_some_and(|name| ends.iter().any(|end| name.ends_with(end)));
-        if is_leftover {
+        if is_leftover || name == JOURNAL_NAME {
             fs::remove_file(&path).map_err(|e| files::io_error(&path, &e))?;
         }
     }
@@ -407,23 +629,5 @@ impl Write for HashedFile {
 
     fn flush(&mut self) -> IoResult<()> {
         self.file.flush()
-    }
-}
-
-/// A name that is a file name everywhere: letters, digits, `.`, `-` and `_` stay.
-pub fn file_stem(name: &str) -> String {
-    let stem: String = name
-        .chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() || "._-".contains(c) {
-                c
-            } else {
-                '-'
-            }
-        })
-        .collect();
-    match stem.trim_matches(['-', '.']) {
-        "" => "model".to_string(),
-        stem => stem.to_string(),
     }
 }

@@ -226,7 +226,7 @@ pub fn run(args: SynthArgs) -> Result<()> {
         manifest.context_length = Some(sizes.context.into());
         manifest.kv_numbers = Some(kv_numbers);
         manifest.image_px = Some(sizes.image_px.into());
-        manifest
+        Ok(manifest)
     })?;
     drop(progress);
     print_summary(&manifest, &args.out.out);

@@ -1,19 +1,22 @@
 //! From published checkpoints to GGUF files: reading, quantizing, writing.
 //!
 //! ```text
-//! checkpoint::Files -> Checkpoint -> Part -> quantize -> Writer -> bytes
+//! checkpoint::Files -> Checkpoint -> Conversion: files, each with its header and its tensors
+//! bytes of a tensor's span -> TensorReader -> StoredRows -> CheckpointTensor::encode -> its data
 //! ```
 //!
 //! Like [`univi`], this crate opens no file and no connection: its callers read and write.
 
 pub mod checkpoint;
+mod conversion;
 mod quantize;
 mod shards;
 mod writer;
 
+pub use conversion::{Conversion, ConversionOptions, PlannedFile, PlannedTensor};
 pub use quantize::quantize;
 pub use shards::{plan_shards, shard_metadata};
-pub use writer::{TensorSpec, Writer, check_specs};
+pub use writer::{TensorSpec, Writer, check_specs, header};
 
 fn bad(reason: impl Into<String>) -> univi::Error {
     univi::Error::BadFile {

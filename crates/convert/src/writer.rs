@@ -79,70 +79,80 @@ pub struct Writer<W> {
     written: u64,
 }
 
+/// Returns the first bytes of a file, up to the data of its first tensor, and the header as the
+/// parser will give it back.
+///
+/// # Errors
+/// [`Error::BadRequest`] for tensors that the reader would refuse.
+pub fn header(metadata: &Metadata, tensors: &[TensorSpec]) -> Result<(Vec<u8>, Header)> {
+    check_specs(tensors)?;
+    let alignment = match metadata.opt_u32("general.alignment")? {
+        None => DEFAULT_ALIGNMENT,
+        Some(n) if n.is_power_of_two() => n.into(),
+        Some(n) => {
+            return Err(bad(format!(
+                "general.alignment is {n}, expected a power of two"
+            )));
+        }
+    };
+    let mut head = Vec::new();
+    head.extend_from_slice(MAGIC);
+    head.extend_from_slice(&VERSION.to_le_bytes());
+    head.extend_from_slice(&(tensors.len() as u64).to_le_bytes());
+    head.extend_from_slice(&(metadata.len() as u64).to_le_bytes());
+    for (key, value) in metadata.iter() {
+        string(&mut head, key);
+        self::value(&mut head, value);
+    }
+    let overflow = || bad("the tensors' sizes overflow 64 bits");
+    let mut next = 0u64;
+    let mut infos = Vec::with_capacity(tensors.len());
+    for t in tensors {
+        string(&mut head, &t.name);
+        head.extend_from_slice(&(t.shape.len() as u32).to_le_bytes());
+        for d in t.shape.iter().rev() {
+            head.extend_from_slice(&(*d as u64).to_le_bytes());
+        }
+        head.extend_from_slice(&t.ty.id().to_le_bytes());
+        head.extend_from_slice(&next.to_le_bytes());
+        let bytes = t.bytes()?;
+        infos.push(TensorInfo {
+            name: t.name.clone(),
+            ty: t.ty,
+            shape: t.shape.clone(),
+            offset: next,
+            bytes,
+        });
+        next = next
+            .checked_add(bytes)
+            .and_then(|end| align(end, alignment))
+            .ok_or_else(overflow)?;
+    }
+    let mut file_bytes = head.len() as u64;
+    let data_offset = align(file_bytes, alignment).ok_or_else(overflow)?;
+    for t in &mut infos {
+        t.offset = t.offset.checked_add(data_offset).ok_or_else(overflow)?;
+        file_bytes = t.offset.checked_add(t.bytes).ok_or_else(overflow)?;
+    }
+    head.resize(data_offset as usize, 0);
+    let header = Header {
+        metadata: metadata.clone(),
+        tensors: infos,
+        data_offset,
+        alignment,
+        file_bytes,
+    };
+    Ok((head, header))
+}
+
 impl<W: Write> Writer<W> {
     /// Writes the header.
     ///
     /// # Errors
     /// [`Error::BadRequest`] for tensors that the reader would refuse, [`Error::Io`] of `out`.
     pub fn new(mut out: W, metadata: &Metadata, tensors: &[TensorSpec]) -> Result<Writer<W>> {
-        check_specs(tensors)?;
-        let alignment = match metadata.opt_u32("general.alignment")? {
-            None => DEFAULT_ALIGNMENT,
-            Some(n) if n.is_power_of_two() => n.into(),
-            Some(n) => {
-                return Err(bad(format!(
-                    "general.alignment is {n}, expected a power of two"
-                )));
-            }
-        };
-        let mut head = Vec::new();
-        head.extend_from_slice(MAGIC);
-        head.extend_from_slice(&VERSION.to_le_bytes());
-        head.extend_from_slice(&(tensors.len() as u64).to_le_bytes());
-        head.extend_from_slice(&(metadata.len() as u64).to_le_bytes());
-        for (key, value) in metadata.iter() {
-            string(&mut head, key);
-            self::value(&mut head, value);
-        }
-        let overflow = || bad("the tensors' sizes overflow 64 bits");
-        let mut next = 0u64;
-        let mut infos = Vec::with_capacity(tensors.len());
-        for t in tensors {
-            string(&mut head, &t.name);
-            head.extend_from_slice(&(t.shape.len() as u32).to_le_bytes());
-            for d in t.shape.iter().rev() {
-                head.extend_from_slice(&(*d as u64).to_le_bytes());
-            }
-            head.extend_from_slice(&t.ty.id().to_le_bytes());
-            head.extend_from_slice(&next.to_le_bytes());
-            let bytes = t.bytes()?;
-            infos.push(TensorInfo {
-                name: t.name.clone(),
-                ty: t.ty,
-                shape: t.shape.clone(),
-                offset: next,
-                bytes,
-            });
-            next = next
-                .checked_add(bytes)
-                .and_then(|end| align(end, alignment))
-                .ok_or_else(overflow)?;
-        }
-        let mut file_bytes = head.len() as u64;
-        let data_offset = align(file_bytes, alignment).ok_or_else(overflow)?;
-        for t in &mut infos {
-            t.offset = t.offset.checked_add(data_offset).ok_or_else(overflow)?;
-            file_bytes = t.offset.checked_add(t.bytes).ok_or_else(overflow)?;
-        }
-        head.resize(data_offset as usize, 0);
+        let (head, header) = header(metadata, tensors)?;
         out.write_all(&head).map_err(io)?;
-        let header = Header {
-            metadata: metadata.clone(),
-            tensors: infos,
-            data_offset,
-            alignment,
-            file_bytes,
-        };
         Ok(Writer {
             out,
             header,

@@ -40,7 +40,8 @@ pub fn tensors(part: &CheckpointPart, parameters: &Parameters) -> Result<Tensors
 
 /// A tensor on its way into a file, read when it is written.
 struct Exported<'a> {
-    tensor: &'a CheckpointTensor<'a>,
+    part: &'a CheckpointPart<'a>,
+    tensor: &'a CheckpointTensor,
     dtype: Dtype,
     /// What learned, or is to be written as it was.
     parameters: Option<&'a Parameters>,
@@ -52,7 +53,7 @@ impl Exported<'_> {
         let CheckpointTensor { name, .. } = self.tensor;
         let numbers = match self.parameters {
             Some(parameters) => parameters.f32s(name)?,
-            None => self.tensor.read(0..self.tensor.rows())?,
+            None => self.part.read(self.tensor, 0..self.tensor.rows())?,
         };
         let numbers = self.tensor.in_stored_order(&numbers);
         let mut bytes = Vec::with_capacity(self.data_len());
@@ -99,7 +100,7 @@ impl View for Exported<'_> {
 /// checkpoint has them.
 ///
 /// # Errors
-/// `Io`; as [`CheckpointTensor::read`].
+/// `Io`; as [`CheckpointPart::read`].
 pub fn write_file(
     path: &Path,
     parts: &[&CheckpointPart],
@@ -109,10 +110,12 @@ pub fn write_file(
 ) -> Result<()> {
     let failed = RefCell::new(None);
     // What nothing depends on goes along, too: layers are counted by what is stored.
-    let tensors = parts
-        .iter()
-        .flat_map(|part| part.tensors.iter().chain(&part.unused));
-    let tensors = tensors.filter(|tensor| goes_along(tensor)).map(|tensor| {
+    let tensors = parts.iter().flat_map(|&part| {
+        let tensors = part.tensors.iter().chain(&part.unused);
+        tensors.map(move |tensor| (part, tensor))
+    });
+    let tensors = tensors.filter(|(_, tensor)| goes_along(tensor));
+    let tensors = tensors.map(|(part, tensor)| {
         let is_learned = learned(&tensor.name) && parameters.has(&tensor.name);
         let dtype = match tensor.stored_type() {
             "F16" if !is_learned => Dtype::F16,
@@ -120,6 +123,7 @@ pub fn write_file(
             _ => Dtype::F32,
         };
         let exported = Exported {
+            part,
             tensor,
             dtype,
             parameters: is_learned.then_some(parameters),

@@ -28,11 +28,11 @@ impl Parameters {
     /// Returns all tensors of one side of a checkpoint.
     ///
     /// # Errors
-    /// As [`univi_convert::checkpoint::CheckpointTensor::read`].
+    /// As [`univi_convert::checkpoint::CheckpointPart::read`].
     pub fn read(part: &CheckpointPart, device: &Device) -> Result<Parameters> {
         let mut parameters = Parameters::default();
         for tensor in &part.tensors {
-            let values = tensor.read(0..tensor.rows())?;
+            let values = part.read(tensor, 0..tensor.rows())?;
             parameters.insert(&tensor.name, [tensor.rows(), tensor.cols()], values, device)?;
         }
         Ok(parameters)

@@ -12,7 +12,7 @@ pub(crate) fn weights_of_part<B: Backend>(
     backend: &B,
     part: &CheckpointPart<'_>,
 ) -> Result<Weights<B>> {
-    let wanted = |tensor: &CheckpointTensor<'_>| ExpectedTensor {
+    let wanted = |tensor: &CheckpointTensor| ExpectedTensor {
         name: tensor.name.clone(),
         shape: tensor.shape.clone(),
         optional: false,
@@ -20,7 +20,7 @@ pub(crate) fn weights_of_part<B: Backend>(
     let mut weights = Weights::new(backend.clone(), part.tensors.iter().map(wanted).collect());
     for tensor in &part.tensors {
         weights.begin(&tensor.name, GgmlType::F32, &tensor.shape)?;
-        let values = tensor.read(0..tensor.rows())?;
+        let values = part.read(tensor, 0..tensor.rows())?;
         weights.write(&tensor.name, 0, bytemuck::cast_slice(&values));
     }
     Ok(weights)

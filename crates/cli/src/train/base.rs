@@ -12,7 +12,7 @@ use univi_train::{
 };
 
 use super::stage_args::{Stage, StageArgs};
-use crate::{checkpoint_folder::Folder, files};
+use crate::{checkpoint_folder::Folder, files, pull::Source};
 
 const CONFIG_NAME: &str = "config.json";
 const PROJECTOR_NAME: &str = "mm_projector.safetensors";

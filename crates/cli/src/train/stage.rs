@@ -34,7 +34,7 @@ use super::{
     media::Disk,
     stage_args::{OptimizerChoice, Stage, StageArgs},
 };
-use crate::{checkpoint_folder::Folder, files, interrupt::Listener, out};
+use crate::{checkpoint_folder::Folder, files, interrupt::Listener, out, pull::Source};
 
 /// Steps between two states, and the time, whichever comes first.
 const SAVE_EVERY: u64 = 100;
@@ -56,7 +56,7 @@ pub fn run(args: &StageArgs, stage: Stage) -> Result<()> {
     let folder = &base.folder;
     let checkpoint = Checkpoint::open(&base).map_err(|e| folder.explain(e))?;
     let tower = folder.tower(args.vision_tower.as_deref(), &checkpoint)?;
-    let (llm, vision) = folder.parts(&checkpoint, tower.as_ref(), args.vision_tower.is_some())?;
+    let (llm, vision) = folder.parts(&checkpoint, tower.as_ref())?;
     let vision = vision.ok_or_else(|| Error::BadRequest {
         reason: format!(
             "{} has no vision side: its config.json names no vision tower and no projector",
@@ -270,10 +270,14 @@ impl SkipReport {
 /// What a checkpoint is known by: names, shapes, and two rows of each tensor.
 fn digest_parts(parts: &[&CheckpointPart]) -> Result<String> {
     let mut digest = Sha256::new();
-    for tensor in parts.iter().flat_map(|part| &part.tensors) {
+    let tensors = parts.iter().flat_map(|part| {
+        let tensors = part.tensors.iter();
+        tensors.map(move |tensor| (part, tensor))
+    });
+    for (part, tensor) in tensors {
         digest.update(tensor.name.as_bytes());
         for row in [0, tensor.rows() / 2] {
-            for number in tensor.read(row..row + 1)? {
+            for number in part.read(tensor, row..row + 1)? {
                 digest.update(number.to_le_bytes());
             }
         }

@@ -5,12 +5,17 @@ use std::collections::BTreeMap;
 use serde::de::DeserializeOwned;
 use univi::{
     Error, Result,
-    signature::{Signature, impostor},
+    signature::{SIGNATURE_BYTES, Signature, impostor},
 };
 
 pub(super) const CONFIG_NAME: &str = "config.json";
 
 /// The files of a folder. The caller has the disk, the network, or bytes in memory.
+///
+/// What is read to plan a conversion follows from these files alone, and is little: small files
+/// whole, and of each file of weights its head, and for archives its tail, in one range each. So a
+/// caller that can't wait inside [`Files::read`] may fail there, fetch the range that was missing,
+/// and plan again.
 pub trait Files: Sync {
     /// Length of the file of this name, which has no `/` in it; `None` where there is none.
     ///
@@ -41,6 +46,78 @@ impl Files for BTreeMap<String, Vec<u8>> {
         })?;
         out.copy_from_slice(bytes);
         Ok(())
+    }
+}
+
+/// Bytes that are read at once where a file begins: for most files all that describes its tensors.
+const HEAD_BYTES: u64 = 256 << 10;
+
+/// Bytes that are read at once where a file ends: an archive's directory and what follows it.
+const TAIL_BYTES: u64 = 128 << 10;
+
+/// A file of which both ends are read, each in one range.
+pub(super) struct Ends<'a> {
+    pub file: &'a str,
+    pub len: u64,
+    files: &'a dyn Files,
+    head: Vec<u8>,
+    /// What was read of the end: most files need none of it.
+    tail: Option<Vec<u8>>,
+}
+
+impl<'a> Ends<'a> {
+    /// Reads the head of a file of `len` bytes.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn open(files: &'a dyn Files, file: &'a str, len: u64) -> Result<Ends<'a>> {
+        let mut head = vec![0; len.min(HEAD_BYTES) as usize];
+        files.read(file, 0, &mut head)?;
+        Ok(Ends {
+            file,
+            len,
+            files,
+            head,
+            tail: None,
+        })
+    }
+
+    /// Returns the first bytes of the file, at best [`SIGNATURE_BYTES`] of it.
+    pub fn signature(&self) -> &[u8] {
+        &self.head[..self.head.len().min(SIGNATURE_BYTES)]
+    }
+
+    /// Fills `out` with the bytes from `offset` on.
+    ///
+    /// # Errors
+    /// `Io`, also where the file is shorter.
+    pub fn read(&mut self, offset: u64, out: &mut [u8]) -> Result<()> {
+        let of = |bytes: &[u8], start: u64| {
+            let from = usize::try_from(offset.checked_sub(start)?).ok()?;
+            let bytes = bytes.get(from..from.checked_add(out.len())?)?;
+            Some(bytes.to_vec())
+        };
+        let tail_start = self.len.saturating_sub(TAIL_BYTES);
+        let mut found = of(&self.head, 0);
+        if found.is_none() && offset >= tail_start && offset < self.len {
+            let tail = match self.tail.take() {
+                Some(tail) => tail,
+                None => {
+                    let mut tail = vec![0; (self.len - tail_start) as usize];
+                    self.files.read(self.file, tail_start, &mut tail)?;
+                    tail
+                }
+            };
+            found = of(&tail, tail_start);
+            self.tail = Some(tail);
+        }
+        match found {
+            Some(bytes) => {
+                out.copy_from_slice(&bytes);
+                Ok(())
+            }
+            None => self.files.read(self.file, offset, out),
+        }
     }
 }
 

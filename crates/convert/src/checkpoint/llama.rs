@@ -67,7 +67,6 @@ impl<'a> Checkpoint<'a> {
             tensors.push(CheckpointTensor::new(
                 wanted.name,
                 wanted.shape,
-                self.files,
                 &source,
                 stored,
                 order,
@@ -81,6 +80,8 @@ impl<'a> Checkpoint<'a> {
             kind: Kind::Llm {
                 heads_per_kv: config.heads.heads / config.heads.kv_heads,
             },
+            files: self.files,
+            beside: None,
         })
     }
 

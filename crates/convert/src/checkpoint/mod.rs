@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! Files -> Checkpoint -> CheckpointPart (language model, or vision side)
-//!       -> metadata and tensors -> Writer
+//!       -> metadata and tensors -> Conversion -> GGUF files
 //! ```
 //!
 //! | folder holds | `Checkpoint::llm` | `Checkpoint::vision` |
@@ -48,6 +48,7 @@
 //! Tensors that never run (blocks behind the feature layer, the last norm, CLIP's text half,
 //! `rotary_emb.inv_freq`) stay behind.
 
+mod archive_entry;
 mod config;
 mod files;
 mod llama;
@@ -57,6 +58,7 @@ mod pickle;
 mod recognize;
 mod safetensors;
 mod stored;
+mod tensor_reader;
 mod torch;
 mod tower;
 mod vision;
@@ -66,6 +68,7 @@ mod weights;
 pub use files::Files;
 pub use llama::source_name as llama_source_name;
 pub use part::{CheckpointPart, CheckpointTensor};
+pub use tensor_reader::{Span, StoredRows, TensorReader};
 pub use vision::source_name as vision_source_name;
 
 use std::collections::BTreeMap;
@@ -118,12 +121,9 @@ pub fn read_tensors(files: &dyn Files, name: &str) -> Result<Tensors> {
         let stored = weights.get(source).expect("it is one of them");
         let shape = stored.shape.clone();
         let order = part::RowOrder::Same;
-        let tensor =
-            CheckpointTensor::new(source.to_string(), shape, files, source, stored, order)?;
-        Ok((
-            source.to_string(),
-            (tensor.shape.clone(), tensor.read(0..tensor.rows())?),
-        ))
+        let tensor = CheckpointTensor::new(source.to_string(), shape, source, stored, order)?;
+        let values = tensor.read(files, 0..tensor.rows())?;
+        Ok((source.to_string(), (tensor.shape, values)))
     };
     weights.names().map(read).collect()
 }
@@ -164,6 +164,37 @@ impl<'a> Checkpoint<'a> {
     /// more than a language model.
     pub fn has_vision(&self) -> bool {
         self.config.mm_vision_tower.is_some() || self.config.mm_hidden_size.is_some()
+    }
+
+    /// Returns the language model, and the vision side where there is one; `tower` is the folder of
+    /// the tower that the model was made with, where one is known.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::llm`] and [`Checkpoint::vision`]; `BadFile` without a tokenizer.
+    pub fn parts(
+        &self,
+        tower: Option<&Checkpoint<'a>>,
+    ) -> Result<(CheckpointPart<'a>, Option<CheckpointPart<'a>>)> {
+        let llm = self.llm()?;
+        if self.tokenizer_file()?.is_none() {
+            return Err(Error::BadFile {
+                format: "checkpoint",
+                reason: "has no tokenizer: neither tokenizer.model nor tokenizer.json is there; \
+                         download it with the weights"
+                    .into(),
+            });
+        }
+        let has_vision = self.has_vision() || self.has_tower() || tower.is_some();
+        let vision = has_vision.then(|| self.vision(tower)).transpose()?;
+        Ok((llm, vision))
+    }
+
+    /// Returns a small file of the checkpoint, `None` where there is none of this name.
+    ///
+    /// # Errors
+    /// `Io`; `BadFile` for a file that is not small, or is something else than its name says.
+    pub fn small_file(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        read_small(self.files, name)
     }
 
     /// Returns the licence that the folder's `README.md` names in its header.

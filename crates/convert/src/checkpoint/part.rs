@@ -10,6 +10,7 @@ use univi::{
 use super::{
     files::Files,
     stored::{Dtype, Stored},
+    tensor_reader::{Span, TensorReader},
 };
 use crate::{TensorSpec, Writer, quantize};
 
@@ -19,11 +20,14 @@ pub struct CheckpointPart<'a> {
     /// [`CheckpointPart::plan`] adds that.
     pub metadata: Metadata,
     /// The tensors in the order of the file.
-    pub tensors: Vec<CheckpointTensor<'a>>,
+    pub tensors: Vec<CheckpointTensor>,
     /// Tensors of a vision tower that no feature depends on. They stay out of GGUF files, and go
     /// along where a checkpoint is written again, so that its layers count alike.
-    pub unused: Vec<CheckpointTensor<'a>>,
+    pub unused: Vec<CheckpointTensor>,
     pub(super) kind: Kind,
+    pub(super) files: &'a dyn Files,
+    /// Those of the vision tower beside the checkpoint.
+    pub(super) beside: Option<&'a dyn Files>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -33,8 +37,12 @@ pub(super) enum Kind {
 }
 
 /// A tensor of a checkpoint, as it will stand in a GGUF file.
-#[derive(Clone)]
-pub struct CheckpointTensor<'a> {
+///
+/// ```text
+/// reader(rows) -> bytes of its span, in order -> StoredRows -> encode -> bytes of the GGUF file
+/// ```
+#[derive(Debug, Clone)]
+pub struct CheckpointTensor {
     /// The name in the file.
     pub name: String,
     /// Outermost dimension first.
@@ -43,7 +51,6 @@ pub struct CheckpointTensor<'a> {
     pub source: String,
     /// Whether it lies in the folder of a vision tower beside the checkpoint.
     pub is_beside: bool,
-    pub(super) files: &'a dyn Files,
     pub(super) stored: Stored,
     pub(super) order: RowOrder,
 }
@@ -69,18 +76,29 @@ impl RowOrder {
             }
         }
     }
+
+    /// Rows that change places among each other alone.
+    fn unit(self) -> usize {
+        match self {
+            RowOrder::Same => 1,
+            RowOrder::RotaryPairs { head_dim } => head_dim.max(1),
+        }
+    }
 }
 
-impl<'a> CheckpointTensor<'a> {
+/// Numbers of a batch of rows: enough that a thread is worth it, few enough that many threads have
+/// some.
+const BATCH_NUMBERS: usize = 1 << 18;
+
+impl CheckpointTensor {
     /// Finds numbers of `stored` for a tensor of `shape`, which may have fewer rows.
     pub(super) fn new(
         name: String,
         shape: Vec<usize>,
-        files: &'a dyn Files,
         source: &str,
         stored: &Stored,
         order: RowOrder,
-    ) -> Result<CheckpointTensor<'a>> {
+    ) -> Result<CheckpointTensor> {
         if let Dtype::Other { name: found, .. } = &stored.dtype {
             return Err(Error::UnsupportedType {
                 name: source.to_string(),
@@ -102,7 +120,6 @@ impl<'a> CheckpointTensor<'a> {
             shape,
             source: source.to_string(),
             is_beside: false,
-            files,
             stored: stored.clone(),
             order,
         })
@@ -136,25 +153,65 @@ impl<'a> CheckpointTensor<'a> {
         }
     }
 
-    /// Returns the numbers of some rows.
-    ///
-    /// # Errors
-    /// As [`Files::read`], named with the file.
-    pub fn read(&self, rows: Range<usize>) -> Result<Vec<f32>> {
-        let cols = self.cols();
-        let mut values = Vec::with_capacity(rows.len() * cols);
-        let read = |first, count, out: &mut Vec<f32>| {
-            self.stored
-                .read(self.files, first, count, out)
-                .map_err(|e| e.in_file(&*self.stored.file))
-        };
+    /// Returns the bytes of a row in the checkpoint.
+    fn row_bytes(&self) -> u64 {
+        (self.cols() * (self.stored.dtype.bits() / 8)) as u64
+    }
+
+    /// Returns the name of the file that the tensor's numbers are in.
+    pub fn file(&self) -> &str {
+        &self.stored.file
+    }
+
+    /// Returns the bytes of the tensor's numbers in the checkpoint.
+    pub fn stored_bytes(&self) -> u64 {
+        self.rows() as u64 * self.row_bytes()
+    }
+
+    /// Returns what reads all rows: the bytes that it needs, and batches of rows out of them.
+    pub fn reader(&self) -> TensorReader {
+        self.reader_of(0..self.rows())
+    }
+
+    /// Returns where the bytes of all rows are, with whatever has to be read along with them.
+    pub fn span(&self) -> Span {
+        self.reader().span().clone()
+    }
+
+    /// Rows whose ends are where rows stop changing places.
+    fn reader_of(&self, rows: Range<usize>) -> TensorReader {
+        let unit = self.order.unit();
+        let units = BATCH_NUMBERS / (self.cols().max(1) * unit);
+        TensorReader::new(&self.stored, rows, self.row_bytes(), units.max(1) * unit)
+    }
+
+    /// Returns the numbers of `rows` as the reader hands them out, in the order of the file.
+    fn decode(&self, rows: &Range<usize>, bytes: &[u8]) -> Vec<f32> {
+        let stored = self.stored.dtype.decode(bytes);
         if self.order == RowOrder::Same {
-            read(rows.start * cols, rows.len() * cols, &mut values)?;
-        } else {
-            for row in rows {
-                read(self.order.stored_row(row) * cols, cols, &mut values)?;
-            }
+            return stored;
         }
+        let cols = self.cols();
+        let mut values = Vec::with_capacity(stored.len());
+        for row in rows.clone() {
+            let at = (self.order.stored_row(row) - rows.start) * cols;
+            values.extend_from_slice(&stored[at..at + cols]);
+        }
+        values
+    }
+
+    /// Returns the numbers of some rows.
+    pub(super) fn read(&self, files: &dyn Files, rows: Range<usize>) -> Result<Vec<f32>> {
+        let unit = self.order.unit();
+        let whole = rows.start / unit * unit..rows.end.next_multiple_of(unit).min(self.rows());
+        let first = whole.start;
+        let mut values = Vec::with_capacity(whole.len() * self.cols());
+        self.reader_of(whole).read(files, &mut |batch| {
+            values.extend(self.decode(&batch.rows, &batch.bytes));
+            Ok(())
+        })?;
+        values.truncate((rows.end - first) * self.cols());
+        values.drain(..(rows.start - first) * self.cols());
         Ok(values)
     }
 
@@ -174,12 +231,31 @@ impl<'a> CheckpointTensor<'a> {
         stored
     }
 
-    /// Returns some rows as they will stand in the file.
+    /// Returns rows that the reader handed out as they will stand in the file.
     ///
     /// # Errors
-    /// As [`CheckpointTensor::read`]; `BadFile` for numbers that `ty` can't hold.
-    pub fn encode(&self, ty: GgmlType, rows: Range<usize>) -> Result<Vec<u8>> {
-        quantize(ty, &self.read(rows)?).map_err(|e| match e {
+    /// `BadFile` for numbers that `ty` can't hold; `BadRequest` where `bytes` are not those of
+    /// `rows`, or `rows` not whole heads of a tensor whose heads are turned.
+    pub fn encode(&self, ty: GgmlType, rows: Range<usize>, bytes: &[u8]) -> Result<Vec<u8>> {
+        let unit = self.order.unit();
+        let is_whole = rows.end <= self.rows()
+            && rows.start.is_multiple_of(unit)
+            && rows.end.is_multiple_of(unit)
+            && bytes.len() as u64 == rows.len() as u64 * self.row_bytes();
+        if !is_whole {
+            return Err(Error::BadRequest {
+                reason: format!(
+                    "tensor {}: {} bytes for rows {rows:?}",
+                    self.name,
+                    bytes.len()
+                ),
+            });
+        }
+        self.quantize(ty, &self.decode(&rows, bytes))
+    }
+
+    fn quantize(&self, ty: GgmlType, values: &[f32]) -> Result<Vec<u8>> {
+        quantize(ty, values).map_err(|e| match e {
             Error::BadFile { format, reason } => Error::BadFile {
                 format,
                 reason: format!("tensor {}: {reason}", self.name),
@@ -190,6 +266,19 @@ impl<'a> CheckpointTensor<'a> {
 }
 
 impl CheckpointPart<'_> {
+    /// Returns the numbers of some rows of one of the part's tensors.
+    ///
+    /// # Errors
+    /// As [`Files::read`], named with the file; `BadFile` where the bytes are not those of their
+    /// checksum.
+    pub fn read(&self, tensor: &CheckpointTensor, rows: Range<usize>) -> Result<Vec<f32>> {
+        let files = match self.beside {
+            Some(beside) if tensor.is_beside => beside,
+            _ => self.files,
+        };
+        tensor.read(files, rows)
+    }
+
     /// Returns how the file will be: its metadata, and the tensors with their types.
     pub fn plan(&self, plan: QuantizationPlan) -> (Metadata, Vec<TensorSpec>) {
         let shapes: Vec<(&str, &[usize])> =
@@ -215,12 +304,13 @@ impl CheckpointPart<'_> {
     /// Returns the whole part as one GGUF file in memory: for small models.
     ///
     /// # Errors
-    /// As [`CheckpointTensor::encode`] and [`Writer`].
+    /// As [`CheckpointPart::read`], [`CheckpointTensor::encode`] and [`Writer`].
     pub fn to_gguf(&self, plan: QuantizationPlan) -> Result<Vec<u8>> {
         let (metadata, specs) = self.plan(plan);
         let mut writer = Writer::new(Vec::new(), &metadata, &specs)?;
         for (tensor, spec) in self.tensors.iter().zip(&specs) {
-            writer.write(&tensor.encode(spec.ty, 0..tensor.rows())?)?;
+            let values = self.read(tensor, 0..tensor.rows())?;
+            writer.write(&tensor.quantize(spec.ty, &values)?)?;
         }
         writer.finish()
     }

@@ -3,15 +3,16 @@
 use univi::{Error, Result};
 
 use super::{
-    files::Files,
+    files::Ends,
     stored::{Dtype, Stored},
 };
 
 /// safetensors' own limit.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
 
-/// The table of a safetensors file of `len` bytes.
-pub(super) fn tensors(files: &dyn Files, file: &str, len: u64) -> Result<Vec<(String, Stored)>> {
+/// The table of a safetensors file.
+pub(super) fn tensors(mut ends: Ends) -> Result<Vec<(String, Stored)>> {
+    let len = ends.len;
     let bad = |reason: String| Error::BadFile {
         format: "safetensors",
         reason,
@@ -22,7 +23,7 @@ pub(super) fn tensors(files: &dyn Files, file: &str, len: u64) -> Result<Vec<(St
         )));
     }
     let mut prefix = [0; 8];
-    files.read(file, 0, &mut prefix)?;
+    ends.read(0, &mut prefix)?;
     let header_bytes = u64::from_le_bytes(prefix);
     let data = header_bytes.saturating_add(8);
     if header_bytes > MAX_HEADER_BYTES || data > len {
@@ -31,7 +32,7 @@ pub(super) fn tensors(files: &dyn Files, file: &str, len: u64) -> Result<Vec<(St
         )));
     }
     let mut header = vec![0; header_bytes as usize];
-    files.read(file, 8, &mut header)?;
+    ends.read(8, &mut header)?;
     let table: safetensors::tensor::Metadata =
         serde_json::from_slice(&header).map_err(|e| bad(e.to_string()))?;
     let mut tensors = Vec::new();
@@ -62,11 +63,11 @@ pub(super) fn tensors(files: &dyn Files, file: &str, len: u64) -> Result<Vec<(St
             },
         };
         let stored = Stored {
-            file: file.to_string(),
+            file: ends.file.to_string(),
             offset: data + start as u64,
+            entry: None,
             dtype,
             shape: info.shape.clone(),
-            checksum: None,
         };
         tensors.push((name, stored));
     }

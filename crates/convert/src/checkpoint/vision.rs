@@ -213,8 +213,7 @@ impl<'a> Checkpoint<'a> {
         };
         let tensor = |name: String, holder: &Checkpoint<'a>, source: &str, stored: &Stored| {
             let shape = stored.shape.clone();
-            let tensor =
-                CheckpointTensor::new(name, shape, holder.files, source, stored, RowOrder::Same);
+            let tensor = CheckpointTensor::new(name, shape, source, stored, RowOrder::Same);
             tensor.map(|tensor| CheckpointTensor {
                 is_beside: !std::ptr::eq(holder, self),
                 ..tensor
@@ -296,6 +295,8 @@ impl<'a> Checkpoint<'a> {
             tensors,
             unused,
             kind: Kind::Vision,
+            files: self.files,
+            beside: beside.map(|tower| tower.files),
         })
     }
 

@@ -3,13 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
-use univi::{
-    Error, Result,
-    signature::{SIGNATURE_BYTES, Signature},
-};
+use univi::{Error, Result, signature::Signature};
 
 use super::{
-    files::{Files, read_json, refuse_impostor},
+    files::{Ends, Files, read_json, refuse_impostor},
     other_folder::other_folder,
     safetensors,
     stored::Stored,
@@ -105,17 +102,16 @@ impl Weights {
                 .in_file(file)
             })?;
             let is_safetensors = file.ends_with(".safetensors");
-            let mut start = vec![0; len.min(SIGNATURE_BYTES as u64) as usize];
-            files.read(file, 0, &mut start)?;
+            let ends = Ends::open(files, file, len)?;
             let expected = match is_safetensors {
                 true => Signature::Safetensors,
                 false => Signature::Zip,
             };
-            refuse_impostor(&start, Some(expected)).map_err(|e| e.in_file(file))?;
+            refuse_impostor(ends.signature(), Some(expected)).map_err(|e| e.in_file(file))?;
             let found = if is_safetensors {
-                safetensors::tensors(files, file, len)
+                safetensors::tensors(ends)
             } else {
-                torch::tensors(files, file, len)
+                torch::tensors(ends)
             };
             for (name, stored) in found.map_err(|e| e.in_file(file))? {
                 if let Some(other) = weights.tensors.insert(name.clone(), stored) {
