@@ -39,7 +39,10 @@ const SPEED_WINDOW_MS = 3000;
 /** What {@link load} leads to. */
 export interface Loaded {
   readonly engine: bindings.Engine;
-  readonly info: Pick<ModelInfo, "device" | "adapter" | "bytes" | "cachedBytes" | "cache">;
+  readonly info: Pick<
+    ModelInfo,
+    "device" | "deviceReason" | "adapter" | "bytes" | "cachedBytes" | "cache"
+  >;
 }
 
 /**
@@ -72,8 +75,7 @@ export async function load(
     emit({ phase: "upload", ...progress });
     await loader.settle();
     emit({ phase: "compile", ...progress });
-    const device = loader.device();
-    const adapter = await adapterOf(loader);
+    const computes = await deviceOf(loader);
     drop = () => {}; // The loader becomes the engine, or goes.
     const engine = await loader.finish();
     drop = () => engine.dispose();
@@ -85,7 +87,7 @@ export async function load(
     };
     return {
       engine,
-      info: { device, adapter, bytes, cachedBytes: stream.cachedBytes, cache },
+      info: { ...computes, bytes, cachedBytes: stream.cachedBytes, cache },
     };
   } catch (error) {
     drop();
@@ -112,8 +114,7 @@ export async function availability(
     const bytes = loader.totalBytes ?? (await lengthOf(files, loader.files(), signal));
     const about = {
       name: loader.name,
-      device: loader.device(),
-      adapter: await adapterOf(loader),
+      ...(await deviceOf(loader)),
       ...(bytes === undefined ? {} : { bytes }),
     };
     if (params.source.kind === "files")
@@ -291,15 +292,23 @@ function mayBeWrongBytes(error: unknown): boolean {
   );
 }
 
-/** What computes, as the browser tells of its GPU, such as "apple metal-3"; some tell nothing. */
-async function adapterOf(loader: bindings.Loader): Promise<string> {
-  if (loader.device() === "cpu") return loader.adapter;
+/**
+ * What computes, as the browser describes its GPU, such as "apple metal-3"; some browsers don't.
+ */
+async function deviceOf(
+  loader: bindings.Loader,
+): Promise<Pick<ModelInfo, "device" | "deviceReason" | "adapter">> {
+  const device = loader.device();
+  if (device === "cpu") {
+    const { adapter, deviceReason } = loader;
+    return { device, adapter, ...(deviceReason === undefined ? {} : { deviceReason }) };
+  }
   const info = (await navigator.gpu?.requestAdapter())?.info;
-  return (
+  const adapter =
     info?.description ||
     [info?.vendor, info?.architecture].filter(Boolean).join(" ") ||
-    loader.adapter
-  );
+    loader.adapter;
+  return { device, adapter };
 }
 
 /** Tells progress now and then, never going back, with the speed of the last seconds. */

@@ -1,7 +1,10 @@
 /** The data that users of the package pass and receive. */
 import type { UniviErrorCode } from "./error.js";
 
-/** What computes: `"auto"` is WebGPU where there is a usable one, else the CPU. */
+/**
+ * What computes: `"auto"` is WebGPU where there is a GPU behind it, else the CPU, also where a
+ * browser offers WebGPU in software.
+ */
 export type Device = "auto" | "webgpu" | "cpu";
 
 /**
@@ -52,6 +55,8 @@ export interface Availability {
   readonly name?: string;
   /** What would compute. */
   readonly device?: "webgpu" | "cpu";
+  /** Why `"auto"` takes the CPU. */
+  readonly deviceReason?: string;
   /** The adapter as the browser describes it, or the CPU path. */
   readonly adapter?: string;
   /** Bytes of all files, where a manifest or their server tells. */
@@ -70,6 +75,8 @@ export interface ModelInfo {
   readonly name: string;
   /** What computes. */
   readonly device: "webgpu" | "cpu";
+  /** Why `"auto"` took the CPU. */
+  readonly deviceReason?: string;
   /** The adapter as the browser describes it, or the CPU path. */
   readonly adapter: string;
   /** Whether the model sees: images and clips can be asked about. */

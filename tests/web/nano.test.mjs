@@ -22,7 +22,7 @@ const ASKED = JSON.parse(await readFile(new URL("./nano-samples.json", import.me
 
 test("samples are answered right, without anything that was not asked for", async () => {
   const { page, url } = opened;
-  await beGreedy(page, "auto");
+  await beGreedy(page, "webgpu");
   for (const { file, alt, questions } of ASKED) {
     for (const [question, answer] of questions) {
       const restart = page.getByRole("button", { name: "Start over" });

@@ -119,7 +119,7 @@ test("a clip is answered as by the reference", async () => {
   const given = { question, template, tokens, model: MODEL, path, frames: files.length };
   const said = await inPage(
     async ({ Univi, file }, { question, template, tokens, model, path }) => {
-      const univi = await Univi.create({ model });
+      const univi = await Univi.create({ model, device: "webgpu" });
       const clip = await file(path, "video/webm");
       const answer = univi
         .session({ template })
@@ -201,7 +201,7 @@ test("pictures of every kind are seen alike", async () => {
   const { question, files } = await referenceAnswer("image_qa");
   const given = { question, model: MODEL, path: `/fixtures/${files[0]}` };
   const answers = await inPage(async ({ Univi, file }, { question, model, path }) => {
-    const univi = await Univi.create({ model });
+    const univi = await Univi.create({ model, device: "webgpu" });
     const picture = await file(path, "image/png");
     const bitmap = () =>
       createImageBitmap(picture, { colorSpaceConversion: "none", premultiplyAlpha: "none" });
@@ -373,6 +373,24 @@ test("a model whose header is wrong says what is wrong", async () => {
   }
 });
 
+test("a GPU that is software is left alone, unless it is asked for", async () => {
+  const [info, about, asked] = await inPage(
+    async ({ Univi }, { model }) => {
+      const univi = await Univi.create({ model });
+      univi.dispose();
+      const about = await Univi.availability({ model });
+      return [univi.info, about, await Univi.availability({ model, device: "webgpu" })];
+    },
+    { model: MODEL },
+  );
+  for (const { device, deviceReason } of [info, about]) {
+    assert.equal(device, "cpu");
+    assert.match(deviceReason ?? "", /software/);
+  }
+  assert.equal(asked.device, "webgpu");
+  assert.equal(asked.deviceReason, undefined);
+});
+
 test("no GPU is told, and so is one that goes away; both leave a way on", async () => {
   const told = await inPage(
     async ({ Univi, fails }, { model }) => {
@@ -404,12 +422,13 @@ test("no GPU is told, and so is one that goes away; both leave a way on", async 
       const again = await Univi.create({ model, device: "webgpu", worker: false });
       const after = await again.ask("What?", { maxTokens: 2, temperature: 0 }).text();
       again.dispose();
-      return { none, instead: instead.info.device, lost, before, after };
+      return { none, instead: instead.info, lost, before, after };
     },
     { model: MODEL },
   );
   assert.equal(told.none.code, "no-gpu", told.none.message);
-  assert.equal(told.instead, "cpu");
+  assert.equal(told.instead.device, "cpu");
+  assert.match(told.instead.deviceReason ?? "", /navigator\.gpu/);
   assert.equal(told.lost.code, "device-lost", told.lost.message);
   assert.equal(told.after, told.before);
 });

@@ -50,7 +50,7 @@ test("nothing is fetched that nobody asked for", async () => {
 
 test("a picture is answered as by the reference", async () => {
   const { page } = opened;
-  await beGreedy(page, "auto");
+  await beGreedy(page, "webgpu");
   await page.getByText("Settings", { exact: true }).click();
   await page.getByLabel("Longest answer").fill(String(picture.tokens));
   assert.equal(

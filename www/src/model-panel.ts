@@ -228,7 +228,8 @@ export class ModelPanel {
       if (signal.aborted) return univi.dispose();
       this.#univi = univi;
       const where = `${univi.info.device === "webgpu" ? "WebGPU" : "CPU"}: ${univi.info.adapter}`;
-      pill.textContent = pill.title = where;
+      pill.textContent = where;
+      pill.title = [where, univi.info.deviceReason].filter(Boolean).join(": ");
       pill.hidden = false;
       announce(words.ready(univi.info.name, where));
       this.#listener.loaded(univi);

@@ -19,9 +19,9 @@ use crate::values::{not_negative, positive_f32, seconds, share};
 /// The compute device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum DeviceChoice {
-    /// The GPU, or the CPU where there is none.
+    /// The GPU, or the CPU where there is none or only software that plays one.
     Auto,
-    /// The GPU (Vulkan, Metal or Direct3D 12); fails where there is none.
+    /// The GPU (Vulkan, Metal or Direct3D 12), also a software one; fails where there is none.
     Gpu,
     /// The CPU.
     Cpu,

@@ -17,19 +17,21 @@ use crate::{
     pipelines::compile_ahead,
 };
 
-/// Opens what `device` names: `"webgpu"`, `"cpu"`, or with `"auto"` the first of them that there
-/// is.
-async fn open(device: &str) -> univi::Result<OpenDevice> {
+/// Opens what `device` names, `"webgpu"`, `"cpu"` or `"auto"`; and says why `"auto"` took the CPU.
+async fn open(device: &str) -> univi::Result<(OpenDevice, Option<String>)> {
+    const NO_WEBGPU: &str = "there is no navigator.gpu";
     let device = match device {
         "cpu" => Device::Cpu,
-        "auto" if !has_webgpu() => Device::Cpu,
+        "auto" if !has_webgpu() => {
+            return Ok((Device::Cpu.open().await?, Some(NO_WEBGPU.into())));
+        }
         "auto" => Device::Auto,
         "webgpu" if !has_webgpu() => {
             return Err(Error::NoGpu {
-                reason: "there is no navigator.gpu; use a browser with WebGPU and a page that \
-                         comes over https, install the npm package webgpu in Node, or take the \
-                         device cpu"
-                    .into(),
+                reason: format!(
+                    "{NO_WEBGPU}; use a browser with WebGPU and a page that comes over https, \
+                     install the npm package webgpu in Node, or take the device cpu"
+                ),
             });
         }
         "webgpu" => Device::Gpu,
@@ -40,7 +42,12 @@ async fn open(device: &str) -> univi::Result<OpenDevice> {
         }
     };
     let options = GpuOptions::default().compile_ahead(Some(compile_ahead()));
-    device.open_with(options).await
+    let open = device.open_with(options).await?;
+    let why = open.why_not_gpu().map(|error| match error {
+        Error::NoGpu { reason } => reason.clone(),
+        other => other.to_string(),
+    });
+    Ok((open, why))
 }
 
 /// Whether there is a `navigator.gpu`: wgpu panics where there is neither a window nor a worker, as
@@ -59,6 +66,7 @@ fn has_webgpu() -> bool {
 #[wasm_bindgen]
 pub struct Loader {
     device: OpenDevice,
+    device_reason: Option<String>,
     options: CoreLoadOptions,
     name: String,
     manifest: Option<Manifest>,
@@ -73,9 +81,10 @@ impl Loader {
     /// `no-gpu`, or `bad-request` for another name and for options that mean nothing.
     pub async fn create(device: String, options: LoadOptions) -> Result<Loader, JsValue> {
         let options = options.options().map_err(thrown)?;
-        let device = open(&device).await.map_err(thrown)?;
+        let (device, device_reason) = open(&device).await.map_err(thrown)?;
         Ok(Loader {
             device,
+            device_reason,
             options,
             name: String::new(),
             manifest: None,
@@ -101,6 +110,12 @@ impl Loader {
         }
     }
 
+    /// Why `"auto"` took the CPU.
+    #[wasm_bindgen(getter, js_name = deviceReason)]
+    pub fn device_reason(&self) -> Option<String> {
+        self.device_reason.clone()
+    }
+
     /// What the manifest calls the model, or its first file's name.
     #[wasm_bindgen(getter)]
     pub fn name(&self) -> String {
@@ -113,6 +128,12 @@ impl Loader {
     /// `bad-file` where it is no manifest that can be trusted.
     pub fn manifest(&mut self, name: &str, json: &[u8]) -> Result<(), JsValue> {
         let manifest = Manifest::parse(json).map_err(|error| thrown(error.in_file(name)))?;
+        self.begin_manifest(&manifest)?;
+        self.manifest = Some(manifest);
+        Ok(())
+    }
+
+    fn begin_manifest(&mut self, manifest: &Manifest) -> Result<(), JsValue> {
         self.begin(manifest.name.clone(), manifest.model_files())?;
         let quantization = manifest
             .quantization
@@ -121,7 +142,6 @@ impl Loader {
         if let (Some(loader), Some(Ok(plan))) = (&self.loader, quantization) {
             loader.expect(plan);
         }
-        self.manifest = Some(manifest);
         Ok(())
     }
 
@@ -144,17 +164,28 @@ impl Loader {
     /// Asks the device, before any file has come, whether it has room for the model and for one
     /// conversation that takes all of the context, as far as the manifest tells what they need.
     ///
+    /// What does not fit into WebAssembly's 4 GiB, where `"auto"` took the CPU, goes to WebGPU in
+    /// software after all.
+    ///
     /// # Errors
     /// `out-of-memory` that says which context would do.
     #[wasm_bindgen(js_name = checkRoom)]
-    pub async fn check_room(&self) -> Result<(), JsValue> {
-        let Some(manifest) = &self.manifest else {
+    pub async fn check_room(&mut self) -> Result<(), JsValue> {
+        let Some(manifest) = self.manifest.clone() else {
             return Ok(());
         };
         let needs = manifest.needs(&self.options).map_err(thrown)?;
-        ModelLoader::check_memory(&self.device, &needs)
-            .await
-            .map_err(thrown)
+        let room = ModelLoader::check_memory(&self.device, &needs).await;
+        if self.device.why_not_gpu().is_some()
+            && matches!(room, Err(Error::OutOfMemory { .. }))
+            && let Ok((gpu, _)) = open("webgpu").await
+        {
+            (self.device, self.device_reason) = (gpu, None);
+            let room = ModelLoader::check_memory(&self.device, &needs).await;
+            room.map_err(thrown)?;
+            return self.begin_manifest(&manifest);
+        }
+        room.map_err(thrown)
     }
 
     /// Has `finish` read every `every`-th matrix of each file back from the device, and compare it

@@ -5,10 +5,10 @@ use std::ops::Range;
 use candle_core::{D, DType, Device, Tensor};
 
 use super::{
-    dpc_knn,
+    dpc_knn, fused,
     kv_cache::KvCache,
     matrix::Matrix,
-    values::{done, f32s},
+    values::{done, f32s, from_f32s, tracked, with_f32s},
 };
 use crate::{
     Result,
@@ -127,6 +127,9 @@ impl Backend for Cpu {
     }
 
     fn activate(&self, x: &Tensor, f: Activation) -> Tensor {
+        if f == Activation::QuickGelu && !tracked(&[x]) {
+            return self.in_place(x, fused::quick_gelu);
+        }
         done(match f {
             // x * sigmoid(a x) is silu(a x) / a.
             Activation::QuickGelu => (x * 1.702).and_then(|x| x.silu()?.affine(1. / 1.702, 0.)),
@@ -135,10 +138,19 @@ impl Backend for Cpu {
     }
 
     fn silu_mul(&self, gate: &Tensor, up: &Tensor) -> Tensor {
+        if !tracked(&[gate, up]) {
+            return self.in_place(gate, |gate| {
+                done(with_f32s(up, |up| fused::silu_mul(gate, up)));
+            });
+        }
         done(gate.silu().and_then(|gate| gate * up))
     }
 
     fn layer_norm(&self, x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Tensor {
+        if !tracked(&[x, weight, bias]) {
+            let (weight, bias) = (done(f32s(weight)), done(f32s(bias)));
+            return self.in_place(x, |x| fused::layer_norm(x, &weight, &bias, eps));
+        }
         let norm = || {
             let x = x.broadcast_sub(&x.mean_keepdim(1)?)?;
             let deviation = (x.sqr()?.mean_keepdim(1)? + eps as f64)?.sqrt()?;
@@ -150,6 +162,10 @@ impl Backend for Cpu {
     }
 
     fn rms_norm(&self, x: &Tensor, weight: &Tensor, eps: f32) -> Tensor {
+        if !tracked(&[x, weight]) {
+            let weight = done(f32s(weight));
+            return self.in_place(x, |x| fused::rms_norm(x, &weight, eps));
+        }
         let norm = || {
             let size = (x.sqr()?.mean_keepdim(1)? + eps as f64)?.sqrt()?;
             x.broadcast_div(&size)?.broadcast_mul(weight)
@@ -158,6 +174,15 @@ impl Backend for Cpu {
     }
 
     fn rope(&self, x: &Tensor, table: &Tensor, head_dim: usize, pos: usize) -> Tensor {
+        if !tracked(&[x, table]) {
+            let ([t, width], [_, rotary]) = (self.shape(x), self.shape(table));
+            let angles = done(table.narrow(0, pos, t));
+            return self.in_place(x, |x| {
+                done(with_f32s(&angles, |angles| {
+                    fused::rope(x, width, angles, rotary, head_dim);
+                }));
+            });
+        }
         let rotate = || {
             let (t, width) = x.dims2()?;
             let (_, rotary) = table.dims2()?;
@@ -189,6 +214,9 @@ impl Backend for Cpu {
     }
 
     fn attention(&self, q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, batch: usize) -> Tensor {
+        if batch == 1 && self.shape(q)[0] <= fused::MOST_QUERIES && !tracked(&[q, k, v]) {
+            return done(few_queries(q, k, v, heads, None));
+        }
         done(attention(q, k, v, heads, batch, None))
     }
 
@@ -200,14 +228,10 @@ impl Backend for Cpu {
         let run = || {
             let (t, _) = q.dims2()?;
             let (k, v) = cache.seen(pos + t, pos == 0)?;
-            // One row sees everything that is there: no mask.
-            let mask = (t > 1).then(|| {
-                let seen = |row: usize| {
-                    (0..pos + t).map(move |col| if col <= pos + row { 0. } else { MASKED })
-                };
-                Tensor::from_vec((0..t).flat_map(seen).collect(), (t, pos + t), &Device::Cpu)
-            });
-            attention(q, &k, &v, heads, 1, mask.transpose()?.as_ref())
+            if t <= fused::MOST_QUERIES && !tracked(&[q, &k, &v]) {
+                return few_queries(q, &k, &v, heads, Some(pos));
+            }
+            attention(q, &k, &v, heads, 1, Some(pos))
         };
         done(run())
     }
@@ -265,16 +289,43 @@ impl Backend for Cpu {
     }
 }
 
-/// Softmax of `q k' / sqrt(head_dim) + mask`, times `v`, in each head of each of `batch` runs of
-/// rows; `mask: [queries, keys]` of one run.
+impl Cpu {
+    /// A copy of `x` that `work` has changed.
+    fn in_place(&self, x: &Tensor, work: impl FnOnce(&mut [f32])) -> Tensor {
+        let mut values = done(f32s(x));
+        work(&mut values);
+        done(from_f32s(values, self.shape(x)[1]))
+    }
+}
+
+/// [`fused::attention`] of tensors.
+fn few_queries(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    heads: Heads,
+    pos: Option<usize>,
+) -> candle_core::Result<Tensor> {
+    let found = with_f32s(q, |q| {
+        with_f32s(k, |k| {
+            with_f32s(v, |v| fused::attention(q, k, v, heads, pos))
+        })
+    })???;
+    from_f32s(found, heads.heads * heads.head_dim)
+}
+
+/// Softmax of `q k' / sqrt(head_dim)`, times `v`, in each head of each of `batch` runs of rows.
+/// Where `pos` is there, queries are the positions from `pos` on, and each sees itself and what is
+/// before it.
 fn attention(
     q: &Tensor,
     k: &Tensor,
     v: &Tensor,
     heads: Heads,
     batch: usize,
-    mask: Option<&Tensor>,
+    pos: Option<usize>,
 ) -> candle_core::Result<Tensor> {
+    let is_tracked = tracked(&[q, k, v]);
     let Heads {
         heads,
         kv_heads,
@@ -282,6 +333,7 @@ fn attention(
     } = heads;
     let group = heads / kv_heads;
     let (queries, keys) = (q.dim(0)? / batch, k.dim(0)? / batch);
+    let seen = |row: usize| pos.map_or(keys, |pos| pos + row % queries + 1);
 
     // The query heads that share a key head lie under each other, as if they were more rows.
     let q = q
@@ -299,17 +351,30 @@ fn attention(
     };
     let (k, v) = (by_head(k)?, by_head(v)?);
 
-    let mut scores = (q.matmul(&k.t()?)? * (head_dim as f64).powf(-0.5))?;
-    if let Some(mask) = mask {
-        let by_query = scores.reshape((batch, kv_heads, group, queries, keys))?;
-        scores = by_query
-            .broadcast_add(mask)?
-            .reshape((batch, kv_heads, group * queries, keys))?;
-    }
-    let exp = scores
-        .broadcast_sub(&scores.max_keepdim(D::Minus1)?)?
-        .exp()?;
-    let weights = exp.broadcast_div(&exp.sum_keepdim(D::Minus1)?)?;
+    let scores = q.matmul(&k.t()?)?;
+    let scale = (head_dim as f64).powf(-0.5);
+    let weights = if is_tracked {
+        let mut scores = (scores * scale)?;
+        // One row sees everything that is there.
+        if pos.is_some() && queries > 1 {
+            let masks = (0..queries).flat_map(|row| {
+                (0..keys).map(move |col| if col < seen(row) { 0. } else { MASKED })
+            });
+            let mask = Tensor::from_vec(masks.collect(), (queries, keys), &Device::Cpu)?;
+            scores = scores
+                .reshape((batch, kv_heads, group, queries, keys))?
+                .broadcast_add(&mask)?
+                .reshape((batch, kv_heads, group * queries, keys))?;
+        }
+        let exp = scores
+            .broadcast_sub(&scores.max_keepdim(D::Minus1)?)?
+            .exp()?;
+        exp.broadcast_div(&exp.sum_keepdim(D::Minus1)?)?
+    } else {
+        let mut values = f32s(&scores)?;
+        fused::softmax(&mut values, keys, scale as f32, seen);
+        Tensor::from_vec(values, scores.dims(), &Device::Cpu)?
+    };
 
     let seen = weights
         .matmul(&v)?

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::{
     row_products::{MOST_ROWS, row_products},
-    values::f32s,
+    values::with_f32s,
 };
 use crate::{Error, Result, gguf::GgmlType};
 
@@ -107,7 +107,7 @@ impl Matrix {
                     row_bytes,
                     bytes,
                 } = stored;
-                let products = row_products(*ty, bytes, *row_bytes, &f32s(x)?, *cols);
+                let products = with_f32s(x, |x| row_products(*ty, bytes, *row_bytes, x, *cols))?;
                 Tensor::from_vec(products, (*rows, t), &Device::Cpu)?
                     .t()?
                     .contiguous()

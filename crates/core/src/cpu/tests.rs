@@ -212,3 +212,79 @@ fn no_room_is_an_error() {
         Some("out-of-memory")
     );
 }
+
+#[test]
+fn what_is_not_differentiated_is_computed_alike() {
+    // What a variable enters is composed of candle's operations.
+    let tracked = |x: &Tensor| Var::from_tensor(x).unwrap().into_inner();
+    let alike = |what: &str, found: &Tensor, expected: &Tensor| {
+        assert!(
+            !found.track_op() && expected.track_op(),
+            "{what} is no comparison"
+        );
+        assert_eq!(found.dims(), expected.dims(), "{what}");
+        let (found, expected) = (f32s(found).unwrap(), f32s(expected).unwrap());
+        for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
+            let error = (found - expected).abs();
+            assert!(
+                error <= 2e-6 * (1. + expected.abs()),
+                "{what}: {found} at {i}, expected {expected}"
+            );
+        }
+    };
+    for (rows, cols) in [(1, 8), (3, 40), (9, 64)] {
+        let (x, y) = (constant(rows, cols, 1), constant(rows, cols, 2));
+        let (weight, bias) = (constant(1, cols, 3), constant(1, cols, 4));
+        let t = tracked(&x);
+        alike(
+            "rms_norm",
+            &Cpu.rms_norm(&x, &weight, 1e-5),
+            &Cpu.rms_norm(&t, &weight, 1e-5),
+        );
+        alike(
+            "layer_norm",
+            &Cpu.layer_norm(&x, &weight, &bias, 1e-5),
+            &Cpu.layer_norm(&t, &weight, &bias, 1e-5),
+        );
+        alike("silu_mul", &Cpu.silu_mul(&x, &y), &Cpu.silu_mul(&t, &y));
+        alike(
+            "quick gelu",
+            &Cpu.activate(&x, Activation::QuickGelu),
+            &Cpu.activate(&t, Activation::QuickGelu),
+        );
+        for rotary in [4, 8] {
+            let table = constant(rows + 2, rotary, 5);
+            alike(
+                "rope",
+                &Cpu.rope(&x, &table, 8, 2),
+                &Cpu.rope(&t, &table, 8, 2),
+            );
+        }
+    }
+    for (kv_heads, head_dim) in [(4, 4), (2, 36), (1, 64)] {
+        let heads = Heads {
+            heads: 4,
+            kv_heads,
+            head_dim,
+        };
+        let (width, kv_width) = (4 * head_dim, kv_heads * head_dim);
+        for (queries, keys) in [(1, 1), (1, 9), (5, 9), (8, 300)] {
+            let q = constant(queries, width, 1);
+            let (k, v) = (constant(keys, kv_width, 2), constant(keys, kv_width, 3));
+            alike(
+                "attention",
+                &Cpu.attention(&q, &k, &v, heads, 1),
+                &Cpu.attention(&tracked(&q), &k, &v, heads, 1),
+            );
+            let mut cache = Cpu.kv_cache(kv_width, keys, KvType::F32);
+            pollster::block_on(Cpu.reserve(&mut cache, keys)).unwrap();
+            Cpu.append(&mut cache, 0, &k, &v);
+            let pos = keys - queries;
+            alike(
+                "attention_causal",
+                &Cpu.attention_causal(&q, &cache, heads, pos),
+                &Cpu.attention_causal(&tracked(&q), &cache, heads, pos),
+            );
+        }
+    }
+}
