@@ -88,17 +88,20 @@ impl<D: Fn(&[u8], &mut [f32]) + Copy> WithSimd for Vectorized<'_, D> {
         } = self.task;
         let t = x.len() / cols;
         let mut numbers = [0.; PIECE];
+        let none = ([simd.splat_f32s(0.); SUMS], 0.);
+        let mut sums = [none; MOST_ROWS];
+        let sums = &mut sums[..t]; // What is not used is neither cleared nor copied.
         for (row, out) in weights.chunks_exact(row_bytes).zip(out.chunks_exact_mut(t)) {
-            let mut sums = [([simd.splat_f32s(0.); SUMS], 0.); MOST_ROWS];
+            sums.fill(none);
             for (piece, start) in row.chunks(piece_bytes).zip((0..cols).step_by(PIECE)) {
                 let numbers = &mut numbers[..PIECE.min(cols - start)];
                 (self.dequantize)(piece, numbers);
-                for (x, (sums, rest)) in x.chunks_exact(cols).zip(&mut sums) {
+                for (x, (sums, rest)) in x.chunks_exact(cols).zip(&mut *sums) {
                     *rest += add_products(simd, numbers, &x[start..start + numbers.len()], sums);
                 }
             }
-            for (out, ([a, b, c, d], rest)) in out.iter_mut().zip(sums) {
-                let sum = simd.add_f32s(simd.add_f32s(a, b), simd.add_f32s(c, d));
+            for (out, ([a, b, c, d], rest)) in out.iter_mut().zip(&*sums) {
+                let sum = simd.add_f32s(simd.add_f32s(*a, *b), simd.add_f32s(*c, *d));
                 *out = simd.reduce_sum_f32s(sum) + rest;
             }
         }

@@ -163,22 +163,31 @@ impl GgmlType {
 
     /// Does `work` with the blocks of this type.
     pub(crate) fn with_blocks<W: BlockWork>(self, work: W) -> W::Output {
+        /// A function given by its name would be called: it is large, and called from two places.
+        macro_rules! blocks {
+            ($dequantize:ident) => {
+                each({
+                    #[inline(always)]
+                    |bytes: &_, numbers: &mut _| blocks::$dequantize(bytes, numbers)
+                })
+            };
+        }
         match self {
             GgmlType::F32 => work.run(each(|b, [y]| *y = f32::from_le_bytes(*b))),
             GgmlType::F16 => work.run(each(|b: &[u8; 2], [y]| *y = half_at(b, 0))),
             GgmlType::BF16 => work.run(each(|b, [y]| *y = bf16::from_le_bytes(*b).to_f32())),
-            GgmlType::Q4_0 => work.run(each(blocks::q4_0)),
-            GgmlType::Q4_1 => work.run(each(blocks::q4_1)),
-            GgmlType::Q5_0 => work.run(each(blocks::q5_0)),
-            GgmlType::Q5_1 => work.run(each(blocks::q5_1)),
-            GgmlType::Q8_0 => work.run(each(blocks::q8_0)),
-            GgmlType::Q2K => work.run(each(blocks::q2_k)),
-            GgmlType::Q3K => work.run(each(blocks::q3_k)),
-            GgmlType::Q4K => work.run(each(blocks::q4_k)),
-            GgmlType::Q5K => work.run(each(blocks::q5_k)),
-            GgmlType::Q6K => work.run(each(blocks::q6_k)),
-            GgmlType::Iq4Nl => work.run(each(blocks::iq4_nl)),
-            GgmlType::Iq4Xs => work.run(each(blocks::iq4_xs)),
+            GgmlType::Q4_0 => work.run(blocks!(q4_0)),
+            GgmlType::Q4_1 => work.run(blocks!(q4_1)),
+            GgmlType::Q5_0 => work.run(blocks!(q5_0)),
+            GgmlType::Q5_1 => work.run(blocks!(q5_1)),
+            GgmlType::Q8_0 => work.run(blocks!(q8_0)),
+            GgmlType::Q2K => work.run(blocks!(q2_k)),
+            GgmlType::Q3K => work.run(blocks!(q3_k)),
+            GgmlType::Q4K => work.run(blocks!(q4_k)),
+            GgmlType::Q5K => work.run(blocks!(q5_k)),
+            GgmlType::Q6K => work.run(blocks!(q6_k)),
+            GgmlType::Iq4Nl => work.run(blocks!(iq4_nl)),
+            GgmlType::Iq4Xs => work.run(blocks!(iq4_xs)),
         }
     }
 
