@@ -3,6 +3,7 @@
 pub mod fuzzed;
 pub mod llama_vocabulary;
 pub mod memory;
+pub mod random_checkpoint;
 pub mod test_hub;
 
 use std::{

@@ -26,7 +26,10 @@ use std::{
     io::{BufRead, BufReader, Read, Result as IoResult, Seek, SeekFrom, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -48,7 +51,7 @@ const STALL: Duration = Duration::from_secs(3600);
 /// What goes wrong with answers about a file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fault {
-    /// Requests whose paths contain this.
+    /// Requests for which this is a part of `hub:/PATH`, or of `storage:/PATH`.
     pub path: String,
     /// How many of them.
     pub times: u32,
@@ -67,13 +70,16 @@ pub enum FaultKind {
     Stall(u64),
     /// The whole file, whatever range was asked for.
     IgnoreRange,
+    /// This, with status 200.
+    Body(String),
     /// A byte of the body, at this offset of the file, is another one.
     Corrupt(u64),
 }
 
 impl Fault {
     /// Reads `{"path": "..", "times": 1, "kind": "status", "status": 429, "retry_after_s": 1}`; the
-    /// other kinds are `drop` and `stall` with `bytes`, `ignore-range`, and `corrupt` with `at`.
+    /// other kinds are `drop` and `stall` with `bytes`, `ignore-range`, `body` with `body`, and
+    /// `corrupt` with `at`.
     ///
     /// # Errors
     /// What is not understood.
@@ -86,6 +92,10 @@ impl Fault {
             }
             "drop" => FaultKind::Drop(number("bytes")),
             "stall" => FaultKind::Stall(number("bytes")),
+            "body" => {
+                let body = value["body"].as_str().unwrap_or_default();
+                FaultKind::Body(body.to_string())
+            }
             "ignore-range" => FaultKind::IgnoreRange,
             "corrupt" => FaultKind::Corrupt(number("at")),
             other => return Err(format!("{other:?} is no kind of fault")),
@@ -134,12 +144,16 @@ pub struct TestHubOptions {
     pub signature_uses: u32,
 }
 
+/// A request, and how many bytes of its answer were sent so far.
+type Record = Arc<(Request, AtomicU64)>;
+
 struct State {
     root: PathBuf,
     options: TestHubOptions,
     storage: SocketAddr,
     faults: Mutex<Vec<Fault>>,
-    requests: Mutex<Vec<Request>>,
+    requests: Mutex<Vec<Record>>,
+    bytes_per_s: AtomicU64,
     /// Signatures and how often each was used.
     signatures: Mutex<HashMap<String, u32>>,
     digests: Mutex<HashMap<PathBuf, String>>,
@@ -169,12 +183,13 @@ impl TestHub {
         let (hub, storage) = (listen(port), listen(0));
         let state = Arc::new(State {
             root: root.to_owned(),
-            options,
             storage: storage.local_addr().expect("it listens"),
             faults: Mutex::default(),
             requests: Mutex::default(),
+            bytes_per_s: AtomicU64::new(options.bytes_per_s),
             signatures: Mutex::default(),
             digests: Mutex::default(),
+            options,
         });
         let address = hub.local_addr().expect("it listens");
         for (listener, is_storage) in [(hub, false), (storage, true)] {
@@ -210,9 +225,22 @@ impl TestHub {
         lock(&self.state.signatures).clear();
     }
 
+    /// Limits the bytes that are sent in a second on each connection; 0 ends that.
+    pub fn throttle(&self, bytes_per_s: u64) {
+        self.state.bytes_per_s.store(bytes_per_s, Ordering::Relaxed);
+    }
+
     /// What was asked since the last time.
     pub fn take_requests(&self) -> Vec<Request> {
-        std::mem::take(&mut lock(&self.state.requests))
+        let records = std::mem::take(&mut *lock(&self.state.requests));
+        records.iter().map(request).collect()
+    }
+}
+
+fn request(record: &Record) -> Request {
+    Request {
+        bytes: record.1.load(Ordering::Relaxed),
+        ..record.0.clone()
     }
 }
 
@@ -281,7 +309,7 @@ fn converse(stream: TcpStream, state: &State, is_storage: bool) {
     };
     let mut reader = BufReader::new(stream);
     while let Ok(Some(asked)) = read_request(&mut reader) {
-        let fault = take_fault(state, &asked.path);
+        let fault = take_fault(state, is_storage, &asked.path);
         let mut answer = match &fault {
             Some(FaultKind::Status(status, retry_after)) => {
                 let answer = Answer::new(*status, "as was asked");
@@ -290,6 +318,7 @@ fn converse(stream: TcpStream, state: &State, is_storage: bool) {
                     None => answer,
                 }
             }
+            Some(FaultKind::Body(body)) => Answer::new(200, body.as_str()),
             _ if asked.path.starts_with("/control/") => control(state, &asked),
             _ if is_storage => of_storage(state, &asked, &fault),
             _ => of_hub(state, &asked, &fault),
@@ -301,7 +330,7 @@ fn converse(stream: TcpStream, state: &State, is_storage: bool) {
                  Content-Range,X-Linked-Size,X-Linked-ETag,Retry-After",
             );
         }
-        let mut record = Request {
+        let record = Request {
             is_storage,
             method: asked.method.clone(),
             path: asked.path.clone(),
@@ -312,10 +341,12 @@ fn converse(stream: TcpStream, state: &State, is_storage: bool) {
         };
         let is_control = asked.path.starts_with("/control/");
         let body = asked.method != "HEAD";
-        let sent = send(&mut out, state, &answer, &fault, body, &mut record.bytes);
+        // Noted before it is sent: whoever has an answer finds it here.
+        let record = Arc::new((record, AtomicU64::new(0)));
         if !is_control {
-            lock(&state.requests).push(record);
+            lock(&state.requests).push(record.clone());
         }
+        let sent = send(&mut out, state, &answer, &fault, body, &record.1);
         if !matches!(sent, Ok(true)) {
             let _ = out.shutdown(std::net::Shutdown::Both);
             return;
@@ -382,7 +413,8 @@ fn decode(path: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-fn take_fault(state: &State, path: &str) -> Option<FaultKind> {
+fn take_fault(state: &State, is_storage: bool, path: &str) -> Option<FaultKind> {
+    let path = format!("{}:{path}", if is_storage { "storage" } else { "hub" });
     let mut faults = lock(&state.faults);
     let fault = faults
         .iter_mut()
@@ -398,7 +430,7 @@ fn send(
     answer: &Answer,
     fault: &Option<FaultKind>,
     has_body: bool,
-    sent: &mut u64,
+    counter: &AtomicU64,
 ) -> IoResult<bool> {
     let mut head = format!("HTTP/1.1 {} {}\r\n", answer.status, reason(answer.status));
     for (name, value) in &answer.headers {
@@ -419,13 +451,14 @@ fn send(
     };
     let begun = Instant::now();
     let mut chunk = vec![0; CHUNK_BYTES];
+    let mut sent = 0;
     loop {
         let room = match fault {
-            Some(FaultKind::Drop(bytes) | FaultKind::Stall(bytes)) => bytes.saturating_sub(*sent),
+            Some(FaultKind::Drop(bytes) | FaultKind::Stall(bytes)) => bytes.saturating_sub(sent),
             _ => u64::MAX,
         };
         let room = usize::try_from(room).unwrap_or(usize::MAX).min(CHUNK_BYTES);
-        if room == 0 && *sent < answer.len() {
+        if room == 0 && sent < answer.len() {
             if let Some(FaultKind::Stall(_)) = fault {
                 // Until the other side has had enough.
                 out.set_read_timeout(Some(STALL))?;
@@ -438,15 +471,17 @@ fn send(
             return Ok(true);
         }
         if let Some(FaultKind::Corrupt(at)) = fault
-            && let Some(at) = at.checked_sub(start + *sent)
+            && let Some(at) = at.checked_sub(start + sent)
             && let Some(byte) = chunk[..n].get_mut(at as usize)
         {
             *byte ^= 0x40;
         }
+        sent += n as u64;
+        counter.store(sent, Ordering::Relaxed);
         out.write_all(&chunk[..n])?;
-        *sent += n as u64;
-        if state.options.bytes_per_s > 0 {
-            let due = Duration::from_secs_f64(*sent as f64 / state.options.bytes_per_s as f64);
+        let bytes_per_s = state.bytes_per_s.load(Ordering::Relaxed);
+        if bytes_per_s > 0 {
+            let due = Duration::from_secs_f64(sent as f64 / bytes_per_s as f64);
             thread::sleep(due.saturating_sub(begun.elapsed()));
         }
     }
@@ -478,6 +513,7 @@ fn control(state: &State, asked: &Asked) -> Answer {
             let requests = lock(&state.requests);
             let requests: Vec<Value> = requests
                 .iter()
+                .map(request)
                 .map(|request| {
                     json!({
                         "is_storage": request.is_storage,

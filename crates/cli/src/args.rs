@@ -40,8 +40,8 @@ impl From<DeviceChoice> for Device {
 /// Which model, and where it runs.
 #[derive(Debug, Args)]
 pub struct ModelArgs {
-    /// The model: a folder with a manifest.json, the manifest, a GGUF file, or a split model's
-    /// first file.
+    /// The model: a folder with a manifest.json, the manifest, a GGUF file, a split model's first
+    /// file, or one on the Hub: hf:OWNER/NAME, hf:OWNER/NAME/FILE.gguf.
     #[arg(long, short, value_name = "MODEL")]
     pub model: PathBuf,
     /// The compute device.

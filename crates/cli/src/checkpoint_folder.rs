@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use univi::{Error, Result};
+use univi_convert::Origin;
 use univi_convert::checkpoint::{Checkpoint, CheckpointPart, Files, Span};
 
 use crate::{files, pull::Source};
@@ -15,6 +16,8 @@ use crate::{files, pull::Source};
 pub struct Folder {
     /// Where it lies.
     pub path: PathBuf,
+    /// What it is called, where that is not the folder's name.
+    name: Option<String>,
     open: Mutex<HashMap<String, Arc<Mutex<File>>>>,
 }
 
@@ -34,8 +37,17 @@ impl Folder {
         }
         Ok(Folder {
             path: path.to_owned(),
+            name: None,
             open: Mutex::new(HashMap::new()),
         })
+    }
+
+    /// Calls it otherwise than its folder is called.
+    pub fn named(self, name: impl Into<String>) -> Folder {
+        Folder {
+            name: Some(name.into()),
+            ..self
+        }
     }
 
     /// The folder of the tower: the user's, else the one that the checkpoint names where it is
@@ -144,5 +156,34 @@ impl Source for Folder {
             error @ (Error::In { .. } | Error::Aborted | Error::BadRequest { .. }) => error,
             error => error.in_file(files::name(&self.path)),
         }
+    }
+    fn model_name(&self) -> Result<String> {
+        if let Some(name) = &self.name {
+            return Ok(name.clone());
+        }
+        let path = self.path.canonicalize();
+        let path = path.map_err(|e| files::io_error(&self.path, &e))?;
+        let name = path.file_name();
+        Ok(name.map_or_else(
+            || "model".into(),
+            |name| name.to_string_lossy().into_owned(),
+        ))
+    }
+
+    fn place(&self) -> String {
+        files::name(&self.path)
+    }
+
+    fn folder(&self) -> Option<&Path> {
+        Some(&self.path)
+    }
+
+    fn origin(&self) -> Option<Origin> {
+        None
+    }
+
+    fn tower_of(&self, checkpoint: &Checkpoint<'_>) -> Result<Option<Arc<dyn Source>>> {
+        let tower = self.tower(None, checkpoint)?;
+        Ok(tower.map(|tower| Arc::new(tower) as Arc<dyn Source>))
     }
 }

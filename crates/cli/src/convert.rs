@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use clap::Args;
 use sha2::{Digest, Sha256};
@@ -10,35 +9,40 @@ use univi::gguf::QuantizationPlan;
 use univi::manifest::Manifest;
 use univi::{Error, Result};
 use univi_convert::checkpoint::Checkpoint;
-use univi_convert::{Conversion, ConversionOptions, PlannedTensor};
+use univi_convert::{CARD_MARK, CARD_NAME, Conversion, ConversionOptions, PlannedTensor};
 
-use crate::checkpoint_folder::Folder;
 use crate::model_folder::{ModelFolder, OutArgs};
 use crate::progress::{Progress, Unit, bytes};
-use crate::pull::{Pull, Source, Sources, tensors_of};
+use crate::pull::{Pull, Sources, tensors_of};
 use crate::values::quantization_plan;
-use crate::{files, out};
+use crate::{files, hub, out};
 
 /// Make a model folder of a checkpoint as it is published.
 ///
-/// HF_DIR has config.json, safetensors or pytorch_model-*.bin, and a tokenizer. The vision tower is
-/// the one in the shards, else the one of --vision-tower, else the one that config.json names,
-/// inside or beside HF_DIR. The model is loaded once before it gets its name.
+/// CHECKPOINT has config.json, safetensors or pytorch_model-*.bin, and a tokenizer. A repository of
+/// the Hugging Face Hub, hf:OWNER/NAME, is read over the network as it is converted: nothing but
+/// the model is written to the disk. The vision tower is the one in the shards, else the one of
+/// --vision-tower, else the one that config.json names, inside or beside a folder, or on the Hub.
+/// The model is loaded once before it gets its name.
+///
+/// A run that was interrupted keeps the files that it has finished, and the same command goes on
+/// from there.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
+  univi convert hf:Chat-UniVi/Chat-UniVi --quant q4_k_m --out models/chat-univi-7b
   univi convert Chat-UniVi --vision-tower clip-vit-large-patch14 --out models/chat-univi-7b
   univi convert Chat-UniVi --quant q8_0 --shard-size 256MiB --out models/chat-univi-7b-q8
   univi convert SmolLM2-135M-Instruct --quant f16 --out models/smollm2
 
 Exit codes: 0 converted, 1 failed, 2 wrong command line, 130 interrupted.")]
 pub struct ConvertArgs {
-    /// The checkpoint's folder.
-    #[arg(value_name = "HF_DIR")]
+    /// The checkpoint: a folder, or hf:OWNER/NAME, or hf:OWNER/NAME@REVISION.
+    #[arg(value_name = "CHECKPOINT")]
     pub checkpoint: PathBuf,
-    /// The folder of the CLIP that the model was made with. It has what the shards lack, and is
-    /// refused where its sizes are others than theirs.
-    #[arg(long, value_name = "DIR")]
+    /// The CLIP that the model was made with, a folder or hf:OWNER/NAME. It has what the shards
+    /// lack, and is refused where its sizes are others than theirs.
+    #[arg(long, value_name = "CHECKPOINT")]
     pub vision_tower: Option<PathBuf>,
     /// How the language model is stored: f32, f16, bf16, q8_0, q5_1, q5_0, q4_1, q4_0, q6_k,
     /// q5_k_m, q5_k_s, q4_k_m, q4_k_s, q3_k_l, q3_k_m, q3_k_s, q2_k.
@@ -51,7 +55,7 @@ pub struct ConvertArgs {
     /// what the checkpoint says, else simple].
     #[arg(long, value_name = "NAME")]
     pub template: Option<String>,
-    /// What to call the model [default: the folder's name].
+    /// What to call the model [default: the name of the folder or the repository].
     #[arg(long, value_name = "TEXT")]
     pub name: Option<String>,
     #[command(flatten)]
@@ -64,44 +68,46 @@ pub struct ConvertArgs {
 /// Whatever is wrong with the checkpoint, named with the file; `BadRequest` where the folder is
 /// taken; `Io`.
 pub fn run(args: ConvertArgs) -> Result<()> {
-    let source = Folder::open(&args.checkpoint)?;
-    let checkpoint = Checkpoint::open(&source).map_err(|e| source.explain(e))?;
-    let tower_folder = source.tower(args.vision_tower.as_deref(), &checkpoint)?;
-    let tower = tower_folder
+    let source = hub::checkpoint(&args.checkpoint)?;
+    let checkpoint = Checkpoint::open(&*source).map_err(|e| source.explain(e))?;
+    let tower = match &args.vision_tower {
+        Some(path) => Some(hub::checkpoint(path)?),
+        None => source.tower_of(&checkpoint)?,
+    };
+    let tower_checkpoint = tower
         .as_ref()
-        .map(|folder| Checkpoint::open(folder).map_err(|e| folder.explain(e)))
+        .map(|tower| Checkpoint::open(&**tower).map_err(|e| tower.explain(e)))
         .transpose()?;
     let options = ConversionOptions {
         name: match &args.name {
             Some(name) => name.clone(),
-            None => folder_name(&args.checkpoint)?,
+            None => source.model_name()?,
         },
         quantization: args.quant,
         vision_quantization: args.vision_quant,
         template: args.template.clone(),
         shard_bytes: args.out.shard_size,
     };
-    let conversion = Conversion::plan(&checkpoint, tower.as_ref(), &options);
+    let conversion = Conversion::plan(&checkpoint, tower_checkpoint.as_ref(), &options);
     let conversion = conversion.map_err(|e| source.explain(e))?;
-    drop((checkpoint, tower));
+    drop((checkpoint, tower_checkpoint));
 
-    refuse_input_as_output(
-        &args.out.out,
-        &args.checkpoint,
-        "the checkpoint's own folder",
-    )?;
-    if let Some(tower) = &tower_folder {
-        refuse_input_as_output(&args.out.out, &tower.path, "the vision tower's folder")?;
+    let out = &args.out.out;
+    if let Some(folder) = source.folder() {
+        refuse_input_as_output(out, folder, "the checkpoint's own folder")?;
     }
-    let tower_note = tower_folder
+    if let Some(folder) = tower.as_ref().and_then(|tower| tower.folder()) {
+        refuse_input_as_output(out, folder, "the vision tower's folder")?;
+    }
+    let tower_note = tower
         .as_ref()
-        .and_then(|tower| note_tower(&conversion, tower));
+        .and_then(|tower| note_tower(&conversion, &tower.place()));
     let sources = Sources {
-        checkpoint: Arc::new(source),
-        tower: tower_folder.map(|folder| Arc::new(folder) as Arc<dyn Source>),
+        checkpoint: source,
+        tower,
     };
     let manifest = write(&args.out, &conversion, &sources)?;
-    print_summary(&manifest, &args.out.out);
+    print_summary(&manifest, out);
     if let Some(note) = tower_note {
         out::note(&note);
     }
@@ -114,7 +120,22 @@ fn write(args: &OutArgs, conversion: &Conversion, sources: &Sources) -> Result<M
     let mut folder = ModelFolder::resume(&args.out, args.force, &conversion.files, &identity)?;
     let missing = tensors_of(conversion, |name| folder.has(name));
     let total = missing.iter().map(|tensor| tensor.bytes).sum();
-    let mut progress = Progress::new("converting", Unit::Bytes, total);
+    let origin = sources.checkpoint.origin();
+    let label = match &origin {
+        None => "converting",
+        Some(origin) => {
+            let stored = missing.iter().map(|planned| planned.tensor.stored_bytes());
+            out::note(&format!(
+                "{} at commit {}: fetching {}, writing {}",
+                sources.checkpoint.place(),
+                origin.commit,
+                bytes(stored.sum()),
+                bytes(total)
+            ));
+            "fetching and converting"
+        }
+    };
+    let mut progress = Progress::new(label, Unit::Bytes, total);
     let mut pull = Pull::start(sources, missing);
     for file in &conversion.files {
         let mut on_bytes = |bytes| progress.advance(bytes);
@@ -124,10 +145,27 @@ fn write(args: &OutArgs, conversion: &Conversion, sources: &Sources) -> Result<M
         }
     }
     drop(progress);
-    folder.finish(|entries| {
+    let manifest = folder.finish(|entries| {
         let sha256: Vec<String> = entries.into_iter().map(|entry| entry.sha256).collect();
         conversion.manifest(&sha256)
-    })
+    })?;
+    write_companions(&args.out, &conversion.companions(origin.as_ref()))?;
+    Ok(manifest)
+}
+
+/// Writes the card and the licence beside a model, unless there is a card that a person wrote.
+fn write_companions(folder: &Path, companions: &[(String, Vec<u8>)]) -> Result<()> {
+    let card = folder.join(CARD_NAME);
+    if let Ok(found) = std::fs::read_to_string(&card)
+        && !found.contains(CARD_MARK)
+    {
+        out::note(&format!("{} stays as it is", files::name(&card)));
+        return Ok(());
+    }
+    for (name, bytes) in companions {
+        files::write(&folder.join(name), bytes)?;
+    }
+    Ok(())
 }
 
 /// Returns what is another text for any other result: the files that are written, and the weights
@@ -155,13 +193,11 @@ fn identity(conversion: &Conversion, sources: &Sources) -> Result<String> {
     Ok(hex::encode(digest.finalize()))
 }
 
-/// Returns where the vision tower's tensors are from, where a folder was given beside the
-/// checkpoint.
-fn note_tower(conversion: &Conversion, tower: &Folder) -> Option<String> {
+/// Returns where the vision tower's tensors are from, where there is a tower beside the checkpoint.
+fn note_tower(conversion: &Conversion, tower: &str) -> Option<String> {
     let tensors = conversion.tensors().map(|planned| &planned.tensor);
     let of_tower = tensors.filter(|tensor| tensor.name.starts_with("v."));
     let (beside, own): (Vec<_>, Vec<_>) = of_tower.partition(|tensor| tensor.is_beside);
-    let tower = files::name(&tower.path);
     match (own.len(), beside.len()) {
         (0, 0) => None,
         (0, _) => Some(format!("vision tower: {tower}")),
@@ -193,12 +229,4 @@ pub fn print_summary(manifest: &Manifest, folder: &Path) {
         files::name(folder),
         manifest.name
     ));
-}
-
-fn folder_name(path: &Path) -> Result<String> {
-    let path = path.canonicalize().map_err(|e| files::io_error(path, &e))?;
-    Ok(path.file_name().map_or_else(
-        || "model".into(),
-        |name| name.to_string_lossy().into_owned(),
-    ))
 }

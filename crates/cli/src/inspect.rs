@@ -31,7 +31,8 @@ Examples:
 
 Exit codes: 0 it would load, 1 it would not, 2 wrong command line, 130 interrupted.")]
 pub struct InspectArgs {
-    /// A folder with a manifest.json, the manifest, a GGUF file, or one of a split model's files.
+    /// A folder with a manifest.json, the manifest, a GGUF file, one of a split model's files, or a
+    /// model on the Hub: hf:OWNER/NAME.
     #[arg(value_name = "MODEL")]
     pub model: PathBuf,
     /// List files and metadata, too.

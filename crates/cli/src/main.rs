@@ -9,9 +9,11 @@ mod convert;
 mod draw;
 mod encode;
 mod eval;
+mod fetch;
 mod figure;
 mod files;
 mod folder_lock;
+mod hub;
 mod inspect;
 mod interrupt;
 mod journal;
@@ -67,6 +69,7 @@ enum Command {
     Verify(verify::VerifyArgs),
     Visualize(visualize::VisualizeArgs),
     Convert(convert::ConvertArgs),
+    Fetch(fetch::FetchArgs),
     Inspect(inspect::InspectArgs),
     Synth(synth::SynthArgs),
     Serve(serve::ServeArgs),
@@ -133,6 +136,7 @@ async fn run(cli: Cli) -> univi::Result<ExitCode> {
         }
         Command::Train(args) => train::run(args).map(done),
         Command::Convert(args) => convert::run(args).map(done),
+        Command::Fetch(args) => fetch::run(&args).map(done),
         Command::Inspect(args) => inspect::run(&args).await.map(done),
         Command::Synth(args) => synth::run(args).map(done),
         Command::Serve(args) => serve::run(&args).map(done),

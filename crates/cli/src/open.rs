@@ -8,7 +8,7 @@ use univi::{
 };
 
 use crate::{
-    files, out,
+    files, hub, out,
     progress::{Progress, Unit},
 };
 
@@ -24,12 +24,15 @@ pub async fn device(choice: Device) -> Result<OpenDevice> {
     Ok(device)
 }
 
-/// Finds the files of the model at `path`.
+/// Finds the files of the model at `path`. One of the Hub is downloaded into the cache, unless it
+/// is there.
 ///
 /// # Errors
-/// As [`ModelFiles::find`]; an address of the web is named without its secrets.
+/// As [`ModelFiles::find`] and [`hub::model_path`]; an address of the web is named without its
+/// secrets.
 pub fn find(path: &Path) -> Result<ModelFiles> {
-    files::metadata(path)?;
+    let path = hub::model_path(path)?;
+    files::metadata(&path)?;
     ModelFiles::find(path)
 }
 

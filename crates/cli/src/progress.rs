@@ -29,6 +29,7 @@ pub struct Progress {
     unit: Unit,
     total: u64,
     done: u64,
+    begun: Instant,
     next_line: Instant,
     bar: Option<ProgressBar>,
 }
@@ -56,6 +57,7 @@ impl Progress {
             unit,
             total,
             done: 0,
+            begun: Instant::now(),
             next_line: Instant::now() + QUIET,
             bar,
         }
@@ -100,7 +102,14 @@ impl Progress {
             .checked_div(self.total)
             .unwrap_or(100);
         match self.unit {
-            Unit::Bytes => format!("{percent} % of {}", bytes(self.total)),
+            Unit::Bytes => {
+                let seconds = self.begun.elapsed().as_secs_f64().max(1e-3);
+                let rate = self.done as f64 / seconds;
+                let left = self.total.saturating_sub(self.done) as f64 / rate.max(1.);
+                let left = indicatif::HumanDuration(Duration::from_secs(left as u64));
+                let (total, rate) = (bytes(self.total), bytes(rate as u64));
+                format!("{percent} % of {total}, {rate}/s, {left} left")
+            }
             Unit::Items => format!("{} of {}", self.done, self.total),
         }
     }

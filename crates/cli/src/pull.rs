@@ -10,6 +10,7 @@
 //! not waited for. What is read ahead is bounded, and so is the memory.
 
 use std::{
+    path::Path,
     sync::{
         Arc, Mutex,
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
@@ -20,8 +21,8 @@ use std::{
 
 use univi::{Error, Result, gguf::GgmlType};
 use univi_convert::{
-    Conversion, PlannedTensor,
-    checkpoint::{CheckpointTensor, Files, Span, StoredRows},
+    Conversion, Origin, PlannedTensor,
+    checkpoint::{Checkpoint, CheckpointTensor, Files, Span, StoredRows},
 };
 
 use crate::interrupt::Listener;
@@ -51,6 +52,28 @@ pub trait Source: Files + Send {
 
     /// Returns an error that names a file of the checkpoint with where the checkpoint is.
     fn explain(&self, error: Error) -> Error;
+
+    /// Returns what a model of this checkpoint is called.
+    ///
+    /// # Errors
+    /// `Io`.
+    fn model_name(&self) -> Result<String>;
+
+    /// Returns where it is, for people.
+    fn place(&self) -> String;
+
+    /// Returns the folder of the disk that it is, `None` for one that is elsewhere.
+    fn folder(&self) -> Option<&Path>;
+
+    /// Returns where it is published.
+    fn origin(&self) -> Option<Origin>;
+
+    /// Returns the vision tower that the checkpoint was made with, where it names one that is at
+    /// hand.
+    ///
+    /// # Errors
+    /// `Io`.
+    fn tower_of(&self, checkpoint: &Checkpoint<'_>) -> Result<Option<Arc<dyn Source>>>;
 }
 
 /// A checkpoint, and the vision tower beside it.

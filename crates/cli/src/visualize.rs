@@ -24,7 +24,8 @@ Examples:
 Exit codes: 0 drawn, 1 failed, 2 wrong command line, 130 interrupted.")]
 #[command(group = clap::ArgGroup::new("visual").required(true).args(["image", "video"]))]
 pub struct VisualizeArgs {
-    /// The model whose vision encoder is used: a folder with a manifest.json, or the manifest.
+    /// The model whose vision encoder is used: a folder with a manifest.json, the manifest, or a
+    /// model on the Hub: hf:OWNER/NAME.
     #[arg(long, short, value_name = "MODEL")]
     pub model: PathBuf,
     /// The compute device.

@@ -14,6 +14,7 @@ use univi::{
 
 use crate::{
     TensorSpec,
+    card::{CARD_NAME, CardFacts, Origin, card, license_files},
     checkpoint::{Checkpoint, CheckpointPart, CheckpointTensor},
     header, plan_shards, shard_metadata,
 };
@@ -41,6 +42,8 @@ pub struct Conversion {
     pub files: Vec<PlannedFile>,
     /// Lacks its files.
     manifest: Manifest,
+    /// Under which terms the weights are used.
+    license_files: Vec<(String, Vec<u8>)>,
 }
 
 /// A file of a model to be.
@@ -140,7 +143,11 @@ impl Conversion {
             });
         }
         manifest.license = license;
-        Ok(Conversion { files, manifest })
+        Ok(Conversion {
+            files,
+            manifest,
+            license_files: license_files(checkpoint)?,
+        })
     }
 
     /// Returns what the model is called.
@@ -151,6 +158,25 @@ impl Conversion {
     /// Returns the bytes of all files.
     pub fn bytes(&self) -> u64 {
         self.files.iter().map(|file| file.bytes).sum()
+    }
+
+    /// Returns the small files that go along with a model beside those of its manifest, by their
+    /// names: a model card, and what the checkpoint says about its licence. `origin` is where the
+    /// checkpoint is published.
+    pub fn companions(&self, origin: Option<&Origin>) -> Vec<(String, Vec<u8>)> {
+        let facts = CardFacts {
+            manifest: &self.manifest,
+            files: self
+                .files
+                .iter()
+                .map(|file| (file.role, file.bytes))
+                .collect(),
+            license_names: self.license_files.iter().map(|(name, _)| &**name).collect(),
+            origin,
+        };
+        let mut companions = vec![(CARD_NAME.to_string(), card(&facts).into_bytes())];
+        companions.extend(self.license_files.iter().cloned());
+        companions
     }
 
     /// Returns all tensors, in the order of the files.

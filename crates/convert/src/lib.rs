@@ -7,12 +7,14 @@
 //!
 //! Like [`univi`], this crate opens no file and no connection: its callers read and write.
 
+mod card;
 pub mod checkpoint;
 mod conversion;
 mod quantize;
 mod shards;
 mod writer;
 
+pub use card::{CARD_MARK, CARD_NAME, Origin};
 pub use conversion::{Conversion, ConversionOptions, PlannedFile, PlannedTensor};
 pub use quantize::quantize;
 pub use shards::{plan_shards, shard_metadata};

@@ -39,9 +39,10 @@ const FIXTURE_TESTS: [&str; 9] = [
 ];
 
 /// The crates that a release publishes.
-const PUBLISHED: [&str; 6] = [
+const PUBLISHED: [&str; 7] = [
     "univi",
     "univi-convert",
+    "univi-hub",
     "univi-serve",
     "univi-verify",
     "univi-train",

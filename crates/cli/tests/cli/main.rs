@@ -2,6 +2,7 @@
 
 mod answers;
 mod bad_input;
+mod hub;
 mod model_folders;
 mod nano;
 mod readme;

@@ -62,8 +62,8 @@ fn a_converted_checkpoint_answers_as_the_reference() {
     assert!(role("llm") > 1 && role("vision") == 1 && role("tokenizer") == 1);
     assert_eq!(
         files_of(&out).len(),
-        files.len() + 1,
-        "nothing but the files and the manifest"
+        files.len() + 2,
+        "nothing but the files, the manifest and the card"
     );
     let report: Value = serde_json::from_str(&univi(&["inspect", path(&out), "--json"])).unwrap();
     assert_eq!(report["sides"].as_array().unwrap().len(), 2);
@@ -316,7 +316,7 @@ fn long_run(out: &Path) -> std::process::Child {
 }
 
 #[cfg(unix)]
-fn signal(child: &std::process::Child, name: &str) {
+pub fn signal(child: &std::process::Child, name: &str) {
     let (name, id) = (format!("-{name}"), child.id().to_string());
     let sent = std::process::Command::new("kill").args([name, id]).status();
     assert!(sent.unwrap().success());
