@@ -624,7 +624,8 @@ fn of_hub(state: &State, asked: &Asked, fault: &Option<FaultKind>) -> Answer {
     };
     let is_gated = state.options.gated.contains(&repository);
     let is_api = parts[0] == "api";
-    if is_gated && token.is_none() && !(is_api && rest.first() == Some(&"revision")) {
+    // What there is may be seen by all; its contents may not.
+    if is_gated && token.is_none() && !is_api {
         return Answer::error(401, "GatedRepo", "Access to this model is restricted.");
     }
     match rest {

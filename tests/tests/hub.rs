@@ -262,11 +262,12 @@ fn gated_repositories_say_so() {
         ..TestHubOptions::default()
     };
     let mut setting = Setting::new("gated", options);
-    setting.refused("hf:org/model", "is gated: agree to its terms");
+    let repository = setting.open();
+    fails(read(&repository, 0, 10), "is gated: agree to its terms");
     setting.settings.token = Some("hf_wrong".into());
     setting.refused("hf:org/model", "does not know this token");
     setting.settings.token = Some("hf_right".into());
-    setting.open();
+    assert_eq!(read(&setting.open(), 0, 10).unwrap().len(), 10);
 }
 
 #[test]

@@ -506,7 +506,16 @@ fn files_of_gigabytes_are_told_by_their_first_bytes() {
         "longer than any picture",
     );
     let schema = huge("schema.json", b"{");
-    let args = ["ask", "-m", tiny(), "--json-schema", path(&schema), "What?"];
+    let args = [
+        "ask",
+        "--device",
+        "cpu",
+        "-m",
+        tiny(),
+        "--json-schema",
+        path(&schema),
+        "What?",
+    ];
     complains(&args, confined(&args), "schema.json: ");
 }
 
