@@ -73,12 +73,13 @@ before(async () => {
   await ffmpeg("-ss", "9", "-i", "constant.mp4", "-vf", "scale=256:256", ...VP8, "small.webm");
   await writeFile(join(OUTPUT, "resized.txt"), "file large.webm\nfile small.webm\n");
   await ffmpeg("-f", "concat", "-i", "resized.txt", "-c", "copy", "resized.webm");
-  // Four seconds more, which the header counts, and which never came. They begin with a cluster:
-  // of one that is cut, a page sees nothing.
+  // Four seconds more, which the header counts, and which never came, or half of them and three
+  // bytes.
   const frozen = ["-vf", "tpad=stop_mode=clone:stop_duration=4", "-g", "96"];
   await ffmpeg("-i", "constant.mp4", ...frozen, ...VP8, "planned.webm");
   const planned = await readFile(join(OUTPUT, "planned.webm"));
   await writeFile(join(OUTPUT, "broken-off.webm"), planned.subarray(0, await packetAt(16)));
+  await writeFile(join(OUTPUT, "cut-block.webm"), planned.subarray(0, (await packetAt(18)) + 3));
 });
 
 /**
@@ -153,24 +154,26 @@ async function inNode(name) {
 
 /**
  * @param {string} name
+ * @param {boolean} [asFile] Whether the page has the file, instead of its address.
  * @returns {Promise<Asked>}
  */
-function inChromium(name) {
+function inChromium(name, asFile = false) {
   return opened.page.evaluate(
-    async ({ name, questions }) => {
+    async ({ name, asFile, questions }) => {
       const { univi } = /** @type {{ univi: Univi }} */ (/** @type {unknown} */ (globalThis));
       const answers = [];
       /** @type {number[]} */
       let times = [];
       for (const question of questions) {
-        const video = new URL(`/output/${name}`, location.href);
+        const address = new URL(`/output/${name}`, location.href);
+        const video = asFile ? await (await fetch(address)).blob() : address;
         const answer = univi.ask([{ video }, question], { temperature: 0 });
         answers.push(await answer.text());
         times = ((await answer.tokenMaps())[0]?.frames ?? []).map(({ timeSeconds }) => timeSeconds);
       }
       return { answers, times };
     },
-    { name, questions: QUESTIONS },
+    { name, asFile, questions: QUESTIONS },
   );
 }
 
@@ -187,3 +190,12 @@ for (const name of CLIPS) {
     assert.deepEqual(await inChromium(name), EXPECTED, "Chromium");
   });
 }
+
+test("a file whose last cluster is cut is seen up to its last whole frame", async () => {
+  const name = "cut-block.webm";
+  const times = Array.from({ length: 18 }, (_, second) => second);
+  const { answers, frames } = await inShell(name);
+  assert.equal(frames, times.length, "command line");
+  assert.deepEqual(await inNode(name), { answers, times }, "Node");
+  assert.deepEqual(await inChromium(name, true), { answers, times }, "Chromium");
+});

@@ -6,9 +6,9 @@ import { UniviError } from "../error.js";
 import type { FramePicture } from "../calls.js";
 import { runtime } from "../runtime.js";
 import type { OpenClip } from "./open-clip.js";
-import type { Source, VideoSample, VideoSampleSink } from "./demuxer.js";
+import type { VideoSample, VideoSampleSink } from "./demuxer.js";
 import { firstBytes } from "./first-bytes.js";
-import { segmentEnd } from "./matroska.js";
+import { segmentEnd, withoutCutBlock } from "./matroska.js";
 import { ROUNDING_SECONDS, trackTiming } from "./timing.js";
 
 /**
@@ -58,8 +58,12 @@ export async function openDecoded(
     const demuxer = await import("./demuxer.js");
     const { BlobSource, Input, MATROSKA, MP4, MPEG_TS, QTFF, UrlSource, WEBM } = demuxer;
     signal?.throwIfAborted();
+    const head = (await firstBytes(source, signal)) ?? new Uint8Array();
+    signal?.throwIfAborted();
     const bytes =
-      source instanceof Blob ? new BlobSource(source) : new UrlSource(source, requests(name));
+      source instanceof Blob
+        ? new BlobSource(isCut(head, source.size) ? await withoutCutBlock(source, head) : source)
+        : new UrlSource(source, requests(name));
     // Playlists are not among the formats: they make requests of their own.
     const opened = new Input({ source: bytes, formats: [MP4, QTFF, WEBM, MATROSKA, MPEG_TS] });
     input = opened;
@@ -80,8 +84,8 @@ export async function openDecoded(
     };
     const format = await opened.getFormat();
     const alone = (await opened.getTracks()).length === 1;
-    const ends =
-      alone && (format === MATROSKA || format === WEBM) && !(await isCut(source, bytes, signal));
+    const length = source instanceof Blob ? source.size : await bytes.getSizeOrNull();
+    const ends = alone && (format === MATROSKA || format === WEBM) && !isCut(head, length);
     const timing = await trackTiming(track, new demuxer.EncodedPacketSink(track), {
       storesDurations: format === MP4 || format === QTFF,
       endSeconds: ends ? ((await track.getDurationFromMetadata()) ?? undefined) : undefined,
@@ -195,16 +199,10 @@ async function displayed(sample: VideoSample, { width, height }: Size): Promise<
   return { kind: "pixels", width, height, rgba: new Uint8ClampedArray(pixels.buffer) };
 }
 
-/** Whether a Matroska file ends before its segment does. */
-async function isCut(
-  source: Blob | URL,
-  bytes: Source,
-  signal: AbortSignal | undefined,
-): Promise<boolean> {
-  const length = await bytes.getSizeOrNull();
-  if (length === null) return false;
-  const end = segmentEnd((await firstBytes(source, signal)) ?? new Uint8Array());
-  return end !== undefined && end > length;
+/** Whether a Matroska file of `length` bytes ends before its segment does. */
+function isCut(head: Uint8Array, length: number | null): boolean {
+  const end = segmentEnd(head);
+  return end !== undefined && length !== null && end > length;
 }
 
 /** How a server is asked, and what is made of its answers. */
