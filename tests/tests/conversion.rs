@@ -8,7 +8,7 @@ use univi::gguf::{QuantizationPlan, parse};
 use univi::manifest::Role;
 use univi::{Error, Result};
 use univi_convert::checkpoint::{Checkpoint, Files};
-use univi_convert::{Conversion, ConversionOptions, PlannedFile};
+use univi_convert::{CARD_MARK, Conversion, ConversionOptions, Origin, PlannedFile};
 use univi_tests::{files_in, fixtures};
 
 /// The files of a folder, and which ranges of them were read.
@@ -190,4 +190,36 @@ fn a_damaged_tensor_is_found_before_its_file_is_finished() {
     // A transfer that ends early is no tensor either.
     let reader = planned.tensor.reader();
     assert!(matches!(reader.finish(), Err(Error::In { .. })));
+}
+
+#[test]
+fn a_card_and_the_licence_go_along() {
+    let (mut files, tower) = (Watched::new("checkpoint"), Watched::new(TOWER));
+    let mut add = |name: &str, text: &str| files.files.insert(name.into(), text.into());
+    add("README.md", "---\nlicense: llama2: no\n---\n");
+    add("LICENSE.txt", "The terms.");
+    let conversion = plan(&files, &tower, u64::MAX);
+    let origin = Origin {
+        repository: "org/tiny".into(),
+        commit: "0123456789".repeat(4),
+    };
+    let companions = conversion.companions(Some(&origin));
+    let names: Vec<&str> = companions.iter().map(|(name, _)| &**name).collect();
+    assert_eq!(names, ["README.md", "LICENSE.txt"]);
+    assert_eq!(companions[1].1, b"The terms.");
+    let card = String::from_utf8(companions[0].1.clone()).unwrap();
+    for says in [
+        "license: llama2--no\n",
+        "base_model: org/tiny\n",
+        "pipeline_tag: image-text-to-text\n",
+        CARD_MARK,
+        "# tiny chat, q8_0",
+        &origin.commit,
+        "[LICENSE.txt](LICENSE.txt)",
+        &format!("{} bytes", conversion.bytes()),
+    ] {
+        assert!(card.contains(says), "{says:?} is not in {card}");
+    }
+    let (_, unpublished) = &conversion.companions(None)[0];
+    assert!(!String::from_utf8_lossy(unpublished).contains("base_model"));
 }

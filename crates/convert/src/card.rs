@@ -156,7 +156,7 @@ pub(crate) fn card(facts: &CardFacts<'_>) -> String {
          \n## In a web page\n\n\
          ```ts\n\
          import {{ Univi }} from \"univi\";\n\n\
-         const host = \"https://huggingface.co/OWNER/NAME/resolve/main\";\n\
+         const host = \"https://HOST/models/NAME\";\n\
          const univi = await Univi.create({{ model: `${{host}}/{MANIFEST_NAME}` }});\n\
          for await (const piece of univi.ask({asked})) out.append(piece);\n\
          ```\n\
