@@ -80,8 +80,8 @@ impl ModelFolder {
         let mut folder = ModelFolder::lock(path)?;
         clear_leftovers(path)?;
         folder.refuse_model(overwrite)?;
-        folder.check_room(bytes)?;
         folder.stays = false;
+        folder.check_room(bytes)?;
         Ok(folder)
     }
 
@@ -112,6 +112,7 @@ impl ModelFolder {
             }
             None => clear_leftovers(path)?,
         }
+        folder.stays = !folder.resumed.is_empty();
         let finished: u64 = folder.resumed.iter().map(|file| file.bytes).sum();
         let all: u64 = planned.iter().map(|file| file.bytes).sum();
         folder.check_room(all - finished)?;
@@ -275,14 +276,14 @@ impl ModelFolder {
         Ok(())
     }
 
-    /// Ends a conversion that failed. Finished files stay where another run can go on with them:
-    /// where it was interrupted, or where a disk or a network failed.
+    /// Ends a conversion that failed. Finished files stay: they are right whatever went wrong
+    /// later, and another run can go on with them.
     pub fn give_up(mut self, error: Error) -> Error {
         let written = self.entries.iter().filter(|entry| !entry.sha256.is_empty());
         let names = written.map(|entry| &entry.path);
         let finished: BTreeSet<_> = names.chain(self.resumed.iter().map(|f| &f.name)).collect();
         let count = finished.len();
-        if count == 0 || self.journal.is_none() || !is_passing(&error) {
+        if count == 0 || self.journal.is_none() {
             return error;
         }
         let advice = format!(
@@ -376,8 +377,10 @@ impl ModelFolder {
     ) -> Result<Manifest> {
         let manifest = describe(self.entries.clone())?;
         let json = manifest.to_json()?;
-        if let Err(error) = self.check(&manifest) {
-            return Err(self.give_up(error));
+        match self.check(&manifest) {
+            Ok(()) => {}
+            Err(Error::Aborted) => return Err(self.give_up(Error::Aborted)),
+            Err(error) => return Err(error),
         }
         // The list of what this run writes, should it be killed from here on.
         write_whole(&self.unfinished(MANIFEST_NAME), json.as_bytes())?;
@@ -506,19 +509,14 @@ impl Drop for ModelFolder {
     }
 }
 
-/// Whether another run may do better.
-fn is_passing(error: &Error) -> bool {
-    match error {
-        Error::In { source, .. } => is_passing(source),
-        Error::Aborted | Error::Io { .. } => true,
-        _ => false,
-    }
-}
-
 fn with_advice(error: Error, advice: &str) -> Error {
     match error {
         Error::In { file, source } => with_advice(*source, advice).in_file(file),
         Error::Io { reason } => Error::Io {
+            reason: format!("{reason}; {advice}"),
+        },
+        Error::BadFile { format, reason } => Error::BadFile {
+            format,
             reason: format!("{reason}; {advice}"),
         },
         error => error,

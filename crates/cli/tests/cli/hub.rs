@@ -327,36 +327,47 @@ fn a_conversion_goes_on_after_a_kill() {
 }
 
 #[test]
-fn a_network_that_fails_leaves_what_is_finished() {
-    let (setting, _) = Setting::large("fails", Layout::Safetensors, TestHubOptions::default());
-    let out = setting.out("model");
-    let args = [
-        "convert",
-        "hf:org/large",
-        "--quant",
-        "q8_0",
-        "--shard-size",
-        "1MiB",
-        "--out",
-    ];
-    let args = [&args[..], &[path(&out)]].concat();
-    setting.hub.fault("-00002-of", 2, FaultKind::Drop(u64::MAX));
-    setting
-        .hub
-        .fault("-00002-of", u32::MAX, FaultKind::Status(503, Some(0)));
-    let output = setting.run(&args);
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{stderr}");
-    assert!(
-        stderr.contains("the same command goes on from there"),
-        "{stderr}"
-    );
-    let finished = journaled(&out);
-    assert!(finished > 3, "{finished}");
-    setting.hub.heal();
-    let (_, stderr) = setting.univi(&args);
-    assert!(stderr.contains(&format!("{finished} of ")), "{stderr}");
-    univi(&["inspect", path(&out)]);
+fn what_fails_leaves_what_is_finished() {
+    let (setting, checkpoint) = Setting::large("fails", Layout::Torch, TestHubOptions::default());
+    let second = checkpoint.join("pytorch_model-00002-of-00002.bin");
+    let middle = fs::metadata(second).unwrap().len() / 2;
+    for (name, fault, says) in [
+        ("network", FaultKind::Status(503, Some(0)), "tried 6 times"),
+        ("proxy", FaultKind::Corrupt(middle), "checksum"),
+    ] {
+        let out = setting.out(name);
+        let args = [
+            "convert",
+            "hf:org/large",
+            "--quant",
+            "q8_0",
+            "--shard-size",
+            "1MiB",
+        ];
+        let args = [&args[..], &["--out", path(&out)]].concat();
+        // What is read to plan comes right.
+        let range = FaultKind::Drop(u64::MAX);
+        setting
+            .hub
+            .fault("storage:/org/large/pytorch_model-00002", 2, range);
+        setting
+            .hub
+            .fault("storage:/org/large/pytorch_model-00002", u32::MAX, fault);
+        let output = setting.run(&args);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert!(stderr.contains(says), "{stderr}");
+        let advice = "the same command goes on from there";
+        assert!(stderr.contains(advice), "{stderr}");
+        let finished = journaled(&out);
+        assert!(finished > 3, "{finished}");
+        crate::refused(&["inspect", path(&out)], "manifest.json");
+        setting.hub.heal();
+        let (_, stderr) = setting.univi(&args);
+        assert!(stderr.contains(&format!("{finished} of ")), "{stderr}");
+        univi(&["inspect", path(&out)]);
+    }
+    assert_same_model(&setting.out("network"), &setting.out("proxy"));
 }
 
 #[test]
