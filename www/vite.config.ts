@@ -7,6 +7,18 @@ import { defineConfig, type Plugin } from "vite";
 const DIST = new URL("./dist/", import.meta.url);
 const SERVICE_WORKER = "service-worker";
 
+/**
+ * The Hub that the page offers models of, by the environment: `UNIVI_HUB` names another one, such
+ * as a mirror, and `off` leaves it out of the page, and out of what its policy allows.
+ */
+const HUB = process.env.UNIVI_HUB ?? "https://huggingface.co";
+/** Where a Hub sends on to for large files, as far as that is known. */
+const HUB_STORAGE: Readonly<Record<string, string>> = {
+  "https://huggingface.co": "https://*.huggingface.co https://*.hf.co",
+};
+/** What only pages that convert a checkpoint fetch. */
+const CONVERSION = /conversion-worker|univi_web_convert/;
+
 export default defineConfig({
   base: "./", // The built folder works under any path of any static host.
   worker: { format: "es" },
@@ -21,8 +33,22 @@ export default defineConfig({
       },
     },
   },
-  plugins: [listFiles()],
+  plugins: [...(HUB === "off" ? [] : [offerHub()]), listFiles()],
 });
+
+/** Writes the Hub's address into the page, and its hosts into the page's policy. */
+function offerHub(): Plugin {
+  const { origin } = new URL(HUB);
+  const hosts = [origin, HUB_STORAGE[HUB] ?? ""].join(" ").trim();
+  const policy = "connect-src 'self' blob:";
+  return {
+    name: "offer-hub",
+    transformIndexHtml: (html) => ({
+      html: html.replace(policy, `${policy} ${hosts}`),
+      tags: [{ tag: "meta", attrs: { name: "univi-hub", content: HUB }, injectTo: "head" }],
+    }),
+  };
+}
 
 /** Tells the service worker which files the page has, and their hashes. */
 function listFiles(): Plugin {
@@ -37,6 +63,7 @@ function listFiles(): Plugin {
         .map((path) => relative(fileURLToPath(DIST), path).replaceAll("\\", "/"))
         // A list that a site may change, and the worker itself.
         .filter((file) => !["samples/index.json", `${SERVICE_WORKER}.js`].includes(file))
+        .filter((file) => !CONVERSION.test(file))
         .sort();
       const hashed = files.map(async (file) => {
         const bytes = await readFile(new URL(file, DIST));

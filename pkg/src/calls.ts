@@ -1,4 +1,6 @@
 /** The methods that the worker serves, with what crosses the channel for each. */
+import type { HubAccess } from "./hub/access.js";
+import type { HubListing } from "./hub/repository.js";
 import type {
   ClipTiming,
   Availability,
@@ -23,6 +25,16 @@ export type ModelSource =
       readonly url: string;
       /** The page decides on the addresses of its files. */
       readonly resolves: boolean;
+      /** What the store calls the model, where that is not its URL. */
+      readonly key?: string;
+      /** The Hub that it lies on. */
+      readonly hub?: HubAccess;
+    }
+  | {
+      /** The store keeps all of it. */
+      readonly kind: "kept";
+      /** What the store calls it. */
+      readonly key: string;
     }
   | {
       readonly kind: "files";
@@ -91,6 +103,17 @@ export interface Calls {
     };
     event: LoadProgress | ResolveRequest;
     result: ModelInfo;
+  };
+  /** Asks a Hub what a repository holds. */
+  listHub: {
+    params: {
+      hub: HubAccess;
+      repository: string;
+      revision: string;
+      allowedOrigins?: readonly string[];
+    };
+    event: never;
+    result: HubListing;
   };
   /** Whether {@link Calls.load} would have a chance; nothing but the manifest is fetched. */
   availability: {

@@ -43,7 +43,7 @@ export async function* download(
         AbortSignal.any([signal, attempt.signal]),
         attempt,
       );
-      const begins = transfer.from === 0;
+      const begins = transfer.from === 0 && transfer.to === undefined;
       const answer = transfer.answered(head(response, url));
       if (answer.kind === "complete") return;
       if (answer.kind === "pause") {
@@ -76,13 +76,13 @@ export async function* download(
 async function ask(
   network: Network,
   url: URL,
-  { from, ifRange }: bindings.Transfer,
+  { from, to, ifRange }: bindings.Transfer,
   signal: AbortSignal,
   attempt: AbortController,
 ): Promise<Response> {
   const headers = new Headers();
-  if (from > 0) {
-    headers.set("Range", `bytes=${from}-`);
+  if (from > 0 || to !== undefined) {
+    headers.set("Range", `bytes=${from}-${to ?? ""}`);
     if (ifRange !== undefined) headers.set("If-Range", ifRange);
   }
   return inTime(request(network, url, { headers }, signal), attempt);
@@ -218,6 +218,26 @@ export class ReadAhead implements AsyncIterable<Piece> {
 
 function length(piece: Piece): number {
   return piece.kind === "bytes" ? piece.bytes.length : 0;
+}
+
+/**
+ * The bytes from `start` to before `end` of a file, in order. Throws as {@link download}, also
+ * where the server knows no ranges.
+ */
+export async function* downloadRange(
+  network: Network,
+  url: URL,
+  { start, end, fileBytes }: { start: number; end: number; fileBytes: number },
+  signal: AbortSignal,
+): AsyncGenerator<Uint8Array, void> {
+  const name = shortAddress(url);
+  const transfer = network.module.Transfer.ofRange(name, start, end, fileBytes, Math.random());
+  try {
+    for await (const piece of download(network, url, transfer, signal))
+      if (piece.kind === "bytes") yield piece.bytes;
+  } finally {
+    transfer.free();
+  }
 }
 
 /** A whole small file of a server. */

@@ -62,9 +62,14 @@ export function modelFiles(
   store: Store,
   resolve: Resolve,
 ): ModelFiles {
-  return source.kind === "url"
-    ? new RemoteFiles(network, new URL(source.url), store, source.resolves ? resolve : undefined)
-    : localFiles(source.files, source.named);
+  switch (source.kind) {
+    case "url":
+      return new RemoteFiles(network, source, store, source.resolves ? resolve : undefined);
+    case "kept":
+      return keptFiles(source.key, store);
+    case "files":
+      return localFiles(source.files, source.named);
+  }
 }
 
 /** Files on a server, and what the store keeps of them. */
@@ -72,21 +77,29 @@ class RemoteFiles implements ModelFiles {
   readonly name: string;
   readonly #network: Network;
   readonly #url: URL;
+  /** What the store calls the model. */
+  readonly #key: string;
   readonly #store: Store;
   readonly #resolve: Resolve | undefined;
   #manifest: Uint8Array | undefined;
 
-  constructor(network: Network, url: URL, store: Store, resolve: Resolve | undefined) {
-    this.name = nameOf(url.pathname);
+  constructor(
+    network: Network,
+    { url, key = url }: Extract<ModelSource, { kind: "url" }>,
+    store: Store,
+    resolve: Resolve | undefined,
+  ) {
+    this.#url = new URL(url);
+    this.name = nameOf(this.#url.pathname);
     this.#network = network;
-    this.#url = url;
+    this.#key = key;
     this.#store = store;
     this.#resolve = resolve;
   }
 
   async manifest(signal: AbortSignal): Promise<Uint8Array | undefined> {
     if (isGguf(this.#url.pathname)) return undefined;
-    const kept = await this.#store.getDocument(this.#url.href);
+    const kept = await this.#store.getDocument(this.#key);
     // Without a network, what is kept will do.
     if (kept && navigator.onLine === false) return kept;
     try {
@@ -114,17 +127,17 @@ class RemoteFiles implements ModelFiles {
   }
 
   async open(file: WantedFile, signal: AbortSignal): Promise<OpenFile> {
-    const stored = await this.#store.open(this.#key(file), signal);
+    const stored = await this.#store.open(this.#fileKey(file), signal);
     const address = () => this.#resolved(file.name, signal);
     return new RemoteFile(this.#network, address, file, stored, signal);
   }
 
   async begin(name: string, files: readonly WantedFile[]): Promise<void> {
-    const about: ModelAbout = { name, files: files.map((file) => this.#key(file)) };
-    await this.#store.putDocument(this.#url.href, this.#manifest ?? new Uint8Array(), about);
+    const about: ModelAbout = { name, files: files.map((file) => this.#fileKey(file)) };
+    await this.#store.putDocument(this.#key, this.#manifest ?? new Uint8Array(), about);
   }
 
-  #key({ name, sha256, bytes }: WantedFile): FileKey {
+  #fileKey({ name, sha256, bytes }: WantedFile): FileKey {
     return { url: this.#address(name).href, sha256, bytes };
   }
 
@@ -170,7 +183,7 @@ class RemoteFile implements OpenFile {
     this.#stored = stored;
     // What is known by its hash needs no server to tell whether it is the latest.
     if (file.sha256 !== undefined && (stored.complete || stored.size === file.bytes)) {
-      this.pieces = this.#kept();
+      this.pieces = keptPieces(stored);
       return;
     }
     this.#transfer = new network.module.Transfer(
@@ -190,15 +203,11 @@ class RemoteFile implements OpenFile {
     this.pieces = this.#all(new ReadAhead(rest, AHEAD_BYTES));
   }
 
-  async *#kept(): AsyncGenerator<Piece & { readonly kept?: boolean }, void> {
-    for await (const bytes of this.#stored.read()) yield { kind: "bytes", bytes, kept: true };
-  }
-
   async *#all(
     rest: AsyncIterable<Piece>,
   ): AsyncGenerator<Piece & { readonly kept?: boolean }, void> {
     const complete = this.#stored.complete;
-    if (this.#stored.size > 0) yield* this.#kept();
+    if (this.#stored.size > 0) yield* keptPieces(this.#stored);
     try {
       for await (const piece of rest) {
         if (piece.kind === "begins") await this.#stored.begin(piece.validator);
@@ -232,6 +241,44 @@ async function* downloadFrom(
   signal: AbortSignal,
 ): AsyncGenerator<Piece, void> {
   yield* download(network, await address(), transfer, signal);
+}
+
+/** The files of a model that the store keeps whole; no server is asked for them. */
+function keptFiles(key: string, store: Store): ModelFiles {
+  const gone = (what: string) =>
+    new UniviError(
+      "io",
+      `${key}: this browser no longer keeps ${what}; load the model again to fetch it anew`,
+    );
+  return {
+    name: key,
+    manifest: async () => {
+      const manifest = await store.getDocument(key);
+      if (!manifest) throw gone("its manifest");
+      return manifest;
+    },
+    length: async (file) => file.bytes,
+    open: async ({ name, sha256, bytes }, signal) => {
+      const stored = await store.open({ url: `${key}/${name}`, sha256, bytes }, signal);
+      if (!stored.complete) {
+        await stored.close();
+        throw gone(name);
+      }
+      return {
+        pieces: keptPieces(stored),
+        right: async () => {},
+        wrong: () => stored.evict(),
+        close: () => stored.close(),
+      };
+    },
+    begin: async () => {},
+  };
+}
+
+async function* keptPieces(
+  stored: StoredFile,
+): AsyncGenerator<Piece & { readonly kept: true }, void> {
+  for await (const bytes of stored.read()) yield { kind: "bytes", bytes, kept: true };
 }
 
 function localFiles(files: readonly File[], named: string | undefined): ModelFiles {

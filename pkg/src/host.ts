@@ -4,18 +4,20 @@ import { checkArguments } from "./arguments.js";
 import type { Calls, Handle, Method, ResolveRequest, SentImage, SentPart } from "./calls.js";
 import { fetchAll } from "./download.js";
 import { UniviError } from "./error.js";
+import { listHub } from "./hub/listing.js";
 import { availability, load } from "./load.js";
 import type { Resolve } from "./files.js";
-import { type Bindings, type Instance, instantiate } from "./module.js";
+import { type Bindings, inference } from "./module.js";
 import type { Network } from "./network.js";
 import type { Handlers, Host } from "./rpc.js";
 import type { Usage } from "./types.js";
+import type { Instance } from "./wasm-module.js";
 
 /** Longer than any picture, or clip that is fetched whole. */
 const MAX_FILE_BYTES = 256 << 20;
 
 /** Makes handlers that share one model, and check their parameters before anything else. */
-export const host: Host = (fail) => {
+export const host: Host<Calls> = (fail) => {
   const handlers = handlersOf(fail);
   const checked = Object.entries(handlers).map(([method, handler]) => [
     method,
@@ -27,8 +29,8 @@ export const host: Host = (fail) => {
   return Object.fromEntries(checked);
 };
 
-function handlersOf(fail: (error: UniviError) => void): Handlers {
-  let instance: Instance | undefined;
+function handlersOf(fail: (error: UniviError) => void): Handlers<Calls> {
+  let instance: Instance<Bindings> | undefined;
   let network: Network | undefined;
   const resolving = new Map<number, (answer: Calls["resolved"]["params"]) => void>();
   let engine: bindings.Engine | undefined;
@@ -91,18 +93,23 @@ function handlersOf(fail: (error: UniviError) => void): Handlers {
 
   return {
     async load(params, context) {
-      instance = await instantiate(fail);
-      const { allowedOrigins } = params;
-      network = { module: instance.bindings, allowedOrigins };
-      const loaded = await load(network, resolverOf(context.emit), params, context);
+      instance = await inference.instantiate(fail);
+      const { bindings } = instance;
+      network = networkOf(bindings, params);
+      const loaded = await load(bindings, network, resolverOf(context.emit), params, context);
       engine = loaded.engine;
       return { ...loaded.info, ...engine.info() };
     },
 
     async availability(params, { signal, emit }) {
-      const { bindings: module } = await instantiate(fail);
-      const network = { module, allowedOrigins: params.allowedOrigins };
-      return availability(network, resolverOf(emit), params, signal);
+      const { bindings } = await inference.instantiate(fail);
+      const network = networkOf(bindings, params);
+      return availability(bindings, network, resolverOf(emit), params, signal);
+    },
+
+    async listHub({ hub, repository, revision, allowedOrigins }, { signal }) {
+      const { bindings: module } = await inference.instantiate(fail);
+      return listHub({ module, allowedOrigins, hub }, repository, revision, signal);
     },
 
     async resolved(answer) {
@@ -266,6 +273,14 @@ function handlersOf(fail: (error: UniviError) => void): Handlers {
       network = undefined;
     },
   };
+}
+
+/** What the files of a model are fetched with. */
+function networkOf(
+  module: Bindings,
+  { source, allowedOrigins }: Calls["availability"]["params"],
+): Network {
+  return { module, allowedOrigins, hub: source.kind === "url" ? source.hub : undefined };
 }
 
 async function encodeImage(

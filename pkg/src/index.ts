@@ -45,6 +45,7 @@ export type {
   Availability,
   CacheChoice,
   ContextUsage,
+  Conversion,
   Device,
   FrameChoice,
   KvCache,

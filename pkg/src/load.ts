@@ -15,7 +15,9 @@ import {
 import type { Calls } from "./calls.js";
 import type { Context } from "./rpc.js";
 import type { Availability, LoadProgress, ModelInfo } from "./types.js";
+import type { Bindings } from "./module.js";
 import type { Network } from "./network.js";
+import { Meter } from "./progress.js";
 import { runtime } from "./runtime.js";
 import { cachedOf, openStore } from "./store.js";
 import { sha256Of } from "./sha256.js";
@@ -31,10 +33,6 @@ const IN_FLIGHT_BYTES = 16 << 20;
  * thread alone, takes all of a file at once.
  */
 const MAX_HASHED_WHOLE_BYTES = 64 << 20;
-/** Progress is progress at most so often. */
-const PROGRESS_INTERVAL_MS = 60;
-/** Over how long a download's speed is measured. */
-const SPEED_WINDOW_MS = 3000;
 
 /** What {@link load} leads to. */
 export interface Loaded {
@@ -50,17 +48,18 @@ export interface Loaded {
  * files stays in the store.
  */
 export async function load(
+  module: Bindings,
   network: Network,
   resolve: Resolve,
   params: Calls["load"]["params"],
-  { signal, emit }: Context<"load">,
+  { signal, emit }: Context<Calls["load"]["event"]>,
 ): Promise<Loaded> {
   await runtime.prepare(params.device);
-  const store = await openStore(params.source.kind === "url" ? params.cache : "none");
+  const store = await openStore(params.source.kind === "files" ? "none" : params.cache);
   const files = modelFiles(network, params.source, store, resolve);
   emit({ phase: "manifest", loaded: 0, total: 0, file: files.name });
   const manifest = await files.manifest(signal);
-  const loader = await network.module.Loader.create(params.device, params);
+  const loader = await module.Loader.create(params.device, params);
   let drop = () => loader.free();
   try {
     if (manifest) loader.manifest(files.name, manifest);
@@ -97,6 +96,7 @@ export async function load(
 
 /** Whether a model would load. Rejects with the reason of an aborted `signal` alone. */
 export async function availability(
+  module: Bindings,
   network: Network,
   resolve: Resolve,
   params: Calls["availability"]["params"],
@@ -105,9 +105,10 @@ export async function availability(
   let loader: bindings.Loader | undefined;
   try {
     await runtime.prepare(params.device);
-    const files = modelFiles(network, params.source, await openStore("none"), resolve);
+    const store = await openStore(params.source.kind === "kept" ? "auto" : "none");
+    const files = modelFiles(network, params.source, store, resolve);
     const manifest = await files.manifest(signal);
-    loader = await network.module.Loader.create(params.device, params);
+    loader = await module.Loader.create(params.device, params);
     if (manifest) loader.manifest(files.name, manifest);
     else loader.gguf(files.name);
     await loader.checkRoom();
@@ -117,7 +118,7 @@ export async function availability(
       ...(await deviceOf(loader)),
       ...(bytes === undefined ? {} : { bytes }),
     };
-    if (params.source.kind === "files")
+    if (params.source.kind !== "url")
       return {
         status: "available",
         ...about,
@@ -309,39 +310,4 @@ async function deviceOf(
     [info?.vendor, info?.architecture].filter(Boolean).join(" ") ||
     loader.adapter;
   return { device, adapter };
-}
-
-/** Tells progress now and then, never going back, with the speed of the last seconds. */
-class Meter {
-  readonly #emit: (progress: LoadProgress) => void;
-  #samples: { at: number; loaded: number }[] = [];
-  #most = 0;
-
-  constructor(emit: (progress: LoadProgress) => void) {
-    this.#emit = emit;
-  }
-
-  tell(progress: LoadProgress): void {
-    const at = performance.now();
-    const last = this.#samples.at(-1);
-    if (last && at - last.at < PROGRESS_INTERVAL_MS) return;
-    this.#most = Math.max(this.#most, progress.loaded);
-    const loaded = this.#most;
-    this.#samples = [
-      ...this.#samples.filter((sample) => at - sample.at < SPEED_WINDOW_MS),
-      { at, loaded },
-    ];
-    const oldest = this.#samples[0]!;
-    const seconds = (at - oldest.at) / 1000;
-    const bytesPerSecond = (loaded - oldest.loaded) / seconds;
-    if (seconds < 0.5 || bytesPerSecond === 0) this.#emit({ ...progress, loaded });
-    else if (progress.total === 0) this.#emit({ ...progress, loaded, bytesPerSecond });
-    else
-      this.#emit({
-        ...progress,
-        loaded,
-        bytesPerSecond,
-        etaSeconds: (progress.total - loaded) / bytesPerSecond,
-      });
-  }
 }

@@ -1,13 +1,20 @@
 /** Where requests may go, and why one had no answer. */
 import { shortAddress } from "./address.js";
 import { UniviError } from "./error.js";
+import { type HubAccess, refusalOf } from "./hub/access.js";
 import type { Bindings } from "./module.js";
 
 /** What files are fetched with. */
 export interface Network {
-  readonly module: Bindings;
+  /** The module's decisions about transfers. */
+  readonly module: Pick<Bindings, "Transfer">;
   /** The only origins that are asked; without them, those of the addresses that the page gives. */
   readonly allowedOrigins: readonly string[] | undefined;
+  /**
+   * The Hub that addresses of its origin are asked from. It sends on to wherever it keeps large
+   * files, and is followed there.
+   */
+  readonly hub?: HubAccess | undefined;
 }
 
 /** So long a server has to show that it is there. */
@@ -27,7 +34,7 @@ export class Unanswered extends Error {}
  * reason of an aborted `signal`.
  */
 export async function request(
-  { allowedOrigins }: Network,
+  { allowedOrigins, hub }: Network,
   url: URL,
   { method = "GET", headers = new Headers() }: { method?: "GET" | "HEAD"; headers?: Headers },
   signal: AbortSignal,
@@ -35,6 +42,9 @@ export async function request(
   if (allowedOrigins && url.protocol === "file:") throw refused(url, FILE_ADDRESS);
   if (allowedOrigins && isRemote(url) && !allowedOrigins.includes(url.origin))
     throw refused(url, `the page does not allow requests to ${url.origin} (allowedOrigins)`);
+  const ofHub = hub !== undefined && url.origin === new URL(hub.endpoint).origin ? hub : undefined;
+  if (ofHub?.token !== undefined) headers.set("Authorization", `Bearer ${ofHub.token}`);
+  const follows = ofHub !== undefined || allowedOrigins === undefined;
   const policy = new PolicyWatch();
   try {
     const response = await fetch(url, {
@@ -42,19 +52,22 @@ export async function request(
       headers,
       signal,
       cache: "no-store", // The store keeps the file; the browser's own cache would a second time.
-      redirect: allowedOrigins ? "manual" : "follow",
+      redirect: follows ? "follow" : "manual",
     });
-    if (allowedOrigins && isRedirect(response))
+    if (!follows && isRedirect(response))
       throw refused(
         url,
         "the server sends on to another address, which a page with allowedOrigins does not " +
           "follow; give the final address",
       );
     answered.add(url.origin);
+    const refusal = ofHub && refusalOf(ofHub, url, response);
+    if (refusal?.passes) throw new Unanswered(refusal.why);
+    if (refusal) throw refused(url, refusal.why);
     return response;
   } catch (cause) {
     signal.throwIfAborted();
-    if (cause instanceof UniviError) throw cause;
+    if (cause instanceof UniviError || cause instanceof Unanswered) throw cause;
     // Headers that another origin has to allow may be what failed; then it goes without them.
     if (headers.has("Range") && answered.has(url.origin)) throw new Unanswered(reasonOf(cause));
     // A policy that allowed a file's address would not help: no page may read it.

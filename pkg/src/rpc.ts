@@ -5,11 +5,11 @@
  * one result or one error. A call can be cancelled at any time. Neither side depends on a worker:
  * any pair of ports does.
  */
-import type { Calls, Handle, Method, PastTurn, SentPart } from "./calls.js";
+import type { Calls, Handle, PastTurn, SentPart } from "./calls.js";
 import { codeOf, UniviError, type UniviErrorCode } from "./error.js";
 import { Scheduler } from "./scheduler.js";
 
-type Call = { id: number; method: Method; params: unknown };
+type Call = { id: number; method: string; params: unknown };
 type Request = Call | { id: number; cancel: true };
 type Reply =
   | { id: number; event: unknown }
@@ -23,16 +23,21 @@ export interface Port {
   onmessage: ((event: MessageEvent) => void) | null;
 }
 
+/** Methods by their names, with what crosses the channel for each. */
+export type CallTable<C> = {
+  readonly [M in keyof C]: { readonly params: unknown; readonly event: unknown; result: unknown };
+};
+
 /** What goes along with a call. */
-export interface CallOptions<M extends Method> {
+export interface CallOptions<Event> {
   readonly signal?: AbortSignal | undefined;
-  readonly onEvent?: ((event: Calls[M]["event"]) => void) | undefined;
+  readonly onEvent?: ((event: Event) => void) | undefined;
   /** Handed over rather than copied. */
   readonly transfer?: Transferable[];
 }
 
-/** The page's end. */
-export class Client {
+/** The page's end of a channel to a worker that serves the methods `C`. */
+export class Caller<C extends CallTable<C>> {
   readonly #port: Port;
   readonly #pending = new Map<number, (reply: Reply) => void>();
   #nextId = 0;
@@ -47,11 +52,11 @@ export class Client {
    * Calls `method`. An aborted `signal` rejects at once with the signal's reason and cancels the
    * call at the other end, where the next call waits until it has come to rest.
    */
-  call<M extends Method>(
+  call<M extends keyof C & string>(
     method: M,
-    params: Calls[M]["params"],
-    options: CallOptions<M> = {},
-  ): Promise<Calls[M]["result"]> {
+    params: C[M]["params"],
+    options: CallOptions<C[M]["event"]> = {},
+  ): Promise<C[M]["result"]> {
     const { signal, onEvent, transfer = [] } = options;
     if (this.#broken) return Promise.reject(this.#broken);
     if (signal?.aborted) return Promise.reject(signal.reason);
@@ -69,11 +74,11 @@ export class Client {
       signal?.addEventListener("abort", abort);
       this.#pending.set(id, (reply) => {
         if ("event" in reply) {
-          onEvent?.(reply.event as Calls[M]["event"]);
+          onEvent?.(reply.event as C[M]["event"]);
           return;
         }
         done();
-        if ("result" in reply) resolve(reply.result as Calls[M]["result"]);
+        if ("result" in reply) resolve(reply.result as C[M]["result"]);
         else reject(new UniviError(reply.error.code, reply.error.message));
       });
       try {
@@ -85,15 +90,9 @@ export class Client {
     });
   }
 
-  /** A number that stands for nothing yet. */
-  newHandle(): Handle {
+  /** A number that was never used here before. */
+  protected nextId(): number {
     return this.#nextId++;
-  }
-
-  /** Frees what lives at the other end. Never rejects: a broken client has freed everything. */
-  free(handles: readonly Handle[]): Promise<void> {
-    if (handles.length === 0) return Promise.resolve();
-    return this.call("free", { handles: [...handles] }).catch(() => {});
   }
 
   /** Rejects every call under way and every later one: the other end is gone, or about to go. */
@@ -109,6 +108,20 @@ export class Client {
   }
 }
 
+/** The page's end of the channel to a model. */
+export class Client extends Caller<Calls> {
+  /** A number that stands for nothing yet. */
+  newHandle(): Handle {
+    return this.nextId();
+  }
+
+  /** Frees what lives at the other end. Never rejects: a broken client has freed everything. */
+  free(handles: readonly Handle[]): Promise<void> {
+    if (handles.length === 0) return Promise.resolve();
+    return this.call("free", { handles: [...handles] }).catch(() => {});
+  }
+}
+
 /** What can't cross to the worker came from the user: all else is plain data. */
 function uncloneable(cause: unknown): UniviError {
   return new UniviError(
@@ -119,24 +132,27 @@ function uncloneable(cause: unknown): UniviError {
 }
 
 /** What a handler is given beside the call's parameters. */
-export interface Context<M extends Method> {
+export interface Context<Event> {
   readonly signal: AbortSignal;
-  emit(event: Calls[M]["event"]): void;
+  emit(event: Event): void;
 }
 
 /** One function for each method. */
-export type Handlers = {
-  [M in Method]: (params: Calls[M]["params"], context: Context<M>) => Promise<Calls[M]["result"]>;
+export type Handlers<C extends CallTable<C>> = {
+  [M in keyof C]: (
+    params: C[M]["params"],
+    context: Context<C[M]["event"]>,
+  ) => Promise<C[M]["result"]>;
 };
 
 /**
  * Makes the handlers; `fail` rejects every call under way, where what they wait for can't come any
  * more.
  */
-export type Host = (fail: (error: UniviError) => void) => Handlers;
+export type Host<C extends CallTable<C>> = (fail: (error: UniviError) => void) => Handlers<C>;
 
 /** The worker's end: carries out the calls that come through `port`. */
-export function serve(port: Port, host: Host): void {
+export function serve<C extends CallTable<C>>(port: Port, host: Host<C>): void {
   const rejections = new Map<number, (error: UniviError) => void>();
   const handlers = host((error) => {
     for (const reject of rejections.values()) reject(error);
@@ -148,9 +164,9 @@ export function serve(port: Port, host: Host): void {
   const carryOut = async ({ id, method, params }: Call, signal: AbortSignal) => {
     try {
       signal.throwIfAborted();
-      const handler = handlers[method] as (
+      const handler = handlers[method as keyof C] as (
         params: unknown,
-        context: Context<Method>,
+        context: Context<unknown>,
       ) => Promise<unknown>;
       const emit = (event: unknown) => reply({ id, event });
       const failed = new Promise<never>((_, reject) => rejections.set(id, reject));

@@ -1,27 +1,45 @@
-/** Starts the worker that a model runs in. */
+/** Starts the package's workers: the one that a model runs in, and those that convert. */
 import { UniviError } from "./error.js";
 import { beforeMoving } from "./moved.js";
 
 /**
- * Starts the worker. `onFailure` hears where it can't be started, or fails later on.
+ * Starts the worker that a model runs in. `onFailure` hears where it can't be started, or fails
+ * later on.
  *
  * Throws where this browser refuses at once.
  */
 export function startWorker(onFailure: (error: UniviError) => void): Worker {
+  // Bundlers find a worker by this expression, in one piece.
+  const start = () => new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
+  return started("dist/worker.js", start, onFailure);
+}
+
+/** Starts a worker that converts, as {@link startWorker}. */
+export function startConversionWorker(onFailure: (error: UniviError) => void): Worker {
+  const start = () =>
+    new Worker(new URL("./conversion-worker.js", import.meta.url), { type: "module" });
+  return started("dist/conversion-worker.js", start, onFailure);
+}
+
+function started(
+  file: string,
+  start: () => Worker,
+  onFailure: (error: UniviError) => void,
+): Worker {
   const Native = globalThis.Worker;
   let script = "";
   // Bundlers recognize `new Worker(new URL(..))` alone, and it is they who know the script's
   // address. So it is met on its way into the browser.
   globalThis.Worker = class extends Native {
     constructor(url: string | URL, options?: WorkerOptions) {
-      const address = beforeMoving(new URL(url, globalThis.location?.href), "dist/worker.js");
+      const address = beforeMoving(new URL(url, globalThis.location?.href), file);
       script = address.href;
       super(sameOrigin(address) ? address : relay(address, options), options);
     }
   };
   let worker: Worker;
   try {
-    worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
+    worker = start();
   } catch (cause) {
     throw unstarted(script, (cause as Error).message, cause);
   } finally {

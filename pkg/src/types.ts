@@ -17,14 +17,16 @@ export type KvCache = "f32" | "q8";
 export interface LoadProgress {
   /**
    * - `manifest`: the list of files is read;
+   * - `convert`: a checkpoint streams from the Hub and is converted; `loaded` and `total` count the
+   *   bytes of the checkpoint here;
    * - `download`: files stream from the network onto the device, hashed on the way;
    * - `verify`: files that are kept here do, hashed as well;
    * - `upload`: the device takes the last of them;
    * - `compile`: the model is put together, and its shaders are compiled;
    * - `ready`: it can be asked.
    */
-  readonly phase: "manifest" | "download" | "verify" | "upload" | "compile" | "ready";
-  /** Bytes of the whole model that have arrived; it never falls. */
+  readonly phase: "manifest" | "convert" | "download" | "verify" | "upload" | "compile" | "ready";
+  /** Bytes of the whole model that have arrived; it never falls but after `convert`. */
   readonly loaded: number;
   /** Bytes of the whole model; 0 where it is not known. */
   readonly total: number;
@@ -63,10 +65,24 @@ export interface Availability {
   readonly bytes?: number;
   /** Those of them that lie here. */
   readonly cachedBytes?: number;
+  /** What it takes to convert it, where it is a checkpoint on the Hub. */
+  readonly conversion?: Conversion;
   /** Why it is unavailable, and what would help. */
   readonly reason?: string;
   /** The same, for programs. */
   readonly code?: UniviErrorCode;
+}
+
+/** What it takes to convert a checkpoint of the Hub in this browser. */
+export interface Conversion {
+  /** Bytes of the checkpoint that have to be fetched in all. */
+  readonly fetchBytes: number;
+  /** Those of them that were fetched and converted on an earlier visit. */
+  readonly fetchedBytes: number;
+  /** How fast the checkpoint's description came, where enough of it did to tell. */
+  readonly bytesPerSecond?: number;
+  /** The licence that its repository states, such as `llama2`. */
+  readonly license?: string;
 }
 
 /** What was loaded, and what it runs on. */

@@ -2,8 +2,11 @@
 import type { StreamedAnswer } from "./answer.js";
 import type { ModelSource, ResolveRequest } from "./calls.js";
 import { Completions } from "./completions.js";
+import type { ConversionPlan, PlannedFile } from "./conversion/calls.js";
 import { asyncDispose, dispose } from "./dispose.js";
 import { UniviError } from "./error.js";
+import { isHubAddress } from "./hub/address.js";
+import { convertHubModel, findHubModel, type HubChoice, planHubModel } from "./hub/source.js";
 import { Live, type WatchOptions } from "./live.js";
 import {
   boolean,
@@ -26,6 +29,7 @@ import { startWorker } from "./start-worker.js";
 import type {
   Availability,
   CacheChoice,
+  Conversion,
   Device,
   KvCache,
   LoadProgress,
@@ -51,8 +55,25 @@ export interface UniviOptions {
    * The model: the URL of its `manifest.json` or of one `.gguf` file, or the files themselves as a
    * file or folder picker gives them. A relative URL is meant from the page. In Node, Deno and Bun
    * also a path, or the URL of a file.
+   *
+   * `hf:OWNER/NAME` names a repository of the Hugging Face Hub, `hf:OWNER/NAME@REVISION` a branch,
+   * tag or commit of it, and `/FILE` behind either one of its files. A repository with a
+   * `manifest.json` is loaded. A checkpoint as it is published is converted in this browser, into
+   * its private storage, which fetches all of it; {@link Univi.availability} says how much that is.
    */
   readonly model: string | URL | RemoteModel | readonly File[] | FileSystemDirectoryHandle;
+  /**
+   * How the language model of a checkpoint that is converted is stored: `"q4_k_m"` by default, or
+   * any other type that `univi convert` knows, such as `"q4_0"` or `"q8_0"`.
+   */
+  readonly quantization?: string;
+  /** Another Hub than https://huggingface.co, such as a mirror. */
+  readonly hubEndpoint?: string | URL;
+  /**
+   * An access token, for repositories of the Hub that are gated or private. It is sent to the Hub
+   * alone. Whoever opens the page can read it: never build one into a page.
+   */
+  readonly token?: string;
   /** What computes; `"auto"` by default. */
   readonly device?: Device;
   /**
@@ -86,8 +107,9 @@ export interface UniviOptions {
    * The only origins that models and pictures are fetched from, such as `[location.origin]`: for a
    * page whose addresses come from its visitors. A request anywhere else is refused before it is
    * sent, and so is what a server sends on to another address. By default any address that you give
-   * is fetched, and followed. Clips by URL are fetched by the page itself, which its content
-   * security policy binds.
+   * is fetched, and followed. A model on the Hub needs the Hub's origin here; where the Hub sends
+   * on to its own storage, it is followed. Clips by URL are fetched by the page itself, which its
+   * content security policy binds.
    */
   readonly allowedOrigins?: readonly (string | URL)[];
   /**
@@ -104,12 +126,24 @@ export interface UniviOptions {
 /** Options of {@link Univi.availability}. */
 export type AvailabilityOptions = Pick<
   UniviOptions,
-  "model" | "device" | "contextLength" | "kvCache" | "worker" | "allowedOrigins" | "signal"
+  | "model"
+  | "quantization"
+  | "hubEndpoint"
+  | "token"
+  | "device"
+  | "contextLength"
+  | "kvCache"
+  | "worker"
+  | "allowedOrigins"
+  | "signal"
 >;
 
 /** Devices and types are checked by the module, which knows them. */
 const AVAILABILITY: Checks<AvailabilityOptions> = {
   model: (model) => model as UniviOptions["model"],
+  quantization: string,
+  hubEndpoint: (url, name) => (url instanceof URL ? url : string(url, name)),
+  token: string,
   device: (device, name) => string(device, name) as Device,
   contextLength: number,
   kvCache: (type, name) => string(type, name) as KvCache,
@@ -179,13 +213,12 @@ export class Univi implements Disposable, AsyncDisposable {
     signal?.throwIfAborted();
     const { client, end } = (given.worker ?? runtime.worker) ? inWorker() : await inThisThread();
     try {
-      const params = {
-        source: await modelSource(given.model),
-        device,
-        ...limitsOf(given),
-      };
+      const limits = limitsOf(given);
       const onEvent = resolver(client, given.model);
-      return await client.call("availability", params, { signal, onEvent });
+      const found = (source: ModelSource) =>
+        client.call("availability", { source, device, ...limits }, { signal, onEvent });
+      if (!isHubAddress(given.model)) return await found(await modelSource(given.model));
+      return await hubAvailability(client, given.model, hubChoice(given, limits), found);
     } finally {
       end();
     }
@@ -203,13 +236,12 @@ export class Univi implements Disposable, AsyncDisposable {
     signal?.throwIfAborted();
     const { client, end } = (given.worker ?? runtime.worker) ? inWorker() : await inThisThread();
     try {
-      const params = {
-        source: await modelSource(given.model),
-        device,
-        cache,
-        verifyUpload: given.verifyUpload ?? false,
-        ...limitsOf(given),
-      };
+      const limits = limitsOf(given);
+      const source = isHubAddress(given.model)
+        ? await hubSource(client, given.model, hubChoice(given, limits), onProgress)
+        : await modelSource(given.model);
+      const verifyUpload = given.verifyUpload ?? false;
+      const params = { source, device, cache, verifyUpload, ...limits };
       const resolve = resolver(client, given.model);
       const onEvent = (event: LoadProgress | ResolveRequest) =>
         "resolve" in event ? resolve(event) : onProgress?.(event);
@@ -318,6 +350,58 @@ function resolver(client: Client, model: UniviOptions["model"]) {
 
 function isRemoteModel(model: UniviOptions["model"]): model is RemoteModel {
   return typeof model === "object" && !(model instanceof URL) && "url" in model;
+}
+
+/** What is said of a model of the Hub beside its address. */
+function hubChoice(
+  { quantization, hubEndpoint, token, cache, signal }: Partial<UniviOptions>,
+  { allowedOrigins }: { readonly allowedOrigins?: readonly string[] },
+): HubChoice {
+  return { quantization, hubEndpoint, token, cache, signal, allowedOrigins };
+}
+
+/** Where a model of the Hub is, once it is converted where it has to be. */
+async function hubSource(
+  client: Client,
+  address: string | URL,
+  choice: HubChoice,
+  onProgress: (progress: LoadProgress) => void = () => {},
+): Promise<ModelSource> {
+  const found = await findHubModel(client, address, choice);
+  if (found.kind === "loadable") return found.source;
+  return convertHubModel(found.request, onProgress, choice.signal);
+}
+
+/** Whether a model of the Hub can be loaded, and what it takes to convert it where it has to be. */
+async function hubAvailability(
+  client: Client,
+  address: string | URL,
+  choice: HubChoice,
+  availabilityOf: (source: ModelSource) => Promise<Availability>,
+): Promise<Availability> {
+  try {
+    const model = await findHubModel(client, address, choice);
+    if (model.kind === "loadable") return await availabilityOf(model.source);
+    const { plan, source } = await planHubModel(model.request, choice.signal);
+    const found = await availabilityOf(source);
+    if (found.status === "unavailable") return found;
+    return { ...found, status: "downloadable", cachedBytes: 0, conversion: conversionOf(plan) };
+  } catch (error) {
+    choice.signal?.throwIfAborted();
+    if (!(error instanceof UniviError)) throw error;
+    return { status: "unavailable", reason: error.message, code: error.code };
+  }
+}
+
+function conversionOf({ files, license, bytesPerSecond }: ConversionPlan): Conversion {
+  const sum = (bytes: (file: PlannedFile) => number) =>
+    files.reduce((sum, file) => sum + bytes(file), 0);
+  return {
+    fetchBytes: sum(({ fetchBytes }) => fetchBytes),
+    fetchedBytes: sum(({ fetchedBytes }) => fetchedBytes),
+    ...(license === undefined ? {} : { license }),
+    ...(bytesPerSecond === undefined ? {} : { bytesPerSecond }),
+  };
 }
 
 /** Where calls go, and how that ends. */

@@ -631,7 +631,14 @@ fn of_hub(state: &State, asked: &Asked, fault: &Option<FaultKind>) -> Answer {
     match rest {
         [_, "missing", ..] => Answer::error(404, "RevisionNotFound", "Invalid rev id"),
         ["revision", ..] if is_api => {
-            Answer::json(&json!({ "id": repository, "sha": commit, "gated": is_gated }))
+            let mut answer = json!({ "id": repository, "sha": commit, "gated": is_gated });
+            if asked.query.contains("blobs=true") {
+                answer["siblings"] = siblings(&entries);
+            }
+            if let Some(license) = license(&state.root.join(&repository)) {
+                answer["cardData"] = json!({ "license": license });
+            }
+            Answer::json(&answer)
         }
         ["tree", ..] if is_api => tree(state, asked, &entries),
         ["resolve", revision, path @ ..] => {
@@ -670,6 +677,24 @@ fn of_hub(state: &State, asked: &Asked, fault: &Option<FaultKind>) -> Answer {
         }
         _ => not_found(),
     }
+}
+
+/// All files, as they are listed with the repository itself.
+fn siblings(entries: &[Entry]) -> Value {
+    let shown = entries.iter().map(|entry| {
+        json!({ "rfilename": entry.path, "size": entry.bytes, "blobId": entry.digest[..40] })
+    });
+    shown.collect::<Vec<_>>().into()
+}
+
+/// The licence that the model card's header states.
+fn license(folder: &Path) -> Option<String> {
+    let card = std::fs::read_to_string(folder.join("README.md")).ok()?;
+    let header = card.strip_prefix("---\n")?.split("\n---").next()?;
+    let stated = header
+        .lines()
+        .find_map(|line| line.strip_prefix("license:"));
+    stated.map(|license| license.trim().to_string())
 }
 
 fn tree(state: &State, asked: &Asked, entries: &[Entry]) -> Answer {

@@ -45,6 +45,7 @@ const FOLDERS = {
   "/models/": join(MODELS, "/"),
   "/output/": join(OUTPUT, "/"),
   "/pkg/": folder("pkg/"),
+  "/samples/": folder("www/public/samples/"),
 };
 
 /** Lets workers of the package load models from further servers of this machine. */

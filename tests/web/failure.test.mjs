@@ -11,7 +11,7 @@ import { Univi, UniviError } from "univi";
 import { MODELS } from "./fixtures.mjs";
 
 const { host } = await import("../../pkg/dist/host.js");
-const { instantiate } = await import("../../pkg/dist/module.js");
+const { inference } = await import("../../pkg/dist/module.js");
 const { Client, serve } = await import("../../pkg/dist/rpc.js");
 
 const NANO = join(MODELS, "univi-nano");
@@ -48,7 +48,7 @@ test("what runs in a task of its own fails where it is heard", async () => {
   /** @type {(error: unknown) => void} */
   let hear = () => {};
   const heard = new Promise((resolve) => (hear = resolve));
-  const { bindings } = await instantiate(hear);
+  const { bindings } = await inference.instantiate(hear);
   // The exception passes through the instance, which has no caller to give it to.
   bindings.Loader.create("cpu", poisoned("contextLength")).catch(() => {});
   const error = await heard;

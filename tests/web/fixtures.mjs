@@ -2,7 +2,7 @@
 import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
 import { cp, mkdir, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 
@@ -72,23 +72,40 @@ export async function ask(...args) {
   return stdout.replace(/\n$/, "");
 }
 
-/** Converts the small Chat-UniVi as a user does -> the name of its folder below `OUTPUT`. */
-export async function tinyModel() {
-  const name = "chat-univi-tiny";
+/**
+ * Converts a checkpoint as a user does -> the model's folder.
+ *
+ * @param {string} checkpoint
+ * @param {string} name Of the folder below `OUTPUT`.
+ * @param {string[]} flags
+ */
+export async function convert(checkpoint, name, flags) {
   const out = join(OUTPUT, name);
   await rm(out, { recursive: true, force: true });
+  await run(UNIVI, ["convert", checkpoint, ...flags, "--out", out]);
+  return out;
+}
+
+/** Converts the small Chat-UniVi -> the name of its folder below `OUTPUT`. */
+export async function tinyModel() {
+  const name = "chat-univi-tiny";
   // Nearly as stored: the reference's answers are those of unquantized weights.
-  await run(UNIVI, [
-    "convert",
-    join(E2E, "checkpoint"),
-    "--quant",
-    "f16",
-    "--shard-size",
-    "256KiB",
-    "--out",
-    out,
-  ]);
+  const flags = ["--quant", "f16", "--shard-size", "256KiB"];
+  await convert(join(E2E, "checkpoint"), name, flags);
   return name;
+}
+
+/**
+ * Writes the checkpoint of the model that ships, its tower in a repository of its own -> the folder
+ * of their owner's.
+ *
+ * @param {string} owner
+ */
+export async function nanoCheckpoint(owner) {
+  const out = join(OUTPUT, "nano-checkpoint");
+  await rm(out, { recursive: true, force: true });
+  await run(join(dirname(UNIVI), "nano-checkpoint"), [join(MODELS, "univi-nano"), out, owner]);
+  return out;
 }
 
 /**

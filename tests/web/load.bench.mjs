@@ -39,9 +39,9 @@ await server.close();
 
 async function onDawn() {
   await import("../../pkg/dist/node.js"); // Brings Dawn where the device is asked for.
-  const { instantiate } = await import("../../pkg/dist/module.js");
+  const { inference } = await import("../../pkg/dist/module.js");
   const { load } = await import("../../pkg/dist/load.js");
-  const { bindings: module, memory } = await instantiate((error) => {
+  const { bindings: module, memory } = await inference.instantiate((error) => {
     throw error;
   });
   const nowhere = () => Promise.reject(new Error("no address is asked for"));
@@ -59,6 +59,7 @@ async function onDawn() {
     const took = await seconds(async () => {
       const context = { signal: new AbortController().signal, emit: () => {} };
       loaded = await load(
+        module,
         { module, allowedOrigins: undefined },
         nowhere,
         {

@@ -17,6 +17,15 @@ import { hideAlert, showAlert } from "./alert.js";
 import { confirmed } from "./confirm.js";
 import { announce, button, byId, make } from "./dom.js";
 import { date, duration, size } from "./format.js";
+import {
+  chosenOnHub,
+  conversionFacts,
+  FROM_HUB,
+  hubOptions,
+  isKeptHere,
+  pageOnHub,
+  showHubFields,
+} from "./hub-panel.js";
 import { type Offer, offers } from "./models.js";
 import { remember, remembered } from "./remembered.js";
 import { words } from "./words/index.js";
@@ -56,6 +65,8 @@ const keptRoom = byId("kept-room", HTMLParagraphElement);
 /** What is loaded, and how. */
 interface LoadOptions {
   readonly model: string | readonly File[];
+  readonly quantization?: string;
+  readonly hubEndpoint?: string;
   readonly device: Device;
   readonly kvCache: KvCache;
   readonly allowedOrigins: readonly string[];
@@ -129,6 +140,7 @@ export class ModelPanel {
     choice.replaceChildren(
       ...this.#offered.map(({ name }, index) => make("option", { value: String(index) }, name)),
       make("option", { value: AT_ADDRESS }, words.atAddress),
+      ...hubOptions(),
       make("option", { value: OWN_FILES }, words.onThisComputer),
       make("option", { value: OWN_FOLDER }, words.folderOnThisComputer),
     );
@@ -206,12 +218,15 @@ export class ModelPanel {
     this.#paused = false;
     cancelButton.hidden = false;
     loadButton.disabled = true;
-    const model = this.#chosen();
-    const elsewhere = otherHost(model);
+    const onHub = choice.value === FROM_HUB ? chosenOnHub() : undefined;
+    const model = onHub?.model ?? this.#chosen();
+    const host = onHub ? pageOnHub(onHub) : otherHost(model);
+    const elsewhere = onHub && (await isKeptHere(onHub)) ? undefined : host;
     try {
       if (elsewhere && !(await this.#mayAsk(elsewhere, signal))) return;
       const options: LoadOptions = {
         model,
+        ...onHub,
         device: device.value as Device,
         kvCache: kvCache.value as KvCache,
         allowedOrigins: [location.origin, ...(elsewhere ? [elsewhere.origin] : [])],
@@ -219,6 +234,7 @@ export class ModelPanel {
       };
       if (!(await this.#mayDownload(options, elsewhere))) return;
       if (elsewhere) this.#agreed.add(elsewhere.href);
+      if (onHub) void persistCache();
       signal.throwIfAborted();
       loading.hidden = false;
       const univi = await Univi.create({
@@ -273,7 +289,10 @@ export class ModelPanel {
       throw new UniviError(found.code ?? "internal", found.reason ?? "");
     const { bytes = elsewhere ? 0 : (offer?.bytes ?? 0), cachedBytes = 0 } = found;
     this.#bytes = bytes;
-    const missing = bytes - cachedBytes;
+    const { conversion } = found;
+    const missing = conversion
+      ? conversion.fetchBytes - conversion.fetchedBytes
+      : bytes - cachedBytes;
     if (!asksAnyway && missing <= ASK_FROM_BYTES) return true;
     loading.hidden = true;
     const name = (elsewhere ? found.name : offer?.name) ?? options.model;
@@ -282,8 +301,9 @@ export class ModelPanel {
         question:
           bytes > 0 ? words.beforeDownload(name, size(missing)) : words.beforeDownloadUnsized(name),
         facts: [
-          ...(elsewhere ? [words.comesFrom(elsewhere.host)] : []),
-          ...facts({ ...found, bytes }, missing, estimate),
+          ...conversionFacts(found),
+          ...(elsewhere && !found.conversion ? [words.comesFrom(elsewhere.host)] : []),
+          ...facts({ ...found, bytes }, conversion ? bytes : missing, estimate),
         ],
         agree: words.downloadAndLoad,
       },
@@ -309,6 +329,7 @@ export class ModelPanel {
     const amounts = [this.#amount, ...speed, ...left].join(", ");
     const says = {
       manifest: words.reading(file),
+      convert: `${words.converting(file)}: ${amounts}`,
       download: `${words.downloading(file)}: ${amounts}`,
       verify: `${words.verifying(file)}: ${amounts}`,
       upload: words.uploading,
@@ -316,7 +337,7 @@ export class ModelPanel {
       ready: "",
     };
     loadingText.textContent = says[phase];
-    pauseButton.hidden = phase !== "download";
+    pauseButton.hidden = phase !== "download" && phase !== "convert";
   }
 
   /** Stops the download; what has come is kept, and loading again goes on from there. */
@@ -367,6 +388,7 @@ export class ModelPanel {
 
   #choose(): void {
     byId("model-url-field", HTMLLabelElement).hidden = choice.value !== AT_ADDRESS;
+    showHubFields(choice.value === FROM_HUB);
     byId("model-files-field", HTMLLabelElement).hidden = choice.value !== OWN_FILES;
     byId("model-folder-field", HTMLLabelElement).hidden = choice.value !== OWN_FOLDER;
     const offer = this.#offered[Number(choice.value)];

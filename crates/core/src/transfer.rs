@@ -1,5 +1,5 @@
-//! The transfer of one file over HTTP, as a state machine without IO: what to ask the server for,
-//! what to make of its answer, and whether and when to try again.
+//! The transfer of one file over HTTP, or of a range of its bytes, as a state machine without IO:
+//! what to ask the server for, what to make of its answer, and whether and when to try again.
 //!
 //! ```text
 //! loop {
@@ -12,6 +12,8 @@
 //!
 //! A server may break off, stall, ask for patience, ignore ranges or change the file meanwhile.
 //! Each of these leads on, to a file that is whole, or to one error that names it.
+
+use std::ops::Range;
 
 use crate::{Error, Result};
 
@@ -30,8 +32,10 @@ const MAX_PAUSE_MS: u32 = 60_000;
 /// What to ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// Bytes from here on: the header `Range: bytes=N-`; without it, where 0.
+    /// Bytes from here on: the header `Range: bytes=N-`; without it, where 0 and all are wanted.
     pub from: u64,
+    /// The last byte, where a range is wanted: the header `Range: bytes=N-M`.
+    pub to: Option<u64>,
     /// The header `If-Range`: what is there already belongs to this version.
     pub if_range: Option<String>,
 }
@@ -76,8 +80,10 @@ pub enum ResponseAction {
 #[derive(Debug, Clone)]
 pub struct Transfer {
     name: String,
-    /// The file's length, where it is known.
+    /// How much is wanted: the range's length, else the file's, where it is known.
     bytes: Option<u64>,
+    /// The range of the file that is wanted, where it is not all.
+    range: Option<FileRange>,
     /// The length of the body under way, unless it turns out to be packed.
     body_bytes: Option<u64>,
     /// Bytes that have come.
@@ -97,6 +103,14 @@ pub struct Transfer {
     seed: u64,
 }
 
+/// A range of a file.
+#[derive(Debug, Clone)]
+struct FileRange {
+    start: u64,
+    /// The file's length, where it is known.
+    file_bytes: Option<u64>,
+}
+
 impl Transfer {
     /// Begins the transfer of a file of which `kept` bytes are there from earlier, of the version
     /// `validator`. `seed` spreads the pauses, so that many who failed together don't return
@@ -111,6 +125,7 @@ impl Transfer {
         Transfer {
             name: name.into(),
             bytes,
+            range: None,
             body_bytes: None,
             done: kept,
             validator,
@@ -124,6 +139,25 @@ impl Transfer {
         }
     }
 
+    /// Begins the transfer of the bytes `range` of a file that has `file_bytes`, where that is
+    /// known. A server that knows no ranges is refused, since the whole file may be a thousand
+    /// times as long. What comes is not compared with any version: the address has to name one.
+    pub fn of_range(
+        name: impl Into<String>,
+        range: Range<u64>,
+        file_bytes: Option<u64>,
+        seed: u64,
+    ) -> Transfer {
+        let bytes = range.end.saturating_sub(range.start);
+        Transfer {
+            range: Some(FileRange {
+                start: range.start,
+                file_bytes,
+            }),
+            ..Transfer::new(name, Some(bytes), 0, None, seed).pinned(true)
+        }
+    }
+
     /// Sets whether a hash guards the file: bytes of any version are joined then, and no `If-Range`
     /// is sent, which a browser may send to another origin only after asking for permission.
     pub fn pinned(mut self, pinned: bool) -> Transfer {
@@ -133,12 +167,20 @@ impl Transfer {
 
     /// Returns what to ask for next.
     pub fn request(&self) -> Request {
+        if let (Some(range), Some(bytes)) = (&self.range, self.bytes) {
+            return Request {
+                from: range.start.saturating_add(self.done),
+                to: Some(range.start.saturating_add(bytes.saturating_sub(1))),
+                if_range: None,
+            };
+        }
         let from = match self.ranges_unanswered {
             0..MAX_UNANSWERED_RANGES => self.done,
             _ => 0,
         };
         Request {
             from,
+            to: None,
             if_range: self
                 .validator
                 .clone()
@@ -166,8 +208,21 @@ impl Transfer {
             200 | 206 if is_page(head) => Err(self.bad(
                 "the server sent a web page instead of the file; is the address right?".into(),
             )),
+            200 if self.range.is_some() => Err(self.io(
+                "the server sent the whole file instead of the range that was asked for: it, or \
+                 a proxy before it, knows no ranges"
+                    .into(),
+            )),
             200 => self.whole(head),
             206 => self.part(head),
+            416 if self.range.is_some() => {
+                let end = self.request().to.map_or(0, |to| to + 1);
+                let found = total(head).map_or(String::new(), |total| format!(" {total}"));
+                Err(self.bad(format!(
+                    "the server's file has{found} bytes, fewer than the {end} that are expected: \
+                     it is of another version"
+                )))
+            }
             // Nothing is left of a file that is as long as what has come, or longer than it should
             // be.
             416 if self.done > 0 => match total(head) {
@@ -215,7 +270,7 @@ impl Transfer {
     fn part(&mut self, head: &ResponseHead) -> Result<ResponseAction> {
         self.whole_body = false;
         self.body_bytes = None;
-        let expected = format!("bytes {}-", self.done);
+        let expected = format!("bytes {}-", self.request().from);
         if let Some(range) = &head.content_range
             && !range.starts_with(&expected)
         {
@@ -230,6 +285,14 @@ impl Transfer {
             self.restart(None);
             let why = "the file has changed on the server";
             return self.broke(why, None).map(ResponseAction::Pause);
+        }
+        if let Some(range) = &self.range {
+            return match (range.file_bytes, total(head)) {
+                (Some(bytes), Some(found)) if bytes != found => {
+                    Err(self.bad(other_length(found, bytes)))
+                }
+                _ => Ok(ResponseAction::Continues),
+            };
         }
         self.check_length(total(head))?;
         Ok(ResponseAction::Continues)
@@ -258,9 +321,14 @@ impl Transfer {
         // Unpacked, a body is longer than it was announced.
         self.body_bytes = self.body_bytes.filter(|&all| self.done <= all);
         match self.bytes {
-            Some(all) if self.done > all => Err(self.bad(format!(
-                "more than its {all} bytes come from the server: it is of another version"
-            ))),
+            Some(all) if self.done > all => Err(self.bad(match self.range {
+                None => {
+                    format!(
+                        "more than its {all} bytes come from the server: it is of another version"
+                    )
+                }
+                Some(_) => format!("more than the {all} bytes that were asked for come"),
+            })),
             _ => Ok(()),
         }
     }
@@ -369,323 +437,4 @@ fn is_page(head: &ResponseHead) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn transfer(bytes: Option<u64>, kept: u64) -> Transfer {
-        let validator = (kept > 0).then(|| "\"v1\"".to_string());
-        Transfer::new("a.gguf", bytes, kept, validator, 7)
-    }
-
-    fn head(status: u16) -> ResponseHead {
-        ResponseHead {
-            status,
-            validator: Some("\"v1\"".into()),
-            ..ResponseHead::default()
-        }
-    }
-
-    fn ranged(range: &str) -> ResponseHead {
-        ResponseHead {
-            content_range: Some(range.into()),
-            ..head(206)
-        }
-    }
-
-    #[test]
-    fn a_file_comes_whole() {
-        let mut t = transfer(None, 0);
-        assert_eq!(
-            t.request(),
-            Request {
-                from: 0,
-                if_range: None
-            }
-        );
-        let whole = ResponseHead {
-            content_length: Some(10),
-            ..head(200)
-        };
-        assert_eq!(t.on_response(&whole).unwrap(), ResponseAction::Continues);
-        assert_eq!(t.validator(), Some("\"v1\""));
-        t.received(4).unwrap();
-        t.received(6).unwrap();
-        assert_eq!(t.ended().unwrap(), None);
-    }
-
-    #[test]
-    fn a_broken_one_goes_on_where_it_broke() {
-        let mut t = transfer(Some(10), 0);
-        t.on_response(&head(200)).unwrap();
-        t.received(4).unwrap();
-        let pause = t.ended().unwrap().unwrap();
-        assert!((250..750).contains(&pause), "{pause}");
-        assert_eq!(
-            t.request(),
-            Request {
-                from: 4,
-                if_range: Some("\"v1\"".into())
-            }
-        );
-        assert_eq!(
-            t.on_response(&ranged("bytes 4-9/10")).unwrap(),
-            ResponseAction::Continues
-        );
-        t.received(6).unwrap();
-        assert_eq!(t.ended().unwrap(), None);
-    }
-
-    #[test]
-    fn a_server_without_ranges_sends_it_again() {
-        let mut t = transfer(Some(10), 4);
-        assert_eq!(t.on_response(&head(200)).unwrap(), ResponseAction::Skip(4));
-        t.received(6).unwrap();
-        assert_eq!(t.ended().unwrap(), None);
-        // Nobody can tell that it is the same where the server names no version.
-        let mut t = Transfer::new("a.gguf", None, 4, None, 7);
-        let nameless = ResponseHead {
-            validator: None,
-            ..head(200)
-        };
-        assert_eq!(t.on_response(&nameless).unwrap(), ResponseAction::Restart);
-    }
-
-    #[test]
-    fn a_changed_file_begins_anew() {
-        let other = |status| ResponseHead {
-            validator: Some("\"v2\"".into()),
-            ..head(status)
-        };
-        let mut t = transfer(None, 4);
-        assert_eq!(t.on_response(&other(200)).unwrap(), ResponseAction::Restart);
-        assert_eq!((t.done_bytes(), t.validator()), (0, Some("\"v2\"")));
-        let mut t = transfer(None, 4);
-        let part = ResponseHead {
-            content_range: Some("bytes 4-9/10".into()),
-            ..other(206)
-        };
-        assert!(matches!(
-            t.on_response(&part).unwrap(),
-            ResponseAction::Pause(_)
-        ));
-        assert_eq!(t.request().from, 0);
-    }
-
-    #[test]
-    fn what_is_kept_may_be_all_or_too_much() {
-        let mut t = transfer(None, 10);
-        let satisfied = ResponseHead {
-            content_range: Some("bytes */10".into()),
-            ..head(416)
-        };
-        assert_eq!(t.on_response(&satisfied).unwrap(), ResponseAction::Complete);
-        let mut t = transfer(None, 12);
-        assert!(matches!(
-            t.on_response(&satisfied).unwrap(),
-            ResponseAction::Pause(_)
-        ));
-        assert_eq!(t.request().from, 0);
-    }
-
-    #[test]
-    fn a_length_that_may_be_that_of_a_packed_body_is_no_error() {
-        let packed = |bytes| ResponseHead {
-            content_length: Some(bytes),
-            may_be_packed: true,
-            ..head(200)
-        };
-        // Known length, shorter on its way.
-        let mut t = transfer(Some(10), 0);
-        assert_eq!(
-            t.on_response(&packed(4)).unwrap(),
-            ResponseAction::Continues
-        );
-        t.received(10).unwrap();
-        assert_eq!(t.ended().unwrap(), None);
-        // Unknown length: what comes is longer, so it was packed.
-        let mut t = transfer(None, 0);
-        t.on_response(&packed(4)).unwrap();
-        t.received(10).unwrap();
-        assert_eq!(t.ended().unwrap(), None);
-        // It is shorter, so it broke off.
-        let mut t = transfer(None, 0);
-        t.on_response(&packed(4)).unwrap();
-        t.received(3).unwrap();
-        assert!(t.ended().unwrap().is_some());
-        // What comes may not be longer than the file.
-        let mut t = transfer(Some(10), 0);
-        t.on_response(&packed(4)).unwrap();
-        assert_eq!(t.received(11).unwrap_err().code(), "bad-file");
-    }
-
-    #[test]
-    fn a_file_that_ends_early_twice_is_another_one() {
-        let mut t = transfer(Some(10), 0);
-        t.on_response(&head(200)).unwrap();
-        t.received(6).unwrap();
-        assert!(t.ended().unwrap().is_some());
-        // It has no byte behind these, and says so or hides it.
-        let mut hidden = t.clone();
-        let beyond = ResponseHead {
-            content_range: Some("bytes */6".into()),
-            ..head(416)
-        };
-        let error = t.on_response(&beyond).unwrap_err();
-        assert_eq!(error.code(), "bad-file");
-        assert!(
-            error.to_string().contains("6 bytes, expected 10"),
-            "{error}"
-        );
-        assert!(matches!(
-            hidden.on_response(&head(416)).unwrap(),
-            ResponseAction::Pause(_)
-        ));
-        hidden.on_response(&head(200)).unwrap();
-        hidden.received(6).unwrap();
-        assert_eq!(hidden.ended().unwrap_err().code(), "bad-file");
-    }
-
-    #[test]
-    fn what_a_hash_guards_needs_no_version() {
-        let mut t = transfer(Some(10), 4).pinned(true);
-        assert_eq!(
-            t.request(),
-            Request {
-                from: 4,
-                if_range: None
-            }
-        );
-        let part = ResponseHead {
-            validator: Some("\"v2\"".into()),
-            ..ranged("bytes 4-9/10")
-        };
-        assert_eq!(t.on_response(&part).unwrap(), ResponseAction::Continues);
-        let whole = ResponseHead {
-            validator: None,
-            ..head(200)
-        };
-        assert_eq!(t.on_response(&whole).unwrap(), ResponseAction::Skip(4));
-        // The range that the server sends may be hidden.
-        assert_eq!(
-            t.on_response(&head(206)).unwrap(),
-            ResponseAction::Continues
-        );
-    }
-
-    #[test]
-    fn a_server_that_refuses_if_range_still_resumes() {
-        let mut t = transfer(None, 4);
-        assert!(t.request().if_range.is_some());
-        t.unanswered("the server can't be reached").unwrap();
-        assert_eq!(
-            t.request(),
-            Request {
-                from: 4,
-                if_range: None
-            }
-        );
-        assert_eq!(
-            t.on_response(&ranged("bytes 4-9/10")).unwrap(),
-            ResponseAction::Continues
-        );
-        // Without a version in the answer, it may be any.
-        let nameless = ResponseHead {
-            validator: None,
-            ..ranged("bytes 4-9/10")
-        };
-        assert!(matches!(
-            t.on_response(&nameless).unwrap(),
-            ResponseAction::Pause(_)
-        ));
-        assert_eq!(t.request().from, 0);
-    }
-
-    #[test]
-    fn a_server_that_refuses_ranges_sends_the_whole_file() {
-        let mut t = transfer(Some(10), 4).pinned(true);
-        for _ in 0..MAX_UNANSWERED_RANGES {
-            assert_eq!(t.request().from, 4);
-            t.unanswered("the server can't be reached").unwrap();
-        }
-        assert_eq!(t.request().from, 0);
-        assert_eq!(t.on_response(&head(200)).unwrap(), ResponseAction::Skip(4));
-        t.received(6).unwrap();
-        assert_eq!(t.ended().unwrap(), None);
-    }
-
-    #[test]
-    fn patience_has_an_end() {
-        let mut t = transfer(Some(10), 0);
-        let mut pauses = Vec::new();
-        let error = loop {
-            match t.on_response(&head(503)) {
-                Ok(ResponseAction::Pause(ms)) => pauses.push(ms),
-                Ok(other) => panic!("{other:?}"),
-                Err(error) => break error,
-            }
-        };
-        assert_eq!(pauses.len(), 4);
-        assert!(pauses.is_sorted() && pauses[3] >= 2000, "{pauses:?}");
-        assert_eq!(error.code(), "io");
-        assert!(error.to_string().contains("a.gguf") && error.to_string().contains("503"));
-        // A byte is a sign of life.
-        let mut t = transfer(Some(100), 0);
-        for _ in 0..20 {
-            t.broke("stalled", None).unwrap();
-            t.received(1).unwrap();
-        }
-    }
-
-    #[test]
-    fn a_server_may_ask_for_patience() {
-        let asks = |ms| ResponseHead {
-            retry_after_ms: Some(ms),
-            ..head(429)
-        };
-        let mut t = transfer(None, 0);
-        assert_eq!(
-            t.on_response(&asks(1500)).unwrap(),
-            ResponseAction::Pause(1500)
-        );
-        assert_eq!(t.on_response(&asks(3_600_000)).unwrap_err().code(), "io");
-    }
-
-    #[test]
-    fn what_is_not_the_file_is_refused() {
-        let page = ResponseHead {
-            content_type: Some("text/html; charset=utf-8".into()),
-            ..head(200)
-        };
-        assert_eq!(
-            transfer(None, 0).on_response(&page).unwrap_err().code(),
-            "bad-file"
-        );
-        for status in [301, 401, 403, 404, 410, 418] {
-            let error = transfer(None, 0).on_response(&head(status)).unwrap_err();
-            assert_eq!(error.code(), "io");
-            assert!(error.to_string().contains(&status.to_string()));
-        }
-        let longer = ResponseHead {
-            content_length: Some(11),
-            ..head(200)
-        };
-        assert_eq!(
-            transfer(Some(10), 0)
-                .on_response(&longer)
-                .unwrap_err()
-                .code(),
-            "bad-file"
-        );
-        let elsewhere = ranged("bytes 0-9/10");
-        assert_eq!(
-            transfer(Some(10), 4)
-                .on_response(&elsewhere)
-                .unwrap_err()
-                .code(),
-            "io"
-        );
-        let mut t = transfer(Some(10), 0);
-        t.on_response(&head(200)).unwrap();
-        assert_eq!(t.received(11).unwrap_err().code(), "bad-file");
-    }
-}
+mod tests;

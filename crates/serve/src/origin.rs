@@ -9,14 +9,16 @@ use super::error::{Error, Result};
 pub struct Origin(String);
 
 impl Origin {
-    /// Reads `https://models.example` or `http://localhost:8001`; `*` stands for any port.
+    /// Reads `https://models.example` or `http://localhost:8001`; `*` stands for any port, and `*.`
+    /// before a host for all hosts below it.
     ///
     /// # Errors
     /// [`Error::BadOrigin`] for any other text.
     pub fn parse(text: &str) -> Result<Origin> {
         let origin = text.trim_end_matches('/');
         let any_port = origin.strip_suffix(":*");
-        let uri = any_port.unwrap_or(origin).parse::<Uri>().ok();
+        let one_host = any_port.unwrap_or(origin).replacen("://*.", "://", 1);
+        let uri = one_host.parse::<Uri>().ok();
         let is_origin = uri.is_some_and(|uri| {
             let scheme = uri.scheme_str().unwrap_or_default();
             let host = uri.authority().map_or("", |authority| authority.as_str());

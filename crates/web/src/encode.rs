@@ -1,11 +1,11 @@
 //! A model that encodes what it is shown.
 
 use univi::image::Rgb8;
+use univi_web_bindings::thrown;
 use wasm_bindgen::prelude::*;
 
 use crate::{
     engine::Engine,
-    object::thrown,
     visual::{Clip, EncodedFrame, Frame, FrameBuffer, Visual},
 };
 

@@ -1,9 +1,8 @@
 //! A loaded model.
 
 use univi::{Model, VisionEncoder, VisualOptions};
+use univi_web_bindings::{object, whole};
 use wasm_bindgen::prelude::*;
-
-use crate::object::{object, whole};
 
 /// A model that can be asked.
 #[wasm_bindgen]

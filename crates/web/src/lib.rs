@@ -11,21 +11,16 @@ mod callback;
 mod encode;
 mod engine;
 mod load;
-mod object;
 mod pipelines;
 mod session;
-mod transfer;
 mod visual;
 
 use wasm_bindgen::prelude::*;
 
-/// Makes a panic leave the module as a JavaScript `Error` that says what and where it was, rather
-/// than as a trap that says nothing. Nothing of the instance may be used afterwards.
+pub use univi_web_bindings::Transfer;
+
+/// Prepares the instance.
 #[wasm_bindgen(start)]
 pub fn start() {
-    std::panic::set_hook(Box::new(|info| {
-        let panic = js_sys::Error::new(&info.to_string());
-        panic.set_name("Panic");
-        wasm_bindgen::throw_val(panic.into())
-    }));
+    univi_web_bindings::throw_panics();
 }

@@ -9,13 +9,10 @@ use univi::{
     loader::{LoadOptions as CoreLoadOptions, ModelFile},
     manifest::Manifest,
 };
+use univi_web_bindings::{object, thrown, whole};
 use wasm_bindgen::prelude::*;
 
-use crate::{
-    engine::Engine,
-    object::{object, thrown, whole},
-    pipelines::compile_ahead,
-};
+use crate::{engine::Engine, pipelines::compile_ahead};
 
 /// Opens what `device` names, `"webgpu"`, `"cpu"` or `"auto"`; and says why `"auto"` took the CPU.
 async fn open(device: &str) -> univi::Result<(OpenDevice, Option<String>)> {

@@ -9,10 +9,9 @@ use std::{any::Any, rc::Rc};
 
 use js_sys::{Array, Function, Promise, Reflect};
 use univi::gpu::{CompileAhead, Shader};
+use univi_web_bindings::object;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
-
-use crate::object::object;
 
 /// `GPUShaderStage.COMPUTE`
 const COMPUTE: u32 = 4;

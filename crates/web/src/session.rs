@@ -9,14 +9,10 @@ use univi::{
     prompt::Template,
     session::{Finish, GenerateOptions, Overflow, SessionOptions as CoreSessionOptions},
 };
+use univi_web_bindings::{object, thrown, whole};
 use wasm_bindgen::prelude::*;
 
-use crate::{
-    callback::goes_on,
-    engine::Engine,
-    object::{object, thrown, whole},
-    visual::Visual,
-};
+use crate::{callback::goes_on, engine::Engine, visual::Visual};
 
 #[wasm_bindgen]
 impl Engine {

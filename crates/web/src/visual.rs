@@ -6,13 +6,10 @@ use univi::{
     frames::{FrameOptions, sample_times},
     image::{Animation, Rgb8},
 };
+use univi_web_bindings::{object, thrown, whole};
 use wasm_bindgen::prelude::*;
 
-use crate::{
-    callback::goes_on,
-    engine::Engine,
-    object::{object, thrown, whole},
-};
+use crate::{callback::goes_on, engine::Engine};
 
 #[wasm_bindgen]
 extern "C" {

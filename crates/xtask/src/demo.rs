@@ -5,7 +5,7 @@ use std::path::Path;
 use std::thread;
 
 use anyhow::{Context, Result};
-use univi_serve::{Mount, ServeOptions, Server};
+use univi_serve::{Mount, Origin, ServeOptions, Server};
 
 use crate::{models, npm, setup, wasm};
 
@@ -26,22 +26,32 @@ const SMOLLM2: &str = r#"{
   "bytes": 98362432
 }"#;
 
+/// The Hub, and where it keeps files: a person may ask the page to fetch a checkpoint from there.
+const HUB: [&str; 3] = [
+    "https://huggingface.co",
+    "https://*.huggingface.co",
+    "https://*.hf.co",
+];
+
 /// Builds the page and serves it until it is interrupted.
 pub fn demo(root: &Path, port: u16) -> Result<()> {
     setup::wasm()?;
     // npm waits for its registry while cargo works.
     thread::scope(|scope| {
         let packages = scope.spawn(|| npm::install(root, npm::Packages::Page));
-        wasm::compile_page(root)?;
+        wasm::compile_for_pages(root)?;
         packages.join().expect("it does not panic")
     })?;
     offer_models(root)?;
     wasm::build(root)?;
     npm::run(root, "build").run()?;
     let dir = root.join("www/dist");
-    let options = ServeOptions::new(&dir)
+    let mut options = ServeOptions::new(&dir)
         .mount(Mount::new("/models", root.join("models"))?)
         .port(port);
+    for origin in HUB {
+        options = options.connect_src(Origin::parse(origin)?);
+    }
     let server = Server::bind(options)?;
     println!(
         "serving {} at http://{}/ (Ctrl-C ends it)",

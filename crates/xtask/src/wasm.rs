@@ -1,8 +1,9 @@
 //! Builds modules for browsers with cargo, wasm-bindgen and wasm-opt: `crates/web` into `pkg/wasm/`
-//! for pages, `crates/web-verify` into `tests/web/wasm/` for tests.
+//! for pages, `crates/web-convert` into `pkg/wasm-convert/` for those of them that convert a
+//! checkpoint, `crates/web-verify` into `tests/web/wasm/` for tests.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
@@ -28,6 +29,13 @@ const PAGE: Module = Module {
     for_pages: true,
 };
 
+const CONVERT: Module = Module {
+    package: "univi-web-convert",
+    name: "univi_web_convert",
+    out: "pkg/wasm-convert",
+    for_pages: true,
+};
+
 const VERIFY: Module = Module {
     package: "univi-web-verify",
     name: "univi_web_verify",
@@ -39,23 +47,31 @@ const VERIFY: Module = Module {
 const BROTLI_SIZE: &str = "const { readFileSync } = require('fs'); \
     console.log(require('zlib').brotliCompressSync(readFileSync(process.argv[1])).length)";
 
-/// Brings `pkg/wasm/` up to date with the Rust sources.
+/// Brings `pkg/wasm/` and `pkg/wasm-convert/` up to date with the Rust sources.
 pub fn build(root: &Path) -> Result<()> {
-    build_module(root, &PAGE)
+    compile_for_pages(root)?;
+    adapt(root, &PAGE)?;
+    adapt(root, &CONVERT)
 }
 
 /// Compiles what [`build`] starts from.
-pub fn compile_page(root: &Path) -> Result<()> {
-    compile(root, &PAGE).map(drop)
+pub fn compile_for_pages(root: &Path) -> Result<()> {
+    // Together, so that what both are made of is compiled once, with the same features.
+    compile(root, &[&PAGE, &CONVERT])
 }
 
 /// Brings the self-test of browsers up to date with the Rust sources.
 pub fn build_verify(root: &Path) -> Result<()> {
-    build_module(root, &VERIFY)
+    compile(root, &[&VERIFY])?;
+    adapt(root, &VERIFY)
 }
 
-fn build_module(root: &Path, module: &Module) -> Result<()> {
-    let compiled = compile(root, module)?;
+/// Makes a folder of a module that was compiled: its JavaScript and TypeScript side, and itself.
+fn adapt(root: &Path, module: &Module) -> Result<()> {
+    let compiled = target_dir(root)
+        .join(TARGET)
+        .join("wasm")
+        .join(format!("{}.wasm", module.name));
     let bytes =
         fs::read(&compiled).with_context(|| format!("cannot read {}", compiled.display()))?;
     // What follows is decided by this file as much as by the module.
@@ -107,32 +123,24 @@ fn optimize(root: &Path, path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Compiles the crate -> the module as rustc left it.
-fn compile(root: &Path, module: &Module) -> Result<PathBuf> {
+/// Compiles the crates.
+fn compile(root: &Path, modules: &[&Module]) -> Result<()> {
     let Some(toolchain) = Toolchain::find() else {
         bail!("no standard library for {TARGET}\n  what to do: cargo xtask setup");
     };
-    let target_dir = target_dir(root);
+    let packages = modules
+        .iter()
+        .flat_map(|module| ["--package", module.package]);
     toolchain
         .command("cargo")
-        .args([
-            "build",
-            "--package",
-            module.package,
-            "--profile",
-            "wasm",
-            "--target",
-            TARGET,
-        ])
+        .args(["build", "--profile", "wasm", "--target", TARGET])
+        .args(packages)
         .arg("--target-dir")
-        .arg(&target_dir)
+        .arg(target_dir(root))
         .dir(root)
         .echo()
-        .run()?;
-    Ok(target_dir
-        .join(TARGET)
-        .join("wasm")
-        .join(format!("{}.wasm", module.name)))
+        .run()
+        .map(drop)
 }
 
 /// Writes the JavaScript and TypeScript side of the module, and the module adapted to it.

@@ -16,7 +16,7 @@ import { whereIdle } from "./locks.js";
 
 /** A model that the browser keeps, whole or in part. */
 export interface CachedModel {
-  /** Where it was loaded from. */
+  /** Where it was loaded from; `hf:OWNER/NAME?quantization=TYPE` for what was converted here. */
   readonly url: string;
   readonly name: string;
   /** Bytes that are kept of its files. What two models share counts for each of them. */
@@ -66,6 +66,23 @@ export async function cachedModels(): Promise<CachedModel[]> {
     }
   });
   return found.sort((a, b) => Number(b.usedAt ?? 0) - Number(a.usedAt ?? 0));
+}
+
+/** Returns whether a model is kept whole, with its manifest, so that it loads without a request. */
+export async function isKept(url: string): Promise<boolean> {
+  for (const open of Object.values(STORAGE_BACKENDS)) {
+    const backend = await open().catch(() => undefined);
+    const record = backend && (await modelRecord(backend, await modelName(url)));
+    if (!backend || !record || record.bytes === 0) continue;
+    const whole = await Promise.all(
+      record.files.map(async (name) => {
+        const bytes = (await fileRecord(backend, name))?.bytes;
+        return bytes !== undefined && bytes === (await backend.size(name));
+      }),
+    );
+    if (whole.every(Boolean)) return true;
+  }
+  return false;
 }
 
 /**

@@ -5,7 +5,8 @@
  * |---|---|
  * | `file-SHA256` | a file of that content: two models that share their vision side share it here,
  * too |
- * | `file-url-HASH` | a file whose content nobody promised, by the hash of its URL |
+ * | `file-url-HASH` | a file whose content nobody promised, by the hash of its URL; also one that is
+ * being made here, whose SHA-256 is not known yet |
  * | `model-HASH` | a model's manifest, by the hash of its URL |
  * | `NAME.json` | the record of `NAME`. What has none is rubbish, so it is removed first, and says
  * only at the end that all is there. |
@@ -30,6 +31,16 @@ export interface FileRecord {
   readonly validator?: string | undefined;
   /** The length of the file, once all of it is there and was found right. */
   readonly bytes?: number | undefined;
+  /** The SHA-256 of a whole file that was made here. */
+  readonly sha256?: string | undefined;
+  /** How much of a file that is being made here can be relied on: its first bytes. */
+  readonly prefix?: FilePrefix | undefined;
+}
+
+/** The first bytes of a file. */
+export interface FilePrefix {
+  readonly bytes: number;
+  readonly sha256: string;
 }
 
 /** What is written beside a manifest. */
@@ -82,10 +93,14 @@ export async function fileRecord(
   backend: StorageBackend,
   name: string,
 ): Promise<FileRecord | undefined> {
-  const { url, validator, bytes } = await readRecord(backend, name);
+  const { url, validator, bytes, sha256, prefix } = await readRecord(backend, name);
   const known =
-    typeof url === "string" && isOptional(validator, "string") && isOptional(bytes, "number");
-  return known ? ({ url, validator, bytes } as FileRecord) : undefined;
+    typeof url === "string" &&
+    isOptional(validator, "string") &&
+    isOptional(bytes, "number") &&
+    isOptional(sha256, "string") &&
+    (prefix === undefined || isPrefix(prefix));
+  return known ? ({ url, validator, bytes, sha256, prefix } as FileRecord) : undefined;
 }
 
 /** The record of the manifest `name`; `undefined` where there is none that can be read. */
@@ -180,6 +195,11 @@ async function readRecord(backend: StorageBackend, name: string): Promise<Record
 
 function isOptional(value: unknown, type: "string" | "number"): boolean {
   return value === undefined || typeof value === type;
+}
+
+function isPrefix(value: unknown): value is FilePrefix {
+  const { bytes, sha256 } = Object(value) as Record<string, unknown>;
+  return typeof bytes === "number" && typeof sha256 === "string";
 }
 
 function digest(text: string): Promise<string> {

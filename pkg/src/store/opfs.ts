@@ -23,8 +23,14 @@ interface SyncAccessHandle {
   close(): void;
 }
 
+/** OPFS, where a file can get another name. */
+export interface OpfsBackend extends StorageBackend {
+  /** Gives what lies under `name` the name `to`, in place of what lies there. */
+  rename(name: string, to: string): Promise<void>;
+}
+
 /** Finds or makes the folder of this package. */
-export async function openOpfs(): Promise<StorageBackend> {
+export async function openOpfs(): Promise<OpfsBackend> {
   if (!navigator.storage?.getDirectory) throw new Error("this browser has none");
   const folder = await (await navigator.storage.getDirectory()).getDirectoryHandle("univi", {
     create: true,
@@ -35,7 +41,7 @@ export async function openOpfs(): Promise<StorageBackend> {
       .then((handle) => handle.getFile())
       .catch(ifAbsent);
 
-  return {
+  const backend: OpfsBackend = {
     kind: "opfs",
 
     async sizes() {
@@ -77,7 +83,25 @@ export async function openOpfs(): Promise<StorageBackend> {
     async remove(name) {
       await folder.removeEntry(name).catch(ifAbsent);
     },
+
+    async rename(name, to) {
+      const handle = (await folder.getFileHandle(name)) as FileSystemFileHandle & {
+        move?(name: string): Promise<void>;
+      };
+      if (handle.move) {
+        await folder.removeEntry(to).catch(ifAbsent);
+        return handle.move(to);
+      }
+      const copy = await backend.write(to, 0);
+      try {
+        for await (const piece of backend.read(name)) await copy.append(piece);
+      } finally {
+        await copy.end();
+      }
+      await backend.remove(name);
+    },
   };
+  return backend;
 }
 
 function writer(handle: SyncAccessHandle, at: number): StorageWriter {

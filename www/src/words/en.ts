@@ -2,11 +2,13 @@
 export const en = {
   // The model.
   atAddress: "Another, by its address",
+  fromHub: "From the Hugging Face Hub",
   onThisComputer: "Files on this computer",
   folderOnThisComputer: "A folder on this computer",
   ready: (name: string, device: string) => `${name} is ready on ${device}.`,
   reading: (file: string) => `Reading ${file}`,
   downloading: (file: string) => file,
+  converting: (file: string) => `Fetching and converting ${file}`,
   verifying: (file: string) => `${file}, kept from last time`,
   uploading: "Handing the last of it to the device",
   compiling: "Preparing the device",
@@ -44,6 +46,22 @@ export const en = {
   storageShort: (free: string) =>
     `The browser has ${free} free, which is too little to keep it: the next visit downloads it again.`,
   storageUnknown: "The browser does not say how much it can keep.",
+
+  // Before a checkpoint is converted.
+  conversionFetches: (amount: string, host: string) =>
+    `${amount} are fetched from ${host} and its storage, converted in this tab, and not kept.`,
+  conversionGoesOn: (amount: string) =>
+    `${amount} were fetched before; what they became is kept here already.`,
+  conversionKeeps: (amount: string) => `The result, ${amount}, is kept in this browser.`,
+  conversionNeeds: (amount: string) =>
+    `Its weights take ${amount} of the GPU's memory, and a conversation some more.`,
+  conversionTakes: (speed: string, time: string) =>
+    `At the rate just measured, ${speed}/s, it takes at least ${time}.`,
+  conversionTimeUnknown: "How long it takes can't be said yet.",
+  conversionLicense: (license: string) =>
+    `The weights stand under the licence that their repository states: ${license}.`,
+  conversionUnlicensed: "Their repository states no licence for the weights.",
+  conversionPauses: "You may close this tab meanwhile: the next visit goes on.",
 
   // What is kept.
   keptNothing: "Nothing is kept.",

@@ -26,11 +26,13 @@ const codes: Translation["words"]["errors"] = {
 export const ja: Translation = {
   words: {
     atAddress: "アドレスで指定する別のモデル",
+    fromHub: "Hugging Face Hub から",
     onThisComputer: "このコンピューターのファイル",
     folderOnThisComputer: "このコンピューターのフォルダー",
     ready: (name, device) => `${name} の準備ができました（${device}）。`,
     reading: (file) => `${file} を読み込み中`,
     downloading: (file) => file,
+    converting: (file) => `${file} を取得して変換中`,
     verifying: (file) => `${file}（前回保存した分）`,
     uploading: "残りをデバイスに転送中",
     compiling: "デバイスを準備中",
@@ -68,6 +70,18 @@ export const ja: Translation = {
     storageShort: (free) =>
       `ブラウザーの空きは ${free} で、保存するには足りません。次回もう一度ダウンロードします。`,
     storageUnknown: "ブラウザーは空き容量を教えてくれません。",
+
+    conversionFetches: (amount, host) =>
+      `${host} とその保管先から ${amount} を取得し、このタブで変換します。元のデータは保存しません。`,
+    conversionGoesOn: (amount) => `${amount} は取得済みで、変換した結果がここに保存されています。`,
+    conversionKeeps: (amount) => `変換の結果 ${amount} をこのブラウザーに保存します。`,
+    conversionNeeds: (amount) => `重みに GPU のメモリーが ${amount}、会話にさらに少し必要です。`,
+    conversionTakes: (speed, time) =>
+      `今測った速さ（毎秒 ${speed}）では、少なくとも ${time}かかります。`,
+    conversionTimeUnknown: "かかる時間はまだ分かりません。",
+    conversionLicense: (license) => `リポジトリーによる重みのライセンス: ${license}`,
+    conversionUnlicensed: "リポジトリーに重みのライセンスの記載がありません。",
+    conversionPauses: "途中でこのタブを閉じても、次回続きから始まります。",
 
     keptNothing: "何も保存されていません。",
     keptWhole: (size, when) => `${size}、最後に使った日時 ${when}`,
@@ -159,6 +173,11 @@ export const ja: Translation = {
     skip: "質問欄へ移動",
     tagline: "写真、動画、カメラについて質問できます。すべてこのタブの中で動き、何も外に出ません。",
     model: "モデル",
+    hubRepository: "Hugging Face Hub のリポジトリー",
+    hubQuantization: "チェックポイントの変換先",
+    hubSmall: "4 ビット、最小",
+    hubMedium: "4 ビット、元により近い",
+    hubLarge: "8 ビット、2 倍の大きさ",
     modelUrl: "マニフェストまたは GGUF のアドレス",
     modelFiles: "マニフェストとそのファイル、または GGUF 一つ",
     modelFolder: "モデルのフォルダー",

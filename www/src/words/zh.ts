@@ -25,11 +25,13 @@ const codes: Translation["words"]["errors"] = {
 export const zh: Translation = {
   words: {
     atAddress: "按地址指定其他模型",
+    fromHub: "来自 Hugging Face Hub",
     onThisComputer: "本机文件",
     folderOnThisComputer: "本机文件夹",
     ready: (name, device) => `${name} 已就绪（${device}）。`,
     reading: (file) => `正在读取 ${file}`,
     downloading: (file) => file,
+    converting: (file) => `正在获取并转换 ${file}`,
     verifying: (file) => `${file}（上次已保存）`,
     uploading: "正在把剩余部分交给设备",
     compiling: "正在准备设备",
@@ -64,6 +66,17 @@ export const zh: Translation = {
     storageEnough: (free) => `浏览器可以为下次访问保存它（剩余 ${free}）。`,
     storageShort: (free) => `浏览器只剩 ${free}，不足以保存，下次访问需重新下载。`,
     storageUnknown: "浏览器没有说明能保存多少。",
+
+    conversionFetches: (amount, host) =>
+      `将从 ${host} 及其存储获取 ${amount}，在此标签页中转换，原始数据不保存。`,
+    conversionGoesOn: (amount) => `此前已获取 ${amount}，转换的结果已保存在这里。`,
+    conversionKeeps: (amount) => `转换的结果 ${amount} 保存在此浏览器中。`,
+    conversionNeeds: (amount) => `权重需要 ${amount} 的 GPU 内存，对话还需要一些。`,
+    conversionTakes: (speed, time) => `按刚测得的速度 ${speed}/秒，至少需要 ${time}。`,
+    conversionTimeUnknown: "还无法说明需要多长时间。",
+    conversionLicense: (license) => `权重的许可证，按其存储库所述：${license}。`,
+    conversionUnlicensed: "其存储库没有说明权重的许可证。",
+    conversionPauses: "其间可以关闭此标签页，下次访问会继续。",
 
     keptNothing: "没有保存任何内容。",
     keptWhole: (size, when) => `${size}，上次使用 ${when}`,
@@ -151,6 +164,11 @@ export const zh: Translation = {
     skip: "跳到提问框",
     tagline: "就图片、视频或摄像头提问。一切都在这个标签页里运行，什么都不会离开它。",
     model: "模型",
+    hubRepository: "Hugging Face Hub 上的存储库",
+    hubQuantization: "检查点转换为",
+    hubSmall: "4 位，最小",
+    hubMedium: "4 位，更接近原始",
+    hubLarge: "8 位，两倍大小",
     modelUrl: "清单或 GGUF 的地址",
     modelFiles: "清单及其文件，或一个 GGUF",
     modelFolder: "模型文件夹",

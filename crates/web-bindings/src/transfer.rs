@@ -52,10 +52,36 @@ impl Transfer {
         Transfer(transfer.pinned(pinned))
     }
 
+    /// The transfer of the bytes from `start` to before `end` of a file that has `file_bytes`,
+    /// where that is known.
+    #[wasm_bindgen(js_name = ofRange)]
+    pub fn of_range(
+        name: String,
+        start: f64,
+        end: f64,
+        file_bytes: Option<f64>,
+        seed: f64,
+    ) -> Transfer {
+        let range = start as u64..end as u64;
+        let file_bytes = file_bytes.map(|bytes| bytes as u64);
+        Transfer(CoreTransfer::of_range(
+            name,
+            range,
+            file_bytes,
+            seed.to_bits(),
+        ))
+    }
+
     /// The first byte to ask for.
     #[wasm_bindgen(getter)]
     pub fn from(&self) -> f64 {
         self.0.request().from as f64
+    }
+
+    /// The last byte to ask for, where a range is wanted.
+    #[wasm_bindgen(getter)]
+    pub fn to(&self) -> Option<f64> {
+        self.0.request().to.map(|to| to as f64)
     }
 
     /// The header `If-Range` of the next request.
