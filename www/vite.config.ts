@@ -63,7 +63,6 @@ function listFiles(): Plugin {
         .map((path) => relative(fileURLToPath(DIST), path).replaceAll("\\", "/"))
         // A list that a site may change, and the worker itself.
         .filter((file) => !["samples/index.json", `${SERVICE_WORKER}.js`].includes(file))
-        .filter((file) => !CONVERSION.test(file))
         .sort();
       const hashed = files.map(async (file) => {
         const bytes = await readFile(new URL(file, DIST));
@@ -72,9 +71,10 @@ function listFiles(): Plugin {
       const sha256 = Object.fromEntries(await Promise.all(hashed));
       const page = await readFile(new URL("index.html", DIST), "utf8");
       const first = ["./", ...files.filter((file) => page.includes(`./${file}`))];
+      const onDemand = files.filter((file) => CONVERSION.test(file));
       const version = sha256Of(JSON.stringify(sha256)).slice(0, 16);
       const script = new URL(`${SERVICE_WORKER}.js`, DIST);
-      const list = `const FILES = ${JSON.stringify({ version, first, sha256 })};\n`;
+      const list = `const FILES = ${JSON.stringify({ version, first, onDemand, sha256 })};\n`;
       await writeFile(script, list + (await readFile(script, "utf8")));
     },
   };

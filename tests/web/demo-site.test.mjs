@@ -95,6 +95,15 @@ test("after a visit, the page and its model work without a network", async (t) =
       kept.some(({ url }) => url.includes("two-scenes.webm"))
     );
   });
+  const kept = await page.evaluate(async () => {
+    const [name = ""] = (await caches.keys()).filter((name) => name.startsWith("page-"));
+    return (await (await caches.open(name)).keys()).map(({ url }) => url);
+  });
+  // Who converts nothing fetches nothing for it.
+  assert.deepEqual(
+    kept.filter((url) => /convert|conversion/.test(url)),
+    [],
+  );
   await page.context().setOffline(true);
   await page.reload();
   await page.getByText("top right").waitFor();

@@ -7,11 +7,13 @@ export {}; // Else its names would be those of every file.
 declare const self: ServiceWorkerGlobalScope;
 /**
  * The files of the page with their SHA-256, which the build fills in, so that this script changes
- * with any of them. `./` is the page itself; `first` are those that a first view needs.
+ * with any of them. `./` is the page itself; `first` are those that a first view needs, `onDemand`
+ * those that few visitors need, which are kept once they were used.
  */
 declare const FILES: {
   readonly version: string;
   readonly first: readonly string[];
+  readonly onDemand: readonly string[];
   readonly sha256: Readonly<Record<string, string>>;
 };
 
@@ -63,7 +65,8 @@ async function activate(): Promise<void> {
 /** Keeps what is not there yet; what does not come right now is kept when it is used. */
 async function keepRest(): Promise<void> {
   for (const name of Object.keys(FILES.sha256))
-    if (!(await kept(name))) await fetchAndKeep(name).catch(() => {});
+    if (!FILES.onDemand.includes(name) && !(await kept(name)))
+      await fetchAndKeep(name).catch(() => {});
 }
 
 /** The page as its server has it, which may be a newer one, else as it was built. */
