@@ -478,7 +478,10 @@ test("what was recorded in the page can be asked about at once", async () => {
   );
   assert.ok((first?.[0] ?? 0) > 200 && (first?.[2] ?? 255) < 60, `${first}`);
   assert.ok((last?.[2] ?? 0) > 200 && (last?.[0] ?? 255) < 60, `${last}`);
-  assert.deepEqual(said.times?.slice(0, 2), [0, 1]);
+  // A busy machine records at some other rate than 20, of which a second is no whole number.
+  const [begin, second = 0] = said.times ?? [];
+  assert.equal(begin, 0);
+  assert.ok(Math.abs(second - 1) < 0.1, `${said.times}`);
 });
 
 test("a page without WebCodecs has the clip played", async () => {
