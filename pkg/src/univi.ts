@@ -217,7 +217,7 @@ export class Univi implements Disposable, AsyncDisposable {
       const onEvent = resolver(client, given.model);
       const found = (source: ModelSource) =>
         client.call("availability", { source, device, ...limits }, { signal, onEvent });
-      if (!isHubAddress(given.model)) return await found(await modelSource(given.model));
+      if (!isHubAddress(given.model)) return await found(await sourceElsewhere(given));
       return await hubAvailability(client, given.model, hubChoice(given, limits), found);
     } finally {
       end();
@@ -239,7 +239,7 @@ export class Univi implements Disposable, AsyncDisposable {
       const limits = limitsOf(given);
       const source = isHubAddress(given.model)
         ? await hubSource(client, given.model, hubChoice(given, limits), onProgress)
-        : await modelSource(given.model);
+        : await sourceElsewhere(given);
       const verifyUpload = given.verifyUpload ?? false;
       const params = { source, device, cache, verifyUpload, ...limits };
       const resolve = resolver(client, given.model);
@@ -350,6 +350,17 @@ function resolver(client: Client, model: UniviOptions["model"]) {
 
 function isRemoteModel(model: UniviOptions["model"]): model is RemoteModel {
   return typeof model === "object" && !(model instanceof URL) && "url" in model;
+}
+
+/** Where a model is that is none of the Hub. What is meant for those alone is refused. */
+function sourceElsewhere(given: AvailabilityOptions | UniviOptions): Promise<ModelSource> {
+  for (const option of ["quantization", "hubEndpoint", "token"] as const)
+    if (given[option] !== undefined)
+      throw new UniviError(
+        "bad-request",
+        `${option} is for a model of the Hub, "hf:OWNER/NAME", alone; leave it out`,
+      );
+  return modelSource(given.model);
 }
 
 /** What is said of a model of the Hub beside its address. */

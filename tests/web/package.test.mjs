@@ -459,6 +459,9 @@ test("a question that can't be answered says why, and the next one is", async ()
         ),
         "a negative number": await fails(() => univi.ask("What?", { maxTokens: -1 }).text()),
         "a long context": await fails(() => Univi.create({ model, contextLength: 1 << 30 })),
+        "a quantization of what is converted": await fails(() =>
+          Univi.create({ model, quantization: "q4_0" }),
+        ),
         fine: await ask("What?"),
       };
       univi.dispose();
@@ -477,6 +480,7 @@ test("a question that can't be answered says why, and the next one is", async ()
     "no such template": ["bad-request", "none"],
     "a negative number": ["bad-request", "maxTokens"],
     "a long context": ["bad-request", "context"],
+    "a quantization of what is converted": ["bad-request", "quantization"],
   };
   for (const [what, [code, says]] of Object.entries(expected)) {
     const { code: found, message } = thrown[/** @type {keyof typeof expected} */ (what)];

@@ -11,7 +11,8 @@ const LANES: usize = 16;
 /// Products that a thread takes at a time: some ten microseconds of work.
 const TASK_PRODUCTS: usize = 64 * 1024;
 
-/// Most queries that [`attention`] is faster for than a product of matrices.
+/// Most queries that go through [`attention`]: as many as rows that are multiplied with weights as
+/// they are stored. More are products of matrices.
 pub(super) const MOST_QUERIES: usize = 8;
 
 /// Divides each row of `x` by its root mean square, and multiplies it with `weight`.
