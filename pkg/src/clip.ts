@@ -3,7 +3,7 @@ import { localContent, shortAddress } from "./address.js";
 import type { Handle } from "./calls.js";
 import { openDecoded } from "./clip/decoded.js";
 import { openElement } from "./clip/element.js";
-import { firstBytes } from "./clip/first-bytes.js";
+import { firstBytes } from "./clip/bytes.js";
 import type { OpenClip } from "./clip/open-clip.js";
 import { openPictures } from "./clip/pictures.js";
 import { UniviError } from "./error.js";
@@ -95,7 +95,7 @@ async function pictureAt(
   signal: AbortSignal | undefined,
 ): Promise<MediaFile | undefined> {
   const head = await firstBytes(url, signal);
-  const format = head && mediaFormat(head);
+  const format = mediaFormat(head);
   if (!format || formatFacts(format).kind !== "picture") return undefined;
   const blob = await client.call("fetchFile", { url: url.href }, { signal });
   return asClipFile(await mediaFile(blob, shortAddress(url)));

@@ -1,7 +1,7 @@
 /**
- * One clip in six containers: at a constant rate, at a variable one, recorded without a rate, cut
- * by an edit list, with a size that changes midway, and broken off before the length that its
- * header states. The command line, Node and Chromium sample the same moments of each and give the
+ * One clip in seven containers: at a constant rate, at a variable one, recorded without a rate, cut
+ * by an edit list, put together by one, with a size that changes midway, and broken off before the
+ * length that its header states. The command line, Node and Chromium sample the same moments of each and give the
  * same answers.
  */
 import assert from "node:assert/strict";
@@ -42,11 +42,43 @@ function withoutRate(bytes) {
   return bytes;
 }
 
+/**
+ * Gives the one track of an MP4 file other parts to show, in seconds of it.
+ *
+ * @param {Buffer} file Its header `moov` lies behind the pictures, so that it may grow.
+ * @param {readonly { from: number, length: number }[]} parts
+ */
+function withParts(file, parts) {
+  /** @param {string} type @param {number} [from] */
+  const place = (type, from = 0) => file.indexOf(type, from, "latin1") - 4;
+  const moov = place("moov");
+  const [trak, edts] = [place("trak", moov), place("edts", moov)];
+  const movieRate = file.readUInt32BE(place("mvhd", moov) + 20);
+  const trackRate = file.readUInt32BE(place("mdhd", moov) + 20);
+  const list = Buffer.alloc(24 + 12 * parts.length);
+  list.writeUInt32BE(list.length, 0);
+  list.write("edts", 4, "latin1");
+  list.writeUInt32BE(list.length - 8, 8);
+  list.write("elst", 12, "latin1");
+  list.writeUInt32BE(parts.length, 20);
+  for (const [index, { from, length }] of parts.entries()) {
+    list.writeUInt32BE(length * movieRate, 24 + 12 * index);
+    list.writeInt32BE(from * trackRate, 28 + 12 * index);
+    list.writeUInt16BE(1, 32 + 12 * index); // The speed.
+  }
+  const before = file.readUInt32BE(edts);
+  const changed = Buffer.concat([file.subarray(0, edts), list, file.subarray(edts + before)]);
+  for (const at of [moov, trak])
+    changed.writeUInt32BE(file.readUInt32BE(at) + list.length - before, at);
+  return changed;
+}
+
 const CLIPS = [
   "constant.mp4",
   "variable.mp4",
   "recorded.mkv",
   "edited.mp4",
+  "parts.mp4",
   "resized.webm",
   "broken-off.webm",
 ];
@@ -69,6 +101,19 @@ before(async () => {
     ...["-g", "1000", "-keyint_min", "1000", "-sc_threshold", "0", ...H264, "longer.mp4"],
   );
   await ffmpeg("-ss", "2.5", "-i", "longer.mp4", "-c", "copy", "edited.mp4");
+  // Its second half, something else, its first half: shown in the right order, without the rest.
+  await ffmpeg(
+    ...["-i", "constant.mp4", ...still, "-i", join(SAMPLES, "train-zebra.png"), "-filter_complex"],
+    "[0:v]trim=8,setpts=PTS-STARTPTS,setsar=1[b];[1:v]scale=384:384,fps=24,setsar=1[x];" +
+      "[0:v]trim=0:8,setsar=1[a];[b][x][a]concat=n=3:v=1,format=yuv420p",
+    ...[...H264, "-bf", "0", "mixed.mp4"],
+  );
+  const mixed = await readFile(join(OUTPUT, "mixed.mp4"));
+  const halves = [
+    { from: 10.5, length: 8 },
+    { from: 0, length: 8 },
+  ];
+  await writeFile(join(OUTPUT, "parts.mp4"), withParts(mixed, halves));
   await ffmpeg("-t", "9", "-i", "constant.mp4", ...VP8, "large.webm");
   await ffmpeg("-ss", "9", "-i", "constant.mp4", "-vf", "scale=256:256", ...VP8, "small.webm");
   await writeFile(join(OUTPUT, "resized.txt"), "file large.webm\nfile small.webm\n");

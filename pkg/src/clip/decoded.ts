@@ -4,10 +4,12 @@
  */
 import { UniviError } from "../error.js";
 import type { FramePicture } from "../calls.js";
+import { HEAD_BYTES } from "../media-type.js";
 import { runtime } from "../runtime.js";
 import type { OpenClip } from "./open-clip.js";
 import type { VideoSample, VideoSampleSink } from "./demuxer.js";
-import { firstBytes } from "./first-bytes.js";
+import { bytesOf } from "./bytes.js";
+import { readEdits } from "./edits.js";
 import { segmentEnd, withoutCutBlock } from "./matroska.js";
 import { ROUNDING_SECONDS, trackTiming } from "./timing.js";
 
@@ -58,7 +60,8 @@ export async function openDecoded(
     const demuxer = await import("./demuxer.js");
     const { BlobSource, Input, MATROSKA, MP4, MPEG_TS, QTFF, UrlSource, WEBM } = demuxer;
     signal?.throwIfAborted();
-    const head = (await firstBytes(source, signal)) ?? new Uint8Array();
+    const partOf = bytesOf(source, signal);
+    const head = await partOf(0, HEAD_BYTES);
     signal?.throwIfAborted();
     const bytes =
       source instanceof Blob
@@ -86,13 +89,18 @@ export async function openDecoded(
     const alone = (await opened.getTracks()).length === 1;
     const length = source instanceof Blob ? source.size : await bytes.getSizeOrNull();
     const ends = alone && (format === MATROSKA || format === WEBM) && !isCut(head, length);
-    const timing = await trackTiming(track, new demuxer.EncodedPacketSink(track), {
-      storesDurations: format === MP4 || format === QTFF,
-      endSeconds: ends ? ((await track.getDurationFromMetadata()) ?? undefined) : undefined,
-    });
-    const { beginSeconds } = timing;
+    const isMp4 = format === MP4 || format === QTFF;
+    const { timing, trackSeconds } = await trackTiming(
+      track,
+      new demuxer.EncodedPacketSink(track),
+      {
+        storesDurations: isMp4,
+        edits: isMp4 ? await readEdits(partOf, head, track.id) : undefined,
+        endSeconds: ends ? ((await track.getDurationFromMetadata()) ?? undefined) : undefined,
+      },
+    );
     // A decoder may fail on what it has promised to decode.
-    const first = await sink.getSample(beginSeconds + ROUNDING_SECONDS);
+    const first = await sink.getSample(trackSeconds(0) + ROUNDING_SECONDS);
     if (!first) throw new Error("it has no first frame");
     first.close();
     const clip: OpenClip = {
@@ -100,7 +108,7 @@ export async function openDecoded(
       async *frames(timesSeconds) {
         let index = 0;
         try {
-          const moments = timesSeconds.map((time) => beginSeconds + time + ROUNDING_SECONDS);
+          const moments = timesSeconds.map((s) => trackSeconds(s) + ROUNDING_SECONDS);
           for await (const sample of shown(sink, moments)) {
             yield await picture(sample, display);
             index += 1;

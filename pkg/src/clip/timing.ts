@@ -1,6 +1,7 @@
 /** When the frames of a clip are shown: what its sampled moments are chosen from. */
 import type { ClipTiming } from "../types.js";
 import type { EncodedPacketSink, InputVideoTrack } from "./demuxer.js";
+import type { Edit } from "./edits.js";
 
 /** As `RATE_FRAMES` in `crates/core/src/frames.rs`. */
 export const RATE_FRAMES = 256;
@@ -11,13 +12,18 @@ const REORDERED_FRAMES = 32;
 /** As `TIME_ROUNDING_S` in `crates/core/src/frames.rs`: Matroska counts milliseconds. */
 export const ROUNDING_SECONDS = 0.0006;
 
-/** A track's timing, and when its first frame is shown in the time of the track. */
-export interface TrackTiming extends ClipTiming {
-  readonly beginSeconds: number;
+const metadataOnly = { metadataOnly: true };
+
+/** A track's timing, and where its frames stand in the time of the track. */
+export interface TrackTiming {
+  readonly timing: ClipTiming;
+  /** The time in the track of what is shown at `seconds`. */
+  trackSeconds(seconds: number): number;
 }
 
 /**
- * Reads the timing of a track. What lies before 0 was cut away, unless all of it does.
+ * Reads the timing of a track. What lies before 0 was cut away, unless all of it does; `edits`, where
+ * there are any, say what else is shown.
  *
  * Containers of other formats than MP4 don't store how long their last frame stays; Matroska says
  * when the whole ends, which is `endSeconds` where the track is alone in it.
@@ -25,10 +31,18 @@ export interface TrackTiming extends ClipTiming {
 export async function trackTiming(
   track: InputVideoTrack,
   packets: EncodedPacketSink,
-  container: { readonly storesDurations: boolean; readonly endSeconds: number | undefined },
+  container: {
+    readonly storesDurations: boolean;
+    readonly endSeconds: number | undefined;
+    readonly edits: readonly Edit[] | undefined;
+  },
 ): Promise<TrackTiming> {
-  const metadataOnly = { metadataOnly: true };
   const last = await packets.getPacket(Number.POSITIVE_INFINITY, metadataOnly);
+  const { edits } = container;
+  if (edits && last && !isWhole(edits, last.timestamp)) {
+    const edited = await editedTiming(packets, edits);
+    if (edited) return edited;
+  }
   const lastSeconds = last?.timestamp ?? 0;
   const isShown = (seconds: number) => lastSeconds < 0 || seconds >= -ROUNDING_SECONDS;
   const times: number[] = [];
@@ -42,9 +56,49 @@ export async function trackTiming(
   const ownEnd = container.storesDurations ? lastSeconds + (last?.duration ?? 0) : lastSeconds;
   const endSeconds = Math.max(ownEnd, container.endSeconds ?? ownEnd);
   return {
-    beginSeconds,
-    firstSeconds: distinct.slice(0, RATE_FRAMES).map((time) => time - beginSeconds),
-    lastSeconds: lastSeconds - beginSeconds,
-    endSeconds: endSeconds - beginSeconds,
+    timing: {
+      firstSeconds: distinct.slice(0, RATE_FRAMES).map((time) => time - beginSeconds),
+      lastSeconds: lastSeconds - beginSeconds,
+      endSeconds: endSeconds - beginSeconds,
+    },
+    trackSeconds: (seconds) => beginSeconds + seconds,
+  };
+}
+
+/** Whether edits show the track to its end, in one part: what the demuxer makes of them is right. */
+function isWhole(edits: readonly Edit[], lastSeconds: number): boolean {
+  const [first] = edits;
+  if (!first || edits.length > 1) return false;
+  return lastSeconds < first.trackSeconds + first.lengthSeconds + ROUNDING_SECONDS;
+}
+
+/** The timing of a track of which parts are shown; undefined where they show nothing of it. */
+async function editedTiming(
+  packets: EncodedPacketSink,
+  edits: readonly Edit[],
+): Promise<TrackTiming | undefined> {
+  const stored: { readonly at: number; readonly duration: number }[] = [];
+  for await (const { timestamp, duration } of packets.packets(undefined, undefined, metadataOnly))
+    stored.push({ at: timestamp, duration });
+  stored.sort((a, b) => a.at - b.at);
+  // As they are shown; what begins before its part was cut away.
+  const shown = edits.flatMap(({ beginSeconds, lengthSeconds, trackSeconds }) => {
+    const isShown = ({ at }: { at: number }) =>
+      at >= trackSeconds - ROUNDING_SECONDS && at < trackSeconds + lengthSeconds - ROUNDING_SECONDS;
+    return stored
+      .filter(isShown)
+      .map(({ at, duration }) => ({ seconds: at - trackSeconds + beginSeconds, at, duration }));
+  });
+  const [first, last] = [shown[0], shown.at(-1)];
+  if (!first || !last) return undefined;
+  const times = shown.map(({ seconds }) => seconds - first.seconds);
+  const lastSeconds = last.seconds - first.seconds;
+  const firstSeconds = times.slice(0, RATE_FRAMES);
+  return {
+    timing: { firstSeconds, lastSeconds, endSeconds: lastSeconds + last.duration },
+    trackSeconds: (seconds) => {
+      const behind = times.findIndex((time) => time > seconds + ROUNDING_SECONDS);
+      return shown.at(behind < 0 ? -1 : Math.max(behind - 1, 0))!.at;
+    },
   };
 }
