@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -88,6 +89,17 @@ struct Steps {
 impl Steps {
     fn run_all(&mut self, root: &Path) {
         self.bring_data(root);
+        // Beside the native tests, which leave a core idle for long: it compiles into other
+        // folders than they do, so cargo lets both work.
+        let modules = {
+            let root = root.to_owned();
+            thread::spawn(move || -> Result<()> {
+                let xtask = std::env::current_exe()?;
+                cmd(&xtask).arg("wasm").dir(&root).run()?;
+                let self_test = cmd(&xtask).args(["wasm", "--self-test"]).dir(&root);
+                self_test.run().map(drop)
+            })
+        };
         self.check("format", || {
             done(cargo(root, "fmt --all --check").remedy("cargo fmt --all"))
         });
@@ -121,6 +133,9 @@ impl Steps {
             done(cargo(root, &format!("package{packages} {flags}")))
         });
         self.vocabulary(root);
+        self.check("web modules, beside native tests", || {
+            modules.join().expect("it does not panic")
+        });
         self.build_web(root);
         self.check("package and page: checks", || done(npm::run(root, "check")));
         self.node_tests(root, |_| true);
