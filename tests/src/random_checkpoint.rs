@@ -11,6 +11,9 @@ use std::{
 use serde_json::{Value, json};
 use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
+use univi::{Error, Result};
+use univi_convert::checkpoint::Files;
+
 use crate::fixtures;
 
 /// How weights are stored.
@@ -43,6 +46,8 @@ pub struct Sizes {
     pub clip_heads: usize,
     /// Width and height of its pictures, in patches of 14 pixels.
     pub clip_grid: usize,
+    /// Tokens of the vocabulary.
+    pub vocabulary: usize,
 }
 
 impl Sizes {
@@ -57,10 +62,18 @@ impl Sizes {
         clip_layers: 3,
         clip_heads: 4,
         clip_grid: 4,
+        vocabulary: FIXTURE_VOCABULARY,
     };
 
     /// Those of Chat-UniVi 7B v1.5, but for the vocabulary, which is the fixture's.
     pub const SEVEN_BILLION: Sizes = Sizes {
+        clip_grid: 24,
+        vocabulary: FIXTURE_VOCABULARY,
+        ..Sizes::CHAT_UNIVI_7B
+    };
+
+    /// Those of Chat-UniVi 7B.
+    pub const CHAT_UNIVI_7B: Sizes = Sizes {
         width: 4096,
         ffn: 11008,
         layers: 32,
@@ -69,12 +82,22 @@ impl Sizes {
         clip_ffn: 4096,
         clip_layers: 24,
         clip_heads: 16,
-        clip_grid: 24,
+        clip_grid: 16,
+        vocabulary: 32000,
+    };
+
+    /// Those of Chat-UniVi 13B.
+    pub const CHAT_UNIVI_13B: Sizes = Sizes {
+        width: 5120,
+        ffn: 13824,
+        layers: 40,
+        heads: 40,
+        ..Sizes::CHAT_UNIVI_7B
     };
 }
 
 /// Tokens of the fixture's vocabulary.
-const VOCABULARY: usize = 512;
+const FIXTURE_VOCABULARY: usize = 512;
 
 /// Numbers that are written at a time.
 const CHUNK_NUMBERS: usize = 1 << 16;
@@ -131,7 +154,7 @@ fn config(sizes: &Sizes) -> Value {
         "num_key_value_heads": sizes.heads,
         "max_position_embeddings": 4096,
         "rms_norm_eps": 1e-5,
-        "vocab_size": VOCABULARY,
+        "vocab_size": sizes.vocabulary,
         "tie_word_embeddings": false,
         "mm_hidden_size": sizes.clip_width,
         "mm_use_im_patch_token": false,
@@ -155,7 +178,7 @@ fn tensors(sizes: &Sizes) -> Vec<Tensor> {
     let (width, ffn) = (sizes.width, sizes.ffn);
     let mut tensors: Vec<Tensor> = Vec::new();
     let mut add = |name: &str, shape: &[usize]| tensors.push((name.to_string(), shape.to_vec()));
-    add("model.embed_tokens.weight", &[VOCABULARY, width]);
+    add("model.embed_tokens.weight", &[sizes.vocabulary, width]);
     for layer in 0..sizes.layers {
         let mut add = |name: &str, shape: &[usize]| {
             add(&format!("model.layers.{layer}.{name}"), shape);
@@ -209,7 +232,7 @@ fn tensors(sizes: &Sizes) -> Vec<Tensor> {
     }
     add("model.mm_projector.weight", &[width, clip]);
     add("model.mm_projector.bias", &[width]);
-    add("lm_head.weight", &[VOCABULARY, width]);
+    add("lm_head.weight", &[sizes.vocabulary, width]);
     tensors
 }
 
@@ -235,6 +258,14 @@ fn numbers(out: &mut impl Write, count: usize, state: &mut u64) -> IoResult<()> 
 }
 
 fn safetensors(mut out: impl Write, shard: &[Tensor], state: &mut u64) -> IoResult<()> {
+    out.write_all(&safetensors_header(shard))?;
+    for tensor in shard {
+        numbers(&mut out, elements(tensor), state)?;
+    }
+    out.flush()
+}
+
+fn safetensors_header(shard: &[Tensor]) -> Vec<u8> {
     let (mut header, mut at) = (serde_json::Map::new(), 0);
     for tensor in shard {
         let end = at + elements(tensor) * 2;
@@ -243,12 +274,77 @@ fn safetensors(mut out: impl Write, shard: &[Tensor], state: &mut u64) -> IoResu
         at = end;
     }
     let header = Value::Object(header).to_string();
-    out.write_all(&(header.len() as u64).to_le_bytes())?;
-    out.write_all(header.as_bytes())?;
-    for tensor in shard {
-        numbers(&mut out, elements(tensor), state)?;
+    [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat()
+}
+
+/// A checkpoint that has no numbers: what a conversion is planned from, of any size.
+pub struct Shapes {
+    small: BTreeMap<String, Vec<u8>>,
+    weights: Vec<u8>,
+    weights_bytes: u64,
+}
+
+const SHAPES_NAME: &str = "model.safetensors";
+
+impl Shapes {
+    /// A checkpoint of these sizes.
+    ///
+    /// # Errors
+    /// Those of the disk, from which the tokenizer comes.
+    pub fn new(sizes: &Sizes) -> IoResult<Shapes> {
+        let tensors = tensors(sizes);
+        let name = "tokenizer.json";
+        let tokenizer = fs::read(fixtures().join("golden/e2e/checkpoint").join(name))?;
+        let mut tokenizer: Value = serde_json::from_slice(&tokenizer)?;
+        let vocabulary = &mut tokenizer["model"]["vocab"];
+        for id in FIXTURE_VOCABULARY..sizes.vocabulary {
+            vocabulary[format!("filler {id}")] = id.into();
+        }
+        let tokenizer = tokenizer.to_string().into_bytes();
+        let config = config(sizes).to_string().into_bytes();
+        let weights = safetensors_header(&tensors);
+        let numbers: usize = tensors.iter().map(elements).sum();
+        Ok(Shapes {
+            small: BTreeMap::from([
+                (name.to_string(), tokenizer),
+                ("config.json".to_string(), config),
+            ]),
+            weights_bytes: weights.len() as u64 + 2 * numbers as u64,
+            weights,
+        })
     }
-    out.flush()
+
+    /// The bytes of all weights, as they are published.
+    pub fn weights_bytes(&self) -> u64 {
+        self.weights_bytes
+    }
+}
+
+impl Files for Shapes {
+    fn len(&self, name: &str) -> Result<Option<u64>> {
+        match name {
+            SHAPES_NAME => Ok(Some(self.weights_bytes)),
+            _ => Files::len(&self.small, name),
+        }
+    }
+
+    fn read(&self, name: &str, offset: u64, out: &mut [u8]) -> Result<()> {
+        if name != SHAPES_NAME {
+            return Files::read(&self.small, name, offset, out);
+        }
+        let end = offset + out.len() as u64;
+        if end > self.weights_bytes {
+            let reason = format!("there are no {} bytes at {offset}", out.len());
+            return Err(Error::Io { reason }.in_file(name));
+        }
+        for (at, byte) in (offset..).zip(out) {
+            *byte = usize::try_from(at)
+                .ok()
+                .and_then(|at| self.weights.get(at).copied())
+                .unwrap_or_default();
+        }
+        Ok(())
+    }
 }
 
 /// As torch.save does: the data of each entry begins at a multiple of 64 bytes, by fields of its

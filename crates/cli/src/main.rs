@@ -19,6 +19,7 @@ mod interrupt;
 mod journal;
 mod man;
 mod model_folder;
+mod models;
 mod open;
 mod out;
 mod progress;
@@ -70,6 +71,7 @@ enum Command {
     Visualize(visualize::VisualizeArgs),
     Convert(convert::ConvertArgs),
     Fetch(fetch::FetchArgs),
+    Models(models::ModelsArgs),
     Inspect(inspect::InspectArgs),
     Synth(synth::SynthArgs),
     Serve(serve::ServeArgs),
@@ -137,6 +139,7 @@ async fn run(cli: Cli) -> univi::Result<ExitCode> {
         Command::Train(args) => train::run(args).map(done),
         Command::Convert(args) => convert::run(args).map(done),
         Command::Fetch(args) => fetch::run(&args).map(done),
+        Command::Models(args) => models::run(&args).await.map(done),
         Command::Inspect(args) => inspect::run(&args).await.map(done),
         Command::Synth(args) => synth::run(args).map(done),
         Command::Serve(args) => serve::run(&args).map(done),

@@ -22,8 +22,8 @@ export interface TrackTiming {
 }
 
 /**
- * Reads the timing of a track. What lies before 0 was cut away, unless all of it does; `edits`, where
- * there are any, say what else is shown.
+ * Reads the timing of a track. What lies before 0 was cut away, unless all of it does; `edits`,
+ * where there are any, say what else is shown.
  *
  * Containers of other formats than MP4 don't store how long their last frame stays; Matroska says
  * when the whole ends, which is `endSeconds` where the track is alone in it.
@@ -65,7 +65,7 @@ export async function trackTiming(
   };
 }
 
-/** Whether edits show the track to its end, in one part: what the demuxer makes of them is right. */
+/** Whether edits show the track to its end, in one part, as the demuxer takes them. */
 function isWhole(edits: readonly Edit[], lastSeconds: number): boolean {
   const [first] = edits;
   if (!first || edits.length > 1) return false;

@@ -4,6 +4,7 @@ mod answers;
 mod bad_input;
 mod hub;
 mod model_folders;
+mod models;
 mod nano;
 mod readme;
 mod self_test;
