@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { test } from "node:test";
-import { ask, beGreedy, openDemo, SAMPLES, screenshot } from "./demo.mjs";
+import { ask, beGreedy, load, openDemo, SAMPLES, screenshot, speak } from "./demo.mjs";
 
 const AXE = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
 const TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
@@ -45,8 +45,15 @@ test("axe-core finds nothing in any state, light and dark, desktop and phone", a
     await assertAccessible(page, `first view, ${colorScheme}`);
   }
   await page.emulateMedia({ colorScheme: "light" });
-  for (const fold of ["Settings", "Numbers", "About", "Kept in this browser"])
-    await page.getByText(fold, { exact: true }).click();
+  await page.getByText("Numbers", { exact: true }).click();
+  await page.locator("#open-settings").click();
+  await page.getByText("Kept in this browser", { exact: true }).click();
+  for (const colorScheme of /** @type {const} */ (["light", "dark"])) {
+    await page.emulateMedia({ colorScheme });
+    await assertAccessible(page, `models and settings, ${colorScheme}`);
+    await screenshot(page, `settings-${colorScheme}`);
+  }
+  await page.keyboard.press("Escape");
   await ask(page, "What appears first?", join(SAMPLES, "unicorn-cake-owl.webm"));
   await page.getByRole("heading", { name: "Event 1" }).waitFor();
   await ask(page, "Where is the zebra?", join(SAMPLES, "train-zebra.png"));
@@ -65,11 +72,18 @@ test("axe-core finds nothing in any state, light and dark, desktop and phone", a
   }
   await page.setViewportSize({ width: 360, height: 740 });
   await assertAccessible(page, "everything open, on a phone");
-  await page.locator("#model-choice").selectOption({ label: "Another, by its address" });
-  await page
-    .getByLabel("Address of a manifest or GGUF")
-    .fill("https://models.example/a-folder-with-a-long-name/another-one/manifest.json");
-  await page.getByRole("button", { name: "Load", exact: true }).click();
+  await page.getByRole("button", { name: "See train-zebra.png as the model did" }).click();
+  await page.getByRole("heading", { name: "What the model saw" }).waitFor();
+  await assertAccessible(page, "what the model saw, on a phone");
+  await screenshot(page, "saw-phone");
+  await page.keyboard.press("Escape");
+  await page.getByRole("heading", { name: "What the model saw" }).waitFor({ state: "hidden" });
+  await load(page, undefined, async () => {
+    await page.locator("#model-choice").selectOption({ label: "Another, by its address" });
+    await page
+      .getByLabel("Address of a manifest or GGUF")
+      .fill("https://models.example/a-folder-with-a-long-name/another-one/manifest.json");
+  });
   const asks = page.getByRole("dialog", { name: "Ask models.example for a model?" });
   await asks.waitFor();
   for (const colorScheme of /** @type {const} */ (["light", "dark"])) {
@@ -90,7 +104,8 @@ test("all of it works by keyboard alone", async (t) => {
   const { page, close } = await openDemo();
   t.after(close);
   await beGreedy(page);
-  await page.locator("body").click({ position: { x: 1, y: 1 } });
+  await page.reload(); // A keyboard begins at the page's beginning.
+  await page.getByRole("button", { name: "A train and a zebra" }).waitFor();
   await page.keyboard.press("Tab");
   assert.equal(
     await page.evaluate(() => document.activeElement?.textContent),
@@ -155,7 +170,7 @@ test("the page speaks Japanese and Chinese, all of it, and keeps to it", async (
           ),
         );
     const englishLabels = await labels();
-    await page.locator("#language").selectOption(language);
+    await speak(page, language);
     await page.getByRole("button", { name: button, exact: true }).waitFor();
     assert.equal(await page.locator("html").getAttribute("lang"), tag);
     const translated = await page
@@ -171,7 +186,7 @@ test("the page speaks Japanese and Chinese, all of it, and keeps to it", async (
       [],
       "so is what only screen readers tell",
     );
-    await page.locator("#model-device").selectOption("cpu");
+    await load(page, "cpu");
     const asked = page.locator("#question");
     await page.setInputFiles("#attach", join(SAMPLES, "unicorn-cake-owl.webm"));
     await asked.fill("What appears first?");
@@ -180,15 +195,15 @@ test("the page speaks Japanese and Chinese, all of it, and keeps to it", async (
     await page.locator(".event h3").first().waitFor();
     const said = await page
       .locator(
-        ".metrics, .event h3, .event p, .token-map-controls output, .turn-actions button, .suggestions button",
+        ".metrics, .caveat button, .event h3, .event p, .token-map-controls output, .turn-actions button, .suggestions button",
       )
       .allTextContents();
     for (const text of said) assert.doesNotMatch(text, /[A-Za-z]{3}/, text);
     await screenshot(page, `language-${language}`);
     // What stands there is said in the other language as well.
-    await page.locator("#language").selectOption("en");
+    await speak(page, "en");
     await page.getByRole("heading", { name: "Event 1" }).waitFor();
-    await page.locator("#language").selectOption(language);
+    await speak(page, language);
     await page.getByRole("heading", { name: "Event 1" }).waitFor({ state: "hidden" });
     await page.reload();
     await page.getByRole("button", { name: button, exact: true }).waitFor();

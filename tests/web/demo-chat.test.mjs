@@ -6,7 +6,18 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { answerOf, ask, beGreedy, NANO, openDemo, SAMPLES, screenshot } from "./demo.mjs";
+import {
+  answerOf,
+  ask,
+  beGreedy,
+  inDrawer,
+  isInSight,
+  NANO,
+  openDemo,
+  SAMPLES,
+  screenshot,
+  speak,
+} from "./demo.mjs";
 import { nanoThatEndsAt, OUTPUT } from "./fixtures.mjs";
 
 /** @type {Awaited<ReturnType<typeof openDemo>>} */
@@ -207,9 +218,8 @@ test("two pictures in one turn, a pasted one and a dropped one", async () => {
 
 test("settings change what is read, and are kept", async () => {
   const { page } = opened;
-  await page.getByText("Settings", { exact: true }).click();
   const slider = page.getByLabel("Tokens a picture is merged to");
-  await slider.fill("32");
+  await inDrawer(page, () => slider.fill("32"));
   assert.equal(
     await ask(page, "List everything from left to right.", sample("train-zebra.png")),
     "train and zebra",
@@ -218,16 +228,17 @@ test("settings change what is read, and are kept", async () => {
     /(\d+) visual/.exec((await page.locator(".metrics").last().textContent()) ?? "")?.[1],
   );
   assert.ok(visual >= 30 && visual <= 34, `${visual} visual tokens`);
-  await page.getByLabel("Frames of a clip, at most").fill("4");
-  await page.getByLabel("Frames of a clip, at most").blur();
+  await inDrawer(page, async () => {
+    await page.getByLabel("Frames of a clip, at most").fill("4");
+    await page.getByLabel("Frames of a clip, at most").blur();
+  });
   await page.getByRole("button", { name: "Start over" }).click();
   await ask(page, "What appears first?", sample("unicorn-cake-owl.webm"));
   await page.getByRole("heading", { name: "Event 1" }).waitFor();
   assert.equal(await page.locator("univi-events button").count(), 4);
   await page.reload();
-  await page.getByText("Settings", { exact: true }).click();
   assert.equal(await slider.inputValue(), "32");
-  await page.getByRole("button", { name: "Back to the defaults" }).click();
+  await inDrawer(page, () => page.getByRole("button", { name: "Back to the defaults" }).click());
   assert.equal(await slider.inputValue(), "0");
   assert.equal(await page.locator("#visual-tokens-value").textContent(), "the model's own");
 });
@@ -235,8 +246,7 @@ test("settings change what is read, and are kept", async () => {
 test("a number that means nothing is told where it stands", async () => {
   const { page } = opened;
   const turns = await page.locator(".turn").count();
-  await page.getByLabel("Temperature").fill("7");
-  await page.getByText("Settings", { exact: true }).click();
+  await inDrawer(page, () => page.getByLabel("Temperature").fill("7"));
   await page.getByLabel("Your question").fill("Where is the cookie?");
   await page.keyboard.press("Enter");
   await page.getByLabel("Temperature").waitFor();
@@ -251,6 +261,7 @@ test("a number that means nothing is told where it stands", async () => {
     true,
   );
   assert.equal(await page.locator(".turn").count(), turns, "nothing was asked");
+  await page.locator("#close-drawer").click();
   assert.equal(await page.getByLabel("Your question").inputValue(), "Where is the cookie?");
 });
 
@@ -278,9 +289,11 @@ test("where the browser stores nothing, the page answers and says so", async (t)
     "top right",
   );
   await page.locator("#ask-alert").getByText("as in a private window").waitFor();
-  await page.getByText("Kept in this browser").click();
-  await page.getByText("Nothing is kept.").waitFor();
-  await page.locator("#language").selectOption("ja");
+  await inDrawer(page, async () => {
+    await page.getByText("Kept in this browser").click();
+    await page.getByText("Nothing is kept.").waitFor();
+  });
+  await speak(page, "ja");
   await page.getByRole("button", { name: "質問する" }).waitFor();
 });
 
@@ -314,4 +327,67 @@ test("a sample on its way is waited for, and overwrites nothing", async (t) => {
   assert.equal(await question.inputValue(), "");
   await page.locator(".turn").getByText("How many things are there?").waitFor();
   assert.equal(await page.locator(".turn canvas.thumb").count(), 2);
+});
+
+test("after twenty turns the composer is in sight, and what had no room is said", async (t) => {
+  const { page, close } = await openDemo();
+  t.after(close);
+  await beGreedy(page);
+  const picture = sample("train-zebra.png");
+  for (let turn = 0; turn < 20; turn++) await ask(page, "Can you see a zebra?", picture);
+  // 42 tokens a picture and some words: the 1,024 of the model do not hold twenty of them.
+  await page
+    .getByText(/^The conversation was full: its \d+ oldest turns were left out\.$/)
+    .last()
+    .waitFor();
+  const used = await page
+    .locator("#context-meter")
+    .evaluate((meter) => /** @type {HTMLMeterElement} */ (meter).value);
+  assert.ok(used > 0.5 && used <= 1, `the meter says ${used}`);
+  for (const [width, height] of /** @type {const} */ ([
+    [1280, 720],
+    [390, 844],
+    [360, 640],
+  ])) {
+    await page.setViewportSize({ width, height });
+    for (const top of [true, false]) {
+      await page.evaluate((top) => scrollTo(0, top ? 0 : document.body.scrollHeight), top);
+      for (const part of ["#question", "#ask", "#samples"])
+        assert.ok(await isInSight(page, part), `${part} at ${width}x${height}`);
+    }
+    // The last answer stands above it.
+    const answer = await page.locator(".turn").last().locator(".answer").boundingBox();
+    const dock = await page.locator("#dock").boundingBox();
+    assert.ok(answer && dock && answer.y + answer.height <= dock.y + 1, `${width}x${height}`);
+    await screenshot(page, `twenty-turns-${width}`);
+  }
+  // What is left of a conversation that lost turns is put anew, and goes on after a reload.
+  await page.getByRole("button", { name: "Ask again: this question" }).last().click();
+  assert.match(await answerOf(page, 19), /^(yes|no)/);
+  await page.reload();
+  assert.match(await ask(page, "Can you see a train?"), /^(yes|no)/);
+  assert.equal(await page.locator(".turn").count(), 21);
+});
+
+test("an answer says what the model can't know, and what it read before", async (t) => {
+  const { page, close } = await openDemo();
+  t.after(close);
+  await beGreedy(page);
+  await page.getByRole("button", { name: "A penguin and a cookie" }).click();
+  await ask(page, "Can you see a penguin?");
+  const warning = page.getByText(/^UniVi nano knows emoji alone/);
+  assert.equal(await warning.count(), 0, "samples are what it knows");
+  await ask(page, "Can you see a zebra?", sample("train-zebra.png"));
+  const second = page.locator(".turn").nth(1);
+  await second.getByText(/^UniVi nano knows emoji alone/).waitFor();
+  await second.getByText("Before this question the model had read a picture").waitFor();
+  await second.getByRole("img", { name: "penguin-cookie.png" }).waitFor();
+  await page.reload();
+  await second.getByText(/^UniVi nano knows emoji alone/).waitFor();
+  assert.equal(await warning.count(), 1);
+  await second.getByRole("button", { name: "Models that know photographs" }).click();
+  await page.getByRole("heading", { name: "Models that know photographs" }).waitFor();
+  await page.getByRole("button", { name: "Chat-UniVi, from the Hugging Face Hub" }).click();
+  assert.equal(await page.locator("#model-choice").inputValue(), "hub");
+  assert.equal(await page.locator("#hub-repository").inputValue(), "Chat-UniVi/Chat-UniVi");
 });

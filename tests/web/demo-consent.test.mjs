@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { after, test } from "node:test";
 import puppeteer from "puppeteer-core";
 import { launchOptions } from "./chromium.mjs";
-import { DIST, openDemo } from "./demo.mjs";
+import { DIST, load as loadOn, openDemo } from "./demo.mjs";
 import { closeHosts, host, NANO } from "./host.mjs";
 
 after(closeHosts);
@@ -52,16 +52,20 @@ const says = (page, selector, text) =>
 /** @param {Page} page @param {string} text */
 const asks = (page, text) => says(page, "#confirm[open]", text);
 
-/** Loads what is chosen on the page. @param {Page} page */
-async function load(page) {
+/**
+ * Loads what is chosen on the page, or a model by its address.
+ *
+ * @param {Page} page
+ * @param {string} [address]
+ */
+async function load(page, address) {
+  await page.click("#open-settings");
+  if (address !== undefined) {
+    await page.select("#model-choice", "url");
+    await page.locator("#model-url").fill(address);
+  }
   await page.select("#model-device", "cpu");
   await page.click("#model-load");
-}
-
-/** Puts an address into the page's field. @param {Page} page @param {string} address */
-async function enter(page, address) {
-  await page.select("#model-choice", "url");
-  await page.locator("#model-url").fill(address);
 }
 
 for (const [browserName, launch] of Object.entries(BROWSERS)) {
@@ -142,8 +146,7 @@ for (const [browserName, launch] of Object.entries(BROWSERS)) {
     await load(page);
     await asks(page, "This site lists it as Theirs, 3.4 MB.");
     await page.click("#confirm-no");
-    await enter(page, address.replace("http://", "http://site.example@"));
-    await page.click("#model-load");
+    await load(page, address.replace("http://", "http://site.example@"));
     await asks(page, `Ask ${otherHost} for a model?`); // Not the name before the @.
     await page.click("#confirm-no");
     silent("a list, and the field");
@@ -197,7 +200,7 @@ for (const [browserName, launch] of Object.entries(BROWSERS)) {
     assert.equal(third.requests.length, 0);
 
     // What was agreed to is not asked again during the visit; the next one asks anew.
-    await page.click("#model-load");
+    await load(page);
     await page.waitForSelector("#device:not([hidden])", { timeout: 60_000 });
     assert.equal(await page.$("#confirm[open]"), null);
     const before = other.requests.length;
@@ -213,8 +216,7 @@ test("a host whose policy forbids another one says so, also after a yes", async 
   const path = `?model=${encodeURIComponent(`${other.url}manifest.json`)}`;
   const { page, close } = await openDemo({ path });
   t.after(close);
-  await page.getByLabel("Runs on").selectOption("cpu");
-  await page.getByRole("button", { name: "Load", exact: true }).click();
+  await loadOn(page, "cpu");
   await page.getByRole("button", { name: "Ask that site" }).click();
   const { origin } = new URL(other.url);
   await page

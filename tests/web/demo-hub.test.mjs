@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { test } from "node:test";
-import { ask, openDemo, SAMPLES, screenshot } from "./demo.mjs";
+import { ask, load, openDemo, SAMPLES, screenshot } from "./demo.mjs";
 import { cp, rm, writeFile } from "node:fs/promises";
 import { FIXTURES, OUTPUT } from "./fixtures.mjs";
 import { openHub } from "./hub.mjs";
@@ -34,11 +34,11 @@ test("the Hub is asked after a yes, weights are fetched after a second one, once
   });
   const choose = async () => {
     await page.goto(url);
-    await page.locator("#model-choice").selectOption("hub");
-    await page.getByLabel("Repository on the Hugging Face Hub").fill("tests/checkpoint");
-    await page.getByLabel("A checkpoint is converted to").selectOption("q8_0");
-    await page.getByLabel("Runs on").selectOption("cpu");
-    await page.getByRole("button", { name: "Load", exact: true }).click();
+    await load(page, "cpu", async () => {
+      await page.locator("#model-choice").selectOption("hub");
+      await page.getByLabel("Repository on the Hugging Face Hub").fill("tests/checkpoint");
+      await page.getByLabel("A checkpoint is converted to").selectOption("q8_0");
+    });
   };
   await choose();
   const { host } = new URL(hub.url);
@@ -55,7 +55,7 @@ test("the Hub is asked after a yes, weights are fetched after a second one, once
   await page.getByRole("heading", { name: "checkpoint:" }).waitFor({ state: "hidden" });
   assert.deepEqual(await hub.requests(), described, "no weights without a yes");
 
-  await page.getByRole("button", { name: "Load", exact: true }).click();
+  await load(page);
   await page.getByRole("button", { name: "Ask that site" }).click();
   await page.getByRole("button", { name: "Download and load" }).click();
   await page.locator("#device").getByText("CPU").waitFor();

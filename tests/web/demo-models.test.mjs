@@ -6,7 +6,17 @@ import assert from "node:assert/strict";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
-import { answerOf, ask, beGreedy, NANO, openDemo, SAMPLES, screenshot } from "./demo.mjs";
+import {
+  answerOf,
+  ask,
+  beGreedy,
+  inDrawer,
+  load,
+  NANO,
+  openDemo,
+  SAMPLES,
+  screenshot,
+} from "./demo.mjs";
 import { MODELS, realModel } from "./fixtures.mjs";
 
 const SMOLLM2 = await realModel("gguf/smollm2/expected.json");
@@ -19,8 +29,7 @@ test("a large model is asked about first, paused, resumed, kept, and removed", a
     serveFlags: ["--throttle", "30MB"],
   });
   t.after(close);
-  await page.getByLabel("Runs on").selectOption("cpu");
-  await page.getByRole("button", { name: "Load", exact: true }).click();
+  await load(page, "cpu");
   await page.getByRole("heading", { name: "SmolLM2: 98.4 MB to download" }).waitFor();
   await page.getByText("It will run on CPU.").waitFor();
   await page.getByText("The browser can keep it for the next visit").waitFor();
@@ -34,9 +43,8 @@ test("a large model is asked about first, paused, resumed, kept, and removed", a
   await page
     .getByRole("heading", { name: "SmolLM2: 98.4 MB to download" })
     .waitFor({ state: "hidden" });
-  assert.equal(await page.getByRole("button", { name: "Load", exact: true }).isEnabled(), true);
 
-  await page.getByRole("button", { name: "Load", exact: true }).click();
+  await load(page);
   await page.getByRole("button", { name: "Download and load" }).click();
   await page.getByText(/SmolLM2.*: \d+\.\d MB of 98\.4 MB, .*\/s/).waitFor();
   await page.getByText(/[3-9]\d\.\d MB of 98\.4 MB/).waitFor();
@@ -58,12 +66,14 @@ test("a large model is asked about first, paused, resumed, kept, and removed", a
   assert.ok(rest.length >= 1, `${whole.length} whole and ${rest.length} partial answers`);
   assert.notEqual(await ask(page, "What is the capital of France?"), "");
 
-  await page.getByText("Kept in this browser").click();
-  await page.getByText("98.4 MB, last used").waitFor();
-  await page.getByText(/This site uses \d/).waitFor();
-  await screenshot(page, "kept");
-  await page.getByRole("button", { name: `Remove ${SMOLLM2}` }).click();
-  await page.getByText("Nothing is kept.").waitFor();
+  await inDrawer(page, async () => {
+    await page.getByText("Kept in this browser").click();
+    await page.getByText("98.4 MB, last used").waitFor();
+    await page.getByText(/This site uses \d/).waitFor();
+    await screenshot(page, "kept");
+    await page.getByRole("button", { name: `Remove ${SMOLLM2}` }).click();
+    await page.getByText("Nothing is kept.").waitFor();
+  });
 });
 
 test("numbers are plotted, and a benchmark makes a report", async (t) => {
@@ -119,8 +129,7 @@ test("models come from an address, from files and from a folder", async (t) => {
     },
   ];
   for (const [index, way] of ways.entries()) {
-    await way();
-    await page.getByRole("button", { name: "Load", exact: true }).click();
+    await load(page, undefined, way);
     await page.locator("#announce").getByText("univi-nano is ready on CPU").waitFor();
     // Each model takes the conversation over.
     const said =
@@ -137,7 +146,7 @@ test("without WebGPU the CPU is offered, and answers", async (t) => {
   const { page, close } = await openDemo({ webgpu: false });
   t.after(close);
   await beGreedy(page, "webgpu");
-  await page.getByRole("button", { name: "Load", exact: true }).click();
+  await load(page);
   await page.getByRole("alert").getByText("There is no WebGPU here.").waitFor();
   await screenshot(page, "no-webgpu");
   await page.getByRole("button", { name: "Use the CPU instead" }).click();
@@ -184,5 +193,5 @@ test("a list of models that is broken is named, and the rest of the page works",
     await page.getByRole("button", { name: "A penguin and a cookie" }).waitFor();
   }
   // What is right of it is offered.
-  await page.locator("#model-choice").selectOption({ label: NANO.name });
+  await inDrawer(page, () => page.locator("#model-choice").selectOption({ label: NANO.name }));
 });

@@ -9,7 +9,7 @@ import { join, relative } from "node:path";
 import { after, before, test } from "node:test";
 import { chromium } from "playwright-core";
 import { launchOptions } from "./chromium.mjs";
-import { ask, beGreedy, DIST, SAMPLES } from "./demo.mjs";
+import { ask, beGreedy, DIST, SAMPLES, speak } from "./demo.mjs";
 import { closeHosts, host, NANO } from "./host.mjs";
 
 const FAULTS = {
@@ -160,7 +160,7 @@ test("after a visit with any file wrong, the next one answers", async (t) => {
       ["ja", "質問する"],
       ["zh", "提问"],
     ])) {
-      await page.locator("#language").selectOption(language);
+      await speak(page, language);
       await page.getByRole("button", { name: button, exact: true }).waitFor();
     }
     await page.context().close();

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
-import { ask, beGreedy, DIST, NANO, openDemo, SAMPLES } from "./demo.mjs";
+import { ask, beGreedy, DIST, isInSight, NANO, openDemo, SAMPLES, speak } from "./demo.mjs";
 
 /** Bytes of a first view, models and WebAssembly come after it. */
 const FIRST_VIEW_BYTES = 200_000;
@@ -44,8 +44,11 @@ test("a first view is light, quick, and does not move", async (t) => {
   });
   /** @type {Record<"interactive" | "weights" | "shifts", number[]>} */
   const { interactive, weights, shifts } = { interactive: [], weights: [], shifts: [] };
-  for (const width of [1280, 390]) {
-    await page.setViewportSize({ width, height: 800 });
+  for (const [width, height] of /** @type {const} */ ([
+    [1280, 720],
+    [390, 844],
+  ])) {
+    await page.setViewportSize({ width, height });
     for (let visit = 0; visit < VISITS; visit++) {
       bytes = 0;
       fetched.length = 0;
@@ -68,6 +71,8 @@ test("a first view is light, quick, and does not move", async (t) => {
       );
       shifts.push(shift);
       assert.ok(shift < LAYOUT_SHIFT, `layout shift of ${shift} at ${width} px`);
+      for (const part of ["#question", "#attach + .icon", "#camera-open", "#samples", "#ask"])
+        assert.ok(await isInSight(page, part), `${part} at ${width}x${height}`);
     }
   }
   const told = interactive.map(Math.round).join(", ");
@@ -110,7 +115,7 @@ test("after a visit, the page and its model work without a network", async (t) =
   await page.getByRole("button", { name: "Start over" }).click();
   await page.getByRole("button", { name: "A penguin and a cookie" }).click();
   assert.equal(await ask(page, "List everything from left to right."), "penguin and cookie");
-  await page.locator("#language").selectOption("ja");
+  await speak(page, "ja");
   await page.getByRole("button", { name: "質問する" }).waitFor();
 });
 

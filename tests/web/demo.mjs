@@ -58,18 +58,54 @@ export async function openDemo({
 let offersOpened = 0;
 
 /**
+ * Does something in the drawer with models and settings, and closes it again.
+ *
+ * @param {Page} page
+ * @param {() => Promise<unknown>} act
+ */
+export async function inDrawer(page, act) {
+  await page.locator("#open-settings").click();
+  await act();
+  // Loading, and what goes wrong, close it themselves.
+  if (await page.locator("#drawer").isVisible()) await page.locator("#close-drawer").click();
+  await page.locator("#drawer").waitFor({ state: "hidden" });
+}
+
+/**
+ * Loads what is chosen, on this device.
+ *
+ * @param {Page} page
+ * @param {"webgpu" | "cpu" | "auto"} [device]
+ * @param {() => Promise<unknown>} [choose] What is done before in the drawer.
+ */
+export const load = (page, device, choose) =>
+  inDrawer(page, async () => {
+    await choose?.();
+    if (device) await page.locator("#model-device").selectOption(device);
+    await page.locator("#model-load").click();
+  });
+
+/**
  * Makes answers repeat, on this device.
  *
  * @param {Page} page
  * @param {"webgpu" | "cpu" | "auto"} [device]
  */
-export async function beGreedy(page, device = "cpu") {
-  await page.getByLabel("Runs on").selectOption(device);
-  await page.getByText("Settings", { exact: true }).click();
-  await page.getByLabel("Temperature").fill("0");
-  await page.getByLabel("Temperature").blur();
-  await page.getByText("Settings", { exact: true }).click();
-}
+export const beGreedy = (page, device = "cpu") =>
+  inDrawer(page, async () => {
+    await page.getByLabel("Runs on").selectOption(device);
+    await page.getByLabel("Temperature").fill("0");
+    await page.getByLabel("Temperature").blur();
+  });
+
+/**
+ * Has the page speak this language.
+ *
+ * @param {Page} page
+ * @param {"en" | "ja" | "zh"} language
+ */
+export const speak = (page, language) =>
+  inDrawer(page, () => page.locator("#language").selectOption(language));
 
 /**
  * Asks through the page's form, and waits until the answer is whole -> it.
@@ -96,6 +132,20 @@ export async function answerOf(page, turn) {
   await page.locator(".turn").nth(turn).locator('.answer[aria-busy="false"]').waitFor();
   return (await page.locator(".answer").nth(turn).textContent()) ?? "";
 }
+
+/**
+ * Whether an element lies in the window whole, and nothing over its middle.
+ *
+ * @param {Page} page
+ * @param {string} selector
+ */
+export const isInSight = (page, selector) =>
+  page.locator(selector).evaluate((element) => {
+    const { left, right, top, bottom } = element.getBoundingClientRect();
+    const over = document.elementFromPoint((left + right) / 2, (top + bottom) / 2);
+    const inside = left >= 0 && top >= 0 && right <= innerWidth && bottom <= innerHeight;
+    return inside && over !== null && (element.contains(over) || over.contains(element));
+  });
 
 /**
  * Takes a picture of the page.

@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { ask as askThePage, beGreedy, openDemo, screenshot } from "./demo.mjs";
+import { ask as askThePage, beGreedy, inDrawer, load, openDemo, screenshot } from "./demo.mjs";
 import { ask, clipOf, FIXTURES, OUTPUT, referenceAnswer, tinyModel } from "./fixtures.mjs";
 
 const MODEL = await tinyModel();
@@ -34,7 +34,7 @@ after(() => opened.close());
 test("nothing is fetched that nobody asked for", async () => {
   const { page, url } = opened;
   await page.reload();
-  await page.getByRole("button", { name: "Load", exact: true }).waitFor();
+  await page.getByRole("button", { name: "Ask", exact: true }).waitFor();
   await page.waitForLoadState("networkidle");
   const weights = requests.filter(
     (request) => request.includes(".gguf") || request.includes("manifest.json"),
@@ -51,8 +51,7 @@ test("nothing is fetched that nobody asked for", async () => {
 test("a picture is answered as by the reference", async () => {
   const { page } = opened;
   await beGreedy(page, "webgpu");
-  await page.getByText("Settings", { exact: true }).click();
-  await page.getByLabel("Longest answer").fill(String(picture.tokens));
+  await inDrawer(page, () => page.getByLabel("Longest answer").fill(String(picture.tokens)));
   assert.equal(
     await askThePage(page, picture.question, ...picture.files.map((file) => join(FIXTURES, file))),
     picture.answer,
@@ -112,7 +111,7 @@ test("a file that is no picture leaves question and page usable", async () => {
 
 test("an answer can be stopped", async () => {
   const { page } = opened;
-  await page.getByLabel("Longest answer").fill("1000");
+  await inDrawer(page, () => page.getByLabel("Longest answer").fill("1000"));
   await page.getByLabel("Your question").fill("Tell me everything.");
   await page.keyboard.press("Enter");
   const turn = page.locator(".turn").last();
@@ -124,9 +123,10 @@ test("an answer can be stopped", async () => {
 
 test("a site without the model says so", async () => {
   const { page } = opened;
-  await page.locator("#model-choice").selectOption("url");
-  await page.locator("#model-url").fill("output/absent/manifest.json");
-  await page.getByRole("button", { name: "Load", exact: true }).click();
+  await load(page, undefined, async () => {
+    await page.locator("#model-choice").selectOption("url");
+    await page.locator("#model-url").fill("output/absent/manifest.json");
+  });
   const alert = page.locator("#model-alert");
   await alert.waitFor();
   assert.equal(await alert.getAttribute("data-code"), "io");

@@ -6,14 +6,22 @@ import { frameChoice } from "./settings.js";
 import { stills } from "./stills.js";
 import { words } from "./words/index.js";
 
-/** A picture, a clip, or what the camera saw, as stills by their time in seconds. */
+/**
+ * A picture, a clip, or what the camera saw, as stills by their time in seconds. `sample` is set for
+ * those that the page brings along.
+ */
 export type Attachment =
-  | { readonly kind: "image" | "clip"; readonly file: File }
+  | { readonly kind: "image" | "clip"; readonly file: File; readonly sample?: boolean }
   | { readonly kind: "live"; readonly stills: ReadonlyMap<number, Blob> };
 
-/** A file as a person picked it. */
-export function attachmentOf(file: File): Attachment {
-  return { kind: file.type.startsWith("video/") ? "clip" : "image", file };
+/** A file as a person picked it, or a sample of the page. */
+export function attachmentOf(file: File, sample = false): Attachment {
+  return { kind: file.type.startsWith("video/") ? "clip" : "image", file, sample };
+}
+
+/** Whether it may show anything, where samples show emoji alone. */
+export function isOfTheWorld(attachment: Attachment): boolean {
+  return attachment.kind === "live" || !attachment.sample;
 }
 
 /** What a person calls it. */

@@ -2,15 +2,21 @@
 import { type AskProgress, type TokenMap, type Session, type Univi, UniviError } from "univi";
 
 import { hideAlert, showAlert, showWarning } from "./alert.js";
+import { type Attachment, isOfTheWorld, partsOf } from "./attachment.js";
 import { Camera, CameraRefused } from "./camera.js";
-import { announce, button, byId, make, save } from "./dom.js";
+import { Composer } from "./composer.js";
+import { showContext, translateContext } from "./context-meter.js";
+import { announce, button, byId, save } from "./dom.js";
+import { isCovered } from "./drawer.js";
 import { asJson, keepOnly, keepTurn, keptTurns, type PastTurn } from "./history.js";
-import type { ModelPanel } from "./model-panel.js";
 import type { MetricsPanel } from "./metrics-panel.js";
-import { clearTokenMap, drawLive, drawTokenMap } from "./token-map-panel.js";
+import type { ModelPanel } from "./model-panel.js";
+import { knowsOnlyEmoji } from "./models.js";
+import { followEnd, toEnd } from "./scroll.js";
 import { askOptions, sessionOptions } from "./settings.js";
-import { nameOf, partsOf, type Attachment, attachmentOf, thumb } from "./attachment.js";
-import { TurnView } from "./turn.js";
+import { showSide } from "./side.js";
+import { clearTokenMap, drawLive, drawTokenMap } from "./token-map-panel.js";
+import { type Caveats, TurnView } from "./turn.js";
 import { words } from "./words/index.js";
 
 /** What the camera saw is drawn anew at most so often. */
@@ -18,17 +24,8 @@ const LIVE_INTERVAL_MS = 3000;
 
 const turns = byId("turns", HTMLOListElement);
 const empty = byId("chat-empty", HTMLDivElement);
-const suggestions = byId("suggestions", HTMLUListElement);
-const form = byId("ask-form", HTMLFormElement);
-const alert = byId("ask-alert", HTMLDivElement);
-const attachmentList = byId("attachments", HTMLUListElement);
-const attach = byId("attach", HTMLInputElement);
-const question = byId("question", HTMLTextAreaElement);
-const editing = byId("editing", HTMLParagraphElement);
 const cameraOpen = byId("camera-open", HTMLButtonElement);
 const cameraChoice = byId("camera-choice", HTMLSelectElement);
-const askButton = byId("ask", HTMLButtonElement);
-const stopButton = byId("stop", HTMLButtonElement);
 const restart = byId("restart", HTMLButtonElement);
 const exportButton = byId("export", HTMLButtonElement);
 
@@ -38,23 +35,20 @@ interface Turn {
   readonly view: TurnView;
 }
 
-/** A sample that was chosen for the next question. */
-interface Sample {
-  /** The question that was put into the form with it. */
-  readonly proposal: string;
-  /** What stands for it among the attachments. */
-  attachment: Attachment | undefined;
-  /** Whether it can be asked about. */
-  arrived: Promise<boolean>;
-}
-
 /** The conversation of the page. It outlives models: each new one reads it again. */
 export class Chat {
   readonly #model: ModelPanel;
   readonly #metrics: MetricsPanel;
+  readonly #composer: Composer;
   #turns: Turn[] = [];
   #session:
-    | { readonly session: Session; readonly univi: Univi; readonly options: string }
+    | {
+        readonly session: Session;
+        readonly univi: Univi;
+        readonly options: string;
+        /** Turns that it forgot for want of room. */
+        dropped: number;
+      }
     | undefined;
   #answering: AbortController | undefined;
   /** The turn that is being answered. */
@@ -62,36 +56,22 @@ export class Chat {
   #editing: number | undefined;
   /** Counts conversations: an answer belongs to the one that it was asked in. */
   #number = 0;
-  #attached: readonly Attachment[] = [];
-  #sample: Sample | undefined;
   #camera: Camera | undefined;
   #drawnLiveAt = 0;
-  /** Questions that suit the attachments, and the model. */
-  #suggested: {
-    readonly attached?: readonly string[] | undefined;
-    readonly model?: readonly string[] | undefined;
-  } = {};
 
   constructor(model: ModelPanel, metrics: MetricsPanel) {
     this.#model = model;
     this.#metrics = metrics;
-    form.addEventListener("submit", (event) => {
-      event.preventDefault();
-      void this.#submit();
+    this.#composer = new Composer({
+      submit: () => void this.#submit(),
+      stop: () => this.#answering?.abort(),
+      leaveEdit: () => this.#edit(undefined),
     });
-    question.addEventListener("input", () => this.#update());
-    question.addEventListener("keydown", (event) => {
-      if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
-      event.preventDefault();
-      void this.#submit();
-    });
-    stopButton.addEventListener("click", () => this.#answering?.abort());
     addEventListener("keydown", (event) => {
-      if (event.key !== "Escape") return;
+      if (event.key !== "Escape" || isCovered()) return;
       if (this.#answering) this.#answering.abort();
       else this.#edit(undefined);
     });
-    byId("edit-cancel", HTMLButtonElement).addEventListener("click", () => this.#edit(undefined));
     restart.addEventListener("click", () => void this.#startOver());
     exportButton.addEventListener("click", () =>
       save("conversation.json", asJson(this.#turns.map(({ past }) => past))),
@@ -99,34 +79,38 @@ export class Chat {
     cameraOpen.addEventListener("click", () => void this.#openCamera());
     cameraChoice.addEventListener("change", () => void this.#openCamera(cameraChoice.value));
     byId("camera-close", HTMLButtonElement).addEventListener("click", () => this.#closeCamera());
-    attach.addEventListener("change", () => {
-      this.show(attach.files ?? []);
-      attach.value = "";
-    });
+    followEnd(byId("main", HTMLElement));
     this.#update();
+  }
+
+  /** What is asked next. */
+  get composer(): Composer {
+    return this.#composer;
   }
 
   /** Takes up the conversation of the last visit. */
   async restore(): Promise<void> {
     const kept = await keptTurns();
     if (kept.length === 0 || this.#turns.length > 0) return;
-    this.#turns = kept.map((past, index) => ({ past, view: this.#view(past, index) }));
+    this.#turns = kept.map((past, index) => ({ past, view: this.#view(kept, index) }));
     turns.replaceChildren(...this.#turns.map(({ view }) => view.element));
     this.#update();
     announce(words.restored(kept.length));
+    toEnd();
     const last = kept.findLast(({ attachments, tokenMaps }) => attachments[0] && tokenMaps[0]);
     if (last) await this.#drawTokenMap(last.attachments[0]!, last.tokenMaps[0]);
   }
 
   /** Says everything in the language that is spoken now. */
   translate(): void {
-    this.#turns = this.#turns.map(({ past }, index) => ({ past, view: this.#view(past, index) }));
+    const pasts = this.#turns.map(({ past }) => past);
+    this.#turns = pasts.map((past, index) => ({ past, view: this.#view(pasts, index) }));
     turns.replaceChildren(
       ...this.#turns.map(({ view }) => view.element),
       ...(this.#coming ? [this.#coming.element] : []),
     );
-    this.#setAttached(this.#attached);
-    this.#drawSuggestions();
+    this.#composer.translate();
+    translateContext();
   }
 
   /** A model was loaded: it watches what the camera sees. */
@@ -140,6 +124,7 @@ export class Chat {
     this.#answering?.abort();
     this.#camera?.forget();
     this.#session = undefined;
+    showContext(undefined);
     this.#update();
   }
 
@@ -150,64 +135,17 @@ export class Chat {
       this.#camera?.watch(this.#model.univi, (error) => this.#cameraFailed(error));
   }
 
-  /** Attaches pictures and clips to the next question. */
-  show(files: Iterable<File>): void {
-    hideAlert(alert);
-    this.#setAttached([...this.#attached, ...[...files].map(attachmentOf)]);
-    question.focus();
-  }
-
-  /**
-   * Attaches a sample, in place of the one before, with what may be asked about it.
-   *
-   * What a person typed or attached stays. A question that is put while the sample is on its way
-   * waits for it.
-   */
-  showSample(opening: Promise<File>, questions: readonly string[]): void {
-    hideAlert(alert);
-    this.#suggested = { ...this.#suggested, attached: questions };
-    this.#drawSuggestions();
-    const proposal = questions[0] ?? "";
-    if (question.value.trim() === "" || question.value === this.#sample?.proposal)
-      question.value = proposal;
-    const before = this.#sample?.attachment;
-    const sample: Sample = { proposal, attachment: before, arrived: Promise.resolve(true) };
-    sample.arrived = opening.then(
-      (file) => {
-        if (this.#sample !== sample) return true; // Another one was chosen meanwhile.
-        const others = this.#attached.filter((one) => one !== sample.attachment);
-        sample.attachment = attachmentOf(file);
-        this.#setAttached([...others, sample.attachment]);
-        return true;
-      },
-      (error: unknown) => {
-        if (this.#sample !== sample) return true;
-        this.#sample = undefined;
-        showAlert(alert, error);
-        return false;
-      },
-    );
-    this.#sample = sample;
-    this.#update();
-    question.focus();
-  }
-
-  /** Suggests what may be asked of the model, where nothing is known of the attachments. */
-  suggest(questions: readonly string[] | undefined): void {
-    this.#suggested = { ...this.#suggested, model: questions };
-    this.#drawSuggestions();
-  }
-
   // Asking.
 
   async #submit(): Promise<void> {
-    const text = question.value.trim();
-    if (this.#answering || text === "" || !form.reportValidity()) return;
-    if (this.#sample && !(await this.#sample.arrived)) return;
+    const composer = this.#composer;
+    const text = composer.text.trim();
+    if (this.#answering || text === "" || !composer.valid()) return;
+    if (!(await composer.complete())) return;
     // Whoever asks wants the model, too.
     if (!(await this.#model.ready()) || this.#answering) return;
     const from = this.#editing ?? this.#turns.length;
-    await this.#ask(text, this.#attached, from, undefined);
+    await this.#ask(text, composer.attached, from, undefined);
   }
 
   /** Asks in place of the turns from `from` on. */
@@ -218,6 +156,7 @@ export class Chat {
     seed: number | undefined,
   ): Promise<void> {
     const abort = (this.#answering = new AbortController());
+    const { alert } = this.#composer;
     hideAlert(alert);
     try {
       await this.#turn(text, attached, from, seed, abort.signal);
@@ -249,33 +188,35 @@ export class Chat {
     const askedAt = new Date();
     await this.#rewind(from);
     this.#edit(undefined);
-    this.#setAttached([]);
-    this.#sample = undefined;
-    question.value = "";
+    this.#composer.clear();
+    const model = univi.info.name;
+    const modelLabel = this.#model.label;
     const tokenMaps: TokenMap[] = [];
-    const view = new TurnView(text, attachments, {
-      show: (one) => void this.#drawTokenMap(one, tokenMaps[attachments.indexOf(one)]),
-      retry: () => this.#retry(from),
-      edit: () => this.#edit(from),
-    });
+    const view = this.#newView({ text, attachments, modelLabel, model }, from, tokenMaps);
+    view.caveats = this.#caveats({ attachments, model }, from, this.#pasts);
+    view.encoding = attachments.length > 0;
     this.#coming = view;
     turns.append(view.element);
-    view.element.scrollIntoView({ block: "nearest" });
     this.#update();
+    toEnd();
 
-    const model = univi.info.name;
-    const past = { text, attachments, tokenMaps, model, askedAt };
+    const past = { text, attachments, tokenMaps, model, modelLabel, askedAt };
+    const { alert } = this.#composer;
     try {
       const usage = await this.#answer(view, past, signal, seed, live !== undefined);
+      const over = { ...past, answer: view.text, usage, stopped: false, readFrom: this.#readFrom };
       view.usage = usage;
+      view.caveats = this.#caveats(over, from, this.#pasts);
       announce(view.text === "" ? words.saidNothing : words.answered(view.text));
-      await this.#add({ ...past, answer: view.text, usage, stopped: false }, view, conversation);
-      void this.#metrics.add(this.#model.univi!, usage, this.#session?.session.contextUsage);
+      await this.#add(over, view, conversation);
+      const context = this.#session?.session.contextUsage;
+      showContext(context);
+      void this.#metrics.add(this.#model.univi!, usage, context);
     } catch (error) {
       if (!signal.aborted) {
         view.element.remove();
-        question.value ||= text;
-        if (this.#attached.length === 0 && !live) this.#setAttached(attachments);
+        this.#composer.text ||= text;
+        if (this.#composer.attached.length === 0 && !live) this.#composer.attached = attachments;
         showAlert(alert, error, this.#remedy(error));
       } else {
         view.status = words.stopped;
@@ -302,7 +243,10 @@ export class Chat {
         ...askOptions(),
         ...(seed === undefined ? {} : { seed }),
         signal,
-        onProgress: (progress: AskProgress) => (view.status = phaseOf(progress)),
+        onProgress: (progress: AskProgress) => {
+          view.status = phaseOf(progress);
+          view.encoding = progress.phase !== "answer";
+        },
       };
       const watching = live
         ? this.#camera?.watch(univi, (error) => this.#cameraFailed(error))
@@ -320,6 +264,7 @@ export class Chat {
           if (pieces++ === 0) void note().catch(() => {});
         }
         await note();
+        if (!watching && this.#session) this.#session.dropped += answer.usage!.droppedTurns;
         return answer.usage!;
       } catch (error) {
         await note().catch(() => {});
@@ -344,7 +289,7 @@ export class Chat {
 
   /** The conversation as `univi` knows it: a new one reads what was said before. */
   #conversation(univi: Univi): Session {
-    const options = sessionOptions();
+    const options = { ...sessionOptions(), overflow: "drop-oldest" } as const;
     const key = JSON.stringify(options);
     if (this.#session?.univi === univi && this.#session.options === key)
       return this.#session.session;
@@ -358,7 +303,7 @@ export class Chat {
       ];
     });
     const session = univi.session({ ...options, messages });
-    this.#session = { session, univi, options: key };
+    this.#session = { session, univi, options: key, dropped: 0 };
     return session;
   }
 
@@ -369,7 +314,47 @@ export class Chat {
     for (const { view } of gone) view.element.remove();
     await keepOnly(from);
     const kept = this.#turns.filter(({ past }) => inSession(past.attachments)).length;
-    await this.#session?.session.rewind(kept).catch(() => (this.#session = undefined)); // Then a new one reads what was said.
+    const { session, dropped = 0 } = this.#session ?? {};
+    // Where it forgot those, too, a new one reads what was said.
+    if (dropped > kept) this.#endSession();
+    else await session?.rewind(kept - dropped).catch(() => this.#endSession());
+  }
+
+  #endSession(): void {
+    this.#session?.session.dispose();
+    this.#session = undefined;
+  }
+
+  get #pasts(): PastTurn[] {
+    return this.#turns.map(({ past }) => past);
+  }
+
+  /** The first turn that the model read for the question that comes now. */
+  get #readFrom(): number {
+    let dropped = this.#session?.dropped ?? 0;
+    const first = this.#turns.findIndex(
+      ({ past }) => inSession(past.attachments) && dropped-- === 0,
+    );
+    return first < 0 ? this.#turns.length : first;
+  }
+
+  /** What to know of the answer to a question behind the turns before `index`. */
+  #caveats(
+    { attachments, model, readFrom = 0 }: Pick<PastTurn, "attachments" | "model" | "readFrom">,
+    index: number,
+    turns: readonly PastTurn[],
+  ): Caveats {
+    const before = inSession(attachments) ? turns.slice(0, index) : [];
+    const inConversation = (past: PastTurn) => inSession(past.attachments);
+    const earlier = before
+      .slice(readFrom)
+      .filter(inConversation)
+      .flatMap((past) => past.attachments);
+    return {
+      emojiOnly: knowsOnlyEmoji(model) && [...earlier, ...attachments].some(isOfTheWorld),
+      earlier,
+      dropped: before.slice(0, readFrom).filter(inConversation).length,
+    };
   }
 
   async #add(past: PastTurn, view: TurnView, conversation: number): Promise<void> {
@@ -377,7 +362,8 @@ export class Chat {
     if ((past.answer === "" && past.stopped) || conversation !== this.#number) return;
     this.#turns.push({ past, view });
     const fault = await keepTurn(this.#turns.length - 1, past);
-    if (fault) showWarning(alert, fault === "full" ? words.notKept : words.notKeptPrivate);
+    if (fault)
+      showWarning(this.#composer.alert, fault === "full" ? words.notKept : words.notKeptPrivate);
   }
 
   #retry(index: number): void {
@@ -399,44 +385,61 @@ export class Chat {
   #edit(index: number | undefined): void {
     if (index === undefined && this.#editing === undefined) return;
     this.#editing = index;
-    editing.hidden = index === undefined;
+    const composer = this.#composer;
+    composer.editing = index !== undefined;
     const past = index === undefined ? undefined : this.#turns[index]?.past;
-    question.value = past?.text ?? "";
-    this.#setAttached(past && inSession(past.attachments) ? past.attachments : []);
+    composer.text = past?.text ?? "";
+    composer.attached = past && inSession(past.attachments) ? past.attachments : [];
     this.#update();
-    question.focus();
+    composer.focus();
   }
 
   async #startOver(): Promise<void> {
     this.#number++;
     this.#answering?.abort();
-    this.#session?.session.dispose();
-    this.#session = undefined;
+    this.#endSession();
     this.#turns = [];
     turns.replaceChildren();
-    this.#suggested = { model: this.#suggested.model };
-    this.#sample = undefined;
-    this.#drawSuggestions();
+    this.#composer.forgetSample();
     this.#edit(undefined);
-    hideAlert(alert);
+    hideAlert(this.#composer.alert);
     clearTokenMap();
+    showContext(undefined);
     this.#update();
     await keepOnly(0);
   }
 
-  /** A turn of an earlier visit. */
-  #view(past: PastTurn, index: number): TurnView {
-    const { text, attachments, tokenMaps, answer, usage, stopped } = past;
-    const view = new TurnView(text, attachments, {
-      show: (one) => void this.#drawTokenMap(one, tokenMaps[attachments.indexOf(one)]),
-      retry: () => this.#retry(index),
-      edit: () => this.#edit(index),
-    });
-    view.say(answer);
-    if (stopped) view.status = words.stopped;
-    else if (usage) view.usage = usage;
+  /** A turn that is over, of an earlier visit or in another language. */
+  #view(pasts: readonly PastTurn[], index: number): TurnView {
+    const past = pasts[index]!;
+    const view = this.#newView(past, index, past.tokenMaps);
+    view.say(past.answer);
+    view.caveats = this.#caveats(past, index, pasts);
+    if (past.stopped) view.status = words.stopped;
+    else if (past.usage) view.usage = past.usage;
     view.end();
     return view;
+  }
+
+  #newView(
+    {
+      text,
+      attachments,
+      model,
+      modelLabel = model,
+    }: Pick<PastTurn, "text" | "attachments" | "model" | "modelLabel">,
+    index: number,
+    tokenMaps: readonly TokenMap[],
+  ): TurnView {
+    return new TurnView(text, attachments, modelLabel, {
+      show: (one) => {
+        showSide();
+        void this.#drawTokenMap(one, tokenMaps[attachments.indexOf(one)]);
+      },
+      retry: () => this.#retry(index),
+      edit: () => this.#edit(index),
+      showPhotoModels: () => this.#model.showPhotoModels(),
+    });
   }
 
   // Attachments and their token maps.
@@ -464,45 +467,18 @@ export class Chat {
     await drawTokenMap(attachment, tokenMap).catch(() => {}); // A picture that can't be drawn was said to be none.
   }
 
-  #setAttached(attachments: readonly Attachment[]): void {
-    this.#attached = attachments;
-    const items = attachments.map((one) => {
-      const remove = button(
-        "remove",
-        "×",
-        () => this.#setAttached(this.#attached.filter((other) => other !== one)),
-        words.removeOne(nameOf(one)),
-      );
-      return make("li", { className: "attachment" }, thumb(one), remove);
-    });
-    attachmentList.replaceChildren(...items);
-  }
-
-  #drawSuggestions(): void {
-    const items = (this.#suggested.attached ?? this.#suggested.model ?? words.suggestions).map(
-      (text) => {
-        const choose = () => {
-          question.value = text;
-          this.#update();
-          question.focus();
-        };
-        return make("li", {}, button("", text, choose));
-      },
-    );
-    suggestions.replaceChildren(...items);
-  }
-
   // The camera.
 
   async #openCamera(deviceId?: string): Promise<void> {
     this.#closeCamera();
+    const { alert } = this.#composer;
     hideAlert(alert);
     try {
       this.#camera = await Camera.open(deviceId, () => void this.#drawLive());
       if (this.#model.univi) this.begin(this.#model.univi);
       cameraOpen.hidden = true;
       announce(words.cameraOn);
-      question.focus();
+      this.#composer.focus();
     } catch (error) {
       if (error instanceof CameraRefused) showWarning(alert, error.message);
       else showAlert(alert, error);
@@ -517,7 +493,7 @@ export class Chat {
 
   #cameraFailed(error: unknown): void {
     if (this.#camera?.live?.state === "ended") this.#closeCamera();
-    showAlert(alert, error, this.#remedy(error));
+    showAlert(this.#composer.alert, error, this.#remedy(error));
   }
 
   /** Draws the window that goes on, now and then, while nobody waits for an answer. */
@@ -547,10 +523,7 @@ export class Chat {
   }
 
   #update(): void {
-    const busy = this.#answering !== undefined;
-    askButton.disabled = busy || question.value.trim() === "";
-    askButton.hidden = busy;
-    stopButton.hidden = !busy;
+    this.#composer.busy = this.#answering !== undefined;
     const none = turns.childElementCount === 0;
     restart.disabled = exportButton.disabled = none;
     empty.hidden = !none;

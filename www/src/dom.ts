@@ -33,6 +33,17 @@ export function button(
   return element;
 }
 
+/** A picture of the page's own, by the name of its symbol. */
+export function icon(name: string, className = "icon"): SVGSVGElement {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  svg.setAttribute("class", className);
+  svg.setAttribute("aria-hidden", "true");
+  const use = document.createElementNS("http://www.w3.org/2000/svg", "use");
+  use.setAttribute("href", name === "mark" ? "#mark" : `#i-${name}`);
+  svg.append(use);
+  return svg;
+}
+
 /** Tells screen readers. */
 export function announce(text: string): void {
   byId("announce", HTMLParagraphElement).textContent = text;

@@ -17,8 +17,12 @@ export interface PastTurn {
   readonly usage?: Usage;
   /** Somebody stopped the answer. */
   readonly stopped: boolean;
-  /** The name of the model. */
+  /** The name of the model, as its checkpoint has it. */
   readonly model: string;
+  /** What the page calls it, where that is another name. */
+  readonly modelLabel?: string;
+  /** The first turn that the model still read; 0 where the conversation was not full. */
+  readonly readFrom?: number;
   readonly askedAt: Date;
 }
 

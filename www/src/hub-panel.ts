@@ -32,6 +32,11 @@ export function hubOptions(): HTMLOptionElement[] {
   return endpoint === undefined ? [] : [make("option", { value: FROM_HUB }, words.fromHub)];
 }
 
+/** Puts the published Chat-UniVi into the field. */
+export function chooseOnHub(): void {
+  repository.value = repository.defaultValue;
+}
+
 /** Shows or hides what belongs to the choice. */
 export function showHubFields(visible: boolean): void {
   for (const field of fields) field.hidden = !visible;

@@ -1,14 +1,16 @@
 /** The page: its parts, put together. */
 import { showAlert } from "./alert.js";
 import { benchmark } from "./benchmark.js";
+import { Chat } from "./chat.js";
 import { byId, save } from "./dom.js";
+import { wireDrawer } from "./drawer.js";
 import { ModelPanel } from "./model-panel.js";
 import { MetricsPanel } from "./metrics-panel.js";
 import { keepAllOffline } from "./offline.js";
 import { sampleRow } from "./samples.js";
 import { redrawTokenMap } from "./token-map-panel.js";
 import { showSettings, wireSettings } from "./settings.js";
-import { Chat } from "./chat.js";
+import { wireSide } from "./side.js";
 import { type Language, preferredLanguage, speak, words } from "./words/index.js";
 
 const language = byId("language", HTMLSelectElement);
@@ -22,7 +24,7 @@ if (language.value !== "en") await speak(language.value as Language, false);
 
 const metrics = new MetricsPanel();
 const model: ModelPanel = new ModelPanel({
-  chosen: (offer) => chat.suggest(offer?.questions),
+  chosen: (offer) => chat.composer.suggest(offer?.questions),
   loaded: (univi) => {
     chat.begin(univi);
     void keepAllOffline();
@@ -50,7 +52,7 @@ async function changeLanguage(chosen: Language): Promise<void> {
 
 async function drawSamples(): Promise<void> {
   const row = await sampleRow(language.value as Language, (file, questions) =>
-    chat.showSample(file, questions),
+    chat.composer.showSample(file, questions),
   );
   byId("samples", HTMLUListElement).replaceChildren(...row);
 }
@@ -88,7 +90,7 @@ byId("benchmark-save", HTMLButtonElement).addEventListener("click", () => {
 
 addEventListener("paste", (event) => {
   const files = event.clipboardData?.files;
-  if (files?.length) chat.show(files);
+  if (files?.length) chat.composer.show(files);
 });
 addEventListener("dragover", (event) => {
   event.preventDefault();
@@ -100,9 +102,11 @@ addEventListener("dragleave", (event) => {
 addEventListener("drop", (event) => {
   event.preventDefault();
   document.body.classList.remove("dropping");
-  chat.show(event.dataTransfer?.files ?? []);
+  chat.composer.show(event.dataTransfer?.files ?? []);
 });
 
+wireDrawer();
+wireSide();
 wireSettings(() => chat.settingsChanged());
 metrics.draw();
 chat.translate();

@@ -16,8 +16,10 @@ import {
 import { hideAlert, showAlert } from "./alert.js";
 import { confirmed } from "./confirm.js";
 import { announce, button, byId, make } from "./dom.js";
+import { closeDrawer, openDrawer } from "./drawer.js";
 import { date, duration, size } from "./format.js";
 import {
+  chooseOnHub,
   chosenOnHub,
   conversionFacts,
   FROM_HUB,
@@ -57,7 +59,10 @@ const alert = byId("model-alert", HTMLDivElement);
 const loading = byId("loading", HTMLDivElement);
 const loadingBar = byId("loading-bar", HTMLProgressElement);
 const loadingText = byId("loading-text", HTMLParagraphElement);
-const pill = byId("device", HTMLParagraphElement);
+const inUse = byId("model-in-use", HTMLButtonElement);
+const inUseName = byId("model-name", HTMLSpanElement);
+const inUseDevice = byId("device", HTMLSpanElement);
+const photoModels = byId("photo-models-list", HTMLUListElement);
 const kept = byId("kept", HTMLDetailsElement);
 const keptModels = byId("kept-models", HTMLUListElement);
 const keptRoom = byId("kept-room", HTMLParagraphElement);
@@ -83,11 +88,13 @@ export interface ModelListener {
   readonly forgotten: () => void;
 }
 
-/** The panel above the conversation. */
+/** The part of the drawer, and of the bar at the head, that is about the model. */
 export class ModelPanel {
   readonly #listener: ModelListener;
   #offered: Offer[] = [];
   #univi: Univi | undefined;
+  /** What the page calls the model that is loaded, and the choices that it was loaded by. */
+  #loaded = { label: "", key: "" };
   #loading: { readonly abort: AbortController; readonly done: Promise<void> } | undefined;
   /** Addresses of models on other hosts that the person agreed to during this visit. */
   readonly #agreed = new Set<string>();
@@ -100,6 +107,7 @@ export class ModelPanel {
     this.#listener = listener;
     form.addEventListener("submit", (event) => {
       event.preventDefault();
+      closeDrawer();
       void this.load();
     });
     cancelButton.addEventListener("click", () => this.#stop());
@@ -111,7 +119,10 @@ export class ModelPanel {
     ] as const) {
       select.value = remembered(key) ?? "";
       if (select.selectedIndex < 0) select.selectedIndex = 0;
-      select.addEventListener("change", () => remember(key, select.value));
+      select.addEventListener("change", () => {
+        remember(key, select.value);
+        this.#showChoice();
+      });
     }
     kept.addEventListener("toggle", () => void this.showKept());
   }
@@ -121,11 +132,21 @@ export class ModelPanel {
     return this.#univi;
   }
 
+  /** What the page calls the model that is loaded. */
+  get label(): string {
+    return this.#loaded.label;
+  }
+
+  /** Opens the list of models that know photographs. */
+  showPhotoModels(): void {
+    openDrawer(byId("photo-models-heading", HTMLHeadingElement));
+  }
+
   /** Offers the site's models; `asked` is the one that the page's address asks for. */
   async offer(asked: string | null): Promise<void> {
     const { offers: offered, fault } = await offers();
     this.#offered = offered;
-    if (fault !== undefined) showAlert(alert, new Error(fault));
+    if (fault !== undefined) this.#fail(new Error(fault));
     if (asked !== null) {
       const index = this.#offered.findIndex((offer) => offer.url === asked);
       url.value = asked;
@@ -147,16 +168,18 @@ export class ModelPanel {
     choice.value = chosen;
     if (choice.selectedIndex < 0) choice.selectedIndex = 0;
     this.#choose();
+    this.#listPhotoModels();
     pauseButton.textContent = this.#paused ? words.resume : words.pause;
     if (kept.open) void this.showKept();
   }
 
   /**
-   * The model, loaded now if need be; what is loading already is waited for. Undefined where that
-   * fails, or is called off.
+   * The model that is chosen, loaded now if need be; what is loading already is waited for.
+   * Undefined where that fails, or is called off.
    */
   async ready(): Promise<Univi | undefined> {
-    if (!this.#univi) await (this.#loading?.done ?? this.load());
+    await this.#loading?.done;
+    if (!this.#univi || this.#loaded.key !== chosenKey()) await this.load();
     return this.#univi;
   }
 
@@ -164,6 +187,7 @@ export class ModelPanel {
   load(): Promise<void> {
     this.#stop();
     const abort = new AbortController();
+    inUse.dataset.state = "loading";
     const done = this.#load(abort).finally(() => {
       if (this.#loading?.abort === abort) this.#end();
     });
@@ -206,13 +230,14 @@ export class ModelPanel {
   }
 
   async #remove(model: CachedModel): Promise<void> {
-    await deleteCachedModel(model.url).catch((error: unknown) => showAlert(alert, error));
+    await deleteCachedModel(model.url).catch((error: unknown) => this.#fail(error));
     announce(words.removed(model.name));
     await this.showKept();
   }
 
   async #load(abort: AbortController): Promise<void> {
     const { signal } = abort;
+    const key = chosenKey();
     this.#forget();
     hideAlert(alert);
     this.#paused = false;
@@ -243,17 +268,25 @@ export class ModelPanel {
       });
       if (signal.aborted) return univi.dispose();
       this.#univi = univi;
+      const offer = this.#offered[Number(choice.value)];
+      this.#loaded = { label: offer?.name ?? univi.info.name, key };
       const where = `${univi.info.device === "webgpu" ? "WebGPU" : "CPU"}: ${univi.info.adapter}`;
-      pill.textContent = where;
-      pill.title = [where, univi.info.deviceReason].filter(Boolean).join(": ");
-      pill.hidden = false;
+      inUseDevice.textContent = where;
+      inUse.title = [where, univi.info.deviceReason].filter(Boolean).join(": ");
+      inUseDevice.hidden = false;
+      this.#showChoice();
       announce(words.ready(univi.info.name, where));
       this.#listener.loaded(univi);
       if (univi.info.bytes > LARGE_BYTES) void persistCache();
       void this.showKept();
     } catch (error) {
-      if (!signal.aborted) showAlert(alert, error, this.#remedy(error));
+      if (!signal.aborted) this.#fail(error, this.#remedy(error));
     }
+  }
+
+  #fail(error: unknown, help?: HTMLButtonElement): void {
+    closeDrawer(); // It would hide what is said.
+    showAlert(alert, error, help);
   }
 
   /** Asks before another host hears anything: not even its name and size can be known till then. */
@@ -360,6 +393,7 @@ export class ModelPanel {
 
   #end(): void {
     this.#loading = undefined;
+    this.#showChoice();
     loading.hidden = true;
     cancelButton.hidden = true;
     pauseButton.hidden = true;
@@ -372,7 +406,9 @@ export class ModelPanel {
     this.#listener.forgotten();
     this.#univi.dispose();
     this.#univi = undefined;
-    pill.hidden = true;
+    inUseDevice.hidden = true;
+    inUse.title = "";
+    this.#showChoice();
   }
 
   #remedy(error: unknown): HTMLButtonElement | undefined {
@@ -392,10 +428,63 @@ export class ModelPanel {
     byId("model-files-field", HTMLLabelElement).hidden = choice.value !== OWN_FILES;
     byId("model-folder-field", HTMLLabelElement).hidden = choice.value !== OWN_FOLDER;
     const offer = this.#offered[Number(choice.value)];
-    note.hidden = offer?.note === undefined;
-    note.textContent = offer?.note ?? "";
+    this.#showChoice();
     this.#listener.chosen(offer);
   }
+
+  /** Says which model answers, and what is to be known of the one that is chosen. */
+  #showChoice(): void {
+    const offer = this.#offered[Number(choice.value)];
+    const other = this.#univi !== undefined && this.#loaded.key !== chosenKey();
+    const notes = [
+      ...(other ? [words.otherChosen(this.#loaded.label)] : []),
+      ...(offer?.note ? [offer.note] : []),
+    ];
+    note.hidden = notes.length === 0;
+    note.textContent = notes.join(" ");
+    inUseName.textContent = this.#univi
+      ? this.#loaded.label
+      : (offer?.name ?? choice.selectedOptions[0]?.textContent ?? "");
+    inUse.dataset.state = this.#univi ? "ready" : this.#loading ? "loading" : "none";
+  }
+
+  /** Lists what can be asked about photographs, each one press from being chosen. */
+  #listPhotoModels(): void {
+    const choose = (value: string, name: string, more: string, first?: () => void) => {
+      const act = () => {
+        first?.();
+        choice.value = value;
+        this.#choose();
+        loadButton.focus();
+      };
+      const made = button("button", name, act);
+      return make("li", {}, made, make("p", { className: "small muted" }, more));
+    };
+    const offered = this.#offered.flatMap(({ name, note = "", photographs }, index) =>
+      photographs ? [choose(String(index), name, note)] : [],
+    );
+    const onHub = hubOptions().map(({ value }) =>
+      choose(value, words.photoModelOnHub, words.photoModelOnHubNote, chooseOnHub),
+    );
+    const none = make("li", { className: "small muted" }, words.noPhotoModels);
+    const listed = [...offered, ...onHub];
+    photoModels.replaceChildren(...(listed.length > 0 ? listed : [none]));
+  }
+}
+
+/** What is chosen, and how it is to run, as one text to compare. */
+function chosenKey(): string {
+  const picked = [...(files.files ?? []), ...(folder.files ?? [])].map(
+    ({ name, size }) => `${name} ${size}`,
+  );
+  const chosen =
+    {
+      [AT_ADDRESS]: url.value,
+      [FROM_HUB]: JSON.stringify(chosenOnHub()),
+      [OWN_FILES]: picked.join(),
+      [OWN_FOLDER]: picked.join(),
+    }[choice.value] ?? "";
+  return [choice.value, chosen, device.value, kvCache.value].join("\n");
 }
 
 /** The address of a model that lies on another host than this page. */

@@ -11,6 +11,16 @@ export interface Offer {
   readonly bytes?: number;
   /** What may be asked of it to begin with, in a language that it reads. */
   readonly questions?: readonly string[];
+  /** Whether it was trained on photographs. */
+  readonly photographs?: boolean;
+}
+
+/** Models by the names of their checkpoints that have seen nothing but emoji. */
+const EMOJI_ONLY = ["univi-nano"];
+
+/** Whether a model has seen nothing but emoji, so that what it says of a photograph is wrong. */
+export function knowsOnlyEmoji(model: string): boolean {
+  return EMOJI_ONLY.includes(model);
 }
 
 const LIST = "models/index.json";
@@ -33,18 +43,22 @@ export async function offers(): Promise<{ readonly offers: Offer[]; readonly fau
   const wrong = list.findIndex((entry) => !isOffer(entry));
   const fault =
     `${LIST}: entry ${wrong} is no model; it needs "name" and "url", which are strings, and may ` +
-    `have "note", a string, "bytes", a number, and "questions", a list of strings`;
+    `have "note", a string, "bytes", a number, "questions", a list of strings, and "photographs", ` +
+    `true or false`;
   return { offers: list.filter(isOffer), ...(wrong < 0 ? {} : { fault }) };
 }
 
 function isOffer(value: unknown): value is Offer {
   if (typeof value !== "object" || value === null) return false;
-  const { name, url, note, bytes, questions = [] } = value as Record<string, unknown>;
+  const { name, url, note, bytes, photographs, questions = [] } = value as Record<string, unknown>;
   const strings =
     typeof name === "string" &&
     typeof url === "string" &&
     (note === undefined || typeof note === "string");
   const list =
     Array.isArray(questions) && questions.every((question) => typeof question === "string");
-  return strings && list && (bytes === undefined || typeof bytes === "number");
+  const others =
+    ["undefined", "number"].includes(typeof bytes) &&
+    ["undefined", "boolean"].includes(typeof photographs);
+  return strings && list && others;
 }

@@ -1,13 +1,13 @@
-/** How questions are asked: the fold below the question, kept between visits. */
+/** How questions are asked: fields in the drawer, kept between visits. */
 import type { AskOptions, FrameChoice, SessionOptions } from "univi";
 
 import { byId } from "./dom.js";
+import { openDrawer } from "./drawer.js";
 import { remember, remembered } from "./remembered.js";
 import { words } from "./words/index.js";
 
 const KEPT = "univi.settings";
 
-const fold = byId("settings", HTMLDetailsElement);
 const fields = {
   temperature: byId("temperature", HTMLInputElement),
   topP: byId("top-p", HTMLInputElement),
@@ -79,8 +79,9 @@ export function wireSettings(onChange: () => void): void {
     for (const [name, field] of Object.entries(fields)) field.value = defaults.get(name)!;
     changed();
   });
-  // A field that is folded away can't say what is wrong with it.
-  fold.addEventListener("invalid", () => (fold.open = true), { capture: true });
+  // A field that is out of sight can't say what is wrong with it.
+  for (const field of Object.values(fields))
+    field.addEventListener("invalid", () => openDrawer(field));
   showSettings();
 }
 

@@ -1,12 +1,12 @@
 /**
- * One turn of the conversation: what was asked, the answer as it comes, and what can be done with
- * both.
+ * One turn of the conversation: what was asked, the answer as it comes, what to know of it, and
+ * what can be done with both.
  */
 import type { Usage } from "univi";
 
-import { announce, button, make } from "./dom.js";
+import { type Attachment, nameOf, thumb } from "./attachment.js";
+import { announce, button, icon, make } from "./dom.js";
 import { number } from "./format.js";
-import { nameOf, type Attachment, thumb } from "./attachment.js";
 import { words } from "./words/index.js";
 
 /** What a turn's buttons do. */
@@ -14,17 +14,38 @@ export interface TurnActions {
   readonly show: (attachment: Attachment) => void;
   readonly retry: () => void;
   readonly edit: () => void;
+  readonly showPhotoModels: () => void;
+}
+
+/** What to know of an answer before it is believed. */
+export interface Caveats {
+  /** The model knows emoji alone, and was shown something else. */
+  readonly emojiOnly: boolean;
+  /** Pictures and clips of earlier turns, which the model read before this question. */
+  readonly earlier: readonly Attachment[];
+  /** Turns that had no room any more. */
+  readonly dropped: number;
 }
 
 /** A turn as the page shows it. */
 export class TurnView {
   readonly element = make("li", { className: "turn" });
+  readonly #actions: TurnActions;
+  readonly #model: string;
   readonly #pictures = new Map<Attachment, HTMLButtonElement>();
-  readonly #answer = make("p", { className: "answer" });
+  readonly #answer = make("div", { className: "answer" });
+  readonly #caveats = make("div", { className: "caveats" });
   readonly #metrics = make("p", { className: "metrics" });
-  readonly #actions = make("p", { className: "turn-actions", hidden: true });
+  readonly #buttons = make("p", { className: "turn-actions", hidden: true });
 
-  constructor(question: string, attachments: readonly Attachment[], actions: TurnActions) {
+  constructor(
+    question: string,
+    attachments: readonly Attachment[],
+    model: string,
+    actions: TurnActions,
+  ) {
+    this.#actions = actions;
+    this.#model = model;
     const asked = make("div", { className: "asked" });
     if (attachments.length > 0) {
       for (const one of attachments) {
@@ -41,26 +62,25 @@ export class TurnView {
       asked.append(make("div", { className: "turn-attachments" }, ...this.#pictures.values()));
     }
     asked.append(make("p", { className: "asked-text" }, question));
-    const copy = button(
-      "button quiet small",
-      words.copy,
-      () => void this.#copy(copy),
-      words.copyAnswer,
-    );
-    const retry = button(
-      "button quiet small retry",
-      words.retry,
-      actions.retry,
-      words.retryQuestion,
-    );
-    const edit = button("button quiet small", words.edit, actions.edit, words.editQuestion);
-    this.#actions.append(copy, retry, edit);
+    const tool = (name: string, text: string, act: () => void, label: string, className = "") => {
+      const made = button(`button quiet small tool ${className}`, "", act, label);
+      made.append(icon(name), make("span", {}, text));
+      return made;
+    };
+    const copy = tool("copy", words.copy, () => void this.#copy(copy), words.copyAnswer);
+    const retry = tool("retry", words.retry, actions.retry, words.retryQuestion, "retry");
+    const edit = tool("edit", words.edit, actions.edit, words.editQuestion);
+    this.#buttons.append(copy, retry, edit);
     this.#answer.setAttribute("aria-busy", "true");
-    this.element.append(asked, this.#answer, this.#metrics, this.#actions);
+    const by = make("p", { className: "by" }, icon("mark", "mark"), model);
+    const reply = make("div", { className: "reply" }, by, this.#answer);
+    reply.append(this.#caveats, this.#metrics, this.#buttons);
+    this.element.append(asked, reply);
   }
 
   /** Adds to the answer. */
   say(piece: string): void {
+    this.element.classList.remove("encoding");
     this.#answer.append(piece);
   }
 
@@ -72,6 +92,28 @@ export class TurnView {
   /** Says what is being done. */
   set status(text: string) {
     this.#metrics.textContent = text;
+  }
+
+  /** Whether its pictures are being encoded. */
+  set encoding(encodes: boolean) {
+    this.element.classList.toggle("encoding", encodes);
+  }
+
+  /** Says what to know of the answer. */
+  set caveats({ emojiOnly, earlier, dropped }: Caveats) {
+    const lines: HTMLElement[] = [];
+    if (emojiOnly) {
+      const text = make("span", {}, words.knowsEmoji(this.#model));
+      const help = button("button quiet small", words.photoModels, this.#actions.showPhotoModels);
+      lines.push(make("p", { className: "caveat warns" }, text, help));
+    }
+    if (dropped > 0)
+      lines.push(make("p", { className: "caveat warns" }, words.droppedTurns(dropped)));
+    if (earlier.length > 0) {
+      const pictures = make("span", { className: "caveat-pictures" }, ...earlier.map(thumb));
+      lines.push(make("p", { className: "caveat" }, words.readBefore(earlier.length), pictures));
+    }
+    this.#caveats.replaceChildren(...lines);
   }
 
   /** Says what it took, and that nothing was said where that is so. */
@@ -101,8 +143,9 @@ export class TurnView {
 
   /** No more will come. */
   end(): void {
+    this.element.classList.remove("encoding");
     this.#answer.setAttribute("aria-busy", "false");
-    this.#actions.hidden = false;
+    this.#buttons.hidden = false;
   }
 
   /** The answer begins anew. */
@@ -112,8 +155,9 @@ export class TurnView {
 
   async #copy(copy: HTMLButtonElement): Promise<void> {
     await navigator.clipboard.writeText(this.text);
-    copy.textContent = words.copied;
+    const text = copy.querySelector("span")!;
+    text.textContent = words.copied;
     announce(words.copied);
-    setTimeout(() => (copy.textContent = words.copy), 2000);
+    setTimeout(() => (text.textContent = words.copy), 2000);
   }
 }

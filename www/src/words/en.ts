@@ -22,6 +22,13 @@ export const en = {
   loadAgain: "Load the model again",
   recovering: "The GPU went away. Loading the model again; the conversation is kept.",
   checking: "Asking the device for room",
+  otherChosen: (name: string) =>
+    `${name} is loaded. What is chosen here is loaded with your next question, or by Load.`,
+  photoModels: "Models that know photographs",
+  photoModelOnHub: "Chat-UniVi, from the Hugging Face Hub",
+  photoModelOnHubNote:
+    "The authors' checkpoint. You are told its size before anything is fetched; this browser converts and keeps it.",
+  noPhotoModels: "This site offers none. One on your computer can be chosen above.",
 
   // Before another host is asked.
   askHost: (host: string) => `Ask ${host} for a model?`,
@@ -88,6 +95,16 @@ export const en = {
   usage: (tokens: number, visual: number, out: number, seconds: string) =>
     `${tokens} tokens in${visual > 0 ? ` (${visual} visual)` : ""}, ${out} out, first after ${seconds} s`,
   tokensPerSecond: (speed: string) => `${speed} tokens/s`,
+  knowsEmoji: (name: string) =>
+    `${name} knows emoji alone, as in the samples. What it says of a photograph is wrong.`,
+  readBefore: (pictures: number) =>
+    pictures === 1
+      ? "Before this question the model had read a picture or clip of an earlier one:"
+      : `Before this question the model had read ${pictures} pictures and clips of earlier ones:`,
+  droppedTurns: (turns: number) =>
+    turns === 1
+      ? "The conversation was full: its oldest turn was left out."
+      : `The conversation was full: its ${turns} oldest turns were left out.`,
   copy: "Copy",
   copied: "Copied",
   retry: "Ask again",

@@ -47,6 +47,14 @@ export const ja: Translation = {
     recovering: "GPU が使えなくなりました。モデルを読み込み直しています。会話は保たれます。",
     checking: "デバイスの空きを確認中",
 
+    otherChosen: (name) =>
+      `読み込まれているのは ${name} です。ここで選んだモデルは「読み込む」か次の質問で読み込まれます。`,
+    photoModels: "写真が分かるモデル",
+    photoModelOnHub: "Chat-UniVi（Hugging Face Hub から）",
+    photoModelOnHubNote:
+      "著者が公開しているチェックポイントです。取得の前に大きさを示します。このブラウザーが変換して保存します。",
+    noPhotoModels: "このサイトにはありません。このコンピューターにあるものは上で選べます。",
+
     askHost: (host) => `${host} にモデルを問い合わせますか？`,
     addressIs: (address) => `モデルのアドレス: ${address}`,
     listedAs: (name, amount) =>
@@ -106,6 +114,10 @@ export const ja: Translation = {
     usage: (tokens, visual, out, seconds) =>
       `入力 ${tokens} トークン${visual > 0 ? `（画像 ${visual}）` : ""}、出力 ${out}、最初まで ${seconds} 秒`,
     tokensPerSecond: (speed) => `毎秒 ${speed} トークン`,
+    knowsEmoji: (name) =>
+      `${name} が知っているのはサンプルのような絵文字だけです。写真についての答えは誤りです。`,
+    readBefore: (pictures) => `この質問の前にモデルが読んだ画像・動画（${pictures} 件）:`,
+    droppedTurns: (turns) => `会話がいっぱいのため、古い ${turns} 件のやり取りを省きました。`,
     copy: "コピー",
     copied: "コピーしました",
     retry: "もう一度",
@@ -169,9 +181,18 @@ export const ja: Translation = {
     failed: "問題が起きました。",
   },
   page: {
+    modelInUse: "モデル:",
+    welcome: "何かを見せて、質問してください",
+    close: "閉じる",
+    drawer: "モデルと設定",
+    modelChoice: "使うモデル",
+    photoModels: "写真が分かるモデル",
+    answers: "回答",
+    language: "言語",
+    contextMeter: "会話の使用量",
     title: "UniVi: 写真、動画、カメラについて質問する",
     skip: "質問欄へ移動",
-    tagline: "写真、動画、カメラについて質問できます。すべてこのタブの中で動き、何も外に出ません。",
+    tagline: "画像、動画、カメラについて。すべてこのタブの中で動き、何も外に出ません。",
     model: "モデル",
     hubRepository: "Hugging Face Hub のリポジトリー",
     hubQuantization: "チェックポイントの変換先",
@@ -194,7 +215,7 @@ export const ja: Translation = {
     conversation: "会話",
     export: "書き出す",
     startOver: "最初から",
-    begin: "画像か動画をこのページに落とすか、下から選んで質問してください。",
+    begin: "画像か動画をこのページに落とすか、サンプルを選んでください。",
     samples: "サンプル",
     suggestions: "最初の質問の例",
     camera: "カメラ",
@@ -218,7 +239,7 @@ export const ja: Translation = {
     systemExample: "型の既定",
     temperatureHelp: "温度 0 では、同じ質問にいつも同じ答えが返ります。",
     settingsReset: "既定に戻す",
-    add: "画像・動画を追加",
+    add: "画像・動画",
     composerHelp: "Enter で質問、Esc で停止",
     stop: "停止",
     ask: "質問する",
