@@ -362,7 +362,9 @@ test("after twenty turns the composer is in sight, and what had no room is said"
     await screenshot(page, `twenty-turns-${width}`);
   }
   // What is left of a conversation that lost turns is put anew, and goes on after a reload.
+  const before = await page.locator(".turn").last().elementHandle();
   await page.getByRole("button", { name: "Ask again: this question" }).last().click();
+  await page.waitForFunction((turn) => !turn?.isConnected, before);
   assert.match(await answerOf(page, 19), /^(yes|no)/);
   await page.reload();
   assert.match(await ask(page, "Can you see a train?"), /^(yes|no)/);
