@@ -367,6 +367,7 @@ test("after twenty turns the composer is in sight, and what had no room is said"
   await page.waitForFunction((turn) => !turn?.isConnected, before);
   assert.match(await answerOf(page, 19), /^(yes|no)/);
   await page.reload();
+  await page.locator(".turn").nth(19).waitFor();
   assert.match(await ask(page, "Can you see a train?"), /^(yes|no)/);
   assert.equal(await page.locator(".turn").count(), 21);
 });
