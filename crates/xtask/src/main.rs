@@ -1,5 +1,5 @@
-//! `cargo xtask setup | demo | test | models | artwork`: everything this repository needs, from one
-//! command.
+//! `cargo xtask setup | demo | test | shaders | models | artwork`: everything this repository
+//! needs, from one command.
 
 mod artwork;
 mod command;
@@ -53,6 +53,13 @@ enum Task {
         #[arg(long)]
         fixtures: bool,
     },
+    /// Compile every shader with AMD's and Intel's compilers, where Mesa's drivers are installed, and
+    /// compare what they report with its budget; `--help` lists options
+    #[command(disable_help_flag = true)]
+    Shaders {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Bring the real language models that tests use into models/
     Models,
     /// Bring the artwork that univi-nano is trained and measured on
@@ -78,9 +85,24 @@ fn run(task: Task) -> Result<()> {
         Task::Demo { port } => demo::demo(&root, port),
         Task::Test { fixtures: false } => test::test(&root, Selection::All),
         Task::Test { fixtures: true } => test::test(&root, Selection::Fixtures),
+        Task::Shaders { arguments } => shaders(&root, &arguments),
         Task::Models => models::fetch(&root),
         Task::Artwork => artwork::fetch(&root),
     }
+}
+
+/// Runs the crate that compiles shaders: a crate apart, since the demo must not wait for it.
+fn shaders(root: &Path, arguments: &[String]) -> Result<()> {
+    let build = format!(
+        "build --quiet {} --bin univi-shaders",
+        models::ALL_BUT_XTASK
+    );
+    command::cmd("cargo")
+        .args(build.split(' '))
+        .dir(root)
+        .run()?;
+    let compiler = command::cmd(models::built(root, "univi-shaders"));
+    compiler.args(arguments).dir(root).echo().run().map(drop)
 }
 
 /// The repository's root: cargo names the folder of this crate when it runs it.

@@ -12,6 +12,8 @@ pub(super) const PARAMS_BYTES: u64 = 64;
 /// storage buffers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shader {
+    /// The kernel, and what it works on: `matvec/q4_0`.
+    pub name: String,
     /// WGSL.
     pub source: String,
     /// The entry point.
@@ -142,7 +144,13 @@ impl Kernel {
             Specialization::Cache(ty) => cache::source(ty).to_owned(),
         };
         let source = before + &self.library.concat() + self.source;
+        let name = match self.specialization {
+            Specialization::Nothing => self.name.to_owned(),
+            Specialization::Weights(ty) => format!("{}/{}", self.name, ty.name().to_lowercase()),
+            Specialization::Cache(ty) => format!("{}/{ty:?}", self.name).to_lowercase(),
+        };
         Shader {
+            name,
             source,
             entry: self.entry,
             reads: self.reads,

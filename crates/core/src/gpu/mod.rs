@@ -37,3 +37,8 @@ pub use self::{
     matrix::Matrix,
     tensor::{Ids, Tensor},
 };
+
+/// Returns every shader over everything that it works on, for tools that compile them apart.
+pub fn shaders() -> Vec<Shader> {
+    kernels::all().map(|kernel| kernel.shader()).collect()
+}

@@ -86,3 +86,14 @@ pub(super) fn over_cache(ty: KvType) -> [Kernel; 3] {
         attention::SPLIT.over_cache(ty),
     ]
 }
+
+/// Every kernel over everything that it works on.
+pub(super) fn all() -> impl Iterator<Item = Kernel> {
+    let weights = GgmlType::ALL.into_iter().flat_map(over);
+    let caches = [KvType::F32, KvType::Q8].into_iter().flat_map(over_cache);
+    PLAIN
+        .into_iter()
+        .filter(|kernel| kernel.name != "attention") // Among those over caches.
+        .chain(weights)
+        .chain(caches)
+}

@@ -4,19 +4,8 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use naga::{AddressSpace, ScalarKind, StorageAccess, TypeInner};
 
-use super::{PLAIN, over, over_cache};
-use crate::{
-    backend::KvType,
-    gguf::GgmlType,
-    gpu::kernel::{Field, Kernel, PARAMS_BYTES},
-};
-
-/// Every kernel over everything that it works on.
-fn all() -> Vec<Kernel> {
-    let weights = GgmlType::ALL.into_iter().flat_map(over);
-    let caches = [KvType::F32, KvType::Q8].into_iter().flat_map(over_cache);
-    PLAIN.into_iter().chain(weights).chain(caches).collect()
-}
+use super::all;
+use crate::gpu::kernel::{Field, Kernel, PARAMS_BYTES};
 
 fn parsed(kernel: &Kernel) -> naga::Module {
     let source = kernel.shader().source;
@@ -112,7 +101,7 @@ fn sources() -> Vec<(String, String)> {
 
 #[test]
 fn every_shader_is_of_a_kernel() {
-    let shaders: Vec<String> = all().iter().map(|kernel| kernel.shader().source).collect();
+    let shaders: Vec<String> = all().map(|kernel| kernel.shader().source).collect();
     for (path, text) in sources() {
         let used = shaders.iter().any(|shader| shader.contains(&text));
         assert!(used, "{path}: no kernel in the lists has it");
