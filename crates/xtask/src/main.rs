@@ -53,8 +53,8 @@ enum Task {
         #[arg(long)]
         fixtures: bool,
     },
-    /// Compile every shader with AMD's and Intel's compilers, where Mesa's drivers are installed, and
-    /// compare what they report with its budget; `--help` lists options
+    /// Compile every shader with AMD's and Intel's compilers, where Mesa's drivers are installed,
+    /// and compare what they report with its budget; `--help` lists options
     #[command(disable_help_flag = true)]
     Shaders {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
