@@ -33,7 +33,7 @@ export default defineConfig({
       },
     },
   },
-  plugins: [...(HUB === "off" ? [] : [offerHub()]), listFiles()],
+  plugins: [...(HUB === "off" ? [] : [offerHub()]), withoutIndentation(), listFiles()],
 });
 
 /** Writes the Hub's address into the page, and its hosts into the page's policy. */
@@ -47,6 +47,15 @@ function offerHub(): Plugin {
       html: html.replace(policy, `${policy} ${hosts}`),
       tags: [{ tag: "meta", attrs: { name: "univi-hub", content: HUB }, injectTo: "head" }],
     }),
+  };
+}
+
+/** Leaves out of the page what only those who read its source want: one byte in seven. */
+function withoutIndentation(): Plugin {
+  return {
+    name: "without-indentation",
+    apply: "build",
+    transformIndexHtml: (html) => html.replace(/\n\s*/g, "\n"),
   };
 }
 

@@ -10,6 +10,7 @@ import {
   answerOf,
   ask,
   beGreedy,
+  exported,
   inDrawer,
   isInSight,
   NANO,
@@ -67,14 +68,15 @@ test("an edit that is left changes nothing", async () => {
   assert.equal(await page.locator(".turn").count(), 2);
 });
 
-test("the last question is asked again", async () => {
+test("the last question is asked again, and both answers are kept", async () => {
   const { page } = opened;
+  const last = page.locator(".turn").last();
   await page.getByRole("button", { name: "Ask again: this question" }).last().click();
-  await page.waitForFunction(
-    () =>
-      document.querySelectorAll(".turn").length === 2 &&
-      document.querySelector(".turn:last-child .turn-actions:not([hidden])"),
-  );
+  await last.getByText("2 of 2").waitFor();
+  assert.equal(await answerOf(page, 1), "yes");
+  assert.equal(await page.locator(".turn").count(), 2);
+  await last.getByRole("button", { name: "The earlier answer" }).click();
+  await last.getByText("1 of 2").waitFor();
   assert.equal(await answerOf(page, 1), "yes");
 });
 
@@ -126,7 +128,7 @@ test("a second tab has a conversation of its own, which leaves the first one's a
   await other.getByRole("button", { name: "A penguin and a cookie" }).waitFor();
   assert.equal(await other.locator(".turn").count(), 0);
   await ask(other, "Can you see a whale?", sample("train-zebra.png"));
-  await other.getByRole("button", { name: "Start over" }).click();
+  await other.getByRole("button", { name: "New conversation" }).click();
   await other.close();
   await page.reload();
   await page.getByText("penguin and cookie", { exact: true }).waitFor();
@@ -140,21 +142,18 @@ test("an answer that is on its way when all begins anew does not come back", asy
   await other.getByLabel("Your question").fill("Describe the picture.");
   await other.setInputFiles("#attach", sample("unicorn-cake-owl.webm"));
   await other.keyboard.press("Enter");
-  await other.locator(".turn").waitFor();
-  await other.getByRole("button", { name: "Start over" }).click();
+  await other.locator(".turn", { hasText: "Describe the picture." }).waitFor();
+  await other.getByRole("button", { name: "New conversation" }).click();
   await other.getByRole("button", { name: "A penguin and a cookie" }).waitFor();
   assert.notEqual(await ask(other, "Can you see a whale?", sample("train-zebra.png")), "");
   assert.equal(await other.locator(".turn").count(), 1);
   await other.close();
 });
 
-test("it is taken away as JSON", async () => {
+test("it is taken away as Markdown and JSON", async () => {
   const { page } = opened;
-  const [download] = await Promise.all([
-    page.waitForEvent("download"),
-    page.getByRole("button", { name: "Export" }).click(),
-  ]);
-  const { format, turns } = JSON.parse(await readFile(await download.path(), "utf8"));
+  const json = await exported(page, "JSON");
+  const { format, turns } = JSON.parse(json);
   assert.equal(format, "univi-conversation");
   assert.deepEqual(
     turns.map((/** @type {{ text: string, answer: string }} */ { text, answer }) => [text, answer]),
@@ -173,11 +172,16 @@ test("it is taken away as JSON", async () => {
     [24, 12, 6],
   );
   assert.equal(attachment.tokenMap.events[0].stages[0].groups.length, 64);
+  const markdown = await exported(page, "Markdown");
+  assert.match(
+    markdown,
+    /^# List everything from left to right\.\n\n> 📎 penguin-cookie\.png\n>\n> List everything from left to right\.\n\npenguin and cookie\n\n\*UniVi nano, /,
+  );
 });
 
 test("two pictures in one turn, a pasted one and a dropped one", async () => {
   const { page } = opened;
-  await page.getByRole("button", { name: "Start over" }).click();
+  await page.getByRole("button", { name: "New conversation" }).click();
   const bytes = [...(await readFile(sample("train-zebra.png")))];
   for (const kind of ["paste", "drop"]) {
     await page.evaluate(
@@ -210,7 +214,7 @@ test("two pictures in one turn, a pasted one and a dropped one", async () => {
   );
   await page.reload();
   await page.locator(".turn").waitFor();
-  await page.getByRole("button", { name: "Start over" }).click();
+  await page.getByRole("button", { name: "New conversation" }).click();
   await page.reload();
   await page.getByRole("button", { name: "A penguin and a cookie" }).waitFor();
   assert.equal(await page.locator(".turn").count(), 0, "what was started over does not come back");
@@ -232,7 +236,7 @@ test("settings change what is read, and are kept", async () => {
     await page.getByLabel("Frames of a clip, at most").fill("4");
     await page.getByLabel("Frames of a clip, at most").blur();
   });
-  await page.getByRole("button", { name: "Start over" }).click();
+  await page.getByRole("button", { name: "New conversation" }).click();
   await ask(page, "What appears first?", sample("unicorn-cake-owl.webm"));
   await page.getByRole("heading", { name: "Event 1" }).waitFor();
   assert.equal(await page.locator("univi-events button").count(), 4);
@@ -393,4 +397,92 @@ test("an answer says what the model can't know, and what it read before", async 
   await page.getByRole("button", { name: "Chat-UniVi, from the Hugging Face Hub" }).click();
   assert.equal(await page.locator("#model-choice").inputValue(), "hub");
   assert.equal(await page.locator("#hub-repository").inputValue(), "Chat-UniVi/Chat-UniVi");
+});
+
+test("Markdown is drawn, and HTML stays text", async (t) => {
+  const { page, close } = await openDemo();
+  t.after(close);
+  await beGreedy(page);
+  await ask(page, "Where is the zebra?", sample("train-zebra.png"));
+  const answer = [
+    "**Two** things, `a < b`:",
+    "",
+    "1. a train",
+    "2. a [zebra](https://example.org/zebra) and [a trap](javascript:alert(1))",
+    "",
+    "<img src=x onerror=alert(1)> ![far](https://example.org/far.png) at 0:04",
+    "",
+    "```",
+    "<script>alert(1)</script>",
+    "```",
+  ].join("\n");
+  /** @type {string[]} */
+  const asked = [];
+  page.on("request", (request) => asked.push(request.url()));
+  await page.evaluate(async (answer) => {
+    const database = await new Promise((resolve) => {
+      const request = indexedDB.open("univi-conversations");
+      request.onsuccess = () => resolve(request.result);
+    });
+    const store = database
+      .transaction("conversations-1", "readwrite")
+      .objectStore("conversations-1");
+    const all = await new Promise((resolve) => {
+      const request = store.getAllKeys();
+      request.onsuccess = () => resolve(request.result);
+    });
+    const key = all.find((/** @type {unknown} */ key) => Array.isArray(key));
+    await new Promise((resolve) => {
+      const request = store.get(key);
+      request.onsuccess = () => resolve(store.put({ ...request.result, answer }, key));
+    });
+  }, answer);
+  await page.reload();
+  const drawn = page.locator(".answer.drawn");
+  await drawn.locator("strong", { hasText: "Two" }).waitFor();
+  assert.deepEqual(await drawn.locator("ol li").allTextContents(), [
+    "a train",
+    "a zebra and [a trap](javascript:alert(1))",
+  ]);
+  assert.deepEqual(
+    await drawn.locator("a").evaluateAll((links) => links.map((a) => a.getAttribute("href"))),
+    ["https://example.org/zebra"],
+  );
+  assert.equal(await drawn.locator("code").first().textContent(), "a < b");
+  await drawn.getByText("<img src=x onerror=alert(1)>").waitFor();
+  assert.equal(await drawn.locator("img, script").count(), 0);
+  assert.equal(await drawn.locator("pre").textContent(), "<script>alert(1)</script>");
+  assert.deepEqual(
+    asked.filter((url) => url.includes("example.org")),
+    [],
+  );
+});
+
+test("a clip plays beside its events, and events and times lead into it", async (t) => {
+  const { page, close } = await openDemo();
+  t.after(close);
+  await beGreedy(page);
+  await ask(page, "What appears first?", sample("unicorn-cake-owl.webm"));
+  const player = page.getByLabel("The clip", { exact: true });
+  await player.waitFor();
+  const time = () =>
+    player.evaluate((video) => /** @type {HTMLVideoElement} */ (video).currentTime);
+  const second = page.locator(".event").nth(1);
+  await second.getByRole("button", { name: /^Event 2/ }).click();
+  const [, seconds = ""] = /0:(\d+)/.exec((await second.locator("h3").textContent()) ?? "") ?? [];
+  assert.ok(Math.abs((await time()) - Number(seconds)) < 0.1, `${await time()} for 0:${seconds}`);
+  assert.match((await second.getAttribute("class")) ?? "", /current/);
+  // As it plays on, the timeline and the events follow.
+  await player.evaluate(async (video) => {
+    const clip = /** @type {HTMLVideoElement} */ (video);
+    clip.muted = true;
+    clip.currentTime = Math.max(clip.duration - 1, 0);
+    await clip.play();
+  });
+  await page.locator(".event.current", { hasNotText: "Event 2" }).waitFor();
+  await page.locator("univi-events button").first().click();
+  await page.waitForFunction(() => {
+    const clip = /** @type {HTMLVideoElement | null} */ (document.querySelector("video.player"));
+    return clip !== null && clip.currentTime < 0.5;
+  });
 });

@@ -112,7 +112,7 @@ test("after a visit, the page and its model work without a network", async (t) =
   await page.context().setOffline(true);
   await page.reload();
   await page.getByText("top right").waitFor();
-  await page.getByRole("button", { name: "Start over" }).click();
+  await page.getByRole("button", { name: "New conversation" }).click();
   await page.getByRole("button", { name: "A penguin and a cookie" }).click();
   assert.equal(await ask(page, "List everything from left to right."), "penguin and cookie");
   await speak(page, "ja");

@@ -1,5 +1,5 @@
 /** The demo page, as tests and scripts open it, and what a person does there. */
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { openPage } from "./chromium.mjs";
@@ -108,6 +108,22 @@ export const speak = (page, language) =>
   inDrawer(page, () => page.locator("#language").selectOption(language));
 
 /**
+ * Exports the conversation that is open -> the file's text.
+ *
+ * @param {Page} page
+ * @param {"Markdown" | "JSON"} format
+ */
+export async function exported(page, format) {
+  await page.getByRole("button", { name: "Conversations" }).click();
+  const [download] = await Promise.all([
+    page.waitForEvent("download"),
+    page.getByRole("button", { name: format, exact: true }).click(),
+  ]);
+  await page.keyboard.press("Escape");
+  return readFile(await download.path(), "utf8");
+}
+
+/**
  * Asks through the page's form, and waits until the answer is whole -> it.
  *
  * @param {Page} page
@@ -130,7 +146,8 @@ export async function ask(page, question, ...files) {
  */
 export async function answerOf(page, turn) {
   await page.locator(".turn").nth(turn).locator('.answer[aria-busy="false"]').waitFor();
-  return (await page.locator(".answer").nth(turn).textContent()) ?? "";
+  // As the model wrote it, before it is drawn as Markdown.
+  return (await page.locator(".answer").nth(turn).getAttribute("data-written")) ?? "";
 }
 
 /**

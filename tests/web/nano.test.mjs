@@ -25,8 +25,7 @@ test("samples are answered right, without anything that was not asked for", asyn
   await beGreedy(page, "webgpu");
   for (const { file, alt, questions } of ASKED) {
     for (const [question, answer] of questions) {
-      const restart = page.getByRole("button", { name: "Start over" });
-      if (await restart.isEnabled()) await restart.click();
+      await page.getByRole("button", { name: "New conversation" }).click();
       await page.getByRole("button", { name: alt, exact: true }).click();
       await page
         .getByLabel("Attached pictures and clips")
@@ -44,7 +43,7 @@ test("samples are answered right, without anything that was not asked for", asyn
 
 test("the page begins with samples that say what they show", async () => {
   const { page } = opened;
-  await page.getByRole("button", { name: "Start over" }).click();
+  await page.getByRole("button", { name: "New conversation" }).click();
   const samples = page.locator("#samples img");
   assert.equal(await samples.count(), ASKED.length);
   for (const alt of await samples.evaluateAll((images) =>

@@ -66,7 +66,7 @@ test("a picture is answered as by the reference", async () => {
 
 test("a clip is answered as by the command line", async () => {
   const { page } = opened;
-  await page.getByRole("button", { name: "Start over" }).click();
+  await page.getByRole("button", { name: "New conversation" }).click();
   const limits = ["--greedy", "--max-tokens", String(picture.tokens)];
   const expected = await ask(
     "-m",

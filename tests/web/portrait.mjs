@@ -64,7 +64,7 @@ if (box) {
 }
 await ask(page, "Where is the zebra? Answer in a sentence.");
 await pause(900);
-await page.getByRole("button", { name: "Start over" }).click();
+await page.getByRole("button", { name: "New conversation" }).click();
 await page.getByRole("button", { name: "A clip: a unicorn" }).click();
 await pause(500);
 await ask(page, "What appears last?");

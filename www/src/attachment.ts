@@ -7,8 +7,8 @@ import { stills } from "./stills.js";
 import { words } from "./words/index.js";
 
 /**
- * A picture, a clip, or what the camera saw, as stills by their time in seconds. `sample` is set for
- * those that the page brings along.
+ * A picture, a clip, or what the camera saw, as stills by their time in seconds. `sample` is set
+ * for those that the page brings along.
  */
 export type Attachment =
   | { readonly kind: "image" | "clip"; readonly file: File; readonly sample?: boolean }

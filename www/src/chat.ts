@@ -3,21 +3,39 @@ import { type AskProgress, type TokenMap, type Session, type Univi, UniviError }
 
 import { hideAlert, showAlert, showWarning } from "./alert.js";
 import { type Attachment, isOfTheWorld, partsOf } from "./attachment.js";
-import { Camera, CameraRefused } from "./camera.js";
+import type { Camera } from "./camera.js";
 import { Composer } from "./composer.js";
+import { ConversationList } from "./conversations.js";
 import { showContext, translateContext } from "./context-meter.js";
 import { announce, button, byId, save } from "./dom.js";
 import { isCovered } from "./drawer.js";
-import { asJson, keepOnly, keepTurn, keptTurns, type PastTurn } from "./history.js";
+import {
+  choose,
+  type Conversation,
+  forgetDeleted,
+  hold,
+  keepOnly,
+  keepTurn,
+  keptConversations,
+  keptTurns,
+  newId,
+  openHere,
+  type PastTurn,
+  setOpenHere,
+  withVersion,
+} from "./history.js";
 import type { MetricsPanel } from "./metrics-panel.js";
 import type { ModelPanel } from "./model-panel.js";
 import { knowsOnlyEmoji } from "./models.js";
+import { hideNotice, offerUndo } from "./notice.js";
 import { followEnd, toEnd } from "./scroll.js";
 import { askOptions, sessionOptions } from "./settings.js";
-import { showSide } from "./side.js";
-import { clearTokenMap, drawLive, drawTokenMap } from "./token-map-panel.js";
+import { CONVERSATIONS, closeSheet, openSheet, SAW } from "./sheet.js";
 import { type Caveats, TurnView } from "./turn.js";
 import { words } from "./words/index.js";
+
+/** What draws token maps, which comes once there is one to draw. */
+const tokenMapPanel = () => import("./token-map-panel.js");
 
 /** What the camera saw is drawn anew at most so often. */
 const LIVE_INTERVAL_MS = 3000;
@@ -26,13 +44,26 @@ const turns = byId("turns", HTMLOListElement);
 const empty = byId("chat-empty", HTMLDivElement);
 const cameraOpen = byId("camera-open", HTMLButtonElement);
 const cameraChoice = byId("camera-choice", HTMLSelectElement);
-const restart = byId("restart", HTMLButtonElement);
-const exportButton = byId("export", HTMLButtonElement);
+const begin = byId("new-conversation", HTMLButtonElement);
+const exports = {
+  markdown: byId("export-markdown", HTMLButtonElement),
+  json: byId("export-json", HTMLButtonElement),
+};
+
+/** A title has at most so many characters. */
+const TITLE_LENGTH = 80;
 
 /** A turn that is over, and its view. */
 interface Turn {
   readonly past: PastTurn;
   readonly view: TurnView;
+}
+
+/** A question that is put once more. */
+interface Again {
+  /** The same one would give the same answer. */
+  readonly seed: number;
+  readonly past: PastTurn;
 }
 
 /** The conversation of the page. It outlives models: each new one reads it again. */
@@ -54,8 +85,19 @@ export class Chat {
   /** The turn that is being answered. */
   #coming: TurnView | undefined;
   #editing: number | undefined;
-  /** Counts conversations: an answer belongs to the one that it was asked in. */
-  #number = 0;
+  readonly #list = new ConversationList({
+    open: (conversation) => void this.#open(conversation),
+    renamed: (conversation) => {
+      if (conversation.id === this.#opened.id) this.#opened = conversation;
+    },
+    deleted: (id) => {
+      if (id === this.#opened.id) this.#leave(newConversation());
+    },
+  });
+  /** The one that is open. An answer belongs to the one that it was asked in. */
+  #opened = newConversation();
+  /** Lets go of the open one, for other tabs. */
+  #letGo: (() => void) | undefined;
   #camera: Camera | undefined;
   #drawnLiveAt = 0;
 
@@ -72,10 +114,9 @@ export class Chat {
       if (this.#answering) this.#answering.abort();
       else this.#edit(undefined);
     });
-    restart.addEventListener("click", () => void this.#startOver());
-    exportButton.addEventListener("click", () =>
-      save("conversation.json", asJson(this.#turns.map(({ past }) => past))),
-    );
+    begin.addEventListener("click", () => this.#begin());
+    exports.json.addEventListener("click", () => void this.#export("json"));
+    exports.markdown.addEventListener("click", () => void this.#export("markdown"));
     cameraOpen.addEventListener("click", () => void this.#openCamera());
     cameraChoice.addEventListener("change", () => void this.#openCamera(cameraChoice.value));
     byId("camera-close", HTMLButtonElement).addEventListener("click", () => this.#closeCamera());
@@ -88,17 +129,21 @@ export class Chat {
     return this.#composer;
   }
 
-  /** Takes up the conversation of the last visit. */
+  /** Takes up the conversation of the last visit, unless another tab has it. */
   async restore(): Promise<void> {
-    const kept = await keptTurns();
-    if (kept.length === 0 || this.#turns.length > 0) return;
-    this.#turns = kept.map((past, index) => ({ past, view: this.#view(kept, index) }));
-    turns.replaceChildren(...this.#turns.map(({ view }) => view.element));
-    this.#update();
-    announce(words.restored(kept.length));
-    toEnd();
-    const last = kept.findLast(({ attachments, tokenMaps }) => attachments[0] && tokenMaps[0]);
-    if (last) await this.#drawTokenMap(last.attachments[0]!, last.tokenMaps[0]);
+    await forgetDeleted();
+    const kept = await keptConversations();
+    const own = openHere();
+    const last = own === undefined ? kept[0] : kept.find(({ id }) => id === own);
+    const letGo = last && (await hold(last.id));
+    if (!last || !letGo || this.#turns.length > 0) {
+      letGo?.();
+      this.#list.current = this.#opened.id;
+      setOpenHere(this.#opened.id);
+      return;
+    }
+    await this.#show(last, letGo);
+    announce(words.restored(this.#turns.length));
   }
 
   /** Says everything in the language that is spoken now. */
@@ -111,6 +156,7 @@ export class Chat {
     );
     this.#composer.translate();
     translateContext();
+    void this.#list.draw();
   }
 
   /** A model was loaded: it watches what the camera sees. */
@@ -135,6 +181,12 @@ export class Chat {
       this.#camera?.watch(this.#model.univi, (error) => this.#cameraFailed(error));
   }
 
+  async #export(format: keyof typeof exports): Promise<void> {
+    const { asJson, asMarkdown } = await import("./export.js");
+    if (format === "json") save("conversation.json", asJson(this.#pasts));
+    else save("conversation.md", asMarkdown(this.#opened.title, this.#pasts));
+  }
+
   // Asking.
 
   async #submit(): Promise<void> {
@@ -142,10 +194,12 @@ export class Chat {
     const text = composer.text.trim();
     if (this.#answering || text === "" || !composer.valid()) return;
     if (!(await composer.complete())) return;
+    const { id } = this.#opened;
     // Whoever asks wants the model, too.
     if (!(await this.#model.ready()) || this.#answering) return;
+    if (id !== this.#opened.id) return; // Another conversation was begun, or opened, meanwhile.
     const from = this.#editing ?? this.#turns.length;
-    await this.#ask(text, composer.attached, from, undefined);
+    await this.#ask(text, composer.attached, from);
   }
 
   /** Asks in place of the turns from `from` on. */
@@ -153,13 +207,13 @@ export class Chat {
     text: string,
     attached: readonly Attachment[],
     from: number,
-    seed: number | undefined,
+    again?: Again,
   ): Promise<void> {
     const abort = (this.#answering = new AbortController());
     const { alert } = this.#composer;
     hideAlert(alert);
     try {
-      await this.#turn(text, attached, from, seed, abort.signal);
+      await this.#turn(text, attached, from, again, abort.signal);
     } catch (error) {
       showAlert(alert, error, this.#remedy(error));
     } finally {
@@ -172,10 +226,10 @@ export class Chat {
     text: string,
     attached: readonly Attachment[],
     from: number,
-    seed: number | undefined,
+    again: Again | undefined,
     signal: AbortSignal,
   ): Promise<void> {
-    const conversation = this.#number;
+    const conversation = this.#opened.id;
     const univi = this.#model.univi!;
     // What is attached comes before what goes on.
     const live =
@@ -203,25 +257,35 @@ export class Chat {
     const past = { text, attachments, tokenMaps, model, modelLabel, askedAt };
     const { alert } = this.#composer;
     try {
-      const usage = await this.#answer(view, past, signal, seed, live !== undefined);
+      const usage = await this.#answer(view, past, signal, again?.seed, live !== undefined);
       const over = { ...past, answer: view.text, usage, stopped: false, readFrom: this.#readFrom };
       view.usage = usage;
       view.caveats = this.#caveats(over, from, this.#pasts);
       announce(view.text === "" ? words.saidNothing : words.answered(view.text));
-      await this.#add(over, view, conversation);
+      const turn: PastTurn = again ? withVersion(again.past, over) : over;
+      if (turn.versions) view.showVersions(turn.chosen ?? 0, turn.versions.length);
+      await this.#add(turn, view, conversation);
       const context = this.#session?.session.contextUsage;
       showContext(context);
       void this.#metrics.add(this.#model.univi!, usage, context);
     } catch (error) {
       if (!signal.aborted) {
         view.element.remove();
-        this.#composer.text ||= text;
-        if (this.#composer.attached.length === 0 && !live) this.#composer.attached = attachments;
+        if (again) await this.#putBack(again.past, conversation);
+        else this.#composer.text ||= text;
+        if (!again && this.#composer.attached.length === 0 && !live)
+          this.#composer.attached = attachments;
         showAlert(alert, error, this.#remedy(error));
       } else {
         view.status = words.stopped;
         announce(words.stopped);
-        await this.#add({ ...past, answer: view.text, stopped: true }, view, conversation);
+        const over = { ...past, answer: view.text, stopped: true };
+        if (again && over.answer === "") {
+          view.element.remove();
+          await this.#putBack(again.past, conversation);
+        } else {
+          await this.#add(again ? withVersion(again.past, over) : over, view, conversation);
+        }
       }
     } finally {
       view.end();
@@ -251,7 +315,7 @@ export class Chat {
       const watching = live
         ? this.#camera?.watch(univi, (error) => this.#cameraFailed(error))
         : undefined;
-      const answer = (watching ?? this.#conversation(univi)).ask(
+      const answer = (watching ?? this.#sessionOf(univi)).ask(
         [...partsOf(past.attachments), { text: past.text }],
         options,
       );
@@ -288,7 +352,7 @@ export class Chat {
   }
 
   /** The conversation as `univi` knows it: a new one reads what was said before. */
-  #conversation(univi: Univi): Session {
+  #sessionOf(univi: Univi): Session {
     const options = { ...sessionOptions(), overflow: "drop-oldest" } as const;
     const key = JSON.stringify(options);
     if (this.#session?.univi === univi && this.#session.options === key)
@@ -312,7 +376,7 @@ export class Chat {
     if (from >= this.#turns.length) return;
     const gone = this.#turns.splice(from);
     for (const { view } of gone) view.element.remove();
-    await keepOnly(from);
+    await keepOnly(this.#opened.id, from);
     const kept = this.#turns.filter(({ past }) => inSession(past.attachments)).length;
     const { session, dropped = 0 } = this.#session ?? {};
     // Where it forgot those, too, a new one reads what was said.
@@ -357,13 +421,17 @@ export class Chat {
     };
   }
 
-  async #add(past: PastTurn, view: TurnView, conversation: number): Promise<void> {
+  async #add(past: PastTurn, view: TurnView, conversation: string): Promise<void> {
     // A turn that was stopped before anything was said is no part of the conversation.
-    if ((past.answer === "" && past.stopped) || conversation !== this.#number) return;
+    if ((past.answer === "" && past.stopped) || conversation !== this.#opened.id) return;
     this.#turns.push({ past, view });
-    const fault = await keepTurn(this.#turns.length - 1, past);
+    const { id, title } = this.#opened;
+    this.#letGo ??= await hold(id);
+    this.#opened = { id, title: title || titleOf(past.text), usedAt: new Date() };
+    const fault = await keepTurn(this.#opened, this.#turns.length - 1, past);
     if (fault)
       showWarning(this.#composer.alert, fault === "full" ? words.notKept : words.notKeptPrivate);
+    void this.#list.changed();
   }
 
   #retry(index: number): void {
@@ -374,9 +442,31 @@ export class Chat {
     const seed = Math.floor(Math.random() * 2 ** 32);
     void this.#model.ready().then((univi) => {
       if (univi && !this.#answering)
-        return this.#ask(past.text, live ? [] : past.attachments, index, seed);
+        return this.#ask(past.text, live ? [] : past.attachments, index, { seed, past });
       return undefined;
     });
+  }
+
+  /** Puts back a turn whose question could not be answered once more. */
+  async #putBack(past: PastTurn, conversation: string): Promise<void> {
+    if (conversation !== this.#opened.id) return;
+    const view = this.#view([...this.#pasts, past], this.#turns.length);
+    turns.append(view.element);
+    await this.#add(past, view, conversation);
+    this.#endSession(); // It has forgotten this turn: a new one reads it.
+  }
+
+  /** Takes another one of the answers to the last question. */
+  async #choose(index: number, version: number): Promise<void> {
+    const turn = this.#turns[index];
+    if (this.#answering || !turn || index !== this.#turns.length - 1) return;
+    const past = choose(turn.past, version);
+    const view = this.#view([...this.#pasts.slice(0, index), past], index);
+    turn.view.element.replaceWith(view.element);
+    this.#turns[index] = { past, view };
+    this.#endSession(); // It knows the other one.
+    announce(words.answered(past.answer));
+    await keepTurn(this.#opened, index, past);
   }
 
   /**
@@ -394,8 +484,48 @@ export class Chat {
     composer.focus();
   }
 
-  async #startOver(): Promise<void> {
-    this.#number++;
+  /** Begins another conversation; the one before stays in the list. */
+  #begin(): void {
+    const before = this.#opened;
+    const said = this.#turns.length > 0;
+    this.#leave(newConversation());
+    closeSheet(CONVERSATIONS);
+    this.#composer.focus();
+    if (said) offerUndo(words.begun, () => void this.#open(before));
+  }
+
+  /** Opens a conversation of the list, unless another tab has it. */
+  async #open(conversation: Conversation): Promise<void> {
+    if (conversation.id === this.#opened.id) return;
+    const letGo = await hold(conversation.id);
+    if (!letGo) {
+      showWarning(this.#composer.alert, words.openElsewhere(conversation.title));
+      return;
+    }
+    await this.#show(conversation, letGo);
+    this.#composer.focus();
+  }
+
+  /** Shows a conversation as it is kept. */
+  async #show(conversation: Conversation, letGo: () => void): Promise<void> {
+    const kept = await keptTurns(conversation.id);
+    this.#leave(conversation);
+    this.#letGo = letGo;
+    this.#turns = kept.map((past, index) => ({ past, view: this.#view(kept, index) }));
+    turns.replaceChildren(...this.#turns.map(({ view }) => view.element));
+    this.#update();
+    toEnd();
+    const last = kept.findLast(({ attachments, tokenMaps }) => attachments[0] && tokenMaps[0]);
+    if (last) await this.#drawTokenMap(last.attachments[0]!, last.tokenMaps[0]);
+  }
+
+  /** Leaves the conversation that is open for another one, of which nothing is shown yet. */
+  #leave(next: Conversation): void {
+    this.#letGo?.();
+    this.#letGo = undefined;
+    this.#opened = next;
+    this.#list.current = next.id;
+    setOpenHere(next.id);
     this.#answering?.abort();
     this.#endSession();
     this.#turns = [];
@@ -403,10 +533,17 @@ export class Chat {
     this.#composer.forgetSample();
     this.#edit(undefined);
     hideAlert(this.#composer.alert);
-    clearTokenMap();
+    hideNotice();
+    void tokenMapPanel().then(({ clearTokenMap }) => clearTokenMap());
     showContext(undefined);
     this.#update();
-    await keepOnly(0);
+  }
+
+  /** Puts a question by itself, in a conversation of its own. */
+  async #askAlone({ text, attachments }: PastTurn): Promise<void> {
+    if (this.#answering || !(await this.#model.ready()) || this.#answering) return;
+    this.#begin();
+    await this.#ask(text, attachments, 0);
   }
 
   /** A turn that is over, of an earlier visit or in another language. */
@@ -417,6 +554,7 @@ export class Chat {
     view.caveats = this.#caveats(past, index, pasts);
     if (past.stopped) view.status = words.stopped;
     else if (past.usage) view.usage = past.usage;
+    if (past.versions) view.showVersions(past.chosen ?? 0, past.versions.length);
     view.end();
     return view;
   }
@@ -431,14 +569,22 @@ export class Chat {
     index: number,
     tokenMaps: readonly TokenMap[],
   ): TurnView {
+    const clip = attachments.find(({ kind }) => kind === "clip");
+    const show = (one: Attachment, atSeconds?: number) => {
+      openSheet(SAW);
+      return this.#drawTokenMap(one, tokenMaps[attachments.indexOf(one)], undefined, atSeconds);
+    };
     return new TurnView(text, attachments, modelLabel, {
-      show: (one) => {
-        showSide();
-        void this.#drawTokenMap(one, tokenMaps[attachments.indexOf(one)]);
-      },
+      show: (one) => void show(one),
       retry: () => this.#retry(index),
       edit: () => this.#edit(index),
+      choose: (version) => void this.#choose(index, version),
+      seek: clip && ((seconds) => void show(clip, seconds)),
       showPhotoModels: () => this.#model.showPhotoModels(),
+      askAlone: () => {
+        const past = this.#turns[index]?.past;
+        if (past) void this.#askAlone(past);
+      },
     });
   }
 
@@ -460,11 +606,13 @@ export class Chat {
     attachment: Attachment,
     tokenMap: TokenMap | undefined,
     view?: TurnView,
+    atSeconds?: number,
   ): Promise<void> {
     if (!tokenMap) return;
     for (const turn of this.#turns) turn.view.mark(attachment);
     view?.mark(attachment);
-    await drawTokenMap(attachment, tokenMap).catch(() => {}); // A picture that can't be drawn was said to be none.
+    const { drawTokenMap } = await tokenMapPanel();
+    await drawTokenMap(attachment, tokenMap, atSeconds).catch(() => {}); // A picture that can't be drawn was said to be none.
   }
 
   // The camera.
@@ -473,6 +621,7 @@ export class Chat {
     this.#closeCamera();
     const { alert } = this.#composer;
     hideAlert(alert);
+    const { Camera, CameraRefused } = await import("./camera.js");
     try {
       this.#camera = await Camera.open(deviceId, () => void this.#drawLive());
       if (this.#model.univi) this.begin(this.#model.univi);
@@ -510,13 +659,13 @@ export class Chat {
     this.#drawnLiveAt = performance.now();
     const tokenMap = await live.tokenMap().catch(() => undefined); // It was turned off meanwhile.
     if (tokenMap && camera === this.#camera && !this.#answering)
-      await drawLive(camera.stills, tokenMap);
+      await (await tokenMapPanel()).drawLive(camera.stills, tokenMap);
   }
 
   #remedy(error: unknown): HTMLButtonElement | undefined {
     if (!(error instanceof UniviError)) return undefined;
     if (error.code === "context-overflow")
-      return button("button small", words.startOver, () => void this.#startOver());
+      return button("button small", words.newConversation, () => this.#begin());
     if (error.code === "device-lost" || error.code === "internal")
       return button("button small", words.loadAgain, () => void this.#model.load());
     return undefined;
@@ -525,9 +674,19 @@ export class Chat {
   #update(): void {
     this.#composer.busy = this.#answering !== undefined;
     const none = turns.childElementCount === 0;
-    restart.disabled = exportButton.disabled = none;
+    for (const exporting of Object.values(exports)) exporting.disabled = none;
     empty.hidden = !none;
   }
+}
+
+function newConversation(): Conversation {
+  return { id: newId(), title: "", usedAt: new Date() };
+}
+
+/** What a conversation is called that begins with this question. */
+function titleOf(question: string): string {
+  const [line = ""] = question.split("\n");
+  return line.length > TITLE_LENGTH ? `${line.slice(0, TITLE_LENGTH - 1)}…` : line;
 }
 
 /** Whether it is part of the conversation: what is asked about the camera stands by itself. */

@@ -1,6 +1,5 @@
 /** The page: its parts, put together. */
 import { showAlert } from "./alert.js";
-import { benchmark } from "./benchmark.js";
 import { Chat } from "./chat.js";
 import { byId, save } from "./dom.js";
 import { wireDrawer } from "./drawer.js";
@@ -8,9 +7,7 @@ import { ModelPanel } from "./model-panel.js";
 import { MetricsPanel } from "./metrics-panel.js";
 import { keepAllOffline } from "./offline.js";
 import { sampleRow } from "./samples.js";
-import { redrawTokenMap } from "./token-map-panel.js";
 import { showSettings, wireSettings } from "./settings.js";
-import { wireSide } from "./side.js";
 import { type Language, preferredLanguage, speak, words } from "./words/index.js";
 
 const language = byId("language", HTMLSelectElement);
@@ -47,6 +44,7 @@ async function changeLanguage(chosen: Language): Promise<void> {
   chat.translate();
   metrics.draw();
   showSettings();
+  const { redrawTokenMap } = await import("./token-map-panel.js");
   await Promise.all([drawSamples(), redrawTokenMap()]);
 }
 
@@ -63,6 +61,7 @@ async function runBenchmark(): Promise<void> {
   benchmarking = new AbortController();
   benchmarkButton.disabled = true;
   try {
+    const { benchmark } = await import("./benchmark.js");
     benchmarkText.textContent = await benchmark(
       univi,
       (round, of) => (benchmarkStatus.textContent = words.benchmarking(round, of)),
@@ -106,7 +105,6 @@ addEventListener("drop", (event) => {
 });
 
 wireDrawer();
-wireSide();
 wireSettings(() => chat.settingsChanged());
 metrics.draw();
 chat.translate();

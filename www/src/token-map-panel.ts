@@ -11,6 +11,7 @@ import {
   type UniviTokensElement,
 } from "univi/elements";
 
+import "./styles/token-map-panel.css";
 import { byId, make } from "./dom.js";
 import { number } from "./format.js";
 import { drawSquare, type Attachment } from "./attachment.js";
@@ -36,8 +37,15 @@ type Pictures = (
   timesSeconds: readonly number[],
 ) => AsyncIterable<readonly [frame: number, picture: Picture]>;
 
-/** Draws what the model saw of `attachment`, in place of what is drawn. */
-export async function drawTokenMap(attachment: Attachment, tokenMap: TokenMap): Promise<void> {
+/**
+ * Draws what the model saw of `attachment`, in place of what is drawn; of a clip that can be
+ * played, from `atSeconds` on.
+ */
+export async function drawTokenMap(
+  attachment: Attachment,
+  tokenMap: TokenMap,
+  atSeconds = 0,
+): Promise<void> {
   const signal = begin(() => drawTokenMap(attachment, tokenMap));
   if (attachment.kind === "live") {
     await drawClip(kept(attachment.stills), tokenMap, signal);
@@ -47,7 +55,9 @@ export async function drawTokenMap(attachment: Attachment, tokenMap: TokenMap): 
     const view = tokensView(picture, tokenMap);
     panel.replaceChildren(controls(view, tokenMap), view, budget(tokenMap, 1));
   } else {
-    await drawClip((times) => stills(attachment.file, times, signal), tokenMap, signal);
+    const player = attachment.kind === "clip" ? playerOf(attachment.file, signal) : undefined;
+    const pictures: Pictures = (times) => stills(attachment.file, times, signal);
+    await drawClip(pictures, tokenMap, signal, { player, atSeconds });
   }
 }
 
@@ -57,12 +67,9 @@ export async function drawLive(
   tokenMap: TokenMap,
 ): Promise<void> {
   const signal = begin(() => drawLive(pictures, tokenMap));
-  await drawClip(
-    kept(pictures),
-    tokenMap,
-    signal,
-    make("p", { className: "small muted" }, words.rolling),
-  );
+  await drawClip(kept(pictures), tokenMap, signal, {
+    above: make("p", { className: "small muted" }, words.rolling),
+  });
 }
 
 /** Draws what is drawn in the language that is spoken now. */
@@ -105,7 +112,18 @@ async function drawClip(
   picturesAt: Pictures,
   tokenMap: TokenMap,
   signal: AbortSignal,
-  ...above: Node[]
+  {
+    above,
+    player,
+    atSeconds = 0,
+  }: {
+    /** What stands above all. */
+    readonly above?: Node;
+    /** Plays the clip. */
+    readonly player?: HTMLVideoElement | undefined;
+    /** Where it begins to. */
+    readonly atSeconds?: number;
+  } = {},
 ): Promise<void> {
   const [first] = tokenMap.frames;
   if (!first) return;
@@ -116,17 +134,29 @@ async function drawClip(
   );
   const pictures: (Picture | undefined)[] = tokenMap.frames.map(() => undefined);
   const chosen: HTMLElement[][] = tokenMap.frames.map(() => []);
+  const times = tokenMap.frames.map((frame) => frame.timeSeconds);
   let current = 0;
 
-  const choose = (frame: number) => {
+  /** Shows a frame, where the clip is or where it is sent to. */
+  const show = (frame: number) => {
     current = frame;
     for (const [index, buttons] of chosen.entries()) {
       for (const button of buttons) button.setAttribute("aria-current", String(index === frame));
     }
+    for (const [index, element] of [...events.children].entries())
+      element.classList.toggle("current", index === eventOf[frame]);
     timeline.frame = frame;
     view.picture = pictures[frame] ?? blank;
     view.frame = frame;
   };
+  const choose = (frame: number) => {
+    show(frame);
+    seek(player, times[frame]!);
+  };
+  player?.addEventListener("timeupdate", () => {
+    const shown = times.findLastIndex((time) => time <= player.currentTime + 0.001);
+    if (shown >= 0 && shown !== current) show(shown);
+  });
   const frameButton = (frame: number, ...content: Node[]) => {
     const name = words.frameAt(clock(tokenMap.frames[frame]!.timeSeconds), eventOf[frame]! + 1);
     const button = make("button", { type: "button", title: name }, ...content);
@@ -148,14 +178,16 @@ async function drawClip(
       { className: "frames" },
       ...event.frames.map((frame) => frameButton(frame, thumbs[frame]!)),
     );
-    const times = spans(
-      event.frames,
-      tokenMap.frames.map((frame) => frame.timeSeconds),
+    const heading = make(
+      "button",
+      { type: "button", className: "event-heading" },
+      words.event(index + 1, spans(event.frames, times)),
     );
+    heading.addEventListener("click", () => choose(event.frames[0]!));
     const element = make(
       "section",
       { className: "event" },
-      make("h3", {}, words.event(index + 1, times)),
+      make("h3", {}, heading),
       make("p", { className: "small muted" }, words.eventTokens(event.frames.length, event.tokens)),
       frames,
     );
@@ -165,21 +197,46 @@ async function drawClip(
   // Of what the camera saw, which patch became part of which token is not read back.
   const tokens = tokenMap.events[0]?.stages.length ? [controls(view, tokenMap), view] : [];
   panel.replaceChildren(
-    ...above,
+    ...[above, player].filter((node) => node !== undefined),
     timeline,
     ...tokens,
     budget(tokenMap, tokenMap.frames.length),
     events,
   );
-  choose(0);
+  show(
+    Math.max(
+      times.findLastIndex((time) => time <= atSeconds),
+      0,
+    ),
+  );
+  if (atSeconds > 0) seek(player, atSeconds);
 
-  const times = tokenMap.frames.map((frame) => frame.timeSeconds);
   for await (const [frame, picture] of picturesAt(times)) {
     if (signal.aborted) return;
     pictures[frame] = picture;
     drawSquare(thumbs[frame]!, picture);
-    if (frame === current) choose(frame);
+    if (frame === current) show(frame);
   }
+}
+
+/** A player of the clip, until `signal` says that something else is drawn. */
+function playerOf(file: File, signal: AbortSignal): HTMLVideoElement {
+  const url = URL.createObjectURL(file);
+  const player = make("video", { className: "player", controls: true, playsInline: true });
+  player.setAttribute("aria-label", words.clipPlayer);
+  player.addEventListener("error", () => player.remove()); // The frames that were decoded remain.
+  player.src = url;
+  signal.addEventListener("abort", () => {
+    player.removeAttribute("src");
+    player.load();
+    URL.revokeObjectURL(url);
+  });
+  return player;
+}
+
+/** Shows the moment in the player. A little more than the time is within its frame for certain. */
+function seek(player: HTMLVideoElement | undefined, seconds: number): void {
+  if (player) player.currentTime = seconds + 0.0005;
 }
 
 function tokensView(picture: Picture, tokenMap: TokenMap): UniviTokensElement {

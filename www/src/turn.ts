@@ -9,12 +9,31 @@ import { announce, button, icon, make } from "./dom.js";
 import { number } from "./format.js";
 import { words } from "./words/index.js";
 
+/** What draws Markdown, which comes once there is something to draw. */
+let toNodes: typeof import("./markdown.js").markdown | undefined;
+let reading: Promise<void> | undefined;
+
+/** Fetches it. */
+function readMarkdown(): Promise<void> {
+  reading ??= import("./markdown.js").then(
+    (module) => void (toNodes = module.markdown),
+    () => void (reading = undefined), // Without a network, answers are read as they are written.
+  );
+  return reading;
+}
+
 /** What a turn's buttons do. */
 export interface TurnActions {
   readonly show: (attachment: Attachment) => void;
   readonly retry: () => void;
   readonly edit: () => void;
   readonly showPhotoModels: () => void;
+  /** Asks the same without what came before. */
+  readonly askAlone: () => void;
+  /** Takes another one of several answers. */
+  readonly choose: (version: number) => void;
+  /** Plays the clip of this turn from a moment on; absent where it has none. */
+  readonly seek?: ((seconds: number) => void) | undefined;
 }
 
 /** What to know of an answer before it is believed. */
@@ -35,7 +54,11 @@ export class TurnView {
   readonly #pictures = new Map<Attachment, HTMLButtonElement>();
   readonly #answer = make("div", { className: "answer" });
   readonly #caveats = make("div", { className: "caveats" });
+  readonly #versions = make("span", { className: "versions", hidden: true });
   readonly #metrics = make("p", { className: "metrics" });
+  /** The answer as the model wrote it. */
+  #text = "";
+  #drawing = 0;
   readonly #buttons = make("p", { className: "turn-actions", hidden: true });
 
   constructor(
@@ -70,7 +93,8 @@ export class TurnView {
     const copy = tool("copy", words.copy, () => void this.#copy(copy), words.copyAnswer);
     const retry = tool("retry", words.retry, actions.retry, words.retryQuestion, "retry");
     const edit = tool("edit", words.edit, actions.edit, words.editQuestion);
-    this.#buttons.append(copy, retry, edit);
+    this.#buttons.append(this.#versions, copy, retry, edit);
+    if (!toNodes) void readMarkdown().then(() => this.#draw());
     this.#answer.setAttribute("aria-busy", "true");
     const by = make("p", { className: "by" }, icon("mark", "mark"), model);
     const reply = make("div", { className: "reply" }, by, this.#answer);
@@ -81,12 +105,33 @@ export class TurnView {
   /** Adds to the answer. */
   say(piece: string): void {
     this.element.classList.remove("encoding");
-    this.#answer.append(piece);
+    this.#text += piece;
+    this.#drawing ||= requestAnimationFrame(() => this.#draw());
   }
 
-  /** The answer so far. */
+  /** The answer so far, as the model wrote it. */
   get text(): string {
-    return this.#answer.textContent ?? "";
+    return this.#text;
+  }
+
+  /** Says that there are several answers, and which of them this is. */
+  showVersions(chosen: number, of: number): void {
+    const step = (by: number, text: string, label: string) => {
+      const made = button(
+        "button quiet small tool",
+        text,
+        () => this.#actions.choose(chosen + by),
+        label,
+      );
+      made.disabled = chosen + by < 0 || chosen + by >= of;
+      return made;
+    };
+    this.#versions.replaceChildren(
+      step(-1, "‹", words.earlierAnswer),
+      make("span", {}, words.answerOf(chosen + 1, of)),
+      step(1, "›", words.laterAnswer),
+    );
+    this.#versions.hidden = false;
   }
 
   /** Says what is being done. */
@@ -111,7 +156,9 @@ export class TurnView {
       lines.push(make("p", { className: "caveat warns" }, words.droppedTurns(dropped)));
     if (earlier.length > 0) {
       const pictures = make("span", { className: "caveat-pictures" }, ...earlier.map(thumb));
-      lines.push(make("p", { className: "caveat" }, words.readBefore(earlier.length), pictures));
+      const alone = button("button quiet small", words.askAlone, this.#actions.askAlone);
+      const before = words.readBefore(earlier.length);
+      lines.push(make("p", { className: "caveat" }, before, pictures, alone));
     }
     this.#caveats.replaceChildren(...lines);
   }
@@ -144,13 +191,25 @@ export class TurnView {
   /** No more will come. */
   end(): void {
     this.element.classList.remove("encoding");
+    this.#draw();
     this.#answer.setAttribute("aria-busy", "false");
     this.#buttons.hidden = false;
   }
 
   /** The answer begins anew. */
   restart(): void {
-    this.#answer.replaceChildren();
+    this.#text = "";
+    this.#draw();
+  }
+
+  /** Draws the answer as far as it has come; as it is written until Markdown can be read. */
+  #draw(): void {
+    cancelAnimationFrame(this.#drawing);
+    this.#drawing = 0;
+    const drawn = toNodes?.(this.#text, this.#actions.seek) ?? [this.#text];
+    this.#answer.replaceChildren(...drawn);
+    this.#answer.classList.toggle("drawn", toNodes !== undefined);
+    this.#answer.dataset.written = this.#text;
   }
 
   async #copy(copy: HTMLButtonElement): Promise<void> {

@@ -105,6 +105,11 @@ export const en = {
     turns === 1
       ? "The conversation was full: its oldest turn was left out."
       : `The conversation was full: its ${turns} oldest turns were left out.`,
+  playFrom: (time: string) => `Show the clip at ${time}`,
+  clipPlayer: "The clip",
+  answerOf: (number: number, of: number) => `${number} of ${of}`,
+  earlierAnswer: "The earlier answer",
+  laterAnswer: "The later answer",
   copy: "Copy",
   copied: "Copied",
   retry: "Ask again",
@@ -112,12 +117,23 @@ export const en = {
   copyAnswer: "Copy the answer",
   retryQuestion: "Ask again: this question",
   editQuestion: "Edit this question",
-  startOver: "Start over",
+  askAlone: "Ask without them",
+  newConversation: "New conversation",
+  begun: "A new conversation. The one before is in the list.",
+  openElsewhere: (title: string) => `“${title}” is open in another tab.`,
   restored: (turns: number) =>
     `${turns} ${turns === 1 ? "turn" : "turns"} from last time. The model reads them again with your next question.`,
   notKept: "This conversation can't be kept for the next visit: the browser has no room for it.",
   notKeptPrivate:
     "This conversation can't be kept for the next visit: the browser stores nothing here, as in a private window.",
+
+  // The list of conversations.
+  noConversations: "None yet.",
+  nothingFound: "Nothing is found.",
+  renameOne: (title: string) => `Rename “${title}”`,
+  deleteOne: (title: string) => `Delete “${title}”`,
+  conversationName: "Name of the conversation",
+  deleted: (title: string) => `“${title}” was deleted.`,
 
   // The camera.
   cameraOn: "The camera is on.",
