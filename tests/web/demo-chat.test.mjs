@@ -403,7 +403,7 @@ test("Markdown is drawn, and HTML stays text", async (t) => {
   const { page, close } = await openDemo();
   t.after(close);
   await beGreedy(page);
-  await ask(page, "Where is the zebra?", sample("train-zebra.png"));
+  await ask(page, "What appears first?", sample("unicorn-cake-owl.webm"));
   const answer = [
     "**Two** things, `a < b`:",
     "",
@@ -456,6 +456,12 @@ test("Markdown is drawn, and HTML stays text", async (t) => {
     asked.filter((url) => url.includes("example.org")),
     [],
   );
+  // A time leads into the clip.
+  await drawn.getByRole("button", { name: "Show the clip at 0:04" }).click();
+  await page.waitForFunction(() => {
+    const clip = /** @type {HTMLVideoElement | null} */ (document.querySelector("video.player"));
+    return clip !== null && Math.abs(clip.currentTime - 4) < 0.1;
+  });
 });
 
 test("a clip plays beside its events, and events and times lead into it", async (t) => {
