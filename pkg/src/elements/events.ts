@@ -5,7 +5,7 @@ import { hue, shadowOf } from "./tokens.js";
 const STYLE = `
   :host { display: block; }
   div { display: flex; gap: 2px; }
-  button { flex: 1 1 0; min-width: 4px; height: 28px; padding: 0; border: 0; border-radius: 4px; cursor: pointer; background: var(--hue); }
+  button { flex: 1 1 0; min-width: 4px; height: 28px; padding: 0; border: 0; border-radius: 4px; cursor: pointer; background: var(--hue); forced-color-adjust: none; }
   button[aria-current="true"] { outline: 2px solid currentColor; outline-offset: 1px; }
   button:focus-visible { outline: 3px solid Highlight; outline-offset: 1px; }
 `;
