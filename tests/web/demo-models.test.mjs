@@ -77,6 +77,39 @@ test("a large model is asked about first, paused, resumed, kept, and removed", a
   });
 });
 
+test("what was published is listed with what it needs, and whether this GPU holds it", async (t) => {
+  const { page, close } = await openDemo({ offers: [NANO] });
+  t.after(close);
+  /** @type {string[]} */
+  const asked = [];
+  page.on("request", (request) => asked.push(request.url()));
+  await inDrawer(page, async () => {
+    const entry = (/** @type {string} */ name) =>
+      page.locator("#photo-models-list li").filter({ has: page.getByRole("button", { name }) });
+    const large = entry("Chat-UniVi 13B");
+    await large.getByText("26.65 GB to fetch, converted to q4_k_m: 8.46 GB to keep").waitFor();
+    const memory = page.getByLabel("Memory of this computer's GPU");
+    await memory.selectOption("4");
+    await large.getByText("Too large.").waitFor();
+    await entry("Chat-UniVi 7B v1.5").getByText("Too large.").waitFor();
+    await memory.selectOption("12");
+    // 14.4 GB of q8_0 is too much for it, 8.5 GB and 3.4 GB of cache are not.
+    await large.getByText("converted to q4_k_m: 8.46 GB to keep, 11.82 GB on the GPU").waitFor();
+    await large.getByText("It fits.").waitFor();
+    await page.getByLabel("Memory of a conversation").selectOption("q8");
+    await large.getByText("9.40 GB on the GPU").waitFor();
+    await screenshot(page, "published");
+    await entry("Chat-UniVi 7B v1.5").getByRole("button").click();
+    const repository = page.getByLabel("Repository on the Hugging Face Hub");
+    assert.equal(await repository.inputValue(), "Chat-UniVi/Chat-UniVi-7B-v1.5");
+    assert.equal(await page.getByLabel("A checkpoint is converted to").inputValue(), "q8_0");
+  });
+  assert.deepEqual(
+    asked.filter((url) => new URL(url).host !== new URL(page.url()).host),
+    [],
+  );
+});
+
 test("numbers are plotted, and a benchmark makes a report", async (t) => {
   const { page, close } = await openDemo();
   t.after(close);

@@ -3,9 +3,24 @@ import { byId } from "./dom.js";
 
 const drawer = byId("drawer", HTMLDialogElement);
 
+const openings: (() => void)[] = [];
+
+/** Has something done whenever it opens: what only it shows is not made before. */
+export function whenDrawerOpens(act: () => void): void {
+  openings.push(act);
+}
+
+/** Returns whether it is open. */
+export function isDrawerOpen(): boolean {
+  return drawer.open;
+}
+
 /** Opens it at one of its parts. */
 export function openDrawer(at: HTMLElement): void {
-  if (!drawer.open) drawer.showModal();
+  if (!drawer.open) {
+    drawer.showModal();
+    for (const act of openings) act();
+  }
   at.focus();
   at.scrollIntoView({ block: at instanceof HTMLHeadingElement ? "start" : "center" });
 }

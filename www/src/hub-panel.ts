@@ -32,9 +32,15 @@ export function hubOptions(): HTMLOptionElement[] {
   return endpoint === undefined ? [] : [make("option", { value: FROM_HUB }, words.fromHub)];
 }
 
-/** Puts the published Chat-UniVi into the field. */
-export function chooseOnHub(): void {
-  repository.value = repository.defaultValue;
+/** Puts a repository into the field, and what its checkpoint is converted to. */
+export function chooseOnHub(named: string, converted: string): void {
+  repository.value = named;
+  quantization.value = converted;
+}
+
+/** Returns what a checkpoint can be converted to here. */
+export function quantizationsOnHub(): string[] {
+  return [...quantization.options].map(({ value }) => value);
 }
 
 /** Shows or hides what belongs to the choice. */

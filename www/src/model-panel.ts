@@ -16,10 +16,9 @@ import {
 import { hideAlert, showAlert } from "./alert.js";
 import { confirmed } from "./confirm.js";
 import { announce, button, byId, make } from "./dom.js";
-import { closeDrawer, openDrawer } from "./drawer.js";
+import { closeDrawer, isDrawerOpen, openDrawer, whenDrawerOpens } from "./drawer.js";
 import { date, duration, size } from "./format.js";
 import {
-  chooseOnHub,
   chosenOnHub,
   conversionFacts,
   FROM_HUB,
@@ -62,7 +61,6 @@ const loadingText = byId("loading-text", HTMLParagraphElement);
 const inUse = byId("model-in-use", HTMLButtonElement);
 const inUseName = byId("model-name", HTMLSpanElement);
 const inUseDevice = byId("device", HTMLSpanElement);
-const photoModels = byId("photo-models-list", HTMLUListElement);
 const kept = byId("kept", HTMLDetailsElement);
 const keptModels = byId("kept-models", HTMLUListElement);
 const keptRoom = byId("kept-room", HTMLParagraphElement);
@@ -105,6 +103,7 @@ export class ModelPanel {
 
   constructor(listener: ModelListener) {
     this.#listener = listener;
+    whenDrawerOpens(() => void this.#listPhotoModels());
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       closeDrawer();
@@ -168,9 +167,18 @@ export class ModelPanel {
     choice.value = chosen;
     if (choice.selectedIndex < 0) choice.selectedIndex = 0;
     this.#choose();
-    this.#listPhotoModels();
+    if (isDrawerOpen()) void this.#listPhotoModels();
     pauseButton.textContent = this.#paused ? words.resume : words.pause;
     if (kept.open) void this.showKept();
+  }
+
+  async #listPhotoModels(): Promise<void> {
+    const { listPhotoModels } = await import("./photo-models.js");
+    listPhotoModels(this.#offered, (value) => {
+      choice.value = value;
+      this.#choose();
+      loadButton.focus();
+    });
   }
 
   /**
@@ -446,29 +454,6 @@ export class ModelPanel {
       ? this.#loaded.label
       : (offer?.name ?? choice.selectedOptions[0]?.textContent ?? "");
     inUse.dataset.state = this.#univi ? "ready" : this.#loading ? "loading" : "none";
-  }
-
-  /** Lists what can be asked about photographs, each one press from being chosen. */
-  #listPhotoModels(): void {
-    const choose = (value: string, name: string, more: string, first?: () => void) => {
-      const act = () => {
-        first?.();
-        choice.value = value;
-        this.#choose();
-        loadButton.focus();
-      };
-      const made = button("button", name, act);
-      return make("li", {}, made, make("p", { className: "small muted" }, more));
-    };
-    const offered = this.#offered.flatMap(({ name, note = "", photographs }, index) =>
-      photographs ? [choose(String(index), name, note)] : [],
-    );
-    const onHub = hubOptions().map(({ value }) =>
-      choose(value, words.photoModelOnHub, words.photoModelOnHubNote, chooseOnHub),
-    );
-    const none = make("li", { className: "small muted" }, words.noPhotoModels);
-    const listed = [...offered, ...onHub];
-    photoModels.replaceChildren(...(listed.length > 0 ? listed : [none]));
   }
 }
 

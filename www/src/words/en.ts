@@ -25,9 +25,12 @@ export const en = {
   otherChosen: (name: string) =>
     `${name} is loaded. What is chosen here is loaded with your next question, or by Load.`,
   photoModels: "Models that know photographs",
-  photoModelOnHub: "Chat-UniVi, from the Hugging Face Hub",
-  photoModelOnHubNote:
-    "The authors' checkpoint. You are told its size before anything is fetched; this browser converts and keeps it.",
+  /** By the names of the catalogue, which says it in English. */
+  publishedGoodAt: {} as Readonly<Record<string, string>>,
+  publishedNeeds: (fetched: string, quantization: string, kept: string, memory: string) =>
+    `${fetched} to fetch, converted to ${quantization}: ${kept} to keep, ${memory} on the GPU with a conversation.`,
+  fits: "It fits.",
+  tooLarge: "Too large.",
   noPhotoModels: "This site offers none. One on your computer can be chosen above.",
 
   // Before another host is asked.

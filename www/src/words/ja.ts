@@ -50,9 +50,16 @@ export const ja: Translation = {
     otherChosen: (name) =>
       `読み込まれているのは ${name} です。ここで選んだモデルは「読み込む」か次の質問で読み込まれます。`,
     photoModels: "写真が分かるモデル",
-    photoModelOnHub: "Chat-UniVi（Hugging Face Hub から）",
-    photoModelOnHubNote:
-      "著者が公開しているチェックポイントです。取得の前に大きさを示します。このブラウザーが変換して保存します。",
+    publishedGoodAt: {
+      "chat-univi-7b": "写真と動画。文章で答えます。",
+      "chat-univi-7b-v1.5": "写真と動画。より多くの画素で見て、短く答えることが多いです。",
+      "chat-univi-13b": "写真と動画。より詳しく答えます。",
+      "chat-univi-7b-scienceqa": "選択肢のある学校の問題。",
+    },
+    publishedNeeds: (fetched, quantization, kept, memory) =>
+      `取得 ${fetched}、${quantization} に変換して保存 ${kept}、GPU では会話を含めて ${memory}。`,
+    fits: "入ります。",
+    tooLarge: "大きすぎます。",
     noPhotoModels: "このサイトにはありません。このコンピューターにあるものは上で選べます。",
 
     askHost: (host) => `${host} にモデルを問い合わせますか？`,
@@ -207,6 +214,8 @@ export const ja: Translation = {
     drawer: "モデルと設定",
     modelChoice: "使うモデル",
     photoModels: "写真が分かるモデル",
+    gpuMemory: "このコンピューターの GPU のメモリー",
+    gpuMemoryUnknown: "不明",
     answers: "回答",
     language: "言語",
     contextMeter: "会話の使用量",

@@ -48,8 +48,16 @@ export const zh: Translation = {
 
     otherChosen: (name) => `当前加载的是 ${name}。这里选择的模型会在按“加载”或下次提问时加载。`,
     photoModels: "认识照片的模型",
-    photoModelOnHub: "Chat-UniVi（来自 Hugging Face Hub）",
-    photoModelOnHubNote: "作者发布的检查点。获取之前会告诉你大小，由此浏览器转换并保存。",
+    publishedGoodAt: {
+      "chat-univi-7b": "照片和视频，用完整的句子回答。",
+      "chat-univi-7b-v1.5": "照片和视频，看得更细，回答常常很短。",
+      "chat-univi-13b": "照片和视频，回答更详细。",
+      "chat-univi-7b-scienceqa": "学校的选择题。",
+    },
+    publishedNeeds: (fetched, quantization, kept, memory) =>
+      `获取 ${fetched}，转换为 ${quantization} 后保存 ${kept}，连同对话在 GPU 上占 ${memory}。`,
+    fits: "放得下。",
+    tooLarge: "太大。",
     noPhotoModels: "本站没有提供。可以在上面选择本机上的模型。",
 
     askHost: (host) => `向 ${host} 询问模型吗？`,
@@ -195,6 +203,8 @@ export const zh: Translation = {
     drawer: "模型与设置",
     modelChoice: "使用的模型",
     photoModels: "认识照片的模型",
+    gpuMemory: "这台电脑的 GPU 内存",
+    gpuMemoryUnknown: "不清楚",
     answers: "回答",
     language: "语言",
     contextMeter: "对话已用多少",
