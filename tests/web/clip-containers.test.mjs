@@ -1,8 +1,8 @@
 /**
  * One clip in seven containers: at a constant rate, at a variable one, recorded without a rate, cut
  * by an edit list, put together by one, with a size that changes midway, and broken off before the
- * length that its header states. The command line, Node and Chromium sample the same moments of each and give the
- * same answers.
+ * length that its header states. The command line, Node and Chromium sample the same moments of
+ * each and give the same answers.
  */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";

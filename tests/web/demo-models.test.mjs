@@ -98,6 +98,7 @@ test("what was published is listed with what it needs, and whether this GPU hold
     await large.getByText("It fits.").waitFor();
     await page.getByLabel("Memory of a conversation").selectOption("q8");
     await large.getByText("9.40 GB on the GPU").waitFor();
+    await large.scrollIntoViewIfNeeded();
     await screenshot(page, "published");
     await entry("Chat-UniVi 7B v1.5").getByRole("button").click();
     const repository = page.getByLabel("Repository on the Hugging Face Hub");
