@@ -96,13 +96,8 @@ fn quantize_loses_no_more_than_ggml() {
         let (first, end) = rows.split_once(':').unwrap();
         let (first, end): (usize, usize) = (first.parse().unwrap(), end.parse().unwrap());
         let original = &original[first * cols..end * cols];
-        let written = quantize(ty, original);
-        if matches!(ty, GgmlType::Iq4Nl | GgmlType::Iq4Xs) {
-            assert_eq!(written.unwrap_err().code(), "bad-request");
-            continue;
-        }
-        let written = written.unwrap();
-        if ty.block_len() <= 32 {
+        let written = quantize(ty, original).unwrap();
+        if ty.block_len() <= 32 && ty != GgmlType::Iq4Nl {
             let theirs = SafeTensors::deserialize(&file).unwrap();
             let differs = written
                 .iter()
@@ -111,15 +106,15 @@ fn quantize_loses_no_more_than_ggml() {
             assert_eq!(differs, None, "{ty}: first byte that differs");
             continue;
         }
-        // The searches for the K types' scales end elsewhere, a little better or worse.
+        // The searches for scales end elsewhere, for single rows a little better or worse.
         let mut ours = vec![0.0; original.len()];
         ty.dequantize(&written, &mut ours);
         let steps = match ty {
             GgmlType::Q2K => 4.,
             GgmlType::Q3K => 8.,
-            GgmlType::Q4K => 16.,
             GgmlType::Q5K => 32.,
-            _ => 64.,
+            GgmlType::Q6K => 64.,
+            _ => 16.,
         };
         let (mut sum_ours, mut sum_theirs) = (0., 0.);
         for row in 0..end - first {
@@ -148,7 +143,7 @@ fn quantize_loses_no_more_than_ggml() {
             (sum_ours, sum_theirs) = (sum_ours + ours, sum_theirs + theirs);
         }
         assert!(
-            sum_ours <= 1.02 * sum_theirs,
+            sum_ours <= sum_theirs,
             "{ty}: mean error {sum_ours}, ggml's {sum_theirs}"
         );
     }
@@ -291,11 +286,12 @@ fn tensor_types_are_what_llama_cpp_says() {
 /// for its shapes.
 #[test]
 fn recipes_know_their_types() {
-    use GgmlType::{F16, Q3K, Q4_0, Q4K, Q5K, Q6K};
+    use GgmlType::{F16, Iq4Xs, Q3K, Q4_0, Q4K, Q5K, Q6K};
     assert_eq!(QuantizationPlan::F16.types(), [F16]);
     assert_eq!(QuantizationPlan::Q4_0.types(), [Q4_0, Q6K]);
     assert_eq!(QuantizationPlan::Q4KM.types(), [Q4K, Q6K]);
     assert_eq!(QuantizationPlan::Q3KM.types(), [Q3K, Q4K, Q5K, Q6K]);
+    assert_eq!(QuantizationPlan::IQ4XS.types(), [Q5K, Q6K, Iq4Xs]);
 }
 
 #[test]
@@ -316,10 +312,7 @@ fn recipes_mix_types_as_llama_cpp_does() {
             .unwrap()
             .unwrap_or(heads);
         for (ty, facts) in expected["types"].as_object().unwrap() {
-            let Ok(plan) = QuantizationPlan::parse(ty) else {
-                assert!(ty.starts_with("IQ4"), "{ty}");
-                continue;
-            };
+            let plan = QuantizationPlan::parse(ty).unwrap();
             let types = plan.llm_types(&tensors, (heads / kv) as usize);
             for ((name, _), got) in tensors.iter().zip(types) {
                 assert_eq!(

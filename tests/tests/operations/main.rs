@@ -77,21 +77,7 @@ fn read_ids<B: Backend>(b: &B, ids: &B::Ids) -> Vec<u32> {
 
 /// Bytes of random weights `[rows, cols]`, and what they stand for.
 fn weights(random: &mut Random, ty: GgmlType, rows: usize, cols: usize) -> (Vec<u8>, Vec<f32>) {
-    let bytes = match ty {
-        // Read, but not written: any quants under the scale 0.00037.
-        GgmlType::Iq4Nl | GgmlType::Iq4Xs => {
-            let blocks = rows * cols / ty.block_len();
-            let block = |_| {
-                [
-                    vec![0, 0x0e],
-                    (2..ty.block_bytes()).map(|_| random.bits() as u8).collect(),
-                ]
-                .concat()
-            };
-            (0..blocks).flat_map(block).collect()
-        }
-        _ => quantize(ty, &random.values(rows * cols)).expect("whole blocks"),
-    };
+    let bytes = quantize(ty, &random.values(rows * cols)).expect("whole blocks");
     let mut values = vec![0.0; rows * cols];
     ty.dequantize(&bytes, &mut values);
     (bytes, values)

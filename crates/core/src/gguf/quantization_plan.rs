@@ -25,11 +25,13 @@ pub enum QuantizationPlan {
     Q5KS,
     Q5KM,
     Q6K,
+    IQ4NL,
+    IQ4XS,
 }
 
 impl QuantizationPlan {
     /// Every recipe.
-    pub const ALL: [QuantizationPlan; 17] = [
+    pub const ALL: [QuantizationPlan; 19] = [
         QuantizationPlan::F32,
         QuantizationPlan::F16,
         QuantizationPlan::BF16,
@@ -47,6 +49,8 @@ impl QuantizationPlan {
         QuantizationPlan::Q5KS,
         QuantizationPlan::Q5KM,
         QuantizationPlan::Q6K,
+        QuantizationPlan::IQ4NL,
+        QuantizationPlan::IQ4XS,
     ];
 
     /// (name, llama.cpp's number in `general.file_type`, type of most matrices)
@@ -69,6 +73,8 @@ impl QuantizationPlan {
             QuantizationPlan::Q5KS => ("q5_k_s", 16, GgmlType::Q5K),
             QuantizationPlan::Q5KM => ("q5_k_m", 17, GgmlType::Q5K),
             QuantizationPlan::Q6K => ("q6_k", 18, GgmlType::Q6K),
+            QuantizationPlan::IQ4NL => ("iq4_nl", 25, GgmlType::Iq4Nl),
+            QuantizationPlan::IQ4XS => ("iq4_xs", 30, GgmlType::Iq4Xs),
         }
     }
 
@@ -229,6 +235,14 @@ impl QuantizationPlan {
                 }
             }
             (QuantizationPlan::Q3KM, "attn_output") => Q4K,
+            (QuantizationPlan::IQ4NL | QuantizationPlan::IQ4XS, "attn_v") if heads_per_kv >= 4 => {
+                Q5K
+            }
+            (QuantizationPlan::IQ4NL | QuantizationPlan::IQ4XS, "ffn_down")
+                if layer < layers / 8 =>
+            {
+                Q5K
+            }
             _ => base,
         }
     }

@@ -1,0 +1,142 @@
+//! The 32-wide types that are rounded without a search, as ggml's reference code rounds them.
+
+use super::{
+    encoder::Encoder,
+    lanes::Lanes,
+    pack::{put_five_bits, put_half, put_nibble_halves},
+};
+
+/// 1 / x, or 0 for 0: what has no scale becomes zeros.
+#[inline(always)]
+fn inverse(x: f32) -> f32 {
+    if x == 0. { 0. } else { 1. / x }
+}
+
+/// The number farthest from zero, with its sign: the first of several.
+#[inline(always)]
+fn extreme(x: &[f32; 32]) -> f32 {
+    let (low, high) = range(x);
+    let largest = high.max(-low);
+    let at = x.iter().position(|x| x.abs() == largest);
+    at.map_or(0., |at| x[at])
+}
+
+/// The lowest and the highest number.
+#[inline(always)]
+fn range(x: &[f32; 32]) -> (f32, f32) {
+    let (eights, _) = x.as_chunks();
+    let (mut low, mut high) = (Lanes(eights[0]), Lanes(eights[0]));
+    for eight in eights {
+        low = low.min(Lanes(*eight));
+        high = high.max(Lanes(*eight));
+    }
+    let low = low.0.into_iter().fold(f32::INFINITY, f32::min);
+    (low, high.0.into_iter().fold(f32::NEG_INFINITY, f32::max))
+}
+
+/// The integers up to `top` for numbers that are `(x - low) * stretch`, with `half` added.
+#[inline(always)]
+fn integers(x: &[f32; 32], low: f32, stretch: f32, half: f32, top: i32) -> [u8; 32] {
+    let mut out = [0; 32];
+    for (out, x) in out.iter_mut().zip(x) {
+        *out = (((x - low) * stretch + half) as i32).clamp(0, top) as u8;
+    }
+    out
+}
+
+#[derive(Clone, Copy)]
+pub struct Q4_0;
+
+impl Encoder<32, 18> for Q4_0 {
+    #[inline(always)]
+    fn encode(x: &[f32; 32], b: &mut [u8; 18]) {
+        let d = extreme(x) / -8.;
+        put_half(b, 0, d);
+        put_nibble_halves(&mut b[2..], &integers(x, 0., inverse(d), 8.5, 15));
+    }
+}
+
+#[derive(Clone, Copy)]
+pub struct Q4_1;
+
+impl Encoder<32, 20> for Q4_1 {
+    #[inline(always)]
+    fn encode(x: &[f32; 32], b: &mut [u8; 20]) {
+        let (lo, hi) = range(x);
+        let d = (hi - lo) / 15.;
+        put_half(b, 0, d);
+        put_half(b, 2, lo);
+        put_nibble_halves(&mut b[4..], &integers(x, lo, inverse(d), 0.5, 15));
+    }
+}
+
+#[derive(Clone, Copy)]
+pub struct Q5_0;
+
+impl Encoder<32, 22> for Q5_0 {
+    #[inline(always)]
+    fn encode(x: &[f32; 32], b: &mut [u8; 22]) {
+        let d = extreme(x) / -16.;
+        put_half(b, 0, d);
+        put_five_bits(&mut b[2..], &integers(x, 0., inverse(d), 16.5, 31));
+    }
+}
+
+#[derive(Clone, Copy)]
+pub struct Q5_1;
+
+impl Encoder<32, 24> for Q5_1 {
+    #[inline(always)]
+    fn encode(x: &[f32; 32], b: &mut [u8; 24]) {
+        let (lo, hi) = range(x);
+        let d = (hi - lo) / 31.;
+        put_half(b, 0, d);
+        put_half(b, 2, lo);
+        put_five_bits(&mut b[4..], &integers(x, lo, inverse(d), 0.5, 31));
+    }
+}
+
+#[derive(Clone, Copy)]
+pub struct Q8_0;
+
+impl Encoder<32, 34> for Q8_0 {
+    #[inline(always)]
+    fn encode(x: &[f32; 32], b: &mut [u8; 34]) {
+        let d = extreme(x).abs() / 127.;
+        let id = inverse(d);
+        put_half(b, 0, d);
+        for (b, x) in b[2..].iter_mut().zip(x) {
+            *b = rounded(x * id) as u8;
+        }
+    }
+}
+
+/// The nearest integer, the farther one from zero of two: as `f32::round`, which is a call for each
+/// number where the processor has no such instruction.
+#[inline(always)]
+fn rounded(x: f32) -> i32 {
+    // The largest number below a half: with a half itself, numbers just below one would round up.
+    (x + 0.499_999_97_f32.copysign(x)) as i32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::rounded;
+
+    #[test]
+    fn rounding_is_that_of_the_standard_library() {
+        let largest = 128f32.to_bits();
+        for bits in (0..=largest).step_by(61) {
+            let x = f32::from_bits(bits);
+            assert_eq!(rounded(x), x.round() as i32, "{x}");
+            assert_eq!(rounded(-x), (-x).round() as i32, "{x}");
+        }
+        for half in 0..256 {
+            let x = half as f32 / 2.;
+            for x in [x.next_down(), x, x.next_up()] {
+                assert_eq!(rounded(x), x.round() as i32, "{x}");
+                assert_eq!(rounded(-x), (-x).round() as i32, "{x}");
+            }
+        }
+    }
+}
