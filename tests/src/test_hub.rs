@@ -35,9 +35,14 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
 use crate::files_below;
+
+mod fault;
+
+pub use fault::{Fault, FaultKind};
 
 /// Files from this length on are in the storage.
 pub const LARGE_BYTES: u64 = 4096;
@@ -47,68 +52,6 @@ const CHUNK_BYTES: usize = 64 << 10;
 
 /// How long a connection that stalls says nothing.
 const STALL: Duration = Duration::from_secs(3600);
-
-/// What goes wrong with answers about a file.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Fault {
-    /// Requests for which this is a part of `hub:/PATH`, or of `storage:/PATH`.
-    pub path: String,
-    /// How many of them.
-    pub times: u32,
-    /// What goes wrong.
-    pub kind: FaultKind,
-}
-
-/// What goes wrong with an answer.
-#[derive(Debug, Clone, PartialEq)]
-pub enum FaultKind {
-    /// This status, with `Retry-After` in seconds.
-    Status(u16, Option<u64>),
-    /// The connection breaks after so many bytes of the body.
-    Drop(u64),
-    /// The connection falls silent after so many bytes of the body.
-    Stall(u64),
-    /// The whole file, whatever range was asked for.
-    IgnoreRange,
-    /// This, with status 200.
-    Body(String),
-    /// A byte of the body, at this offset of the file, is another one.
-    Corrupt(u64),
-}
-
-impl Fault {
-    /// Reads `{"path": "..", "times": 1, "kind": "status", "status": 429, "retry_after_s": 1}`; the
-    /// other kinds are `drop` and `stall` with `bytes`, `ignore-range`, `body` with `body`, and
-    /// `corrupt` with `at`.
-    ///
-    /// # Errors
-    /// What is not understood.
-    pub fn from_json(value: &Value) -> Result<Fault, String> {
-        let number = |key: &str| value[key].as_u64().unwrap_or_default();
-        let kind = match value["kind"].as_str().unwrap_or_default() {
-            "status" => {
-                let status = u16::try_from(number("status")).map_err(|e| e.to_string())?;
-                FaultKind::Status(status, value["retry_after_s"].as_u64())
-            }
-            "drop" => FaultKind::Drop(number("bytes")),
-            "stall" => FaultKind::Stall(number("bytes")),
-            "body" => {
-                let body = value["body"].as_str().unwrap_or_default();
-                FaultKind::Body(body.to_string())
-            }
-            "ignore-range" => FaultKind::IgnoreRange,
-            "corrupt" => FaultKind::Corrupt(number("at")),
-            other => return Err(format!("{other:?} is no kind of fault")),
-        };
-        Ok(Fault {
-            path: value["path"].as_str().unwrap_or_default().to_string(),
-            times: value["times"]
-                .as_u64()
-                .map_or(u32::MAX, |times| times as u32),
-            kind,
-        })
-    }
-}
 
 /// A request that was answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -419,8 +362,18 @@ fn take_fault(state: &State, is_storage: bool, path: &str) -> Option<FaultKind> 
     let fault = faults
         .iter_mut()
         .find(|fault| fault.times > 0 && path.contains(&fault.path))?;
-    fault.times -= 1;
+    if !matches!(fault.kind, FaultKind::Corrupt(_)) {
+        fault.times -= 1;
+    }
     Some(fault.kind.clone())
+}
+
+/// Whether a fault that counts where it shows still has a time left, which is counted.
+fn shows(state: &State, kind: &FaultKind) -> bool {
+    let mut faults = lock(&state.faults);
+    let mut left = faults.iter_mut().filter(|fault| fault.times > 0);
+    let found = left.find(|fault| fault.kind == *kind);
+    found.map(|fault| fault.times -= 1).is_some()
 }
 
 /// Sends an answer; whether the connection goes on.
@@ -470,9 +423,10 @@ fn send(
         if n == 0 {
             return Ok(true);
         }
-        if let Some(FaultKind::Corrupt(at)) = fault
+        if let Some(kind @ FaultKind::Corrupt(at)) = fault
             && let Some(at) = at.checked_sub(start + sent)
             && let Some(byte) = chunk[..n].get_mut(at as usize)
+            && shows(state, kind)
         {
             *byte ^= 0x40;
         }
@@ -537,7 +491,7 @@ fn control(state: &State, asked: &Asked) -> Answer {
 struct Entry {
     path: String,
     bytes: u64,
-    /// SHA-256 of a large file; another digest of a small one.
+    /// SHA-256 of a large file; what Git calls a small one.
     digest: String,
     is_large: bool,
 }
@@ -558,15 +512,10 @@ fn listing(state: &State, repository: &str) -> Option<(String, Vec<Entry>)> {
             .ok()?
             .to_str()?
             .replace('\\', "/");
-        let digest = digest(state, &path)?;
+        let is_large = bytes >= LARGE_BYTES;
+        let digest = digest(state, &path, is_large)?;
         commit.update(&inside);
         commit.update(&digest);
-        let is_large = bytes >= LARGE_BYTES;
-        let digest = match is_large {
-            true => digest,
-            // As long as the digests that Git gives.
-            false => digest[..40].to_string(),
-        };
         entries.push(Entry {
             path: inside,
             bytes,
@@ -577,21 +526,31 @@ fn listing(state: &State, repository: &str) -> Option<(String, Vec<Entry>)> {
     Some((hex::encode(commit.finalize())[..40].to_string(), entries))
 }
 
-fn digest(state: &State, path: &Path) -> Option<String> {
+fn digest(state: &State, path: &Path, is_large: bool) -> Option<String> {
     if let Some(digest) = lock(&state.digests).get(path) {
         return Some(digest.clone());
     }
     let mut file = File::open(path).ok()?;
-    let (mut digest, mut chunk) = (Sha256::new(), vec![0; 1 << 20]);
+    let digest = match is_large {
+        true => hash(Sha256::new(), &mut file)?,
+        false => {
+            let mut sha1 = Sha1::new();
+            sha1.update(format!("blob {}\0", file.metadata().ok()?.len()));
+            hash(sha1, &mut file)?
+        }
+    };
+    lock(&state.digests).insert(path.to_owned(), digest.clone());
+    Some(digest)
+}
+
+fn hash(mut digest: impl Digest, file: &mut File) -> Option<String> {
+    let mut chunk = vec![0; 1 << 20];
     loop {
         match file.read(&mut chunk).ok()? {
-            0 => break,
+            0 => return Some(hex::encode(digest.finalize())),
             n => digest.update(&chunk[..n]),
         }
     }
-    let digest = hex::encode(digest.finalize());
-    lock(&state.digests).insert(path.to_owned(), digest.clone());
-    Some(digest)
 }
 
 fn of_hub(state: &State, asked: &Asked, fault: &Option<FaultKind>) -> Answer {
@@ -682,7 +641,14 @@ fn of_hub(state: &State, asked: &Asked, fault: &Option<FaultKind>) -> Answer {
 /// All files, as they are listed with the repository itself.
 fn siblings(entries: &[Entry]) -> Value {
     let shown = entries.iter().map(|entry| {
-        json!({ "rfilename": entry.path, "size": entry.bytes, "blobId": entry.digest[..40] })
+        let mut shown = json!({
+            "rfilename": entry.path, "size": entry.bytes, "blobId": entry.digest[..40],
+        });
+        if entry.is_large {
+            let digest = &entry.digest;
+            shown["lfs"] = json!({ "sha256": digest, "size": entry.bytes, "pointerSize": 134 });
+        }
+        shown
     });
     shown.collect::<Vec<_>>().into()
 }

@@ -339,6 +339,15 @@ fn damaged_downloads_are_refused_and_do_not_stay() {
     assert!(path == out.join(LARGE));
     assert!(fs::read(&path).unwrap() == numbers(LARGE_BYTES));
 
+    // A small one has no SHA-256 in the listing, but Git's name.
+    let small = repository.file("config.json").unwrap();
+    assert_eq!(small.sha256, None);
+    setting
+        .hub
+        .fault("config.json", 1, FaultKind::Corrupt(small.bytes / 2));
+    fails(repository.read_whole(small), "Git's SHA-1");
+    repository.read_whole(small).unwrap();
+
     // One that is right stays, one that was changed is fetched again.
     setting.hub.take_requests();
     download().unwrap();

@@ -45,7 +45,7 @@ pub struct ConvertArgs {
     #[arg(long, value_name = "CHECKPOINT")]
     pub vision_tower: Option<PathBuf>,
     /// How the language model is stored: f32, f16, bf16, q8_0, q5_1, q5_0, q4_1, q4_0, q6_k,
-    /// q5_k_m, q5_k_s, q4_k_m, q4_k_s, q3_k_l, q3_k_m, q3_k_s, q2_k.
+    /// q5_k_m, q5_k_s, q4_k_m, q4_k_s, iq4_nl, iq4_xs, q3_k_l, q3_k_m, q3_k_s, q2_k.
     #[arg(long, value_name = "TYPE", default_value = "q4_k_m", value_parser = quantization_plan)]
     pub quant: QuantizationPlan,
     /// How the vision side is stored.
@@ -119,7 +119,11 @@ fn write(args: &OutArgs, conversion: &Conversion, sources: &Sources) -> Result<M
     let identity = identity(conversion, sources)?;
     let mut folder = ModelFolder::resume(&args.out, args.force, &conversion.files, &identity)?;
     let missing = tensors_of(conversion, |name| folder.has(name));
-    let total = missing.iter().map(|tensor| tensor.bytes).sum();
+    let bytes_of = |tensors: &mut dyn Iterator<Item = &PlannedTensor>| -> u64 {
+        tensors.map(|tensor| tensor.bytes).sum()
+    };
+    let total = bytes_of(&mut conversion.tensors());
+    let left = bytes_of(&mut missing.iter());
     let origin = sources.checkpoint.origin();
     let label = match &origin {
         None => "converting",
@@ -130,12 +134,13 @@ fn write(args: &OutArgs, conversion: &Conversion, sources: &Sources) -> Result<M
                 sources.checkpoint.place(),
                 origin.commit,
                 bytes(stored.sum()),
-                bytes(total)
+                bytes(left)
             ));
             "fetching and converting"
         }
     };
     let mut progress = Progress::new(label, Unit::Bytes, total);
+    progress.skip_to(total - left);
     let mut pull = Pull::start(sources, missing);
     for file in &conversion.files {
         let mut on_bytes = |bytes| progress.advance(bytes);

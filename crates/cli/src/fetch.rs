@@ -77,10 +77,7 @@ pub fn run(args: &FetchArgs) -> Result<()> {
     let mut progress = Progress::new(label, Unit::Bytes, total);
     let mut done = 0;
     for file in &wanted {
-        let mut on_progress = |bytes| {
-            progress.set(done + bytes);
-            Ok(())
-        };
+        let mut on_progress = hub::counting(&mut progress, done);
         match &args.out {
             Some(out) => repository.download_into(out, file, &mut on_progress)?,
             None => repository.download(file, &mut on_progress)?,

@@ -275,15 +275,25 @@ fn download_model(repository: &Repository) -> Result<PathBuf> {
     let mut progress = Progress::new(format!("downloading {address}"), Unit::Bytes, bytes);
     let mut done = 0;
     for file in remote {
-        repository.download(file, &mut |bytes| {
-            progress.set(done + bytes);
-            Ok(())
-        })?;
+        repository.download(file, &mut counting(&mut progress, done))?;
         done += file.bytes;
     }
     let mut local = repository.snapshot();
     local.extend(address.path.as_deref());
     Ok(local)
+}
+
+/// Counts a file's bytes behind those `before`. The first number that it gets is what was there
+/// already.
+pub fn counting(progress: &mut Progress, before: u64) -> impl FnMut(u64) -> Result<()> {
+    let mut is_first = true;
+    move |bytes| {
+        match std::mem::take(&mut is_first) {
+            true => progress.skip_to(before + bytes),
+            false => progress.set(before + bytes),
+        }
+        Ok(())
+    }
 }
 
 fn join(folder: &str, name: &str) -> String {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{BufWriter, Read, Result as IoResult, Write};
+use std::io::{BufWriter, Read, Result as IoResult, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -19,7 +19,7 @@ use crate::inspect::Blank;
 use crate::interrupt::Listener;
 use crate::journal::{FinishedFile, JOURNAL_NAME, Journal};
 use crate::progress::{Progress, Unit, bytes as bytes_text};
-use crate::pull::Pull;
+use crate::pull::{Pull, Pulled};
 use crate::values::size_bytes;
 use crate::{files, open, out};
 
@@ -253,9 +253,18 @@ impl ModelFolder {
         let mut file = self.open(planned.role, &planned.name)?;
         file.write_all(&planned.head).map_err(failed)?;
         for tensor in &planned.tensors {
-            while let Some(bytes) = pull.next(&self.interrupt)? {
-                file.write_all(&bytes).map_err(failed)?;
-                on_bytes(bytes.len() as u64);
+            let start = file.mark();
+            let mut counted = file.bytes;
+            loop {
+                match pull.next(&self.interrupt)? {
+                    Pulled::Blocks(bytes) => {
+                        file.write_all(&bytes).map_err(failed)?;
+                        on_bytes(file.bytes.saturating_sub(counted));
+                        counted = counted.max(file.bytes);
+                    }
+                    Pulled::Again => file.go_back(start.clone()).map_err(failed)?,
+                    Pulled::End => break,
+                }
             }
             let padding = std::io::repeat(0).take(tensor.padding);
             std::io::copy(&mut { padding }, &mut file).map_err(failed)?;
@@ -615,6 +624,20 @@ struct HashedFile {
     file: BufWriter<File>,
     sha256: Sha256,
     bytes: u64,
+}
+
+impl HashedFile {
+    /// Returns what [`HashedFile::go_back`] goes back to.
+    fn mark(&self) -> (Sha256, u64) {
+        (self.sha256.clone(), self.bytes)
+    }
+
+    /// Has what was written since a mark written over.
+    fn go_back(&mut self, (sha256, bytes): (Sha256, u64)) -> IoResult<()> {
+        self.file.seek(SeekFrom::Start(bytes))?;
+        (self.sha256, self.bytes) = (sha256, bytes);
+        Ok(())
+    }
 }
 
 impl Write for HashedFile {

@@ -29,6 +29,8 @@ pub struct Progress {
     unit: Unit,
     total: u64,
     done: u64,
+    /// How much of it was there before: it says nothing about the rate.
+    found: u64,
     begun: Instant,
     next_line: Instant,
     bar: Option<ProgressBar>,
@@ -57,6 +59,7 @@ impl Progress {
             unit,
             total,
             done: 0,
+            found: 0,
             begun: Instant::now(),
             next_line: Instant::now() + QUIET,
             bar,
@@ -87,12 +90,26 @@ impl Progress {
         }
     }
 
+    /// Sets the count to what is there without any work, as of an earlier run.
+    pub fn skip_to(&mut self, done: u64) {
+        self.found += done.saturating_sub(self.done);
+        self.set(done);
+        if let Some(bar) = &self.bar {
+            bar.reset_eta();
+        }
+    }
+
     /// Does what prints other lines while the bar is out of the way.
     pub fn aside<T>(&self, print: impl FnOnce() -> T) -> T {
         match &self.bar {
             Some(bar) => bar.suspend(print),
             None => print(),
         }
+    }
+
+    /// Returns how much was done in a second, in a time that is counted from the start.
+    fn rate(&self, elapsed: Duration) -> f64 {
+        self.done.saturating_sub(self.found) as f64 / elapsed.as_secs_f64().max(1e-3)
     }
 
     fn share(&self) -> String {
@@ -103,8 +120,7 @@ impl Progress {
             .unwrap_or(100);
         match self.unit {
             Unit::Bytes => {
-                let seconds = self.begun.elapsed().as_secs_f64().max(1e-3);
-                let rate = self.done as f64 / seconds;
+                let rate = self.rate(self.begun.elapsed());
                 let left = self.total.saturating_sub(self.done) as f64 / rate.max(1.);
                 let left = indicatif::HumanDuration(Duration::from_secs(left as u64));
                 let (total, rate) = (bytes(self.total), bytes(rate as u64));
@@ -126,4 +142,23 @@ impl Drop for Progress {
 /// A size for people: `3.6 GiB`.
 pub fn bytes(n: u64) -> String {
     indicatif::BinaryBytes(n).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Progress, Unit};
+
+    #[test]
+    fn what_was_there_before_says_nothing_about_the_rate() {
+        let mut progress = Progress::new("downloading", Unit::Bytes, 1000);
+        progress.skip_to(600);
+        progress.set(700);
+        // Another file, half of which was there.
+        progress.skip_to(800);
+        progress.set(900);
+        assert_eq!(progress.rate(Duration::from_secs(2)), 100.);
+        assert!(progress.share().starts_with("90 % of 1000 B"));
+    }
 }

@@ -8,6 +8,9 @@
 //! Each stream reads one tensor from its first byte to its last. Several run at once, so that the
 //! next tensors are on their way while one is turned into blocks, and a server's time to answer is
 //! not waited for. What is read ahead is bounded, and so is the memory.
+//!
+//! A tensor is found to be damaged at its end, by its checksum, when its blocks are handed out. One
+//! that came over a network begins once more then.
 
 use std::{
     path::Path,
@@ -109,9 +112,22 @@ struct Job {
 enum Step {
     /// These rows come next, once they are blocks.
     Rows(Receiver<Result<Vec<u8>>>),
+    /// All rows so far are damaged, and come again.
+    Again,
     /// The tensor was read to its end, and is right.
     End,
     Failed(Error),
+}
+
+/// What comes next of a tensor.
+#[derive(Debug)]
+pub enum Pulled {
+    /// The next bytes.
+    Blocks(Vec<u8>),
+    /// Its bytes so far are wrong. It begins again.
+    Again,
+    /// Nothing: it is whole.
+    End,
 }
 
 /// Blocks of tensors, in order.
@@ -153,23 +169,36 @@ impl Pull {
         }
     }
 
-    /// Returns the next bytes of the current tensor, `None` at its end: the next call is about the
-    /// next tensor.
+    /// Returns what comes next of the current tensor. After its end the next call is about the next
+    /// tensor.
     ///
     /// # Errors
     /// Whatever is wrong with the tensor; `Aborted` where Ctrl-C was pressed.
-    pub fn next(&mut self, interrupt: &Listener) -> Result<Option<Vec<u8>>> {
+    pub fn next(&mut self, interrupt: &Listener) -> Result<Pulled> {
         let steps = match self.current.take() {
             Some(steps) => steps,
             None => wait(&self.tensors, interrupt)?,
         };
-        match wait(&steps, interrupt)? {
-            Step::Rows(blocks) => {
-                self.current = Some(steps);
-                wait(&blocks, interrupt)?.map(Some)
+        // Rows that could not be turned into blocks: whether the network or the checkpoint is to
+        // blame is known at the tensor's end.
+        let mut refused = None;
+        loop {
+            match wait(&steps, interrupt)? {
+                Step::Rows(blocks) => match (wait(&blocks, interrupt)?, &refused) {
+                    (Ok(blocks), None) => {
+                        self.current = Some(steps);
+                        return Ok(Pulled::Blocks(blocks));
+                    }
+                    (Err(error), None) => refused = Some(error),
+                    (_, Some(_)) => {}
+                },
+                Step::Again => {
+                    self.current = Some(steps);
+                    return Ok(Pulled::Again);
+                }
+                Step::End => return refused.map_or(Ok(Pulled::End), Err),
+                Step::Failed(error) => return Err(error),
             }
-            Step::End => Ok(None),
-            Step::Failed(error) => Err(error),
         }
     }
 }
@@ -216,21 +245,29 @@ fn stream(
     jobs: &SyncSender<Job>,
 ) -> Result<()> {
     let source = sources.of(&task.0);
-    let mut reader = task.0.reader();
-    let span = reader.span().clone();
-    let mut on_rows = |rows| {
-        let (done, blocks) = sync_channel(1);
-        let task = task.clone();
-        // Whoever waited for them has given up.
-        let gone = |_| Error::Aborted;
-        steps.send(Step::Rows(blocks)).map_err(gone)?;
-        let job = Job { task, rows, done };
-        jobs.send(job).map_err(|_| Error::Aborted)
-    };
-    let mut on_bytes = |bytes: &[u8]| reader.push(bytes, &mut on_rows);
-    let read = source.stream(&span, &mut on_bytes);
-    read.and_then(|()| reader.finish())
-        .map_err(|e| source.explain(e))
+    let mut may_retry = source.origin().is_some();
+    loop {
+        let mut reader = task.0.reader();
+        let span = reader.span().clone();
+        let mut on_rows = |rows| {
+            let (done, blocks) = sync_channel(1);
+            let task = task.clone();
+            // Whoever waited for them has given up.
+            let gone = |_| Error::Aborted;
+            steps.send(Step::Rows(blocks)).map_err(gone)?;
+            let job = Job { task, rows, done };
+            jobs.send(job).map_err(|_| Error::Aborted)
+        };
+        let mut on_bytes = |bytes: &[u8]| reader.push(bytes, &mut on_rows);
+        let read = source.stream(&span, &mut on_bytes);
+        match read.and_then(|()| reader.finish()) {
+            Err(error) if may_retry && error.code() == "bad-file" => {
+                may_retry = false;
+                steps.send(Step::Again).map_err(|_| Error::Aborted)?;
+            }
+            result => return result.map_err(|e| source.explain(e)),
+        }
+    }
 }
 
 fn work(waiting: &Mutex<Receiver<Job>>) {

@@ -15,11 +15,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use sha2::{Digest, Sha256};
 use univi::{Error, Result};
 
 use crate::{
     HubAddress, HubSettings,
+    digest::FileDigest,
     listing::{RemoteFile, is_digest},
     repository::Repository,
 };
@@ -115,14 +115,15 @@ impl Repository {
         Ok(path)
     }
 
-    /// Whether a file is what the Hub has. Without a hash in the listing it is small, and fetched
+    /// Whether a file is what the Hub has. One whose digest is not known is small, and fetched
     /// again.
     fn is_same(&self, path: &Path, file: &RemoteFile) -> Result<bool> {
-        if file.sha256.is_none() || !has_length(path, file.bytes) {
+        let digest = FileDigest::of(file);
+        if matches!(digest, FileDigest::Unknown) || !has_length(path, file.bytes) {
             return Ok(false);
         }
         let mut opened = File::open(path).map_err(|e| io_error(path, &e))?;
-        let (digest, _) = digest(&mut opened).map_err(|e| io_error(path, &e))?;
+        let (digest, _) = read_into(digest, &mut opened).map_err(|e| io_error(path, &e))?;
         Ok(self.check_hash(file, digest).is_ok())
     }
 
@@ -148,10 +149,11 @@ impl Repository {
             Err(TryLockError::Error(e)) if e.kind() == ErrorKind::Unsupported => {}
             Err(TryLockError::Error(e)) => return Err(failed(e)),
         }
-        let (mut digest, mut done) = digest(&mut out).map_err(failed)?;
+        let none = FileDigest::of(file);
+        let (mut digest, mut done) = read_into(none.clone(), &mut out).map_err(failed)?;
         if done > file.bytes {
             out.set_len(0).map_err(failed)?;
-            (digest, done) = (Sha256::new(), 0);
+            (digest, done) = (none, 0);
         }
         on_progress(done)?;
         self.read(file, done, file.bytes - done, &mut |bytes| {
@@ -185,9 +187,9 @@ fn has_length(path: &Path, bytes: u64) -> bool {
     fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() == bytes)
 }
 
-/// The digest of what is there of a file, and its length.
-fn digest(file: &mut File) -> Result<(Sha256, u64), IoError> {
-    let (mut digest, mut bytes) = (Sha256::new(), 0);
+/// Adds what is there of a file to a digest -> that, and its length.
+fn read_into(mut digest: FileDigest, file: &mut File) -> Result<(FileDigest, u64), IoError> {
+    let mut bytes = 0;
     let mut chunk = vec![0; 1 << 20];
     loop {
         match file.read(&mut chunk)? {

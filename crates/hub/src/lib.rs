@@ -3,6 +3,7 @@
 mod address;
 mod cache;
 mod client;
+mod digest;
 mod listing;
 mod repository;
 mod settings;

@@ -20,7 +20,8 @@ pub struct RemoteFile {
     /// SHA-256 of the bytes, in lower-case hexadecimal digits, where the Hub says it: for all large
     /// files.
     pub sha256: Option<String>,
-    /// What the file is called in the cache: another name for other contents.
+    /// What the file is called in the cache: another name for other contents. It is `sha256`, else
+    /// what Git calls the contents.
     pub(crate) etag: String,
 }
 

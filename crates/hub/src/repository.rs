@@ -2,12 +2,12 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use sha2::{Digest, Sha256};
 use univi::{Error, Result};
 
 use crate::{
     HubAddress,
     client::Hub,
+    digest::FileDigest,
     listing::{RemoteFile, RevisionAnswer, TreeEntry, add_page, is_digest},
 };
 
@@ -117,7 +117,7 @@ impl Repository {
             .read(&address, [offset, len, file.bytes], &what, on_bytes)
     }
 
-    /// Reads a whole file into memory, and checks its SHA-256 where the Hub says it.
+    /// Reads a whole file into memory, and checks its digest.
     ///
     /// # Errors
     /// As [`Repository::read`]; `BadFile` for a wrong hash.
@@ -127,21 +127,21 @@ impl Repository {
             bytes.extend_from_slice(chunk);
             Ok(())
         })?;
-        let mut digest = Sha256::new();
+        let mut digest = FileDigest::of(file);
         digest.update(&bytes);
         self.check_hash(file, digest)?;
         Ok(bytes)
     }
 
     /// Compares the digest of all bytes of a file with the listing's.
-    pub(crate) fn check_hash(&self, file: &RemoteFile, digest: Sha256) -> Result<()> {
-        let found = hex::encode(digest.finalize());
-        match &file.sha256 {
-            Some(expected) if *expected != found => Err(Error::BadFile {
+    pub(crate) fn check_hash(&self, file: &RemoteFile, digest: FileDigest) -> Result<()> {
+        match digest.finish() {
+            Some((name, found)) if found != file.etag => Err(Error::BadFile {
                 format: "file of the Hub",
                 reason: format!(
-                    "SHA-256 is {found}, the Hub says {expected}: a proxy changed it, or the Hub \
-                     is at fault; try again"
+                    "{name} is {found}, the Hub says {}: a proxy changed it, or the Hub is at \
+                     fault; try again",
+                    file.etag
                 ),
             }
             .in_file(self.name_of(&file.path))),

@@ -371,6 +371,34 @@ fn what_fails_leaves_what_is_finished() {
 }
 
 #[test]
+fn a_damaged_tensor_is_fetched_once_more() {
+    let (setting, checkpoint) = Setting::large("again", Layout::Torch, TestHubOptions::default());
+    let second = checkpoint.join("pytorch_model-00002-of-00002.bin");
+    let bytes = fs::metadata(second).unwrap().len();
+    let flags = ["--name", "large", "--quant", "q8_0", "--out"];
+    let whole = setting.out("whole");
+    let from_folder = [&["convert", path(&checkpoint)], &flags[..], &[path(&whole)]].concat();
+    univi(&from_folder);
+    // In numbers, where a bit may also make one that is too large to be stored.
+    for at in [bytes / 2, bytes / 2 + 1] {
+        let out = setting.out(&at.to_string());
+        setting
+            .hub
+            .fault("storage:/org/large/", 1, FaultKind::Corrupt(at));
+        setting.univi(&[&["convert", "hf:org/large"], &flags[..], &[path(&out)]].concat());
+        assert_same_model(&whole, &out);
+        let requests = setting.hub.take_requests();
+        let weights = requests.iter().filter(|request| request.is_storage);
+        let mut ranges: Vec<_> = weights.map(|r| (&r.path, &r.range)).collect();
+        let count = ranges.len();
+        ranges.sort();
+        ranges.dedup();
+        assert_eq!(count - ranges.len(), 1, "tensors that were fetched again");
+        fs::remove_dir_all(&out).unwrap();
+    }
+}
+
+#[test]
 fn a_model_on_the_hub_answers_and_is_cached() {
     let setting = Setting::new("model", TestHubOptions::default());
     let case = cases()
