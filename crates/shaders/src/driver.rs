@@ -5,7 +5,7 @@ use std::ffi::{CStr, CString};
 use anyhow::{Context, Result, anyhow};
 use ash::{khr::pipeline_executable_properties, vk};
 use naga::{
-    back::spv,
+    back::{pipeline_constants::process_overrides, spv},
     valid::{Capabilities, ValidationFlags, Validator},
 };
 use univi::gpu::Shader;
@@ -183,7 +183,16 @@ fn spirv(shader: &Shader) -> Result<Vec<u32>> {
     let source = &shader.source;
     let module = naga::front::wgsl::parse_str(source)
         .map_err(|error| anyhow!("{}", error.emit_to_string(source)))?;
-    let info = Validator::new(ValidationFlags::all(), Capabilities::empty()).validate(&module)?;
+    let info = Validator::new(
+        ValidationFlags::all(),
+        Capabilities::SHADER_FLOAT16_IN_FLOAT32,
+    )
+    .validate(&module)?;
+    let constants = shader.constants.iter();
+    let constants = constants
+        .map(|&(name, value)| (name.to_owned(), value))
+        .collect();
+    let (module, info) = process_overrides(&module, &info, None, &constants)?;
     let options = spv::Options {
         lang_version: (1, 6),
         flags: spv::WriterFlags::empty(),

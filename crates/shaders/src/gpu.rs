@@ -76,8 +76,8 @@ impl fmt::Display for Unavailable {
 
 impl Gpu {
     /// Compiles every shader in a process of its own, `program --compile`, since a driver reads its
-    /// environment once. Only kernels whose names contain `filter`. `shim` is Mesa's stub for Intel;
-    /// without, the environment may name it.
+    /// environment once. Only kernels whose names contain `filter`. `shim` is Mesa's stub for
+    /// Intel; without, the environment may name it.
     ///
     /// # Errors
     /// Where the driver is there and fails. Where it is not, the inner result says why.

@@ -7,7 +7,7 @@
 
 use std::{any::Any, rc::Rc};
 
-use js_sys::{Array, Function, Promise, Reflect};
+use js_sys::{Array, Function, Object, Promise, Reflect};
 use univi::gpu::{CompileAhead, Shader};
 use univi_web_bindings::object;
 use wasm_bindgen::{JsCast, JsValue};
@@ -85,7 +85,15 @@ fn begin(device: &JsValue, shader: &Shader) -> Result<Promise, JsValue> {
         "createPipelineLayout",
         object([("bindGroupLayouts", groups.into())]),
     )?;
-    let compute = object([("module", module), ("entryPoint", shader.entry.into())]);
+    let constants = Object::new();
+    for &(name, value) in &shader.constants {
+        Reflect::set(&constants, &name.into(), &value.into())?;
+    }
+    let compute = object([
+        ("module", module),
+        ("entryPoint", shader.entry.into()),
+        ("constants", constants.into()),
+    ]);
     let pipeline = call(
         "createComputePipelineAsync",
         object([("layout", layout), ("compute", compute)]),

@@ -23,6 +23,11 @@ fn gpu() -> Gpu {
     block_on(Gpu::new(GpuOptions::default())).expect("a GPU, or lavapipe")
 }
 
+/// The same adapter, with the kernels that hardware gets.
+fn gpu_as_hardware() -> Gpu {
+    block_on(Gpu::new(GpuOptions::default().as_hardware(true))).expect("a GPU, or lavapipe")
+}
+
 /// Numbers in -1..1, the same on every run.
 struct Random(u64);
 
@@ -92,20 +97,27 @@ fn matrix<B: Backend>(b: &B, ty: GgmlType, rows: usize, cols: usize, bytes: &[u8
     matrix
 }
 
-macro_rules! on_every_backend {
-    ($($file:ident: $($check:ident)*;)*) => {
-        mod gpu_backend {
+macro_rules! on {
+    ($name:ident = $backend:expr; $($file:ident: $($check:ident)*;)*) => {
+        mod $name {
             $($(#[test]
             fn $check() {
-                crate::$file::$check(&crate::gpu());
+                crate::$file::$check(&$backend);
             })*)*
         }
     };
 }
 
-on_every_backend! {
+on! {
+    gpu_backend = crate::gpu();
     matmul: check_matmuls check_embed check_random_blocks;
     rows: check_rows check_pointwise check_norms check_rope check_argmax;
     attention: check_attention check_causal check_causal_q8 check_q8_is_close check_growth;
     clustering: check_clustering check_merge;
+}
+
+on! {
+    kernels_of_hardware = crate::gpu_as_hardware();
+    matmul: check_matmuls;
+    attention: check_attention check_causal;
 }

@@ -59,7 +59,10 @@ impl Upcoming {
                 Some(_) if recorder.has_pipeline(kernel) => {}
                 Some(_) if begun.iter().any(|(other, _)| other.key() == kernel.key()) => {}
                 Some(CompileAhead(compile)) => {
-                    begun.push((kernel, compile(&self.device, &kernel.shader())));
+                    begun.push((
+                        kernel,
+                        compile(&self.device, &kernel.shader(recorder.constants())),
+                    ));
                 }
             }
         }

@@ -5,12 +5,12 @@ use std::{cell::RefCell, fmt, rc::Rc};
 use super::{
     compile_ahead::{CompileAhead, Upcoming},
     device_errors::{self, DeviceErrors},
-    kernel::{Kernel, KernelParams},
+    kernel::{Constants, Kernel, KernelParams},
     memory::{Binding, Buffer, Memory},
     recorder::Recorder,
     tensor::{Ids, Tensor},
 };
-use crate::{Error, Result};
+use crate::{Error, Result, backend::Backend as _, gguf::GgmlType};
 
 /// Work of one submit on a real GPU, in floating-point operations: milliseconds on a fast one, well
 /// under half a second on a slow one, and more than a token of a 7B model takes.
@@ -28,6 +28,8 @@ pub struct GpuOptions {
     pub compile_ahead: Option<CompileAhead>,
     /// Bytes that all buffers together may take, as if the device had no more. For tests.
     pub memory_bytes: Option<u64>,
+    /// Uses the kernels that hardware gets on a software adapter, too. For tests.
+    pub as_hardware: bool,
 }
 
 impl GpuOptions {
@@ -46,6 +48,12 @@ impl GpuOptions {
     /// Sets [`GpuOptions::memory_bytes`].
     pub fn memory_bytes(mut self, memory_bytes: impl Into<Option<u64>>) -> GpuOptions {
         self.memory_bytes = memory_bytes.into();
+        self
+    }
+
+    /// Sets [`GpuOptions::as_hardware`].
+    pub fn as_hardware(mut self, as_hardware: bool) -> GpuOptions {
+        self.as_hardware = as_hardware;
         self
     }
 }
@@ -168,23 +176,35 @@ impl Gpu {
             workgroup_memory_bytes: limits.max_compute_workgroup_storage_size,
             workgroup_threads: limits.max_compute_invocations_per_workgroup,
         };
-        let max_work = if adapter.software {
-            MAX_WORK_CPU
+        let constants = if adapter.software && !options.as_hardware {
+            Constants::SOFTWARE
         } else {
-            MAX_WORK_GPU
+            Constants::HARDWARE
         };
-        let memory = Memory::new(&device, &errors, options.memory_bytes);
-        let recorder = RefCell::new(Recorder::new(&device, &queue, &errors, &memory, max_work));
-        let upcoming = Upcoming::new(&device, options.compile_ahead);
-        Ok(Gpu(Rc::new(Inner {
-            device,
-            adapter,
-            errors,
-            memory,
-            recorder,
-            upcoming,
-            staging: RefCell::default(),
-        })))
+        let open = |constants, memory_bytes, compile_ahead| {
+            let memory = Memory::new(&device, &errors, memory_bytes);
+            let max_work = if adapter.software {
+                MAX_WORK_CPU
+            } else {
+                MAX_WORK_GPU
+            };
+            let recorder = Recorder::new(&device, &queue, &errors, &memory, max_work, constants);
+            Gpu(Rc::new(Inner {
+                device: device.clone(),
+                adapter: adapter.clone(),
+                errors: errors.clone(),
+                memory,
+                recorder: RefCell::new(recorder),
+                upcoming: Upcoming::new(&device, compile_ahead),
+                staging: RefCell::default(),
+            }))
+        };
+        let halves_are_exact = halves_are_exact(&open(constants, None, None)).await?;
+        let constants = Constants {
+            halves_are_exact,
+            ..constants
+        };
+        Ok(open(constants, options.memory_bytes, options.compile_ahead))
     }
 
     /// Returns what the device is and can do.
@@ -289,4 +309,20 @@ impl Gpu {
             Ok(()) => Ok(buffer),
         }
     }
+}
+
+/// Whether the device widens halves exactly when it is asked to at once, subnormal ones too.
+async fn halves_are_exact(gpu: &Gpu) -> Result<bool> {
+    // Every exponent of either sign, with the smallest mantissas, the largest and one between.
+    let halves = |exponent: u16| [0, 1, 2, 0x155, 0x3ff].map(|mantissa| exponent << 10 | mantissa);
+    let bits: Vec<u16> = (0..31)
+        .flat_map(halves)
+        .flat_map(|half| [half, half | 0x8000])
+        .chain([0; 10]) // To a multiple of 32.
+        .collect();
+    let mut table = gpu.alloc_matrix(GgmlType::F16, 1, bits.len())?;
+    gpu.write_matrix(&mut table, 0, bytemuck::cast_slice(&bits));
+    let widened = gpu.read(&gpu.embed(&table, &gpu.ids(&[0]))).await?;
+    let exact = |(&bits, &widened): (&u16, &f32)| half::f16::from_bits(bits).to_f32() == widened;
+    Ok(bits.iter().zip(&widened).all(exact))
 }

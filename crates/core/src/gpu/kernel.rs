@@ -10,7 +10,7 @@ pub(super) const PARAMS_BYTES: u64 = 64;
 
 /// What a pipeline is made of. Binding 0 is a uniform buffer with a dynamic offset, the others are
 /// storage buffers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Shader {
     /// The kernel, and what it works on: `matvec/q4_0`.
     pub name: String,
@@ -24,6 +24,48 @@ pub struct Shader {
     pub writes: usize,
     /// The size of binding 0.
     pub params_bytes: u64,
+    /// The constants of the pipeline.
+    pub constants: Vec<(&'static str, f64)>,
+}
+
+/// What a shader leaves to the device: its constants, of which there is one shader for all values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Constants {
+    /// Whether `unpack2x16float` is exact.
+    pub halves_are_exact: bool,
+    /// Threads along a side of a tile of `matmul` and `attention`: 16, or 8 where reads count more
+    /// than registers.
+    pub tile_side: u32,
+}
+
+impl Constants {
+    /// What hardware gets.
+    pub const HARDWARE: Constants = Constants {
+        halves_are_exact: true,
+        tile_side: 16,
+    };
+    /// What a software adapter gets.
+    pub const SOFTWARE: Constants = Constants {
+        tile_side: 8,
+        ..Constants::HARDWARE
+    };
+}
+
+/// A constant that a kernel has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Constant {
+    HalvesAreExact,
+    TileSide,
+}
+
+impl Constant {
+    /// Its name in WGSL, and its value.
+    fn of(self, constants: Constants) -> (&'static str, f64) {
+        match self {
+            Constant::HalvesAreExact => ("HALVES_ARE_EXACT", f64::from(constants.halves_are_exact)),
+            Constant::TileSide => ("SIDE", f64::from(constants.tile_side)),
+        }
+    }
 }
 
 /// The parameters of a kernel: the struct `Params` of its WGSL. Defined by [`params!`].
@@ -77,6 +119,8 @@ pub(super) struct Kernel {
     /// WGSL that other kernels call too, which stands before `source`.
     pub library: &'static [&'static str],
     pub entry: &'static str,
+    /// Its constants, besides those of what it works on.
+    pub constants: &'static [Constant],
     pub specialization: Specialization,
     pub reads: usize,
     pub writes: usize,
@@ -88,7 +132,7 @@ pub(super) struct Kernel {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Specialization {
     Nothing,
-    /// Weights of this type, whose `block32` it calls; they are binding 1.
+    /// Weights of this type, whose `head` and `quants` it calls; they are binding 1.
     Weights(GgmlType),
     /// A KV cache of this type: buffers of `Stored`.
     Cache(KvType),
@@ -114,6 +158,7 @@ impl Kernel {
             source,
             library: &[],
             entry: "main",
+            constants: &[],
             specialization: Specialization::Nothing,
             reads,
             writes,
@@ -128,6 +173,12 @@ impl Kernel {
         self
     }
 
+    /// This kernel, which has constants.
+    pub const fn constants(mut self, constants: &'static [Constant]) -> Kernel {
+        self.constants = constants;
+        self
+    }
+
     /// What tells its pipeline from others.
     pub fn key(&self) -> PipelineKey {
         PipelineKey {
@@ -136,8 +187,12 @@ impl Kernel {
         }
     }
 
-    /// What its pipeline is made of.
-    pub fn shader(&self) -> Shader {
+    /// What its pipeline is made of on a device of these constants.
+    pub fn shader(&self, constants: Constants) -> Shader {
+        let of_weights: &[Constant] = match self.specialization {
+            Specialization::Weights(_) => &[Constant::HalvesAreExact],
+            Specialization::Nothing | Specialization::Cache(_) => &[],
+        };
         let before = match self.specialization {
             Specialization::Nothing => String::new(),
             Specialization::Weights(ty) => quant::source(ty).concat(),
@@ -156,6 +211,9 @@ impl Kernel {
             reads: self.reads,
             writes: self.writes,
             params_bytes: PARAMS_BYTES,
+            constants: (of_weights.iter().chain(self.constants))
+                .map(|constant| constant.of(constants))
+                .collect(),
         }
     }
 

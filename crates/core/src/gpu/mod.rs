@@ -38,7 +38,10 @@ pub use self::{
     tensor::{Ids, Tensor},
 };
 
-/// Returns every shader over everything that it works on, for tools that compile them apart.
+/// Returns every shader over everything that it works on, as hardware gets it, for tools that
+/// compile them apart.
 pub fn shaders() -> Vec<Shader> {
-    kernels::all().map(|kernel| kernel.shader()).collect()
+    kernels::all()
+        .map(|kernel| kernel.shader(kernel::Constants::HARDWARE))
+        .collect()
 }

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     device_errors::DeviceErrors,
-    kernel::{Kernel, PARAMS_BYTES, PipelineKey},
+    kernel::{Constants, Kernel, PARAMS_BYTES, PipelineKey},
     memory::{Binding, Buffer, Memory},
 };
 use crate::Error;
@@ -41,6 +41,7 @@ pub(super) struct Recorder {
     /// floating-point operations.
     work: u64,
     max_work: u64,
+    constants: Constants,
     layouts: HashMap<Signature, Layout>,
     pipelines: HashMap<PipelineKey, wgpu::ComputePipeline>,
     bind_groups: HashMap<BindGroupKey, Bound>,
@@ -87,6 +88,7 @@ impl Recorder {
         errors: &DeviceErrors,
         memory: &Memory,
         max_work: u64,
+        constants: Constants,
     ) -> Recorder {
         let alignment = u64::from(device.limits().min_uniform_buffer_offset_alignment);
         let slot_bytes = PARAMS_BYTES.next_multiple_of(alignment);
@@ -107,6 +109,7 @@ impl Recorder {
             slot_bytes: slot_bytes as usize,
             work: 0,
             max_work,
+            constants,
             layouts: HashMap::new(),
             pipelines: HashMap::new(),
             bind_groups: HashMap::new(),
@@ -118,6 +121,11 @@ impl Recorder {
     /// The most work that one submit, and so one dispatch, may hold, in floating-point operations.
     pub fn max_work(&self) -> u64 {
         self.max_work
+    }
+
+    /// What this device's shaders are given.
+    pub fn constants(&self) -> Constants {
+        self.constants
     }
 
     /// Records `kernel` over `groups` workgroups. `buffers` are first those it reads, then those it
@@ -242,9 +250,10 @@ impl Recorder {
         if let Some(pipeline) = self.pipelines.get(&key) {
             return pipeline.clone();
         }
+        let shader = kernel.shader(self.constants);
         let descriptor = wgpu::ShaderModuleDescriptor {
             label: Some(kernel.name),
-            source: wgpu::ShaderSource::Wgsl(kernel.shader().source.into()),
+            source: wgpu::ShaderSource::Wgsl(shader.source.into()),
         };
         // SAFETY: every loop of our shaders ends, no divisor is zero, and every index comes from
         // shapes that were checked or is clamped. In a browser this changes nothing.
@@ -265,6 +274,7 @@ impl Recorder {
                 module: &module,
                 entry_point: Some(kernel.entry),
                 compilation_options: wgpu::PipelineCompilationOptions {
+                    constants: &shader.constants,
                     zero_initialize_workgroup_memory: false, // Every kernel writes what it reads.
                     ..Default::default()
                 },

@@ -42,7 +42,7 @@ pub fn append(gpu: &Gpu, cache: &KvCache, pos: usize, k: &Tensor, v: &Tensor) {
         KERNEL.over_cache(cache.ty),
         &[k.binding(), v.binding(), keys, values],
         &params,
-        fold(count.div_ceil(64)),
+        fold((2 * count).div_ceil(64)),
         work(&[4, k.len()]),
     );
 }

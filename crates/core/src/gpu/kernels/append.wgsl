@@ -2,8 +2,8 @@
 //
 //   k, v [rows, width] -> keys, values [.., blocks of 32 numbers], from block `first` on
 //
-// One thread per block of both, workgroups folded. width is a multiple of 4.
-// Dispatch (ceil(rows * blocks / 64), 1, 1), folded.
+// One thread per block of either, keys first, workgroups folded. width is a multiple of 4.
+// Dispatch (ceil(2 * rows * blocks / 64), 1, 1), folded.
 
 struct Params { count: u32, blocks: u32, width4: u32, first: u32 }
 @group(0) @binding(0) var<uniform> p: Params;
@@ -14,25 +14,24 @@ struct Params { count: u32, blocks: u32, width4: u32, first: u32 }
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
-    let i = (group.x + (group.y << 15u)) * 64u + thread;
-    if i >= p.count {
+    let item = (group.x + (group.y << 15u)) * 64u + thread;
+    if item >= p.count * 2u {
         return;
     }
+    let is_value = item >= p.count;
+    let i = select(item, item - p.count, is_value);
     let column = i % p.blocks * 8u;
     let source = i / p.blocks * p.width4 + column;
-    var key: array<vec4f, 8>;
-    var value: array<vec4f, 8>;
+    var block: array<vec4f, 8>;
     for (var j = 0u; j < 8u; j++) {
         // The last block of a row may be wider than what is left of it.
-        let inside = column + j < p.width4;
-        key[j] = select(vec4f(), k[source + j], inside);
-        value[j] = select(vec4f(), v[source + j], inside);
+        if column + j < p.width4 {
+            if is_value { block[j] = v[source + j]; } else { block[j] = k[source + j]; }
+        }
     }
-    var quantized_key = quantize(key);
-    var quantized_value = quantize(value);
+    var quantized = quantize(block);
     let to = (p.first + i) * BLOCK_STORED;
     for (var j = 0u; j < BLOCK_STORED; j++) {
-        keys[to + j] = quantized_key[j];
-        values[to + j] = quantized_value[j];
+        if is_value { values[to + j] = quantized[j]; } else { keys[to + j] = quantized[j]; }
     }
 }

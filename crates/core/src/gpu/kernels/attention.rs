@@ -10,7 +10,7 @@ use crate::{
     backend::{Heads, KV_BLOCK, KvType},
     gpu::{
         device::Gpu,
-        kernel::{Kernel, fold, params, work},
+        kernel::{Constant, Kernel, fold, params, work},
         kv_cache::KvCache,
         memory::Binding,
         tensor::Tensor,
@@ -19,7 +19,8 @@ use crate::{
 
 pub(super) const FULL: Kernel =
     Kernel::new::<FullParams>("attention", include_str!("attention.wgsl"), 3, 1)
-        .with(&[KEYS_VALUES, PRODUCTS]);
+        .with(&[KEYS_VALUES, PRODUCTS])
+        .constants(&[Constant::TileSide]);
 pub(super) const SPLIT: Kernel = Kernel::new::<SplitParams>(
     "attention_split",
     include_str!("attention_split.wgsl"),

@@ -25,16 +25,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     if id < p.first || id - p.first >= p.rows {
         return;
     }
-    let block = block32((id - p.first) * p.row_bytes, b);
+    let h = head((id - p.first) * p.row_bytes, b);
     let at = i * p.cols;
-    write4(at, b * 32u, block.w0);
-    write4(at, b * 32u + 4u, block.w1);
-    write4(at, b * 32u + 8u, block.w2);
-    write4(at, b * 32u + 12u, block.w3);
-    write4(at, b * 32u + 16u, block.w4);
-    write4(at, b * 32u + 20u, block.w5);
-    write4(at, b * 32u + 24u, block.w6);
-    write4(at, b * 32u + 28u, block.w7);
+    for (var j = 0u; j < 8u; j++) {
+        write4(at, b * 32u + j * 4u, four(h, j));
+    }
 }
 
 fn write4(at: u32, col: u32, v: vec4f) {

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::gpu::{
     device::Gpu,
-    kernel::{Kernel, fold, params, work},
+    kernel::{Constant, Kernel, fold, params, work},
     matrix::Matrix,
     tensor::Tensor,
 };
@@ -14,13 +14,15 @@ use crate::gpu::{
 pub(super) const VECTOR: Kernel =
     Kernel::new::<VectorParams>("matvec", include_str!("matvec.wgsl"), 2, 1);
 pub(super) const TILE: Kernel =
-    Kernel::new::<TileParams>("matmul", include_str!("matmul.wgsl"), 2, 1).with(&[PLACE, PRODUCTS]);
+    Kernel::new::<TileParams>("matmul", include_str!("matmul.wgsl"), 2, 1)
+        .with(&[PLACE, PRODUCTS])
+        .constants(&[Constant::TileSide]);
 
 /// Up to this many rows of x the weights are read once per row: reading them is what takes the
 /// time.
 const VECTOR_ROWS: usize = 8;
 /// Rows of W that a workgroup of [`VECTOR`] covers.
-const VECTOR_W_ROWS: usize = 8;
+const VECTOR_W_ROWS: usize = 4;
 /// Rows of x that a workgroup of [`TILE`] covers.
 const TILE_ROWS: usize = 64;
 /// A dispatch takes at most 65,535 workgroups per dimension.

@@ -3,11 +3,12 @@
 //   x [rows, 32 blocks], W part [part_rows, cols] stored
 //   -> y [rows, y_cols], columns first .. first + part_rows
 //
-// One workgroup per eight rows of W and one row of x. 64 threads sweep the blocks of 32 columns, so
-// that neighbours read neighbouring blocks, and use each 32 numbers of x eight times; the partial
-// sums meet in workgroup memory. The loop over the eight rows is left to the compiler to unroll:
-// written out it is so long that software adapters spend their time fetching instructions.
-// Dispatch (ceil(part_rows / 8), rows, 1), x folded into z.
+// One workgroup per four rows of W and one row of x. 64 threads sweep the blocks of 32 columns, so
+// that neighbours read neighbouring blocks, and use each four numbers of x for the four rows at
+// once. Quants are multiplied as they are stored; the sum of each half block is scaled, and what
+// the type takes off or adds to every weight goes through the sum of x. The partial sums meet in
+// workgroup memory.
+// Dispatch (ceil(part_rows / 4), rows, 1), x folded into z.
 // Truth: plain f64, within 2e-5 (tests/operations.rs).
 
 struct Params { part_rows: u32, row_bytes: u32, blocks: u32, first: u32, y_cols: u32 }
@@ -15,54 +16,71 @@ struct Params { part_rows: u32, row_bytes: u32, blocks: u32, first: u32, y_cols:
 @group(0) @binding(2) var<storage, read> x: array<vec4f>;
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;
 
-const ROWS = 8u;
+// The same block of four rows.
+struct Rows { r0: Head, r1: Head, r2: Head, r3: Head }
 
-// Sums of rows 0 .. 3 of every thread, then of rows 4 .. 7; and the same of every eight threads.
-var<workgroup> partial: array<vec4f, 128>;
-var<workgroup> of_eight: array<vec4f, 16>;
+// The sums of four rows, of every thread and of every eight.
+var<workgroup> partial: array<vec4f, 64>;
+var<workgroup> of_eight: array<vec4f, 8>;
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
-    let row = (group.x + (group.z << 15u)) * ROWS;
+    let row = (group.x + (group.z << 15u)) * 4u;
     let x_row = group.y * p.blocks * 8u;
     // Rows beyond the last repeat it; what they yield is not written.
     let last = p.part_rows - 1u;
-    var sums: array<f32, ROWS>;
-    for (var r = 0u; r < ROWS; r++) {
-        sums[r] = 0.0;
-    }
+    let row0 = min(row, last) * p.row_bytes;
+    let row1 = min(row + 1u, last) * p.row_bytes;
+    let row2 = min(row + 2u, last) * p.row_bytes;
+    let row3 = min(row + 3u, last) * p.row_bytes;
+    var sums = vec4f();
     for (var b = thread; b < p.blocks; b += 64u) {
         let i = x_row + b * 8u;
-        let v = Block(x[i], x[i + 1u], x[i + 2u], x[i + 3u], x[i + 4u], x[i + 5u], x[i + 6u], x[i + 7u]);
-        for (var r = 0u; r < ROWS; r++) {
-            sums[r] += dot32(block32(min(row + r, last) * p.row_bytes, b), v);
-        }
+        let h = Rows(head(row0, b), head(row1, b), head(row2, b), head(row3, b));
+        var of_x = sum4((x[i] + x[i + 1u]) + (x[i + 2u] + x[i + 3u]));
+        var half = products(h, 0u, x[i], vec4f());
+        half = products(h, 1u, x[i + 1u], half);
+        half = products(h, 2u, x[i + 2u], half);
+        half = products(h, 3u, x[i + 3u], half);
+        sums += vec4f(h.r0.scale.x, h.r1.scale.x, h.r2.scale.x, h.r3.scale.x) * (half - BIAS.x * of_x)
+            + vec4f(h.r0.offset.x, h.r1.offset.x, h.r2.offset.x, h.r3.offset.x) * of_x;
+        of_x = sum4((x[i + 4u] + x[i + 5u]) + (x[i + 6u] + x[i + 7u]));
+        half = products(h, 4u, x[i + 4u], vec4f());
+        half = products(h, 5u, x[i + 5u], half);
+        half = products(h, 6u, x[i + 6u], half);
+        half = products(h, 7u, x[i + 7u], half);
+        sums += vec4f(h.r0.scale.y, h.r1.scale.y, h.r2.scale.y, h.r3.scale.y) * (half - BIAS.y * of_x)
+            + vec4f(h.r0.offset.y, h.r1.offset.y, h.r2.offset.y, h.r3.offset.y) * of_x;
     }
-    partial[thread] = vec4f(sums[0], sums[1], sums[2], sums[3]);
-    partial[64u + thread] = vec4f(sums[4], sums[5], sums[6], sums[7]);
+    partial[thread] = sums;
     workgroupBarrier();
-    if thread < 16u {
-        of_eight[thread] = partial[thread * 8u] + partial[thread * 8u + 1u]
-            + partial[thread * 8u + 2u] + partial[thread * 8u + 3u]
-            + partial[thread * 8u + 4u] + partial[thread * 8u + 5u]
-            + partial[thread * 8u + 6u] + partial[thread * 8u + 7u];
-    }
-    workgroupBarrier();
-    if thread < 2u {
+    if thread < 8u {
         let at = thread * 8u;
-        let sum = of_eight[at] + of_eight[at + 1u] + of_eight[at + 2u] + of_eight[at + 3u]
-            + of_eight[at + 4u] + of_eight[at + 5u] + of_eight[at + 6u] + of_eight[at + 7u];
-        let first = row + thread * 4u;
-        let to = group.y * p.y_cols + p.first + first;
-        if first <= last { y[to] = sum.x; }
-        if first + 1u <= last { y[to + 1u] = sum.y; }
-        if first + 2u <= last { y[to + 2u] = sum.z; }
-        if first + 3u <= last { y[to + 3u] = sum.w; }
+        of_eight[thread] = partial[at] + partial[at + 1u] + partial[at + 2u] + partial[at + 3u]
+            + partial[at + 4u] + partial[at + 5u] + partial[at + 6u] + partial[at + 7u];
+    }
+    workgroupBarrier();
+    if thread == 0u {
+        let sum = of_eight[0] + of_eight[1] + of_eight[2] + of_eight[3]
+            + of_eight[4] + of_eight[5] + of_eight[6] + of_eight[7];
+        let to = group.y * p.y_cols + p.first + row;
+        if row <= last { y[to] = sum.x; }
+        if row + 1u <= last { y[to + 1u] = sum.y; }
+        if row + 2u <= last { y[to + 2u] = sum.z; }
+        if row + 3u <= last { y[to + 3u] = sum.w; }
     }
 }
 
-fn dot32(a: Block, b: Block) -> f32 {
-    let v = a.w0 * b.w0 + a.w1 * b.w1 + a.w2 * b.w2 + a.w3 * b.w3
-          + a.w4 * b.w4 + a.w5 * b.w5 + a.w6 * b.w6 + a.w7 * b.w7;
+// To the sums of four rows, the products of their columns 4 j .. 4 j + 3 with `v`.
+fn products(rows: Rows, j: u32, v: vec4f, sums: vec4f) -> vec4f {
+    return vec4f(add_product(sums.x, quants(rows.r0, j), v), add_product(sums.y, quants(rows.r1, j), v),
+                 add_product(sums.z, quants(rows.r2, j), v), add_product(sums.w, quants(rows.r3, j), v));
+}
+
+fn add_product(sum: f32, a: vec4f, b: vec4f) -> f32 {
+    return sum + a.x * b.x + a.y * b.y + a.z * b.z + a.w * b.w;
+}
+
+fn sum4(v: vec4f) -> f32 {
     return (v.x + v.y) + (v.z + v.w);
 }

@@ -5,10 +5,10 @@ use std::{collections::BTreeMap, fs, path::Path};
 use naga::{AddressSpace, ScalarKind, StorageAccess, TypeInner};
 
 use super::all;
-use crate::gpu::kernel::{Field, Kernel, PARAMS_BYTES};
+use crate::gpu::kernel::{Constants, Field, Kernel, PARAMS_BYTES};
 
 fn parsed(kernel: &Kernel) -> naga::Module {
-    let source = kernel.shader().source;
+    let source = kernel.shader(Constants::HARDWARE).source;
     naga::front::wgsl::parse_str(&source)
         .unwrap_or_else(|error| panic!("{}: {}", kernel.name, error.emit_to_string(&source)))
 }
@@ -77,6 +77,20 @@ fn buffers_are_what_the_shader_binds() {
     }
 }
 
+#[test]
+fn constants_are_those_that_the_shader_has() {
+    for kernel in all() {
+        let module = parsed(&kernel);
+        let overrides = module.overrides.iter();
+        let found: Vec<&str> = overrides
+            .filter_map(|(_, constant)| constant.name.as_deref())
+            .collect();
+        let shader = kernel.shader(Constants::HARDWARE);
+        let given: Vec<&str> = shader.constants.iter().map(|(name, _)| *name).collect();
+        assert_eq!(given, found, "{}", kernel.name);
+    }
+}
+
 /// Every file of WGSL below this folder.
 fn sources() -> Vec<(String, String)> {
     fn visit(folder: &Path, found: &mut Vec<(String, String)>) {
@@ -101,7 +115,9 @@ fn sources() -> Vec<(String, String)> {
 
 #[test]
 fn every_shader_is_of_a_kernel() {
-    let shaders: Vec<String> = all().map(|kernel| kernel.shader().source).collect();
+    let shaders: Vec<String> = all()
+        .map(|kernel| kernel.shader(Constants::HARDWARE).source)
+        .collect();
     for (path, text) in sources() {
         let used = shaders.iter().any(|shader| shader.contains(&text));
         assert!(used, "{path}: no kernel in the lists has it");

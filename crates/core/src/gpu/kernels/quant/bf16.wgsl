@@ -1,5 +1,5 @@
 // BF16: the upper halves of f32.
 
-fn four(a: u32, b: u32) -> vec4f {
-    return bitcast<vec4f>(vec4u(a << 16u, a & 0xffff0000u, b << 16u, b & 0xffff0000u));
+fn widen(q: u32) -> vec2f {
+    return bitcast<vec2f>(vec2u(q << 16u, q & 0xffff0000u));
 }

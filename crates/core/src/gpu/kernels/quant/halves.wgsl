@@ -1,8 +1,13 @@
-// Types of 16 bits a weight: `four` widens the four weights of two words.
+// Types of 16 bits a weight: `widen` makes two of a word.
 
-fn block32(row: u32, b: u32) -> Block {
-    let lo = words8(row + b * 64u);
-    let hi = words8(row + b * 64u + 32u);
-    return Block(four(lo[0], lo[1]), four(lo[2], lo[3]), four(lo[4], lo[5]), four(lo[6], lo[7]),
-                 four(hi[0], hi[1]), four(hi[2], hi[3]), four(hi[4], hi[5]), four(hi[6], hi[7]));
+const BIAS = vec2f(0.0);
+const WHOLE_WORDS = false;
+
+fn head(row: u32, b: u32) -> Head {
+    return Head(row + b * 64u, 0u, vec2f(1.0), vec2f(0.0));
+}
+
+fn quants(h: Head, j: u32) -> vec4f {
+    let at = h.at + j * 8u;
+    return vec4f(widen(word(at)), widen(word(at + 4u)));
 }

@@ -1,8 +1,12 @@
-// For IQ4_NL and IQ4_XS, whose quants stand for 16 values that are spaced closer around zero.
+// For IQ4_NL and IQ4_XS, whose quants stand for 16 values that are spaced closer around zero. 16
+// bytes hold 32 of them: byte j weight j in its low nibble and weight j + 16 in its high one.
 
-// Four weights: the values of the low nibbles of `q`, times `d`.
-fn low(q: u32, d: f32) -> vec4f {
-    return vec4f(value(q & 15u), value((q >> 8u) & 15u), value((q >> 16u) & 15u), value((q >> 24u) & 15u)) * d;
+const BIAS = vec2f(0.0);
+
+fn quants(h: Head, j: u32) -> vec4f {
+    let q = word(h.at + (j & 3u) * 4u) >> ((j >> 2u) * 4u);
+    return vec4f(value(q & 15u), value((q >> 8u) & 15u), value((q >> 16u) & 15u),
+                 value((q >> 24u) & 15u));
 }
 
 // -127 -104 -83 -65 | -49 -35 -22 -10 | 1 13 25 38 | 53 69 89 113, four signed bytes to a word.

@@ -5,11 +5,12 @@ use crate::gguf::GgmlType;
 /// The buffer of weights, and what the files of all types call.
 const WEIGHTS: &str = include_str!("weights.wgsl");
 
-/// The WGSL that defines `block32` for `ty`, and what it calls.
+/// The WGSL that defines `head` and `quants` for `ty`, and what they call.
 pub(in crate::gpu) fn source(ty: GgmlType) -> [&'static str; 3] {
     let of_several = match ty {
         GgmlType::F16 | GgmlType::BF16 => include_str!("halves.wgsl"),
-        GgmlType::Q4_0 => include_str!("scaled_nibbles.wgsl"),
+        GgmlType::Q4_0 | GgmlType::Q4_1 => include_str!("nibbles.wgsl"),
+        GgmlType::Q5_0 | GgmlType::Q5_1 => include_str!("fifth_bits.wgsl"),
         GgmlType::Q4K | GgmlType::Q5K => include_str!("scale_min.wgsl"),
         GgmlType::Iq4Nl | GgmlType::Iq4Xs => include_str!("iq4.wgsl"),
         _ => "",
@@ -28,7 +29,7 @@ pub(in crate::gpu) fn source(ty: GgmlType) -> [&'static str; 3] {
         GgmlType::Q4K => include_str!("q4_k.wgsl"),
         GgmlType::Q5K => include_str!("q5_k.wgsl"),
         GgmlType::Q6K => include_str!("q6_k.wgsl"),
-        GgmlType::Iq4Nl => include_str!("scaled_nibbles.wgsl"),
+        GgmlType::Iq4Nl => include_str!("iq4_nl.wgsl"),
         GgmlType::Iq4Xs => include_str!("iq4_xs.wgsl"),
     };
     [WEIGHTS, of_several, own]

@@ -4,19 +4,15 @@
 // nibbles fill 8 bytes, scale i + 8 above scale i; their upper two bits fill 4 bytes, scale i in
 // bits 2 (i / 4) of byte i % 4.
 
-fn block32(row: u32, b: u32) -> Block {
+const BIAS = vec2f(4.0);
+const WHOLE_WORDS = false;
+
+fn head(row: u32, b: u32) -> Head {
     let at = row + (b >> 3u) * 110u;
     let sub = b & 7u;
-    let d = f16_scalar(half(at + 108u));
-    let d0 = d * scale(at + 96u, sub * 2u);
-    let d1 = d * scale(at + 96u, sub * 2u + 1u);
-    let h = words8(at);
-    let q = words8(at + 32u + (sub >> 2u) * 32u);
-    let shift = (sub & 3u) * 2u;
-    return Block(three(q[0] >> shift, h[0] >> sub, d0), three(q[1] >> shift, h[1] >> sub, d0),
-                 three(q[2] >> shift, h[2] >> sub, d0), three(q[3] >> shift, h[3] >> sub, d0),
-                 three(q[4] >> shift, h[4] >> sub, d1), three(q[5] >> shift, h[5] >> sub, d1),
-                 three(q[6] >> shift, h[6] >> sub, d1), three(q[7] >> shift, h[7] >> sub, d1));
+    let d = halves(half(at + 108u)).x;
+    let scales = vec2f(scale(at + 96u, sub * 2u), scale(at + 96u, sub * 2u + 1u));
+    return Head(at, sub, d * scales, vec2f(0.0));
 }
 
 fn scale(at: u32, i: u32) -> f32 {
@@ -25,6 +21,8 @@ fn scale(at: u32, i: u32) -> f32 {
     return f32(low | (high << 4u)) - 32.0;
 }
 
-fn three(q: u32, h: u32, d: f32) -> vec4f {
-    return (unsigned4((q & 0x03030303u) | ((h & 0x01010101u) << 2u)) - 4.0) * d;
+fn quants(h: Head, j: u32) -> vec4f {
+    let low = word(h.at + 32u + (h.sub >> 2u) * 32u + j * 4u) >> ((h.sub & 3u) * 2u);
+    let high = word(h.at + j * 4u) >> h.sub;
+    return unsigned4((low & 0x03030303u) | ((high & 0x01010101u) << 2u));
 }

@@ -1,6 +1,13 @@
 // Stored weights, in front of every kernel that reads them. After this comes the file of one type:
 //
-//   fn block32(row: u32, b: u32) -> Block    columns 32 b .. 32 b + 31 of the row at byte `row`
+//   fn head(row: u32, b: u32) -> Head       of columns 32 b .. 32 b + 31 of the row at byte `row`
+//   fn quants(h: Head, j: u32) -> vec4f     columns 4 j .. 4 j + 3 of them, as they are stored
+//   const BIAS                              quant - bias is what the scale multiplies
+//   const WHOLE_WORDS                       whether blocks begin and end at whole words
+//
+//   weight = (quant - bias) * scale + offset, each of them a pair: columns 0 .. 15 and 16 .. 31
+//
+// A product with one row multiplies quants and applies the other three to their sum.
 //
 // The buffer holds the bytes of the GGUF file as they are. Blocks begin at even bytes, so a word of
 // a block may lie across two of the buffer. Nothing is ever read through an f16 view: packed
@@ -8,10 +15,24 @@
 
 @group(0) @binding(1) var<storage, read> w: array<u32>;
 
-// 32 weights in column order.
-struct Block {
-    w0: vec4f, w1: vec4f, w2: vec4f, w3: vec4f,
-    w4: vec4f, w5: vec4f, w6: vec4f, w7: vec4f,
+// Whether unpack2x16float is exact: it may flush subnormals, and scales of small blocks are
+// subnormal. The device is asked when it is opened.
+override HALVES_ARE_EXACT: bool = false;
+
+struct Head {
+    // The byte where the quants begin, or what the type wants.
+    at: u32,
+    // Which 32 columns of 256, where a block has so many.
+    sub: u32,
+    scale: vec2f,
+    offset: vec2f,
+}
+
+// Four weights.
+fn four(h: Head, j: u32) -> vec4f {
+    let second = j >= 4u;
+    return (quants(h, j) - select(BIAS.x, BIAS.y, second)) * select(h.scale.x, h.scale.y, second)
+        + select(h.offset.x, h.offset.y, second);
 }
 
 // A word that begins in the middle of `lo`, or, for an even start, `lo` itself.
@@ -22,6 +43,9 @@ fn straddle(lo: u32, hi: u32, odd: bool) -> u32 {
 // The 4 bytes at the even byte `at`.
 fn word(at: u32) -> u32 {
     let i = at >> 2u;
+    if WHOLE_WORDS {
+        return w[i];
+    }
     return straddle(w[i], w[i + 1u], (at & 2u) != 0u);
 }
 
@@ -35,61 +59,20 @@ fn byte(at: u32) -> u32 {
     return (w[at >> 2u] >> ((at & 3u) * 8u)) & 0xffu;
 }
 
-// The 32 bytes at the even byte `at`.
-fn words8(at: u32) -> array<u32, 8> {
-    let i = at >> 2u;
-    let odd = (at & 2u) != 0u;
-    let a = w[i];
-    let b = w[i + 1u];
-    let c = w[i + 2u];
-    let d = w[i + 3u];
-    let e = w[i + 4u];
-    let f = w[i + 5u];
-    let g = w[i + 6u];
-    let h = w[i + 7u];
-    let j = w[i + 8u];
-    return array<u32, 8>(
-        straddle(a, b, odd), straddle(b, c, odd), straddle(c, d, odd), straddle(d, e, odd),
-        straddle(e, f, odd), straddle(f, g, odd), straddle(g, h, odd), straddle(h, j, odd),
-    );
-}
-
-// The 16 bytes at the even byte `at`.
-fn words4(at: u32) -> vec4u {
-    let i = at >> 2u;
-    let odd = (at & 2u) != 0u;
-    let a = w[i];
-    let b = w[i + 1u];
-    let c = w[i + 2u];
-    let d = w[i + 3u];
-    let e = w[i + 4u];
-    return vec4u(straddle(a, b, odd), straddle(b, c, odd), straddle(c, d, odd), straddle(d, e, odd));
-}
-
-// The IEEE half in the low 16 bits of each lane, exactly. Not unpack2x16float, which may flush
-// subnormals, and scales of small blocks are subnormal. The exponent is put together by hand and
-// the mantissa, with its leading bit if it has one, converted as an integer.
-fn f16_to_f32(h: vec4u) -> vec4f {
-    let exponent = (h >> vec4u(10u)) & vec4u(31u);
-    let mantissa = (h & vec4u(1023u)) | (min(exponent, vec4u(1u)) << vec4u(10u));
-    let power = (max(exponent, vec4u(1u)) + vec4u(102u)) << vec4u(23u);
-    return vec4f(mantissa) * bitcast<vec4f>(power | ((h & vec4u(0x8000u)) << vec4u(16u)));
-}
-
-// The same for one number.
-fn f16_scalar(h: u32) -> f32 {
-    let exponent = (h >> 10u) & 31u;
-    let mantissa = (h & 1023u) | (min(exponent, 1u) << 10u);
-    let power = (max(exponent, 1u) + 102u) << 23u;
-    return f32(mantissa) * bitcast<f32>(power | ((h & 0x8000u) << 16u));
+// Two IEEE halves, exactly. Without unpack2x16float the exponent is put together by hand, and the
+// mantissa, with its leading bit if it has one, converted as an integer.
+fn halves(h: u32) -> vec2f {
+    if HALVES_ARE_EXACT {
+        return unpack2x16float(h);
+    }
+    let bits = vec2u(h, h >> 16u);
+    let exponent = (bits >> vec2u(10u)) & vec2u(31u);
+    let mantissa = (bits & vec2u(1023u)) | (min(exponent, vec2u(1u)) << vec2u(10u));
+    let power = (max(exponent, vec2u(1u)) + vec2u(102u)) << vec2u(23u);
+    return vec2f(mantissa) * bitcast<vec2f>(power | ((bits & vec2u(0x8000u)) << vec2u(16u)));
 }
 
 // The four bytes of `q`, lowest first.
 fn unsigned4(q: u32) -> vec4f {
     return vec4f((vec4u(q) >> vec4u(0u, 8u, 16u, 24u)) & vec4u(255u));
-}
-
-// The four signed bytes of `q`, lowest first.
-fn signed4(q: u32) -> vec4f {
-    return vec4f(bitcast<vec4i>(vec4u(q) << vec4u(24u, 16u, 8u, 0u)) >> vec4u(24u));
 }
