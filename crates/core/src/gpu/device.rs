@@ -314,7 +314,8 @@ impl Gpu {
 /// Whether the device widens halves exactly when it is asked to at once, subnormal ones too.
 async fn halves_are_exact(gpu: &Gpu) -> Result<bool> {
     // Every exponent of either sign, with the smallest mantissas, the largest and one between.
-    let halves = |exponent: u16| [0, 1, 2, 0x155, 0x3ff].map(|mantissa| (exponent << 10) | mantissa);
+    let halves =
+        |exponent: u16| [0, 1, 2, 0x155, 0x3ff].map(|mantissa| (exponent << 10) | mantissa);
     let bits: Vec<u16> = (0..31)
         .flat_map(halves)
         .flat_map(|half| [half, half | 0x8000])

@@ -276,7 +276,6 @@ impl Recorder {
                 compilation_options: wgpu::PipelineCompilationOptions {
                     constants: &shader.constants,
                     zero_initialize_workgroup_memory: false, // Every kernel writes what it reads.
-                    ..Default::default()
                 },
                 cache: None,
             });
