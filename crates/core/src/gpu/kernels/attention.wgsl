@@ -110,7 +110,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
             }
             for (var r = thread >> 3u; r < 64u; r += fetched) {
                 let at = kv_at + min(key0 + r, last_key) * kv_stride + d + j_in;
-                let place = r * 8u + (j_in ^ (r / own_keys & 7u));
+                let place = r * 8u + (j_in ^ ((r / own_keys) & 7u));
                 k_tile[place] = select(vec4f(), key_at(at), in_head);
             }
             workgroupBarrier();
