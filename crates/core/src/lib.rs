@@ -52,6 +52,7 @@ pub mod prompt;
 pub mod sampler;
 pub mod session;
 pub mod signature;
+mod simd;
 pub mod stop_buffer;
 pub mod tokenizer;
 pub mod transfer;

@@ -5,7 +5,7 @@ use std::ops::Range;
 use candle_core::{D, DType, Device, Tensor};
 
 use super::{
-    dpc_knn, fused,
+    attention as many_queries, dpc_knn, fused,
     kv_cache::KvCache,
     matrix::Matrix,
     values::{done, f32s, from_f32s, tracked, with_f32s},
@@ -214,9 +214,6 @@ impl Backend for Cpu {
     }
 
     fn attention(&self, q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, batch: usize) -> Tensor {
-        if batch == 1 && self.shape(q)[0] <= fused::MOST_QUERIES && !tracked(&[q, k, v]) {
-            return done(few_queries(q, k, v, heads, None));
-        }
         done(attention(q, k, v, heads, batch, None))
     }
 
@@ -226,11 +223,7 @@ impl Backend for Cpu {
 
     fn attention_causal(&self, q: &Tensor, cache: &KvCache, heads: Heads, pos: usize) -> Tensor {
         let run = || {
-            let (t, _) = q.dims2()?;
-            let (k, v) = cache.seen(pos + t, pos == 0)?;
-            if t <= fused::MOST_QUERIES && !tracked(&[q, &k, &v]) {
-                return few_queries(q, &k, &v, heads, Some(pos));
-            }
+            let (k, v) = cache.seen(pos + q.dim(0)?, pos == 0)?;
             attention(q, &k, &v, heads, 1, Some(pos))
         };
         done(run())
@@ -298,22 +291,6 @@ impl Cpu {
     }
 }
 
-/// [`fused::attention`] of tensors.
-fn few_queries(
-    q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
-    heads: Heads,
-    pos: Option<usize>,
-) -> candle_core::Result<Tensor> {
-    let found = with_f32s(q, |q| {
-        with_f32s(k, |k| {
-            with_f32s(v, |v| fused::attention(q, k, v, heads, pos))
-        })
-    })???;
-    from_f32s(found, heads.heads * heads.head_dim)
-}
-
 /// Softmax of `q k' / sqrt(head_dim)`, times `v`, in each head of each of `batch` runs of rows.
 /// Where `pos` is there, queries are the positions from `pos` on, and each sees itself and what is
 /// before it.
@@ -325,15 +302,27 @@ fn attention(
     batch: usize,
     pos: Option<usize>,
 ) -> candle_core::Result<Tensor> {
-    let is_tracked = tracked(&[q, k, v]);
+    let queries = q.dim(0)? / batch;
+    let few = batch == 1 && queries <= fused::MOST_QUERIES;
+    if (few || queries >= many_queries::LEAST_QUERIES) && !tracked(&[q, k, v]) {
+        let found = with_f32s(q, |q| {
+            with_f32s(k, |k| {
+                with_f32s(v, |v| match few {
+                    true => fused::attention(q, k, v, heads, pos),
+                    false => many_queries::attention(q, k, v, heads, batch, pos),
+                })
+            })
+        })???;
+        return from_f32s(found, heads.heads * heads.head_dim);
+    }
     let Heads {
         heads,
         kv_heads,
         head_dim,
     } = heads;
     let group = heads / kv_heads;
-    let (queries, keys) = (q.dim(0)? / batch, k.dim(0)? / batch);
-    let seen = |row: usize| pos.map_or(keys, |pos| pos + row % queries + 1);
+    let keys = k.dim(0)? / batch;
+    let seen = |row: usize| pos.map_or(keys, |pos| pos + row + 1);
 
     // The query heads that share a key head lie under each other, as if they were more rows.
     let q = q
@@ -351,30 +340,21 @@ fn attention(
     };
     let (k, v) = (by_head(k)?, by_head(v)?);
 
-    let scores = q.matmul(&k.t()?)?;
-    let scale = (head_dim as f64).powf(-0.5);
-    let weights = if is_tracked {
-        let mut scores = (scores * scale)?;
-        // One row sees everything that is there.
-        if pos.is_some() && queries > 1 {
-            let masks = (0..queries).flat_map(|row| {
-                (0..keys).map(move |col| if col < seen(row) { 0. } else { MASKED })
-            });
-            let mask = Tensor::from_vec(masks.collect(), (queries, keys), &Device::Cpu)?;
-            scores = scores
-                .reshape((batch, kv_heads, group, queries, keys))?
-                .broadcast_add(&mask)?
-                .reshape((batch, kv_heads, group * queries, keys))?;
-        }
-        let exp = scores
-            .broadcast_sub(&scores.max_keepdim(D::Minus1)?)?
-            .exp()?;
-        exp.broadcast_div(&exp.sum_keepdim(D::Minus1)?)?
-    } else {
-        let mut values = f32s(&scores)?;
-        fused::softmax(&mut values, keys, scale as f32, seen);
-        Tensor::from_vec(values, scores.dims(), &Device::Cpu)?
-    };
+    let mut scores = (q.matmul(&k.t()?)? * (head_dim as f64).powf(-0.5))?;
+    // One row sees everything that is there.
+    if pos.is_some() && queries > 1 {
+        let masks = (0..queries)
+            .flat_map(|row| (0..keys).map(move |col| if col < seen(row) { 0. } else { MASKED }));
+        let mask = Tensor::from_vec(masks.collect(), (queries, keys), &Device::Cpu)?;
+        scores = scores
+            .reshape((batch, kv_heads, group, queries, keys))?
+            .broadcast_add(&mask)?
+            .reshape((batch, kv_heads, group * queries, keys))?;
+    }
+    let exp = scores
+        .broadcast_sub(&scores.max_keepdim(D::Minus1)?)?
+        .exp()?;
+    let weights = exp.broadcast_div(&exp.sum_keepdim(D::Minus1)?)?;
 
     let seen = weights
         .matmul(&v)?

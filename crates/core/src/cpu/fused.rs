@@ -1,8 +1,7 @@
 //! Operations that take one pass over their rows, where a composition of candle's operations takes
 //! one for each step: for what nothing differentiates.
 
-use rayon::prelude::*;
-
+use super::threads::map;
 use crate::backend::Heads;
 
 /// Numbers that are added up side by side: a few vectors of any processor.
@@ -60,16 +59,20 @@ pub(super) fn rope(x: &mut [f32], width: usize, table: &[f32], rotary: usize, he
 
 /// Replaces `gate` by `silu(gate) * up`.
 pub(super) fn silu_mul(gate: &mut [f32], up: &[f32]) {
-    for (gate, up) in gate.iter_mut().zip(up) {
-        *gate = *gate / (1. + (-*gate).exp()) * up;
-    }
+    vectorized(|| {
+        for (gate, up) in gate.iter_mut().zip(up) {
+            *gate = *gate / (1. + exp(-*gate)) * up;
+        }
+    });
 }
 
 /// Replaces `x` by `x * sigmoid(1.702 x)`.
 pub(super) fn quick_gelu(x: &mut [f32]) {
-    for x in x {
-        *x /= 1. + (-1.702 * *x).exp();
-    }
+    vectorized(|| {
+        for x in x {
+            *x /= 1. + exp(-1.702 * *x);
+        }
+    });
 }
 
 /// Computes softmax of `q k' / sqrt(head_dim)`, times `v`, in each head: `q [t, heads * head_dim]`
@@ -112,14 +115,14 @@ pub(super) fn attention(
         });
         out
     };
-    let tasks = (TASK_PRODUCTS / (t * len * head_dim).max(1)).max(1);
-    let by_head: Vec<Vec<f32>> = (0..heads)
-        .into_par_iter()
-        .with_min_len(tasks)
-        .map(one_head)
-        .collect();
+    let task_heads = (TASK_PRODUCTS / (t * len * head_dim).max(1)).max(1);
+    let tasks = (0..heads).step_by(task_heads);
+    let by_task = map(tasks, |first| -> Vec<Vec<f32>> {
+        let some = first..(first + task_heads).min(heads);
+        some.map(one_head).collect()
+    });
     let mut out = vec![0.; q.len()];
-    for (head, found) in by_head.iter().enumerate() {
+    for (head, found) in by_task.iter().flatten().enumerate() {
         for (row, found) in out
             .chunks_exact_mut(width)
             .zip(found.chunks_exact(head_dim))
@@ -130,31 +133,12 @@ pub(super) fn attention(
     out
 }
 
-/// Replaces each row of `scores [rows, cols]` by the softmax of `scale` times the first `seen(row)`
-/// of them, and zeros behind it.
-pub(super) fn softmax(
-    scores: &mut [f32],
-    cols: usize,
-    scale: f32,
-    seen: impl Fn(usize) -> usize + Sync,
-) {
-    let rows = (TASK_PRODUCTS / cols).max(1);
-    let tasks = scores.par_chunks_mut(rows * cols).enumerate();
-    tasks.for_each(|(task, scores)| {
-        vectorized(|| {
-            for (i, row) in scores.chunks_exact_mut(cols).enumerate() {
-                let (row, unseen) = row.split_at_mut(seen(task * rows + i));
-                softmax_row(row, scale);
-                unseen.fill(0.);
-            }
-        });
-    });
-}
-
-fn softmax_row(scores: &mut [f32], scale: f32) {
-    let largest = scores.iter().fold(f32::MIN, |largest, x| largest.max(*x));
+/// Replaces `scores` by the softmax of `scale` times them.
+#[inline(always)]
+pub(super) fn softmax_row(scores: &mut [f32], scale: f32) {
+    let largest = largest(scores);
     for score in &mut *scores {
-        *score = ((*score - largest) * scale).exp();
+        *score = exp((*score - largest) * scale);
     }
     let share = sum(scores, |x| x).recip();
     for score in scores {
@@ -162,6 +146,48 @@ fn softmax_row(scores: &mut [f32], scale: f32) {
     }
 }
 
+/// `e^x`, off by a few units in the last place, without branches, so that loops over it become
+/// vectors. What would be below the smallest normal number or above the largest is that number.
+#[inline(always)]
+fn exp(x: f32) -> f32 {
+    /// Added to a number, it leaves no bits for a fraction: those below hold the integer.
+    const TO_INTEGER: f32 = (3 << 22) as f32;
+    /// `ln 2` in two parts, of which the first has few bits: times an integer, it is exact.
+    const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
+    let x = x.clamp(-87.3, 88.7);
+    // e^x = 2^n e^y, with y as small as can be.
+    let shifted = x * std::f32::consts::LOG2_E + TO_INTEGER;
+    let n = shifted - TO_INTEGER;
+    let y = x - n * LN_2[0] - n * LN_2[1];
+    // The first terms of the exponential series.
+    let terms = [
+        1.,
+        1.,
+        1. / 2.,
+        1. / 6.,
+        1. / 24.,
+        1. / 120.,
+        1. / 720.,
+        1. / 5040.,
+    ];
+    let power = terms.iter().rev().fold(0., |sum, term| sum * y + term);
+    f32::from_bits(power.to_bits().wrapping_add(shifted.to_bits() << 23))
+}
+
+#[inline(always)]
+fn largest(x: &[f32]) -> f32 {
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    let mut largest = [f32::MIN; LANES];
+    for chunk in chunks {
+        for (largest, x) in largest.iter_mut().zip(chunk) {
+            *largest = largest.max(*x);
+        }
+    }
+    let all = largest.iter().chain(rest);
+    all.fold(f32::MIN, |largest, x| largest.max(*x))
+}
+
+#[inline(always)]
 fn sum(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     let (chunks, rest) = x.as_chunks::<LANES>();
     let mut sums = [0.; LANES];
@@ -173,6 +199,7 @@ fn sum(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     sums.iter().sum::<f32>() + rest.iter().map(|x| f(*x)).sum::<f32>()
 }
 
+#[inline(always)]
 fn dot(a: &[f32], b: &[f32]) -> f32 {
     let ((a_chunks, a_rest), (b_chunks, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
     let mut sums = [0.; LANES];

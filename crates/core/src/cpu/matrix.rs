@@ -6,8 +6,9 @@ use candle_core::{D, Device, Tensor};
 use rayon::prelude::*;
 
 use super::{
+    panel_products::panel_products,
     row_products::{MOST_ROWS, row_products},
-    values::with_f32s,
+    values::{from_f32s, with_f32s},
 };
 use crate::{Error, Result, gguf::GgmlType};
 
@@ -99,7 +100,7 @@ impl Matrix {
         match self {
             Matrix::Plain(weights) => x.matmul(&weights.t()?),
             // What is differentiated is composed of candle's operations.
-            Matrix::Stored(stored) if (1..=MOST_ROWS).contains(&t) && !x.track_op() => {
+            Matrix::Stored(stored) if t > 0 && !x.track_op() => {
                 let Stored {
                     ty,
                     rows,
@@ -107,10 +108,13 @@ impl Matrix {
                     row_bytes,
                     bytes,
                 } = stored;
-                let products = with_f32s(x, |x| row_products(*ty, bytes, *row_bytes, x, *cols))?;
-                Tensor::from_vec(products, (*rows, t), &Device::Cpu)?
-                    .t()?
-                    .contiguous()
+                let products = if t <= MOST_ROWS {
+                    row_products
+                } else {
+                    panel_products
+                };
+                let products = with_f32s(x, |x| products(*ty, bytes, *row_bytes, x, *cols))?;
+                from_f32s(products, *rows)
             }
             Matrix::Stored(stored) => {
                 let block_rows = (BLOCK_NUMBERS / stored.cols).max(1);

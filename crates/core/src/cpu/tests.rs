@@ -1,8 +1,16 @@
-//! That training can differentiate what inference computes.
+//! That training can differentiate what inference computes, and that what takes a shorter way
+//! computes the same.
 
 use candle_core::{Device, Tensor, Var};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
-use super::{Cpu, KvCache, Matrix, values::f32s};
+use super::{
+    Cpu, KvCache, Matrix,
+    panel_products::panel_products,
+    row_products::{MOST_ROWS, row_products},
+    values::f32s,
+};
 use crate::{
     Result,
     backend::{Activation, Backend, Clusters, Heads, KvType},
@@ -268,7 +276,15 @@ fn what_is_not_differentiated_is_computed_alike() {
             head_dim,
         };
         let (width, kv_width) = (4 * head_dim, kv_heads * head_dim);
-        for (queries, keys) in [(1, 1), (1, 9), (5, 9), (8, 300)] {
+        for (queries, keys) in [
+            (1, 1),
+            (1, 9),
+            (5, 9),
+            (8, 300),
+            (9, 9),
+            (49, 65),
+            (60, 130),
+        ] {
             let q = constant(queries, width, 1);
             let (k, v) = (constant(keys, kv_width, 2), constant(keys, kv_width, 3));
             alike(
@@ -286,5 +302,125 @@ fn what_is_not_differentiated_is_computed_alike() {
                 &Cpu.attention_causal(&tracked(&q), &cache, heads, pos),
             );
         }
+        for rows in [3, 9, 50] {
+            let q = constant(3 * rows, width, 1);
+            let (k, v) = (
+                constant(3 * rows, kv_width, 2),
+                constant(3 * rows, kv_width, 3),
+            );
+            alike(
+                "attention of three",
+                &Cpu.attention(&q, &k, &v, heads, 3),
+                &Cpu.attention(&tracked(&q), &k, &v, heads, 3),
+            );
+        }
+    }
+}
+
+/// Bytes without any pattern, in which scales are small and finite.
+fn stored(ty: GgmlType, numbers: usize) -> Vec<u8> {
+    let mut bytes = vec![0; ty.row_bytes(numbers).unwrap()];
+    ChaCha8Rng::seed_from_u64(3).fill_bytes(&mut bytes);
+    for block in bytes.chunks_exact_mut(ty.block_bytes()) {
+        let scales: &[usize] = match ty {
+            GgmlType::F32 => {
+                block[3] = block[3] & 0x80 | 0x3c;
+                continue;
+            }
+            GgmlType::F16 | GgmlType::BF16 => {
+                block[1] = block[1] & 0x80 | 0x3c;
+                continue;
+            }
+            GgmlType::Q2K => &[80, 82],
+            GgmlType::Q3K => &[108],
+            GgmlType::Q6K => &[208],
+            GgmlType::Q4_1 | GgmlType::Q5_1 | GgmlType::Q4K | GgmlType::Q5K => &[0, 2],
+            _ => &[0],
+        };
+        for &at in scales {
+            block[at + 1] = block[at + 1] & 0x80 | 0x20;
+        }
+    }
+    bytes
+}
+
+/// Products of stored weights with `t` rows of activations, as [`Matrix::matmul`] chooses.
+fn products(ty: GgmlType, weights: &[u8], row_bytes: usize, x: &[f32], cols: usize) -> Vec<f32> {
+    if x.len() / cols <= MOST_ROWS {
+        row_products(ty, weights, row_bytes, x, cols)
+    } else {
+        panel_products(ty, weights, row_bytes, x, cols)
+    }
+}
+
+#[test]
+fn products_are_those_of_dequantized_rows() {
+    for ty in GgmlType::ALL {
+        // Whole pieces and a part of one, and rows that fill no vector.
+        let widths: &[usize] = match ty.block_len() {
+            1 => &[1, 7, 255, 600],
+            32 => &[32, 256, 608],
+            _ => &[256, 768],
+        };
+        for &cols in widths {
+            // More than a thread takes at a time, and a last panel that is not full.
+            let rows = 70;
+            let weights = stored(ty, rows * cols);
+            let mut numbers = vec![0.; rows * cols];
+            ty.dequantize(&weights, &mut numbers);
+            for t in [1, 2, 7, MOST_ROWS, MOST_ROWS + 1, 23] {
+                let x = scattered(t * cols, 5);
+                let found = products(ty, &weights, weights.len() / rows, &x, cols);
+                assert_eq!(found.len(), rows * t);
+                for (i, found) in found.iter().enumerate() {
+                    let row = &numbers[i % rows * cols..][..cols];
+                    let products = row
+                        .iter()
+                        .zip(&x[i / rows * cols..])
+                        .map(|(w, x)| f64::from(*w) * f64::from(*x));
+                    let (sum, size) =
+                        products.fold((0., 0.), |(sum, size), p| (sum + p, size + p.abs()));
+                    let error = (f64::from(*found) - sum).abs();
+                    assert!(
+                        error <= 1e-6 * size,
+                        "{ty}, {rows} x {cols}, {t}: {found} at {i}, expected {sum}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn results_do_not_depend_on_threads() {
+    let (ty, cols, rows) = (GgmlType::Q4_1, 1024, 300);
+    let weights = stored(ty, rows * cols);
+    let heads = Heads {
+        heads: 6,
+        kv_heads: 3,
+        head_dim: 32,
+    };
+    let (k, v) = (constant(130, 96, 2), constant(130, 96, 3));
+    let on_threads = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+        pool.build().unwrap().install(|| {
+            let product = |t: usize| {
+                let x = scattered(t * cols, 5);
+                products(ty, &weights, weights.len() / rows, &x, cols)
+            };
+            let attention =
+                |t: usize| f32s(&Cpu.attention(&constant(t, 192, 1), &k, &v, heads, 1)).unwrap();
+            [
+                product(1),
+                product(5),
+                product(60),
+                attention(1),
+                attention(130),
+            ]
+        })
+    };
+    let alone = on_threads(1);
+    for threads in [2, 3, 7] {
+        assert!(on_threads(threads) == alone, "{threads} threads");
     }
 }

@@ -1,4 +1,8 @@
-//! Blocks of each type as numbers, bit-equal to ggml's reference code (no fused multiply-add).
+//! Blocks of each type as vectors of numbers, bit-equal to ggml's reference code. Where a number
+//! is a product and a minimum, the product is exact in f32, so that it does not matter whether
+//! both are rounded or their sum alone.
+
+use crate::simd::{LANES, Simd};
 
 /// What the nibbles of `IQ4_NL` and `IQ4_XS` stand for.
 pub const IQ4_VALUES: [i8; 16] = [
@@ -8,143 +12,278 @@ pub const IQ4_VALUES: [i8; 16] = [
 /// Numbers in a block of the 256-wide types.
 const SUPER: usize = 256;
 
-/// Work on stored numbers, which is compiled for each type.
+/// How numbers of one type are read.
+pub(crate) trait Blocks {
+    /// Numbers of a block, or [`LANES`] for types without blocks: of those, rows of any length are
+    /// read by filling the last bytes up.
+    const LEN: usize;
+    /// Bytes of so many numbers.
+    const BYTES: usize;
+
+    /// Hands the numbers of a block to `take`, sixteen at a time, with how many sixteens came
+    /// before them.
+    fn sixteens<S: Simd>(simd: S, block: &[u8], take: impl FnMut(usize, S::F32s));
+}
+
+/// Work on stored numbers, which is compiled for each type and each set of instructions.
 pub(crate) trait BlockWork {
     /// What it results in.
     type Output;
 
-    /// Works with `dequantize`, which turns whole blocks into numbers. It is inlined, so that it is
-    /// compiled for the instructions of whoever calls it.
-    fn run(self, dequantize: impl Fn(&[u8], &mut [f32]) + Copy) -> Self::Output;
+    /// Works with numbers of this type. It has to inline all that it calls.
+    fn run<B: Blocks, S: Simd>(self, simd: S) -> Self::Output;
 }
 
-/// `block`, for one block after the other.
+/// Hands the numbers of a row to `take`, sixteen at a time, with how many sixteens came before
+/// them. Behind the last number of a row without blocks there may be zeros.
 #[inline(always)]
-pub(super) fn each<const BYTES: usize, const LEN: usize>(
-    block: impl Fn(&[u8; BYTES], &mut [f32; LEN]) + Copy,
-) -> impl Fn(&[u8], &mut [f32]) + Copy {
+pub(crate) fn row_sixteens<B: Blocks, S: Simd>(
+    simd: S,
+    row: &[u8],
+    mut take: impl FnMut(usize, S::F32s),
+) {
+    let blocks = row.chunks_exact(B::BYTES);
+    let (rest, count) = (blocks.remainder(), blocks.len());
+    for (i, block) in blocks.enumerate() {
+        B::sixteens(
+            simd,
+            block,
+            #[inline(always)]
+            |j, x| take(i * (B::LEN / LANES) + j, x),
+        );
+    }
+    if B::LEN == LANES && !rest.is_empty() {
+        let mut block = [0; 4 * LANES];
+        block[..rest.len()].copy_from_slice(rest);
+        B::sixteens(
+            simd,
+            &block[..B::BYTES],
+            #[inline(always)]
+            |_, x| take(count, x),
+        );
+    }
+}
+
+/// `N` bytes from `at` on.
+#[inline(always)]
+fn bytes_at<const N: usize>(block: &[u8], at: usize) -> &[u8; N] {
+    block[at..at + N]
+        .try_into()
+        .expect("a slice of this many bytes")
+}
+
+pub(super) struct F32;
+
+impl Blocks for F32 {
+    const LEN: usize = LANES;
+    const BYTES: usize = 4 * LANES;
+
     #[inline(always)]
-    move |bytes, numbers| {
-        let (blocks, rest) = bytes.as_chunks();
-        let (runs, _) = numbers.as_chunks_mut();
-        debug_assert!(rest.is_empty() && runs.len() == blocks.len());
-        for (bytes, numbers) in blocks.iter().zip(runs) {
-            block(bytes, numbers);
+    fn sixteens<S: Simd>(simd: S, block: &[u8], mut take: impl FnMut(usize, S::F32s)) {
+        let bytes = bytes_at::<{ 4 * LANES }>(block, 0).as_chunks().0;
+        take(
+            0,
+            simd.load(&std::array::from_fn(|i| f32::from_le_bytes(bytes[i]))),
+        );
+    }
+}
+
+pub(super) struct F16;
+
+impl Blocks for F16 {
+    const LEN: usize = LANES;
+    const BYTES: usize = 2 * LANES;
+
+    #[inline(always)]
+    fn sixteens<S: Simd>(simd: S, block: &[u8], mut take: impl FnMut(usize, S::F32s)) {
+        take(0, simd.halves(bytes_at(block, 0)));
+    }
+}
+
+pub(super) struct Bf16;
+
+impl Blocks for Bf16 {
+    const LEN: usize = LANES;
+    const BYTES: usize = 2 * LANES;
+
+    #[inline(always)]
+    fn sixteens<S: Simd>(simd: S, block: &[u8], mut take: impl FnMut(usize, S::F32s)) {
+        take(0, simd.brain_floats(bytes_at(block, 0)));
+    }
+}
+
+/// A scale, which is a half at `at`.
+#[inline(always)]
+fn scale<S: Simd>(simd: S, block: &[u8], at: usize) -> f32 {
+    simd.half(*bytes_at(block, at))
+}
+
+/// Sixteen bytes at `at`.
+#[inline(always)]
+fn quants<S: Simd>(simd: S, block: &[u8], at: usize) -> S::Bytes {
+    simd.bytes(bytes_at(block, at))
+}
+
+/// `x * scale` of signed bytes.
+#[inline(always)]
+fn scaled<S: Simd>(simd: S, x: S::Bytes, scale: f32) -> S::F32s {
+    simd.mul(simd.widen(x), simd.splat(scale))
+}
+
+/// `x * scale + minimum` of signed bytes.
+#[inline(always)]
+fn scaled_from<S: Simd>(simd: S, x: S::Bytes, scale: f32, minimum: f32) -> S::F32s {
+    simd.mul_add(simd.widen(x), simd.splat(scale), simd.splat(minimum))
+}
+
+/// The shifts of the low and of the high nibble, which hold the first sixteen and the last sixteen
+/// numbers of 32.
+const NIBBLES: [u32; 2] = [0, 4];
+
+pub(super) struct Q4_0;
+
+impl Blocks for Q4_0 {
+    const LEN: usize = 32;
+    const BYTES: usize = 18;
+
+    #[inline(always)]
+    fn sixteens<S: Simd>(simd: S, b: &[u8], mut take: impl FnMut(usize, S::F32s)) {
+        let (d, q) = (scale(simd, b, 0), quants(simd, b, 2));
+        for i in 0..2 {
+            take(
+                i,
+                scaled(simd, simd.sub(simd.field(q, NIBBLES[i], 15), 8), d),
+            );
         }
     }
 }
 
-/// Without branches, so that it is compiled to vectors; `half` asks for an instruction of the
-/// processor at each number.
-#[inline(always)]
-pub(super) fn half_at(block: &[u8], at: usize) -> f32 {
-    let bits = u32::from(u16::from_le_bytes([block[at], block[at + 1]]));
-    let magnitude = match bits & 0x7c00 {
-        0 => (bits & 0x3ff) as f32 * (1. / 16_777_216.),
-        0x7c00 => f32::from_bits(0x7f80_0000 | (bits & 0x3ff) << 13),
-        _ => f32::from_bits(((bits & 0x7fff) << 13) + (112 << 23)),
-    };
-    f32::from_bits(magnitude.to_bits() | (bits & 0x8000) << 16)
-}
+pub(super) struct Q4_1;
 
-#[inline(always)]
-fn u32_at(block: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]])
-}
+impl Blocks for Q4_1 {
+    const LEN: usize = 32;
+    const BYTES: usize = 20;
 
-#[inline(always)]
-pub(super) fn q4_0(b: &[u8; 18], y: &mut [f32; 32]) {
-    let d = half_at(b, 0);
-    for (i, q) in b[2..].iter().enumerate() {
-        y[i] = ((q & 15) as i32 - 8) as f32 * d;
-        y[i + 16] = ((q >> 4) as i32 - 8) as f32 * d;
-    }
-}
-
-#[inline(always)]
-pub(super) fn q4_1(b: &[u8; 20], y: &mut [f32; 32]) {
-    let (d, m) = (half_at(b, 0), half_at(b, 2));
-    for (i, q) in b[4..].iter().enumerate() {
-        y[i] = (q & 15) as f32 * d + m;
-        y[i + 16] = (q >> 4) as f32 * d + m;
-    }
-}
-
-/// The five-bit numbers `i` and `i + 16` of a block.
-#[inline(always)]
-fn five_bits(q: u8, high: u32, i: usize) -> (i32, i32) {
-    let low_half = (q & 15) as u32 | ((high >> i & 1) << 4);
-    let high_half = (q >> 4) as u32 | ((high >> (i + 16) & 1) << 4);
-    (low_half as i32, high_half as i32)
-}
-
-#[inline(always)]
-pub(super) fn q5_0(b: &[u8; 22], y: &mut [f32; 32]) {
-    let (d, high) = (half_at(b, 0), u32_at(b, 2));
-    for (i, q) in b[6..].iter().enumerate() {
-        let (q0, q1) = five_bits(*q, high, i);
-        y[i] = (q0 - 16) as f32 * d;
-        y[i + 16] = (q1 - 16) as f32 * d;
-    }
-}
-
-#[inline(always)]
-pub(super) fn q5_1(b: &[u8; 24], y: &mut [f32; 32]) {
-    let (d, m, high) = (half_at(b, 0), half_at(b, 2), u32_at(b, 4));
-    for (i, q) in b[8..].iter().enumerate() {
-        let (q0, q1) = five_bits(*q, high, i);
-        y[i] = q0 as f32 * d + m;
-        y[i + 16] = q1 as f32 * d + m;
-    }
-}
-
-#[inline(always)]
-pub(super) fn q8_0(b: &[u8; 34], y: &mut [f32; 32]) {
-    let d = half_at(b, 0);
-    for (y, q) in y.iter_mut().zip(&b[2..]) {
-        *y = *q as i8 as f32 * d;
-    }
-}
-
-#[inline(always)]
-pub(super) fn q2_k(b: &[u8; 84], y: &mut [f32; SUPER]) {
-    let (scales, quants) = (&b[..16], &b[16..80]);
-    let (d, dmin) = (half_at(b, 80), half_at(b, 82));
-    // Sixteen groups of 16 numbers; a byte of `quants` holds four numbers that lie 32 apart.
-    for (group, y) in y.chunks_exact_mut(16).enumerate() {
-        let scale = d * (scales[group] & 15) as f32;
-        let minimum = dmin * (scales[group] >> 4) as f32;
-        let shift = group % 8 / 2 * 2;
-        let first = group / 8 * 32 + group % 2 * 16;
-        for (y, q) in y.iter_mut().zip(&quants[first..]) {
-            *y = scale * (q >> shift & 3) as f32 - minimum;
+    #[inline(always)]
+    fn sixteens<S: Simd>(simd: S, b: &[u8], mut take: impl FnMut(usize, S::F32s)) {
+        let (d, m, q) = (scale(simd, b, 0), scale(simd, b, 2), quants(simd, b, 4));
+        for i in 0..2 {
+            take(i, scaled_from(simd, simd.field(q, NIBBLES[i], 15), d, m));
         }
     }
 }
 
+/// The five-bit numbers of half a block: nibbles, and bits that are their highest.
 #[inline(always)]
-pub(super) fn q3_k(b: &[u8; 110], y: &mut [f32; SUPER]) {
-    let (high, quants, packed) = (&b[..32], &b[32..96], &b[96..108]);
-    let d = half_at(b, 108);
-    for (group, y) in y.chunks_exact_mut(16).enumerate() {
-        // Scale `group`: four low bits in the first eight bytes, two high bits in the last four.
-        let low = packed[group % 8] >> (group / 8 * 4) & 15;
-        let top = packed[8 + group % 4] >> (group / 4 * 2) & 3;
-        let scale = d * ((low | top << 4) as i32 - 32) as f32;
-        let shift = group % 8 / 2 * 2;
-        let first = group / 8 * 32 + group % 2 * 16;
-        let numbers = quants[first..first + 16].iter();
-        let tops = &high[group % 2 * 16..group % 2 * 16 + 16];
-        for ((y, q), high) in y.iter_mut().zip(numbers).zip(tops) {
-            let q = i32::from(q >> shift & 3) + i32::from(high >> (group / 2) & 1) * 4;
-            *y = scale * (q - 4) as f32;
+fn five_bits<S: Simd>(simd: S, q: S::Bytes, high: &[u8; 4], half: usize) -> S::Bytes {
+    let high = u16::from_le_bytes([high[2 * half], high[2 * half + 1]]);
+    simd.or(simd.field(q, NIBBLES[half], 15), simd.where_set(high, 16))
+}
+
+pub(super) struct Q5_0;
+
+impl Blocks for Q5_0 {
+    const LEN: usize = 32;
+    const BYTES: usize = 22;
+
+    #[inline(always)]
+    fn sixteens<S: Simd>(simd: S, b: &[u8], mut take: impl FnMut(usize, S::F32s)) {
+        let (d, high, q) = (scale(simd, b, 0), bytes_at(b, 2), quants(simd, b, 6));
+        for i in 0..2 {
+            let x = simd.sub(five_bits(simd, q, high, i), 16);
+            take(i, scaled(simd, x, d));
+        }
+    }
+}
+
+pub(super) struct Q5_1;
+
+impl Blocks for Q5_1 {
+    const LEN: usize = 32;
+    const BYTES: usize = 24;
+
+    #[inline(always)]
+    fn sixteens<S: Simd>(simd: S, b: &[u8], mut take: impl FnMut(usize, S::F32s)) {
+        let (d, m) = (scale(simd, b, 0), scale(simd, b, 2));
+        let (high, q) = (bytes_at(b, 4), quants(simd, b, 8));
+        for i in 0..2 {
+            take(i, scaled_from(simd, five_bits(simd, q, high, i), d, m));
+        }
+    }
+}
+
+pub(super) struct Q8_0;
+
+impl Blocks for Q8_0 {
+    const LEN: usize = 32;
+    const BYTES: usize = 34;
+
+    #[inline(always)]
+    fn sixteens<S: Simd>(simd: S, b: &[u8], mut take: impl FnMut(usize, S::F32s)) {
+        let d = scale(simd, b, 0);
+        for i in 0..2 {
+            take(i, scaled(simd, quants(simd, b, 2 + 16 * i), d));
+        }
+    }
+}
+
+/// Where sixteen numbers of two bits lie in `Q2_K` and `Q3_K`: the first of their bytes, and the
+/// shift. A byte holds four numbers that lie 32 apart.
+#[inline(always)]
+fn two_bits(group: usize) -> (usize, u32) {
+    (group / 8 * 32 + group % 2 * 16, (group % 8 / 2 * 2) as u32)
+}
+
+pub(super) struct Q2K;
+
+impl Blocks for Q2K {
+    const LEN: usize = SUPER;
+    const BYTES: usize = 84;
+
+    #[inline(always)]
+    fn sixteens<S: Simd>(simd: S, b: &[u8], mut take: impl FnMut(usize, S::F32s)) {
+        let b: &[u8; 84] = bytes_at(b, 0);
+        let (d, dmin) = (scale(simd, b, 80), scale(simd, b, 82));
+        for group in 0..16 {
+            let (first, shift) = two_bits(group);
+            let scales = b[group];
+            let x = simd.field(quants(simd, b, 16 + first), shift, 3);
+            let minimum = -(dmin * (scales >> 4) as f32);
+            take(
+                group,
+                scaled_from(simd, x, d * (scales & 15) as f32, minimum),
+            );
+        }
+    }
+}
+
+pub(super) struct Q3K;
+
+impl Blocks for Q3K {
+    const LEN: usize = SUPER;
+    const BYTES: usize = 110;
+
+    #[inline(always)]
+    fn sixteens<S: Simd>(simd: S, b: &[u8], mut take: impl FnMut(usize, S::F32s)) {
+        let b: &[u8; 110] = bytes_at(b, 0);
+        let (packed, d): (&[u8; 12], f32) = (bytes_at(b, 96), scale(simd, b, 108));
+        for group in 0..16 {
+            // Scale `group`: four low bits in the first eight bytes, two high bits in the last four.
+            let low = packed[group % 8] >> (group / 8 * 4) & 15;
+            let top = packed[8 + group % 4] >> (group / 4 * 2) & 3;
+            let scale = d * ((low | top << 4) as i32 - 32) as f32;
+            let (first, shift) = two_bits(group);
+            let low = simd.field(quants(simd, b, 32 + first), shift, 3);
+            let high = quants(simd, b, group % 2 * 16);
+            let high = simd.shift_left(simd.field(high, group as u32 / 2, 1), 2);
+            take(group, scaled(simd, simd.sub(simd.or(low, high), 4), scale));
         }
     }
 }
 
 /// The six-bit scale and minimum number `i` (of 8) of `Q4_K` and `Q5_K`.
 #[inline(always)]
-fn scale_and_minimum(packed: &[u8], i: usize) -> (f32, f32) {
+fn scale_and_minimum(packed: &[u8; 12], i: usize) -> (f32, f32) {
     let (scale, minimum) = if i < 4 {
         (packed[i] & 63, packed[i + 4] & 63)
     } else {
@@ -156,77 +295,113 @@ fn scale_and_minimum(packed: &[u8], i: usize) -> (f32, f32) {
     (scale as f32, minimum as f32)
 }
 
-#[inline(always)]
-pub(super) fn q4_k(b: &[u8; 144], y: &mut [f32; SUPER]) {
-    let (d, dmin, packed, quants) = (half_at(b, 0), half_at(b, 2), &b[4..16], &b[16..]);
-    // Eight groups of 32 numbers; two groups share 32 bytes.
-    for (group, y) in y.chunks_exact_mut(32).enumerate() {
-        let (scale, minimum) = scale_and_minimum(packed, group);
-        let (scale, minimum) = (d * scale, dmin * minimum);
-        let shift = group % 2 * 4;
-        for (y, q) in y.iter_mut().zip(&quants[group / 2 * 32..]) {
-            *y = scale * (q >> shift & 15) as f32 - minimum;
+pub(super) struct Q4K;
+
+impl Blocks for Q4K {
+    const LEN: usize = SUPER;
+    const BYTES: usize = 144;
+
+    #[inline(always)]
+    fn sixteens<S: Simd>(simd: S, b: &[u8], mut take: impl FnMut(usize, S::F32s)) {
+        let b: &[u8; 144] = bytes_at(b, 0);
+        let (d, dmin) = (scale(simd, b, 0), scale(simd, b, 2));
+        // Eight groups of 32 numbers; two groups share 32 bytes.
+        for group in 0..8 {
+            let (scale, minimum) = scale_and_minimum(bytes_at(b, 4), group);
+            let (scale, minimum) = (d * scale, -(dmin * minimum));
+            for half in 0..2 {
+                let q = quants(simd, b, 16 + group / 2 * 32 + half * 16);
+                let x = simd.field(q, NIBBLES[group % 2], 15);
+                take(2 * group + half, scaled_from(simd, x, scale, minimum));
+            }
         }
     }
 }
 
-#[inline(always)]
-pub(super) fn q5_k(b: &[u8; 176], y: &mut [f32; SUPER]) {
-    let (d, dmin, packed) = (half_at(b, 0), half_at(b, 2), &b[4..16]);
-    let (high, quants) = (&b[16..48], &b[48..]);
-    for (group, y) in y.chunks_exact_mut(32).enumerate() {
-        let (scale, minimum) = scale_and_minimum(packed, group);
-        let (scale, minimum) = (d * scale, dmin * minimum);
-        let shift = group % 2 * 4;
-        let low = &quants[group / 2 * 32..group / 2 * 32 + 32];
-        for ((y, low), high) in y.iter_mut().zip(low).zip(high) {
-            let q = low >> shift & 15 | (high >> group & 1) << 4;
-            *y = scale * q as f32 - minimum;
+pub(super) struct Q5K;
+
+impl Blocks for Q5K {
+    const LEN: usize = SUPER;
+    const BYTES: usize = 176;
+
+    #[inline(always)]
+    fn sixteens<S: Simd>(simd: S, b: &[u8], mut take: impl FnMut(usize, S::F32s)) {
+        let b: &[u8; 176] = bytes_at(b, 0);
+        let (d, dmin) = (scale(simd, b, 0), scale(simd, b, 2));
+        let high = [quants(simd, b, 16), quants(simd, b, 32)];
+        for group in 0..8 {
+            let (scale, minimum) = scale_and_minimum(bytes_at(b, 4), group);
+            let (scale, minimum) = (d * scale, -(dmin * minimum));
+            for half in 0..2 {
+                let q = quants(simd, b, 48 + group / 2 * 32 + half * 16);
+                let low = simd.field(q, NIBBLES[group % 2], 15);
+                let high = simd.shift_left(simd.field(high[half], group as u32, 1), 4);
+                let x = simd.or(low, high);
+                take(2 * group + half, scaled_from(simd, x, scale, minimum));
+            }
         }
     }
 }
 
-#[inline(always)]
-pub(super) fn q6_k(b: &[u8; 210], y: &mut [f32; SUPER]) {
-    let (low, high, scales) = (&b[..128], &b[128..192], &b[192..208]);
-    let d = half_at(b, 208);
-    for (group, y) in y.chunks_exact_mut(16).enumerate() {
-        let scale = d * scales[group] as i8 as f32;
-        // Half a block is 128 numbers: four runs of 32 that share 64 low bytes and 32 high bytes.
-        let (half, run, first) = (group / 8, group % 8 / 2, group % 2 * 16);
-        let low = &low[half * 64 + run % 2 * 32 + first..][..16];
-        let high = &high[half * 32 + first..][..16];
-        for ((y, low), high) in y.iter_mut().zip(low).zip(high) {
-            let q = low >> (run / 2 * 4) & 15 | (high >> (run * 2) & 3) << 4;
-            *y = scale * (i32::from(q) - 32) as f32;
+pub(super) struct Q6K;
+
+impl Blocks for Q6K {
+    const LEN: usize = SUPER;
+    const BYTES: usize = 210;
+
+    #[inline(always)]
+    fn sixteens<S: Simd>(simd: S, b: &[u8], mut take: impl FnMut(usize, S::F32s)) {
+        let b: &[u8; 210] = bytes_at(b, 0);
+        let d = scale(simd, b, 208);
+        for group in 0..16 {
+            let scale = d * b[192 + group] as i8 as f32;
+            // Half a block is 128 numbers: four runs of 32 that share 64 low bytes and 32 high
+            // bytes.
+            let (half, run, first) = (group / 8, group % 8 / 2, group % 2 * 16);
+            let low = quants(simd, b, half * 64 + run % 2 * 32 + first);
+            let high = quants(simd, b, 128 + half * 32 + first);
+            let low = simd.field(low, NIBBLES[run / 2], 15);
+            let high = simd.shift_left(simd.field(high, 2 * run as u32, 3), 4);
+            take(group, scaled(simd, simd.sub(simd.or(low, high), 32), scale));
         }
     }
 }
 
-#[inline(always)]
-pub(super) fn iq4_nl(b: &[u8; 18], y: &mut [f32; 32]) {
-    let d = half_at(b, 0);
-    for (i, q) in b[2..].iter().enumerate() {
-        y[i] = d * IQ4_VALUES[(q & 15) as usize] as f32;
-        y[i + 16] = d * IQ4_VALUES[(q >> 4) as usize] as f32;
+pub(super) struct Iq4Nl;
+
+impl Blocks for Iq4Nl {
+    const LEN: usize = 32;
+    const BYTES: usize = 18;
+
+    #[inline(always)]
+    fn sixteens<S: Simd>(simd: S, b: &[u8], mut take: impl FnMut(usize, S::F32s)) {
+        let (d, q) = (scale(simd, b, 0), quants(simd, b, 2));
+        for i in 0..2 {
+            let x = simd.look_up(&IQ4_VALUES, simd.field(q, NIBBLES[i], 15));
+            take(i, scaled(simd, x, d));
+        }
     }
 }
 
-#[inline(always)]
-pub(super) fn iq4_xs(b: &[u8; 136], y: &mut [f32; SUPER]) {
-    let (d, high, low, quants) = (
-        half_at(b, 0),
-        u16::from_le_bytes([b[2], b[3]]),
-        &b[4..8],
-        &b[8..],
-    );
-    for (group, y) in y.chunks_exact_mut(32).enumerate() {
-        let scale = (low[group / 2] >> (group % 2 * 4) & 15) as i32
-            | ((high >> (group * 2) & 3) as i32) << 4;
-        let scale = d * (scale - 32) as f32;
-        for (i, q) in quants[group * 16..group * 16 + 16].iter().enumerate() {
-            y[i] = scale * IQ4_VALUES[(q & 15) as usize] as f32;
-            y[i + 16] = scale * IQ4_VALUES[(q >> 4) as usize] as f32;
+pub(super) struct Iq4Xs;
+
+impl Blocks for Iq4Xs {
+    const LEN: usize = SUPER;
+    const BYTES: usize = 136;
+
+    #[inline(always)]
+    fn sixteens<S: Simd>(simd: S, b: &[u8], mut take: impl FnMut(usize, S::F32s)) {
+        let b: &[u8; 136] = bytes_at(b, 0);
+        let (d, high) = (scale(simd, b, 0), u16::from_le_bytes([b[2], b[3]]));
+        for group in 0..8 {
+            let low = b[4 + group / 2] >> (group % 2 * 4) & 15;
+            let scale = i32::from(low) | ((high >> (group * 2) & 3) as i32) << 4;
+            let scale = d * (scale - 32) as f32;
+            let q = quants(simd, b, 8 + group * 16);
+            for i in 0..2 {
+                let x = simd.look_up(&IQ4_VALUES, simd.field(q, NIBBLES[i], 15));
+                take(2 * group + i, scaled(simd, x, scale));
+            }
         }
     }
 }

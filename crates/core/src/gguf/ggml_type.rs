@@ -1,9 +1,12 @@
 //! The number formats of GGUF tensors: block layouts and exact dequantization.
 
-use half::bf16;
+use std::marker::PhantomData;
 
-use super::blocks::{self, BlockWork, each, half_at};
-use crate::{Error, Result};
+use super::blocks::{self, BlockWork, Blocks, row_sixteens};
+use crate::{
+    Error, Result,
+    simd::{LANES, Simd, SimdWork, dispatch},
+};
 
 /// How a tensor's numbers are stored. Quantized types pack `block_len` numbers of one row into
 /// `block_bytes` bytes: small integers that share one or two scales.
@@ -161,33 +164,27 @@ impl GgmlType {
         self.with_blocks(Dequantize { bytes, out });
     }
 
-    /// Does `work` with the blocks of this type.
+    /// Does `work` with the blocks of this type, in the best instructions that there are.
     pub(crate) fn with_blocks<W: BlockWork>(self, work: W) -> W::Output {
-        /// A function given by its name would be called: it is large, and called from two places.
-        macro_rules! blocks {
-            ($dequantize:ident) => {
-                each({
-                    #[inline(always)]
-                    |bytes: &_, numbers: &mut _| blocks::$dequantize(bytes, numbers)
-                })
-            };
+        fn run<B: Blocks, W: BlockWork>(work: W) -> W::Output {
+            dispatch(OfType::<B, W>(work, PhantomData))
         }
         match self {
-            GgmlType::F32 => work.run(each(|b, [y]| *y = f32::from_le_bytes(*b))),
-            GgmlType::F16 => work.run(each(|b: &[u8; 2], [y]| *y = half_at(b, 0))),
-            GgmlType::BF16 => work.run(each(|b, [y]| *y = bf16::from_le_bytes(*b).to_f32())),
-            GgmlType::Q4_0 => work.run(blocks!(q4_0)),
-            GgmlType::Q4_1 => work.run(blocks!(q4_1)),
-            GgmlType::Q5_0 => work.run(blocks!(q5_0)),
-            GgmlType::Q5_1 => work.run(blocks!(q5_1)),
-            GgmlType::Q8_0 => work.run(blocks!(q8_0)),
-            GgmlType::Q2K => work.run(blocks!(q2_k)),
-            GgmlType::Q3K => work.run(blocks!(q3_k)),
-            GgmlType::Q4K => work.run(blocks!(q4_k)),
-            GgmlType::Q5K => work.run(blocks!(q5_k)),
-            GgmlType::Q6K => work.run(blocks!(q6_k)),
-            GgmlType::Iq4Nl => work.run(blocks!(iq4_nl)),
-            GgmlType::Iq4Xs => work.run(blocks!(iq4_xs)),
+            GgmlType::F32 => run::<blocks::F32, W>(work),
+            GgmlType::F16 => run::<blocks::F16, W>(work),
+            GgmlType::BF16 => run::<blocks::Bf16, W>(work),
+            GgmlType::Q4_0 => run::<blocks::Q4_0, W>(work),
+            GgmlType::Q4_1 => run::<blocks::Q4_1, W>(work),
+            GgmlType::Q5_0 => run::<blocks::Q5_0, W>(work),
+            GgmlType::Q5_1 => run::<blocks::Q5_1, W>(work),
+            GgmlType::Q8_0 => run::<blocks::Q8_0, W>(work),
+            GgmlType::Q2K => run::<blocks::Q2K, W>(work),
+            GgmlType::Q3K => run::<blocks::Q3K, W>(work),
+            GgmlType::Q4K => run::<blocks::Q4K, W>(work),
+            GgmlType::Q5K => run::<blocks::Q5K, W>(work),
+            GgmlType::Q6K => run::<blocks::Q6K, W>(work),
+            GgmlType::Iq4Nl => run::<blocks::Iq4Nl, W>(work),
+            GgmlType::Iq4Xs => run::<blocks::Iq4Xs, W>(work),
         }
     }
 
@@ -227,11 +224,35 @@ struct Dequantize<'a> {
 impl BlockWork for Dequantize<'_> {
     type Output = ();
 
-    fn run(self, dequantize: impl Fn(&[u8], &mut [f32]) + Copy) {
-        pulp::Arch::new().dispatch(
+    #[inline(always)]
+    fn run<B: Blocks, S: Simd>(self, simd: S) {
+        let Dequantize { bytes, out } = self;
+        row_sixteens::<B, S>(
+            simd,
+            bytes,
             #[inline(always)]
-            || dequantize(self.bytes, self.out),
+            |i, x| match out[i * LANES..].first_chunk_mut() {
+                Some(out) => simd.store(x, out),
+                None => {
+                    let mut last = [0.; LANES];
+                    simd.store(x, &mut last);
+                    let out = &mut out[i * LANES..];
+                    out.copy_from_slice(&last[..out.len()]);
+                }
+            },
         );
+    }
+}
+
+/// Work on numbers of one type.
+struct OfType<B, W>(W, PhantomData<B>);
+
+impl<B: Blocks, W: BlockWork> SimdWork for OfType<B, W> {
+    type Output = W::Output;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> W::Output {
+        self.0.run::<B, S>(simd)
     }
 }
 

@@ -16,8 +16,8 @@ mod parser;
 mod quantization_plan;
 mod split;
 
-pub(crate) use blocks::BlockWork;
 pub use blocks::IQ4_VALUES;
+pub(crate) use blocks::{BlockWork, Blocks, row_sixteens};
 pub use ggml_type::GgmlType;
 pub use metadata::{Array, Metadata, Value};
 pub use parser::{Event, FiniteCheck, MAX_HEADER_BYTES, Parser, parse};
