@@ -16,63 +16,78 @@ pub(super) const MOST_QUERIES: usize = 8;
 
 /// Divides each row of `x` by its root mean square, and multiplies it with `weight`.
 pub(super) fn rms_norm(x: &mut [f32], weight: &[f32], eps: f32) {
-    vectorized(|| {
-        for row in x.chunks_exact_mut(weight.len()) {
-            let squares = sum(row, |x| x * x);
-            let scale = (squares / row.len() as f32 + eps).sqrt().recip();
-            for (x, weight) in row.iter_mut().zip(weight) {
-                *x = *x * scale * weight;
+    vectorized(
+        #[inline(always)]
+        || {
+            for row in x.chunks_exact_mut(weight.len()) {
+                let squares = sum(row, |x| x * x);
+                let scale = (squares / row.len() as f32 + eps).sqrt().recip();
+                for (x, weight) in row.iter_mut().zip(weight) {
+                    *x = *x * scale * weight;
+                }
             }
-        }
-    });
+        },
+    );
 }
 
 /// Brings each row of `x` to mean 0 and variance 1, then to `weight` and `bias`.
 pub(super) fn layer_norm(x: &mut [f32], weight: &[f32], bias: &[f32], eps: f32) {
-    vectorized(|| {
-        for row in x.chunks_exact_mut(weight.len()) {
-            let mean = sum(row, |x| x) / row.len() as f32;
-            let variance = sum(row, |x| (x - mean) * (x - mean)) / row.len() as f32;
-            let scale = (variance + eps).sqrt().recip();
-            for ((x, weight), bias) in row.iter_mut().zip(weight).zip(bias) {
-                *x = (*x - mean) * scale * weight + bias;
+    vectorized(
+        #[inline(always)]
+        || {
+            for row in x.chunks_exact_mut(weight.len()) {
+                let mean = sum(row, |x| x) / row.len() as f32;
+                let variance = sum(row, |x| (x - mean) * (x - mean)) / row.len() as f32;
+                let scale = (variance + eps).sqrt().recip();
+                for ((x, weight), bias) in row.iter_mut().zip(weight).zip(bias) {
+                    *x = (*x - mean) * scale * weight + bias;
+                }
             }
-        }
-    });
+        },
+    );
 }
 
 /// Turns the rotary pairs of each head of `x [t, width]` by the angles of `table [t, rotary]`:
 /// cosines, then sines.
 pub(super) fn rope(x: &mut [f32], width: usize, table: &[f32], rotary: usize, head_dim: usize) {
-    vectorized(|| {
-        for (row, angles) in x.chunks_exact_mut(width).zip(table.chunks_exact(rotary)) {
-            let (cos, sin) = angles.split_at(rotary / 2);
-            for head in row.chunks_exact_mut(head_dim) {
-                let (pairs, _) = head[..rotary].as_chunks_mut::<2>();
-                for (([a, b], cos), sin) in pairs.iter_mut().zip(cos).zip(sin) {
-                    (*a, *b) = (*a * cos - *b * sin, *a * sin + *b * cos);
+    vectorized(
+        #[inline(always)]
+        || {
+            for (row, angles) in x.chunks_exact_mut(width).zip(table.chunks_exact(rotary)) {
+                let (cos, sin) = angles.split_at(rotary / 2);
+                for head in row.chunks_exact_mut(head_dim) {
+                    let (pairs, _) = head[..rotary].as_chunks_mut::<2>();
+                    for (([a, b], cos), sin) in pairs.iter_mut().zip(cos).zip(sin) {
+                        (*a, *b) = (*a * cos - *b * sin, *a * sin + *b * cos);
+                    }
                 }
             }
-        }
-    });
+        },
+    );
 }
 
 /// Replaces `gate` by `silu(gate) * up`.
 pub(super) fn silu_mul(gate: &mut [f32], up: &[f32]) {
-    vectorized(|| {
-        for (gate, up) in gate.iter_mut().zip(up) {
-            *gate = *gate / (1. + exp(-*gate)) * up;
-        }
-    });
+    vectorized(
+        #[inline(always)]
+        || {
+            for (gate, up) in gate.iter_mut().zip(up) {
+                *gate = *gate / (1. + exp(-*gate)) * up;
+            }
+        },
+    );
 }
 
 /// Replaces `x` by `x * sigmoid(1.702 x)`.
 pub(super) fn quick_gelu(x: &mut [f32]) {
-    vectorized(|| {
-        for x in x {
-            *x /= 1. + exp(-1.702 * *x);
-        }
-    });
+    vectorized(
+        #[inline(always)]
+        || {
+            for x in x {
+                *x /= 1. + exp(-1.702 * *x);
+            }
+        },
+    );
 }
 
 /// Computes softmax of `q k' / sqrt(head_dim)`, times `v`, in each head: `q [t, heads * head_dim]`
@@ -96,23 +111,26 @@ pub(super) fn attention(
     let one_head = |head: usize| {
         let kv_head = head / group * head_dim..(head / group + 1) * head_dim;
         let mut out = vec![0.; t * head_dim];
-        vectorized(|| {
-            let mut scores = vec![0.; len];
-            for (i, out) in out.chunks_exact_mut(head_dim).enumerate() {
-                let q = &q[i * width + head * head_dim..][..head_dim];
-                let seen = pos.map_or(len, |pos| pos + i + 1);
-                let scores = &mut scores[..seen];
-                for (score, k) in scores.iter_mut().zip(k.chunks_exact(kv_width)) {
-                    *score = dot(q, &k[kv_head.clone()]);
-                }
-                softmax_row(scores, (head_dim as f32).sqrt().recip());
-                for (score, v) in scores.iter().zip(v.chunks_exact(kv_width)) {
-                    for (out, v) in out.iter_mut().zip(&v[kv_head.clone()]) {
-                        *out += score * v;
+        vectorized(
+            #[inline(always)]
+            || {
+                let mut scores = vec![0.; len];
+                for (i, out) in out.chunks_exact_mut(head_dim).enumerate() {
+                    let q = &q[i * width + head * head_dim..][..head_dim];
+                    let seen = pos.map_or(len, |pos| pos + i + 1);
+                    let scores = &mut scores[..seen];
+                    for (score, k) in scores.iter_mut().zip(k.chunks_exact(kv_width)) {
+                        *score = dot(q, &k[kv_head.clone()]);
+                    }
+                    softmax_row(scores, (head_dim as f32).sqrt().recip());
+                    for (score, v) in scores.iter().zip(v.chunks_exact(kv_width)) {
+                        for (out, v) in out.iter_mut().zip(&v[kv_head.clone()]) {
+                            *out += score * v;
+                        }
                     }
                 }
-            }
-        });
+            },
+        );
         out
     };
     let task_heads = (TASK_PRODUCTS / (t * len * head_dim).max(1)).max(1);
@@ -212,7 +230,9 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
     sums.iter().sum::<f32>() + rest.sum::<f32>()
 }
 
-/// Runs `work` in the instructions of the processor that is there.
+/// Runs `work` in the instructions of the processor that is there. It has to be inlined, with all
+/// that it calls: what is called is compiled for any processor.
+#[inline(always)]
 fn vectorized<T>(work: impl FnOnce() -> T) -> T {
     pulp::Arch::new().dispatch(work)
 }

@@ -130,10 +130,14 @@ fn scaled<S: Simd>(simd: S, x: S::Bytes, scale: f32) -> S::F32s {
     simd.mul(simd.widen(x), simd.splat(scale))
 }
 
-/// `x * scale + minimum` of signed bytes.
+/// `x * scale + minimum` of unsigned bytes.
 #[inline(always)]
 fn scaled_from<S: Simd>(simd: S, x: S::Bytes, scale: f32, minimum: f32) -> S::F32s {
-    simd.mul_add(simd.widen(x), simd.splat(scale), simd.splat(minimum))
+    simd.mul_add(
+        simd.widen_unsigned(x),
+        simd.splat(scale),
+        simd.splat(minimum),
+    )
 }
 
 /// The shifts of the low and of the high nibble, which hold the first sixteen and the last sixteen
@@ -149,11 +153,9 @@ impl Blocks for Q4_0 {
     #[inline(always)]
     fn sixteens<S: Simd>(simd: S, b: &[u8], mut take: impl FnMut(usize, S::F32s)) {
         let (d, q) = (scale(simd, b, 0), quants(simd, b, 2));
-        for i in 0..2 {
-            take(
-                i,
-                scaled(simd, simd.sub(simd.field(q, NIBBLES[i], 15), 8), d),
-            );
+        for (i, shift) in NIBBLES.into_iter().enumerate() {
+            let x = simd.sub(simd.field(q, shift, 15), 8);
+            take(i, scaled(simd, x, d));
         }
     }
 }
@@ -167,8 +169,8 @@ impl Blocks for Q4_1 {
     #[inline(always)]
     fn sixteens<S: Simd>(simd: S, b: &[u8], mut take: impl FnMut(usize, S::F32s)) {
         let (d, m, q) = (scale(simd, b, 0), scale(simd, b, 2), quants(simd, b, 4));
-        for i in 0..2 {
-            take(i, scaled_from(simd, simd.field(q, NIBBLES[i], 15), d, m));
+        for (i, shift) in NIBBLES.into_iter().enumerate() {
+            take(i, scaled_from(simd, simd.field(q, shift, 15), d, m));
         }
     }
 }
@@ -376,8 +378,8 @@ impl Blocks for Iq4Nl {
     #[inline(always)]
     fn sixteens<S: Simd>(simd: S, b: &[u8], mut take: impl FnMut(usize, S::F32s)) {
         let (d, q) = (scale(simd, b, 0), quants(simd, b, 2));
-        for i in 0..2 {
-            let x = simd.look_up(&IQ4_VALUES, simd.field(q, NIBBLES[i], 15));
+        for (i, shift) in NIBBLES.into_iter().enumerate() {
+            let x = simd.look_up(&IQ4_VALUES, simd.field(q, shift, 15));
             take(i, scaled(simd, x, d));
         }
     }
@@ -398,8 +400,8 @@ impl Blocks for Iq4Xs {
             let scale = i32::from(low) | ((high >> (group * 2) & 3) as i32) << 4;
             let scale = d * (scale - 32) as f32;
             let q = quants(simd, b, 8 + group * 16);
-            for i in 0..2 {
-                let x = simd.look_up(&IQ4_VALUES, simd.field(q, NIBBLES[i], 15));
+            for (i, shift) in NIBBLES.into_iter().enumerate() {
+                let x = simd.look_up(&IQ4_VALUES, simd.field(q, shift, 15));
                 take(2 * group + i, scaled(simd, x, scale));
             }
         }

@@ -105,4 +105,9 @@ impl Simd for Portable {
     fn widen(self, x: [u8; LANES]) -> [f32; LANES] {
         x.map(|x| f32::from(x as i8))
     }
+
+    #[inline(always)]
+    fn widen_unsigned(self, x: [u8; LANES]) -> [f32; LANES] {
+        x.map(f32::from)
+    }
 }

@@ -91,6 +91,8 @@ fn check<S: Simd>(simd: S) {
             );
         };
         same("bytes", x, a);
+        let found = stored(simd, simd.widen_unsigned(x));
+        assert_equal("widen_unsigned", found, stored(p, p.widen_unsigned(a)));
         for shift in 0..8 {
             let mask = b[0] & 0xff >> shift;
             same("field", simd.field(x, shift, mask), p.field(a, shift, mask));
@@ -137,6 +139,7 @@ fn portable_values_are_right() {
     ];
     assert_eq!(p.halves(&halves)[..6], expected);
     assert_eq!(p.widen([0xff; LANES]), [-1.; LANES]);
+    assert_eq!(p.widen_unsigned([0xff; LANES]), [255.; LANES]);
     assert_eq!(p.field([0b1011_0110; LANES], 2, 7), [0b101; LANES]);
     assert_eq!(p.where_set(1 << 3, 16)[..5], [0, 0, 0, 16, 0]);
 }

@@ -64,4 +64,6 @@ pub(crate) trait Simd: Copy {
     fn look_up(self, table: &[i8; LANES], x: Self::Bytes) -> Self::Bytes;
     /// Signed bytes as numbers.
     fn widen(self, x: Self::Bytes) -> Self::F32s;
+    /// Unsigned bytes as numbers.
+    fn widen_unsigned(self, x: Self::Bytes) -> Self::F32s;
 }

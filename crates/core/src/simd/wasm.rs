@@ -156,6 +156,15 @@ impl Simd for Simd128 {
             f32x4_convert_i32x4(i32x4_extend_high_i16x8(high)),
         ]
     }
+
+    #[inline(always)]
+    fn widen_unsigned(self, x: v128) -> [v128; 4] {
+        let x = four_u16s([u16x8_extend_low_u8x16(x), u16x8_extend_high_u8x16(x)]);
+        each(
+            #[inline(always)]
+            |i| f32x4_convert_i32x4(x[i]),
+        )
+    }
 }
 
 #[inline(always)]

@@ -34,13 +34,13 @@ pulp::simd_type! {
     }
 }
 
-/// For each 32-bit lane of a vector of which both halves hold the same sixteen bytes: where its
-/// byte comes from, which goes into its highest bits.
-const fn widening(first: i8) -> [i8; 32] {
+/// For each 32-bit lane of a vector of which both halves hold the same sixteen bytes: which of
+/// them, from `first` on, becomes its byte `at`. The others become 0.
+const fn widening(first: i8, at: usize) -> [i8; 32] {
     let mut order = [-1; 32];
     let mut i = 0;
     while i < 8 {
-        order[4 * i + 3] = first + i as i8;
+        order[4 * i + at] = first + i as i8;
         i += 1;
     }
     order
@@ -199,14 +199,27 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn widen(self, x: __m256i) -> [__m256; 2] {
         [
-            self.widen_eight(x, const { widening(0) }),
-            self.widen_eight(x, const { widening(8) }),
+            self.widen_eight(x, const { widening(0, 3) }),
+            self.widen_eight(x, const { widening(8, 3) }),
+        ]
+    }
+
+    #[inline(always)]
+    fn widen_unsigned(self, x: __m256i) -> [__m256; 2] {
+        let (low, high) = const { (widening(0, 0), widening(8, 0)) };
+        let (low, high) = (
+            self.avx2._mm256_shuffle_epi8(x, cast(low)),
+            self.avx2._mm256_shuffle_epi8(x, cast(high)),
+        );
+        [
+            self.avx._mm256_cvtepi32_ps(low),
+            self.avx._mm256_cvtepi32_ps(high),
         ]
     }
 }
 
 impl Avx2 {
-    /// Eight of sixteen bytes, as [`widening`] orders them.
+    /// Eight of sixteen signed bytes, which [`widening`] puts into the highest bits.
     #[inline(always)]
     fn widen_eight(self, x: __m256i, order: [i8; 32]) -> __m256 {
         let bytes = self.avx2._mm256_shuffle_epi8(x, cast(order));
@@ -369,6 +382,12 @@ impl Simd for Avx512 {
     fn widen(self, x: __m128i) -> __m512 {
         self.avx512f
             ._mm512_cvtepi32_ps(self.avx512f._mm512_cvtepi8_epi32(x))
+    }
+
+    #[inline(always)]
+    fn widen_unsigned(self, x: __m128i) -> __m512 {
+        self.avx512f
+            ._mm512_cvtepi32_ps(self.avx512f._mm512_cvtepu8_epi32(x))
     }
 }
 
