@@ -394,7 +394,7 @@ test("an answer says what the model can't know, and what it read before", async 
   assert.equal(await warning.count(), 1);
   await second.getByRole("button", { name: "Models that know photographs" }).click();
   await page.getByRole("heading", { name: "Models that know photographs" }).waitFor();
-  await page.getByRole("button", { name: "Chat-UniVi, from the Hugging Face Hub" }).click();
+  await page.getByRole("button", { name: "Chat-UniVi 7B", exact: true }).click();
   assert.equal(await page.locator("#model-choice").inputValue(), "hub");
   assert.equal(await page.locator("#hub-repository").inputValue(), "Chat-UniVi/Chat-UniVi");
 });

@@ -18,7 +18,9 @@ Examples:
   univi models --memory 12GB --context 4096 --json
 
 Memory is that of the weights and one conversation of --context tokens; a picture is 112 of them. A
-device needs some more for what is being computed.")]
+device needs some more for what is being computed.
+
+Exit codes: 0 printed, whatever fits; 1 the device can't be opened, 2 wrong command line.")]
 pub struct ModelsArgs {
     /// The memory to compare with, such as 8GB, in place of this machine's GPU.
     #[arg(long, value_name = "SIZE", value_parser = size_bytes, conflicts_with = "device")]

@@ -6,7 +6,7 @@ use candle_core::{D, Device, Tensor};
 use rayon::prelude::*;
 
 use super::{
-    panel_products::panel_products,
+    panel_products::{self, panel_products},
     row_products::{MOST_ROWS, row_products},
     values::{from_f32s, with_f32s},
 };
@@ -100,7 +100,9 @@ impl Matrix {
         match self {
             Matrix::Plain(weights) => x.matmul(&weights.t()?),
             // What is differentiated is composed of candle's operations.
-            Matrix::Stored(stored) if t > 0 && !x.track_op() => {
+            Matrix::Stored(stored)
+                if t > 0 && (t <= MOST_ROWS || panel_products::PAY) && !x.track_op() =>
+            {
                 let Stored {
                     ty,
                     rows,

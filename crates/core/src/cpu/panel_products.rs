@@ -14,6 +14,10 @@ use crate::{
     simd::{LANES, Simd},
 };
 
+/// Whether panels are faster than candle's products of what is dequantized: WebAssembly has too few
+/// registers, and 256 rows take 1.6 times as long there (LOG.md).
+pub(super) const PAY: bool = cfg!(not(target_arch = "wasm32"));
+
 /// Numbers of a row that are dequantized at a time: whole blocks of every type.
 const DEPTH: usize = 256;
 
