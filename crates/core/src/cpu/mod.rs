@@ -4,8 +4,8 @@
 //!
 //! Every operation on floats is composed of candle's differentiable operations, except that a KV
 //! cache keeps gradients only for what was appended at position 0 last: a trainer runs each
-//! sequence in one piece. What nothing differentiates takes the shorter way of `fused`, `attention`,
-//! `row_products` and `panel_products`, which tests hold to the compositions.
+//! sequence in one piece. What nothing differentiates takes the shorter way of `fused`,
+//! `attention`, `row_products` and `panel_products`, which tests hold to the compositions.
 //!
 //! Types of candle appear in public signatures here and in no other module: a tensor of [`Cpu`] is
 //! a [`candle_core::Tensor`].

@@ -270,7 +270,7 @@ impl Blocks for Q3K {
         let b: &[u8; 110] = bytes_at(b, 0);
         let (packed, d): (&[u8; 12], f32) = (bytes_at(b, 96), scale(simd, b, 108));
         for group in 0..16 {
-            // Scale `group`: four low bits in the first eight bytes, two high bits in the last four.
+            // Scale `group`: four low bits in the first eight bytes, two high bits in the others.
             let low = packed[group % 8] >> (group / 8 * 4) & 15;
             let top = packed[8 + group % 4] >> (group / 4 * 2) & 3;
             let scale = d * ((low | top << 4) as i32 - 32) as f32;

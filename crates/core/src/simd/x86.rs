@@ -1,5 +1,5 @@
-//! AVX2 and AVX-512. What uses instructions is inlined into functions that are compiled for them, by
-//! its attribute; closures in `map` or `from_fn` would be called.
+//! AVX2 and AVX-512. What uses instructions is inlined into functions that are compiled for them,
+//! by its attribute; closures in `map` or `from_fn` would be called.
 
 use std::arch::x86_64::{__m128i, __m256, __m256i, __m512, _mm_cvtph_ps, _mm256_cvtph_ps};
 
