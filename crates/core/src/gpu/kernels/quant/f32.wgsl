@@ -2,6 +2,7 @@
 
 const BIAS = vec2f(0.0);
 const WHOLE_WORDS = true;
+const PLAIN = true;
 
 fn head(row: u32, b: u32) -> Head {
     return Head((row >> 2u) + b * 32u, 0u, vec2f(1.0), vec2f(0.0));

@@ -2,6 +2,7 @@
 // scale.
 
 const WHOLE_WORDS = false;
+const PLAIN = false;
 
 fn head(row: u32, b: u32) -> Head {
     let at = row + b * 18u;

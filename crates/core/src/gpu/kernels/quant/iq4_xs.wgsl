@@ -3,6 +3,7 @@
 // of the quant.
 
 const WHOLE_WORDS = true;
+const PLAIN = false;
 
 fn head(row: u32, b: u32) -> Head {
     let at = row + (b >> 3u) * 136u;

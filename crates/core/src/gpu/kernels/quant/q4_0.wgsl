@@ -2,6 +2,7 @@
 
 const BIAS = vec2f(8.0, 128.0);
 const WHOLE_WORDS = false;
+const PLAIN = false;
 
 fn head(row: u32, b: u32) -> Head {
     let at = row + b * 18u;

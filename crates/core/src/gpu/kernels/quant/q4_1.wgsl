@@ -3,6 +3,7 @@
 
 const BIAS = vec2f(0.0);
 const WHOLE_WORDS = true;
+const PLAIN = false;
 
 fn head(row: u32, b: u32) -> Head {
     let at = row + b * 20u;

@@ -5,6 +5,7 @@
 
 const BIAS = vec2f(32.0);
 const WHOLE_WORDS = false;
+const PLAIN = false;
 
 fn head(row: u32, b: u32) -> Head {
     let at = row + (b >> 3u) * 210u;

@@ -4,6 +4,7 @@
 //   fn quants(h: Head, j: u32) -> vec4f     columns 4 j .. 4 j + 3 of them, as they are stored
 //   const BIAS                              quant - bias is what the scale multiplies
 //   const WHOLE_WORDS                       whether blocks begin and end at whole words
+//   const PLAIN                             whether quants are the weights
 //
 //   weight = (quant - bias) * scale + offset, each of them a pair: columns 0 .. 15 and 16 .. 31
 //
@@ -30,6 +31,9 @@ struct Head {
 
 // Four weights.
 fn four(h: Head, j: u32) -> vec4f {
+    if PLAIN {
+        return quants(h, j); // Arithmetic may flush subnormals.
+    }
     let second = j >= 4u;
     return (quants(h, j) - select(BIAS.x, BIAS.y, second)) * select(h.scale.x, h.scale.y, second)
         + select(h.offset.x, h.offset.y, second);
