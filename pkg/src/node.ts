@@ -30,6 +30,7 @@ runOn({
   wasm: async (url) => (url.protocol === "file:" ? readFile(url) : undefined),
   prepare,
   prepareClips,
+  stayAwake,
   base: () => undefined,
   model: async (name) => {
     const url =
@@ -181,6 +182,12 @@ async function prepareClips(): Promise<void> {
   if (!codecs) return;
   const { VideoDecoder, VideoFrame, VideoColorSpace, EncodedVideoChunk } = codecs;
   Object.assign(globalThis, { VideoDecoder, VideoFrame, VideoColorSpace, EncodedVideoChunk });
+}
+
+/** A timer keeps a process from ending. That it waits for a decoder's frames does not. */
+function stayAwake(): () => void {
+  const timer = setInterval(() => {}, 2 ** 30);
+  return () => clearInterval(timer);
 }
 
 /**

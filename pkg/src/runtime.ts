@@ -16,6 +16,8 @@ export interface Runtime {
   prepare(device: Device): Promise<void>;
   /** The same for WebCodecs, which decodes clips. */
   prepareClips(): Promise<void>;
+  /** Keeps the process from ending while a clip is open, until what this returns is called. */
+  stayAwake(): () => void;
   /** What relative URLs are meant from: a page, not a worker's script. */
   base(): string | undefined;
   /** Where the model is that a user names. */
@@ -35,6 +37,7 @@ const browser: Runtime = {
   wasm: async () => undefined,
   prepare: async () => {},
   prepareClips: async () => {},
+  stayAwake: () => () => {}, // A page does not end by itself.
   base: () => globalThis.document?.baseURI ?? globalThis.location?.href,
   model: async (name) => ({
     kind: "url",

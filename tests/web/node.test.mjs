@@ -460,12 +460,14 @@ test("what is not there is told", async () => {
   univi.dispose();
 });
 
-test("a process that disposes of its model ends", async () => {
+test("a process ends when it has its answers, and not before", async () => {
   const code = `
     import { Univi } from "univi";
     const univi = await Univi.create({ model: ${JSON.stringify(NANO)}, device: "cpu" });
     const picture = new URL(${JSON.stringify(pathToFileURL(join(SAMPLES, "trophies-bee.png")).href)});
     for await (const piece of univi.ask([picture, "How many things are there?"], { temperature: 0 })) process.stdout.write(piece);
+    const video = new URL(${JSON.stringify(pathToFileURL(join(SAMPLES, "unicorn-cake-owl.webm")).href)});
+    process.stdout.write(" " + (await univi.ask([{ video }, "What appears first?"], { temperature: 0 }).text()));
     univi.dispose();`;
   const child = spawn(process.execPath, ["--input-type=module", "--eval", code], {
     cwd: import.meta.dirname,
@@ -475,5 +477,5 @@ test("a process that disposes of its model ends", async () => {
   child.stdout.on("data", (bytes) => (said += bytes));
   const status = await new Promise((resolve) => child.on("exit", resolve));
   assert.equal(status, 0);
-  assert.equal(said, "3");
+  assert.equal(said, "3 unicorn");
 });

@@ -9,7 +9,7 @@ use univi::{Error, ModelLoader, OpenDevice, Result, backend::KvType, loader::Nee
 
 use crate::{args::DeviceChoice, open, out, values::size_bytes};
 
-/// Print the published models: where they are, what they need, and whether it is here.
+/// Print the published models: where they are, what they need, and whether this machine has it.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -58,6 +58,10 @@ struct PublishedModel {
     good_at: String,
     license: String,
     license_address: String,
+    /// On the Hub: the vision tower that it was made with.
+    tower: String,
+    /// Tokens that a conversation may have.
+    context: u32,
     /// The prompt template to convert it with, where it is not the default.
     template: Option<String>,
     /// Length of what a conversion fetches.
@@ -138,6 +142,7 @@ pub async fn run(args: &ModelsArgs) -> Result<()> {
         let models = models.iter().map(|(model, choices)| {
             json!({
                 "id": model.id, "name": model.name, "repository": model.repository,
+                "tower": model.tower, "context": model.context,
                 "fetch_bytes": model.fetch_mb * 1_000_000, "license": model.license,
                 "figures": model.figures, "choices": choices,
             })
@@ -171,7 +176,8 @@ async fn choices<'a>(
     for (quantization, megabytes) in &model.files_mb {
         let file_bytes = megabytes * 1_000_000;
         let mut caches = Vec::new();
-        for (kv_cache, ty) in [("f32", KvType::F32), ("q8", KvType::Q8)] {
+        for kv_cache in KvType::NAMES {
+            let ty = KvType::from_name(kv_cache)?;
             let needs = Needs {
                 weights_bytes: file_bytes,
                 context: context.into(),
@@ -201,12 +207,13 @@ fn described(model: &PublishedModel, choices: &[Choice<'_>]) -> String {
         .map(|(benchmark, percent)| format!("{benchmark} {percent}"))
         .collect();
     let mut text = format!(
-        "{}: {}\n  {} at https://huggingface.co/{}, pictures of {side} x {side} pixels\n  \
+        "{}: {}\n  {} at https://huggingface.co/{}, pictures of {side} x {side} pixels, up to {} tokens\n  \
          {}, {}\n  its authors report, in percent: {}\n",
         model.name,
         model.good_at,
         gigabytes(model.fetch_mb * 1_000_000),
         model.repository,
+        model.context,
         model.license,
         model.license_address,
         figures.join(", "),

@@ -52,7 +52,9 @@ export async function openDecoded(
   let input: { dispose(): void } | undefined;
   let codec: string | undefined;
   const undecoded = () => (codec === undefined ? {} : { codec });
+  const sleep = runtime.stayAwake();
   const close = () => {
+    sleep();
     signal?.removeEventListener("abort", close);
     input?.dispose(); // Whatever waits for it rejects, and requests end.
   };
@@ -94,6 +96,7 @@ export async function openDecoded(
       track,
       new demuxer.EncodedPacketSink(track),
       {
+        name,
         storesDurations: isMp4,
         edits: isMp4 ? await readEdits(partOf, head, track.id) : undefined,
         endSeconds: ends ? ((await track.getDurationFromMetadata()) ?? undefined) : undefined,

@@ -1,10 +1,14 @@
 /** When the frames of a clip are shown: what its sampled moments are chosen from. */
+import { UniviError } from "../error.js";
 import type { ClipTiming } from "../types.js";
 import type { EncodedPacketSink, InputVideoTrack } from "./demuxer.js";
 import type { Edit } from "./edits.js";
 
 /** As `RATE_FRAMES` in `crates/core/src/frames.rs`. */
 export const RATE_FRAMES = 256;
+
+/** As `MAX_FRAMES` in `crates/cli/src/video/ffmpeg.rs`: a day at 50 frames per second. */
+const MAX_FRAMES = 24 * 3600 * 50;
 
 /** Frames are stored in another order than they are shown in, but not farther apart. */
 const REORDERED_FRAMES = 32;
@@ -32,6 +36,7 @@ export async function trackTiming(
   track: InputVideoTrack,
   packets: EncodedPacketSink,
   container: {
+    readonly name: string;
     readonly storesDurations: boolean;
     readonly endSeconds: number | undefined;
     readonly edits: readonly Edit[] | undefined;
@@ -40,7 +45,7 @@ export async function trackTiming(
   const last = await packets.getPacket(Number.POSITIVE_INFINITY, metadataOnly);
   const { edits } = container;
   if (edits && last && !isWhole(edits, last.timestamp)) {
-    const edited = await editedTiming(packets, edits);
+    const edited = await editedTiming(container.name, packets, edits);
     if (edited) return edited;
   }
   const lastSeconds = last?.timestamp ?? 0;
@@ -65,6 +70,17 @@ export async function trackTiming(
   };
 }
 
+/** The first of frames, in rising order, that begins at `seconds` or later. */
+function firstFrom(frames: readonly { readonly at: number }[], seconds: number): number {
+  let [low, high] = [0, frames.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (frames[middle]!.at < seconds) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
 /** Whether edits show the track to its end, in one part, as the demuxer takes them. */
 function isWhole(edits: readonly Edit[], lastSeconds: number): boolean {
   const [first] = edits;
@@ -74,6 +90,7 @@ function isWhole(edits: readonly Edit[], lastSeconds: number): boolean {
 
 /** The timing of a track of which parts are shown; undefined where they show nothing of it. */
 async function editedTiming(
+  name: string,
   packets: EncodedPacketSink,
   edits: readonly Edit[],
 ): Promise<TrackTiming | undefined> {
@@ -81,14 +98,19 @@ async function editedTiming(
   for await (const { timestamp, duration } of packets.packets(undefined, undefined, metadataOnly))
     stored.push({ at: timestamp, duration });
   stored.sort((a, b) => a.at - b.at);
-  // As they are shown; what begins before its part was cut away.
-  const shown = edits.flatMap(({ beginSeconds, lengthSeconds, trackSeconds }) => {
-    const isShown = ({ at }: { at: number }) =>
-      at >= trackSeconds - ROUNDING_SECONDS && at < trackSeconds + lengthSeconds - ROUNDING_SECONDS;
-    return stored
-      .filter(isShown)
-      .map(({ at, duration }) => ({ seconds: at - trackSeconds + beginSeconds, at, duration }));
-  });
+  // As they are shown; what begins before its part was cut away. A small list may show a long track
+  // many times.
+  const shown: { readonly seconds: number; readonly at: number; readonly duration: number }[] = [];
+  for (const { beginSeconds, lengthSeconds, trackSeconds } of edits) {
+    const from = firstFrom(stored, trackSeconds - ROUNDING_SECONDS);
+    const end = firstFrom(stored, trackSeconds + lengthSeconds - ROUNDING_SECONDS);
+    if (shown.length + end - from > MAX_FRAMES) {
+      const why = `its edit list shows more than ${MAX_FRAMES} frames: save it shorter`;
+      throw new UniviError("bad-video", `${name}: ${why}`);
+    }
+    for (const { at, duration } of stored.slice(from, end))
+      shown.push({ seconds: at - trackSeconds + beginSeconds, at, duration });
+  }
   const [first, last] = [shown[0], shown.at(-1)];
   if (!first || !last) return undefined;
   const times = shown.map(({ seconds }) => seconds - first.seconds);

@@ -212,3 +212,32 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 fn wait<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
     condvar.wait(guard).unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// On threads of its own, as callers of the library have them: not one of rayon's.
+    #[test]
+    fn all_items_are_worked_on_whoever_calls_and_panics_reach_the_caller() {
+        let callers: Vec<_> = (0..3)
+            .map(|caller| {
+                thread::spawn(move || {
+                    for round in 0..50 {
+                        let found = map(0..100usize, |i| i * round + caller);
+                        let expected: Vec<_> = (0..100).map(|i| i * round + caller).collect();
+                        assert_eq!(found, expected);
+                    }
+                })
+            })
+            .collect();
+        for caller in callers {
+            caller.join().expect("each gets its own results");
+        }
+        for bad in [0, 50, 99] {
+            let caught = catch_unwind(|| for_each(0..100, |i| assert_ne!(i, bad)));
+            assert!(caught.is_err(), "item {bad}");
+            assert_eq!(map(0..9, |i| i + 1), (1..10).collect::<Vec<_>>());
+        }
+    }
+}
