@@ -12,18 +12,33 @@ fn inverse(x: f32) -> f32 {
     if x == 0. { 0. } else { 1. / x }
 }
 
-/// The number farthest from zero, with its sign: the first of several.
+/// The number farthest from zero, with its sign: the first of several. Of zeros alone it is 0,
+/// whatever their signs, which the sign of the scale follows.
 #[inline(always)]
 fn extreme(x: &[f32; 32]) -> f32 {
-    let (low, high) = range(x);
+    let (low, high) = bounds(x);
     let largest = high.max(-low);
+    if largest == 0. {
+        return 0.;
+    }
     let at = x.iter().position(|x| x.abs() == largest);
     at.map_or(0., |at| x[at])
 }
 
-/// The lowest and the highest number.
+/// The lowest and the highest number. Zeros are equal, whatever their signs: the first one counts.
 #[inline(always)]
 fn range(x: &[f32; 32]) -> (f32, f32) {
+    let (low, high) = bounds(x);
+    let first = |bound: f32| match bound == 0. {
+        true => x.iter().copied().find(|x| *x == 0.).unwrap_or(0.),
+        false => bound,
+    };
+    (first(low), first(high))
+}
+
+/// The lowest and the highest number; of a zero the sign is open.
+#[inline(always)]
+fn bounds(x: &[f32; 32]) -> (f32, f32) {
     let (eights, _) = x.as_chunks();
     let (mut low, mut high) = (Lanes(eights[0]), Lanes(eights[0]));
     for eight in eights {
@@ -121,7 +136,45 @@ fn rounded(x: f32) -> i32 {
 
 #[cfg(test)]
 mod tests {
-    use super::rounded;
+    use super::{Encoder as _, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, rounded};
+
+    /// ggml goes through a block from its first number and keeps what is farther, lower or higher
+    /// than all before it: a zero that comes later changes no sign.
+    #[test]
+    fn scales_of_zeros_have_the_signs_that_ggml_writes() {
+        const PLUS: u8 = 0x00;
+        const MINUS: u8 = 0x80;
+        let zeros =
+            |first: f32, others: f32| std::array::from_fn(|i| if i == 0 { first } else { others });
+        for x in [
+            zeros(0., 0.),
+            zeros(-0., -0.),
+            zeros(0., -0.),
+            zeros(-0., 0.),
+        ] {
+            // 0 / -8 has the sign of -8.
+            let (mut q4_0, mut q5_0, mut q8_0) = ([1; 18], [1; 22], [1; 34]);
+            Q4_0::encode(&x, &mut q4_0);
+            Q5_0::encode(&x, &mut q5_0);
+            Q8_0::encode(&x, &mut q8_0);
+            assert_eq!([q4_0[1], q5_0[1], q8_0[1]], [MINUS, MINUS, PLUS], "{x:?}");
+            assert_eq!((q4_0[2], q5_0[6], q8_0[2]), (0x88, 0x00, 0), "{x:?}");
+            let low = if x[0].is_sign_negative() { MINUS } else { PLUS };
+            let (mut q4_1, mut q5_1) = ([1; 20], [1; 24]);
+            Q4_1::encode(&x, &mut q4_1);
+            Q5_1::encode(&x, &mut q5_1);
+            assert_eq!([q4_1[1], q5_1[1]], [PLUS, PLUS], "{x:?}");
+            assert_eq!([q4_1[3], q5_1[3]], [low, low], "{x:?}");
+        }
+        // The first zero is the minimum, wherever it stands.
+        for (at, low) in [(3, MINUS), (30, PLUS)] {
+            let mut x = [1.; 32];
+            (x[at], x[17]) = (-0., 0.);
+            let mut q4_1 = [1; 20];
+            Q4_1::encode(&x, &mut q4_1);
+            assert_eq!(q4_1[3], low, "-0 at {at}");
+        }
+    }
 
     #[test]
     fn rounding_is_that_of_the_standard_library() {
