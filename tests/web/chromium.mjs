@@ -14,7 +14,17 @@ const FLAGS = [
   "--disable-sync",
 ];
 
-const WEBGPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
+// Browsers write zeros to workgroup memory before a kernel runs. No kernel reads what it has not
+// written, as natively, where this is left out; and SwiftShader compiles a store for each number,
+// which takes most of the time until a model is there.
+const WEBGPU = [
+  "--enable-unsafe-webgpu",
+  "--use-webgpu-adapter=swiftshader",
+  "--enable-dawn-features=disable_workgroup_init",
+];
+
+/** WebGPU as browsers ship it, zeros and all. */
+export const AS_SHIPPED = ["--enable-dawn-features="];
 
 /** A camera that shows a test picture, and is allowed without asking. */
 export const CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"];

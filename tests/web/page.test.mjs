@@ -6,6 +6,7 @@ import assert from "node:assert/strict";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { AS_SHIPPED } from "./chromium.mjs";
 import { ask as askThePage, beGreedy, inDrawer, load, openDemo, screenshot } from "./demo.mjs";
 import { ask, clipOf, FIXTURES, OUTPUT, referenceAnswer, tinyModel } from "./fixtures.mjs";
 
@@ -26,7 +27,11 @@ before(async () => {
     note: "Small random weights.",
     bytes: 1e6,
   };
-  opened = await openDemo({ offers: [tiny], folders: { "/output/": join(OUTPUT, "/") } });
+  opened = await openDemo({
+    offers: [tiny],
+    folders: { "/output/": join(OUTPUT, "/") },
+    flags: AS_SHIPPED,
+  });
   opened.page.context().on("request", (request) => requests.push(request.url()));
 });
 after(() => opened.close());

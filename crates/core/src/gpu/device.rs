@@ -247,6 +247,11 @@ impl Gpu {
         self.0.recorder.borrow().max_work()
     }
 
+    /// What shaders leave to this device.
+    pub(super) fn constants(&self) -> Constants {
+        self.0.recorder.borrow().constants()
+    }
+
     /// Room for a result.
     pub(super) fn alloc(&self, rows: usize, cols: usize) -> Tensor {
         let buffer = self.0.memory.take(4 * rows as u64 * cols as u64);

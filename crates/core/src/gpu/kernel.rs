@@ -36,6 +36,8 @@ pub(super) struct Constants {
     /// Threads along a side of a tile of `matmul` and `attention`: 16, or 8 where reads count more
     /// than registers.
     pub tile_side: u32,
+    /// Threads of a workgroup of `matvec`: 64 that share rows of weights, or 16 that share none.
+    pub row_threads: u32,
 }
 
 impl Constants {
@@ -43,10 +45,12 @@ impl Constants {
     pub const HARDWARE: Constants = Constants {
         halves_are_exact: true,
         tile_side: 16,
+        row_threads: 64,
     };
     /// What a software adapter gets.
     pub const SOFTWARE: Constants = Constants {
         tile_side: 8,
+        row_threads: 16,
         ..Constants::HARDWARE
     };
 }
@@ -56,6 +60,7 @@ impl Constants {
 pub(super) enum Constant {
     HalvesAreExact,
     TileSide,
+    RowThreads,
 }
 
 impl Constant {
@@ -64,6 +69,7 @@ impl Constant {
         match self {
             Constant::HalvesAreExact => ("HALVES_ARE_EXACT", f64::from(constants.halves_are_exact)),
             Constant::TileSide => ("SIDE", f64::from(constants.tile_side)),
+            Constant::RowThreads => ("THREADS", f64::from(constants.row_threads)),
         }
     }
 }

@@ -2,6 +2,7 @@
 //! multiplies stored weights is written once over [`Simd`].
 
 mod dispatch;
+#[cfg(any(test, not(all(target_arch = "wasm32", target_feature = "simd128"))))]
 mod portable;
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,8 @@ use crate::gpu::{
 };
 
 pub(super) const VECTOR: Kernel =
-    Kernel::new::<VectorParams>("matvec", include_str!("matvec.wgsl"), 2, 1);
+    Kernel::new::<VectorParams>("matvec", include_str!("matvec.wgsl"), 2, 1)
+        .constants(&[Constant::RowThreads]);
 pub(super) const TILE: Kernel =
     Kernel::new::<TileParams>("matmul", include_str!("matmul.wgsl"), 2, 1)
         .with(&[PLACE, PRODUCTS])
@@ -21,8 +22,11 @@ pub(super) const TILE: Kernel =
 /// Up to this many rows of x the weights are read once per row: reading them is what takes the
 /// time.
 const VECTOR_ROWS: usize = 8;
-/// Rows of W that a workgroup of [`VECTOR`] covers.
+/// Rows of W whose sums a thread of [`VECTOR`] computes: together with all of its workgroup, or
+/// alone.
 const VECTOR_W_ROWS: usize = 4;
+/// Threads of a workgroup of [`VECTOR`] that share their rows.
+const SHARING: u32 = 64;
 /// Rows of x that a workgroup of [`TILE`] covers.
 const TILE_ROWS: usize = 64;
 /// A dispatch takes at most 65,535 workgroups per dimension.
@@ -64,6 +68,10 @@ pub fn matmul(gpu: &Gpu, x: &Tensor, w: &Matrix) -> Tensor {
     // behind the last; the zeros of x make nothing of them.
     let x = &widen(gpu, x, blocks * 32);
     let y = gpu.alloc(x.rows, w.rows);
+    let w_rows = match gpu.constants().row_threads {
+        SHARING => VECTOR_W_ROWS,
+        alone => VECTOR_W_ROWS * alone as usize,
+    };
     for part in &w.parts {
         let buffers = [part.buffer.binding(), x.binding(), y.binding()];
         let row_work = work(&[2, part.rows, blocks, 32]);
@@ -75,7 +83,7 @@ pub fn matmul(gpu: &Gpu, x: &Tensor, w: &Matrix) -> Tensor {
                 first: part.first as u32,
                 y_cols: w.rows as u32,
             };
-            let [folded, layers, _] = fold(part.rows.div_ceil(VECTOR_W_ROWS));
+            let [folded, layers, _] = fold(part.rows.div_ceil(w_rows));
             let groups = [folded, x.rows as u32, layers];
             gpu.run(
                 VECTOR.over(w.ty),

@@ -7,9 +7,13 @@
 // that neighbours read neighbouring blocks, and use each four numbers of x for the four rows at
 // once. Quants are multiplied as they are stored; the sum of each half block is scaled, and what
 // the type takes off or adds to every weight goes through the sum of x. The partial sums meet in
-// workgroup memory.
-// Dispatch (ceil(part_rows / 4), rows, 1), x folded into z.
+// workgroup memory. On a software adapter, where barriers take far longer than reads that lie
+// apart, each of 16 threads has four rows of its own.
+// Dispatch (ceil(part_rows / 4), rows, 1), or (ceil(part_rows / 64), rows, 1), x folded into z.
 // Truth: plain f64, within 2e-5 (tests/operations.rs).
+
+// Threads of a workgroup: 64 that share four rows, or 16 that share none.
+override THREADS: u32 = 64u;
 
 struct Params { part_rows: u32, row_bytes: u32, blocks: u32, first: u32, y_cols: u32 }
 @group(0) @binding(0) var<uniform> p: Params;
@@ -23,9 +27,11 @@ struct Rows { r0: Head, r1: Head, r2: Head, r3: Head }
 var<workgroup> partial: array<vec4f, 64>;
 var<workgroup> of_eight: array<vec4f, 8>;
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
-    let row = (group.x + (group.z << 15u)) * 4u;
+    let sharing = THREADS == 64u;
+    let number = group.x + (group.z << 15u);
+    let row = select(number * 16u + thread, number, sharing) * 4u;
     let x_row = group.y * p.blocks * 8u;
     // Rows beyond the last repeat it; what they yield is not written.
     let last = p.part_rows - 1u;
@@ -34,7 +40,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     let row2 = min(row + 2u, last) * p.row_bytes;
     let row3 = min(row + 3u, last) * p.row_bytes;
     var sums = vec4f();
-    for (var b = thread; b < p.blocks; b += 64u) {
+    let step = select(1u, 64u, sharing);
+    for (var b = select(0u, thread, sharing); b < p.blocks; b += step) {
         let i = x_row + b * 8u;
         let h = Rows(head(row0, b), head(row1, b), head(row2, b), head(row3, b));
         var of_x = sum4((x[i] + x[i + 1u]) + (x[i + 2u] + x[i + 3u]));
@@ -52,23 +59,26 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
         sums += vec4f(h.r0.scale.y, h.r1.scale.y, h.r2.scale.y, h.r3.scale.y) * (half - BIAS.y * of_x)
             + vec4f(h.r0.offset.y, h.r1.offset.y, h.r2.offset.y, h.r3.offset.y) * of_x;
     }
-    partial[thread] = sums;
-    workgroupBarrier();
-    if thread < 8u {
-        let at = thread * 8u;
-        of_eight[thread] = partial[at] + partial[at + 1u] + partial[at + 2u] + partial[at + 3u]
-            + partial[at + 4u] + partial[at + 5u] + partial[at + 6u] + partial[at + 7u];
-    }
-    workgroupBarrier();
-    if thread == 0u {
-        let sum = of_eight[0] + of_eight[1] + of_eight[2] + of_eight[3]
+    if sharing {
+        partial[thread] = sums;
+        workgroupBarrier();
+        if thread < 8u {
+            let at = thread * 8u;
+            of_eight[thread] = partial[at] + partial[at + 1u] + partial[at + 2u] + partial[at + 3u]
+                + partial[at + 4u] + partial[at + 5u] + partial[at + 6u] + partial[at + 7u];
+        }
+        workgroupBarrier();
+        if thread != 0u {
+            return;
+        }
+        sums = of_eight[0] + of_eight[1] + of_eight[2] + of_eight[3]
             + of_eight[4] + of_eight[5] + of_eight[6] + of_eight[7];
-        let to = group.y * p.y_cols + p.first + row;
-        if row <= last { y[to] = sum.x; }
-        if row + 1u <= last { y[to + 1u] = sum.y; }
-        if row + 2u <= last { y[to + 2u] = sum.z; }
-        if row + 3u <= last { y[to + 3u] = sum.w; }
     }
+    let to = group.y * p.y_cols + p.first + row;
+    if row <= last { y[to] = sums.x; }
+    if row + 1u <= last { y[to + 1u] = sums.y; }
+    if row + 2u <= last { y[to + 2u] = sums.z; }
+    if row + 3u <= last { y[to + 3u] = sums.w; }
 }
 
 // To the sums of four rows, the products of their columns 4 j .. 4 j + 3 with `v`.
