@@ -104,6 +104,7 @@ fn mix(plan: QuantizationPlan, of_types: &BTreeMap<GgmlType, Figures>) -> Mix {
         quantization: plan,
         vision_quantization: QuantizationPlan::F16,
         template: None,
+        importance: None,
         shard_bytes: 64 << 20,
     };
     let conversion = Conversion::plan(&checkpoint, None, &options).expect("a plan");

@@ -18,7 +18,7 @@ use univi::{
     prompt::{ChatTemplate, Conversation, PromptPart, PromptVisual, Segment, Template, Turn},
     tokenizer::{EncodeOptions, Tokenizer, TokenizerConfig},
 };
-use univi_convert::{TensorSpec, Writer, checkpoint::read_tensors};
+use univi_convert::{ImportanceMatrix, TensorSpec, Writer, checkpoint::read_tensors};
 use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
 use crate::memory::peak_of;
@@ -28,7 +28,7 @@ pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets. Their names are those of the folders in `fuzz/seeds` and of the programs
 /// in `fuzz/fuzz_targets`.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     ("gguf", gguf),
     ("safetensors", safetensors),
     ("pickle", pickle),
@@ -39,6 +39,7 @@ pub const TARGETS: [Target; 10] = [
     ("schema", schema),
     ("picture", picture),
     ("gif", gif),
+    ("imatrix", imatrix),
 ];
 
 const MIB: usize = 1 << 20;
@@ -215,6 +216,14 @@ fn encodes(tokenizer: &Tokenizer) {
         let copied = again.encode(text, EncodeOptions::PROMPT);
         assert_eq!(copied.as_ref(), Ok(&ids), "{text:?} out of a GGUF file");
         assert_eq!(again.decode(&ids), tokenizer.decode(&ids), "{ids:?}");
+    }
+}
+
+/// Both forms of importance matrices.
+pub fn imatrix(bytes: &[u8]) {
+    let read = || ImportanceMatrix::parse(bytes);
+    if let Some(matrix) = checked(MIB + 64 * bytes.len(), read) {
+        assert!(matrix.names().count() == matrix.len() && !matrix.is_empty());
     }
 }
 

@@ -25,6 +25,7 @@ fn sizes_of(sizes: &Sizes, quantizations: impl Iterator<Item = String>) -> Value
             quantization: QuantizationPlan::parse(&name).unwrap(),
             vision_quantization: QuantizationPlan::F16,
             template: None,
+            importance: None,
             shard_bytes: 1 << 30,
         };
         let plan = Conversion::plan(&checkpoint, None, &options).unwrap();

@@ -8,7 +8,9 @@ use univi::gguf::{QuantizationPlan, parse};
 use univi::manifest::Role;
 use univi::{Error, Result};
 use univi_convert::checkpoint::{Checkpoint, Files};
-use univi_convert::{CARD_MARK, Conversion, ConversionOptions, Origin, PlannedFile};
+use univi_convert::{
+    CARD_MARK, Conversion, ConversionOptions, ImportanceMatrix, Origin, PlannedFile, PlannedTensor,
+};
 use univi_tests::{files_in, fixtures};
 
 /// The files of a folder, and which ranges of them were read.
@@ -51,6 +53,7 @@ fn options(shard_bytes: u64) -> ConversionOptions {
         quantization: QuantizationPlan::parse("q8_0").unwrap(),
         vision_quantization: QuantizationPlan::F16,
         template: None,
+        importance: None,
         shard_bytes,
     }
 }
@@ -77,7 +80,7 @@ fn build(file: &PlannedFile, sources: [&Watched; 2], chunk: usize) -> Result<Vec
         let stored = &source[&span.file][span.offset as usize..][..span.len as usize];
         for piece in stored.chunks(chunk) {
             reader.push(piece, &mut |rows| {
-                bytes.extend(planned.tensor.encode(planned.ty, rows.rows, &rows.bytes)?);
+                bytes.extend(planned.encode(rows.rows, &rows.bytes)?);
                 Ok(())
             })?;
         }
@@ -222,4 +225,74 @@ fn a_card_and_the_licence_go_along() {
     }
     let (_, unpublished) = &conversion.companions(None)[0];
     assert!(!String::from_utf8_lossy(unpublished).contains("base_model"));
+}
+
+/// An importance matrix of these names and columns, in the form without a version.
+fn importance(entries: &[(String, usize)]) -> ImportanceMatrix {
+    let mut file = (entries.len() as i32).to_le_bytes().to_vec();
+    for (name, cols) in entries {
+        file.extend((name.len() as i32).to_le_bytes());
+        file.extend(name.as_bytes());
+        file.extend(1i32.to_le_bytes());
+        file.extend((*cols as i32).to_le_bytes());
+        for col in 0..*cols {
+            file.extend(((col % 7) as f32).exp().to_le_bytes());
+        }
+    }
+    ImportanceMatrix::parse(&file).unwrap()
+}
+
+#[test]
+fn importance_is_of_the_same_model() {
+    let (files, tower) = (Watched::new("checkpoint"), Watched::new(TOWER));
+    let checkpoint = Checkpoint::open(&files).unwrap();
+    let beside = Checkpoint::open(&tower).unwrap();
+    let planned = |entries: Option<&[(String, usize)]>| {
+        let options = ConversionOptions {
+            quantization: QuantizationPlan::parse("q4_0").unwrap(),
+            importance: entries.map(importance),
+            ..options(1 << 30)
+        };
+        Conversion::plan(&checkpoint, Some(&beside), &options)
+    };
+    let plain = planned(None).unwrap();
+    let of_layers = plain.tensors().map(|planned| &planned.tensor);
+    let of_layers = of_layers.filter(|tensor| tensor.name.starts_with("blk."));
+    let mut entries: Vec<_> = of_layers
+        .filter(|tensor| tensor.shape.len() == 2)
+        .map(|tensor| (tensor.name.clone(), tensor.cols()))
+        .collect();
+
+    let weighted = planned(Some(&entries)).unwrap();
+    assert_eq!(weighted.unused_importance, [""; 0]);
+    let data = |file: &[u8], planned: &PlannedTensor| {
+        file[planned.offset as usize..][..planned.bytes as usize].to_vec()
+    };
+    let mut others = 0;
+    for (plain, weighted) in plain.files.iter().zip(&weighted.files) {
+        let [a, b] = [plain, weighted].map(|file| build(file, [&files, &tower], 1 << 20).unwrap());
+        for (plain, weighted) in plain.tensors.iter().zip(&weighted.tensors) {
+            let is_other = data(&a, plain) != data(&b, weighted);
+            let name = &weighted.tensor.name;
+            assert_eq!(is_other, weighted.importance.is_some(), "{name}");
+            others += usize::from(is_other);
+        }
+    }
+    assert!(others > 3, "{others}");
+
+    entries.push(("blk.99.attn_q.weight".into(), 64));
+    let more = planned(Some(&entries)).unwrap();
+    assert_eq!(more.unused_importance, ["blk.99.attn_q.weight"]);
+    let says = |result: Result<Conversion>, says: &str| {
+        let error = result.unwrap_err();
+        assert_eq!(error.code(), "bad-request");
+        assert!(error.to_string().contains(says), "{error}");
+    };
+    let (first, _) = entries.remove(0);
+    says(planned(Some(&entries)), &first);
+    entries.insert(0, (first.clone(), 3));
+    says(
+        planned(Some(&entries)),
+        &format!("has 3 columns for {first}"),
+    );
 }

@@ -43,6 +43,7 @@ macro_rules! targets {
 
 targets! {
     gguf safetensors pickle tokenizer_json sentencepiece manifest template schema picture gif
+    imatrix
 }
 
 fn fuzz() -> PathBuf {

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use safetensors::SafeTensors;
 use serde_json::Value;
 use univi::Result;
 use univi::gguf::{
     Event, FiniteCheck, GgmlType, Header, Parser, QuantizationPlan, Shards, SplitName, parse,
 };
-use univi_convert::quantize;
+use univi_convert::{quantize, quantize_weighted};
 use univi_tests::{files_in, fixtures};
 
 fn f32s(tensor: &[u8]) -> Vec<f32> {
@@ -147,6 +149,54 @@ fn quantize_loses_no_more_than_ggml() {
             "{ty}: mean error {sum_ours}, ggml's {sum_theirs}"
         );
     }
+}
+
+/// Where some columns matter more, the error there is less, at the cost of the others.
+#[test]
+fn importance_moves_the_error() {
+    let cols = 512;
+    let mut random = ChaCha8Rng::seed_from_u64(5);
+    // Nearly of normal distribution.
+    let mut number = || (0..4).map(|_| random.random::<f32>() - 0.5).sum();
+    let rows: Vec<f32> = (0..16 * cols).map(|_| number()).collect();
+    let rows = &rows[..];
+    let importance: Vec<f32> = (0..cols).map(|col| (col % 5) as f32).collect();
+    for ty in GgmlType::ALL {
+        let error = |importance: Option<&[f32]>, weights: &[f32]| -> f64 {
+            let mut stored = vec![0.; rows.len()];
+            ty.dequantize(
+                &quantize_weighted(ty, rows, importance).unwrap(),
+                &mut stored,
+            );
+            let pairs = rows.iter().zip(&stored).zip(weights.iter().cycle());
+            pairs
+                .map(|((a, b), w)| f64::from(w * (a - b) * (a - b)))
+                .sum()
+        };
+        let flat = vec![1.; cols];
+        let plain = error(None, &importance);
+        let weighted = error(Some(&importance), &importance);
+        let is_searched = !matches!(
+            ty,
+            GgmlType::F32
+                | GgmlType::F16
+                | GgmlType::BF16
+                | GgmlType::Q4_1
+                | GgmlType::Q5_1
+                | GgmlType::Q8_0
+        );
+        match is_searched {
+            true => assert!(weighted < 0.99 * plain, "{ty}: {weighted}, without {plain}"),
+            false => assert_eq!(weighted, plain, "{ty}"),
+        }
+        // What matters alike is as without, but for the types that are not searched then.
+        if is_searched && !matches!(ty, GgmlType::Q4_0 | GgmlType::Q5_0) {
+            assert_eq!(error(Some(&flat), &flat), error(None, &flat), "{ty}");
+        }
+    }
+    let five = [1.; 5];
+    let error = quantize_weighted(GgmlType::Q8_0, &[0.; 32], Some(&five)).unwrap_err();
+    assert_eq!(error.code(), "bad-request");
 }
 
 #[derive(Debug, PartialEq)]

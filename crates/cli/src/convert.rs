@@ -9,7 +9,10 @@ use univi::gguf::QuantizationPlan;
 use univi::manifest::Manifest;
 use univi::{Error, Result};
 use univi_convert::checkpoint::Checkpoint;
-use univi_convert::{CARD_MARK, CARD_NAME, Conversion, ConversionOptions, PlannedTensor};
+use univi_convert::{
+    CARD_MARK, CARD_NAME, Conversion, ConversionOptions, ImportanceMatrix, MAX_IMPORTANCE_BYTES,
+    PlannedTensor,
+};
 
 use crate::model_folder::{ModelFolder, OutArgs};
 use crate::progress::{Progress, Unit, bytes};
@@ -51,6 +54,10 @@ pub struct ConvertArgs {
     /// How the vision side is stored.
     #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = quantization_plan)]
     pub vision_quant: QuantizationPlan,
+    /// An importance matrix of llama.cpp's, GGUF or the form before it: how much each column of the
+    /// language model's matrices matters. It has to be of the same model.
+    #[arg(long, value_name = "FILE")]
+    pub imatrix: Option<PathBuf>,
     /// The prompt template that the model was tuned with: simple, simpleqa, v1 or bare [default:
     /// what the checkpoint says, else simple].
     #[arg(long, value_name = "NAME")]
@@ -86,11 +93,13 @@ pub fn run(args: ConvertArgs) -> Result<()> {
         quantization: args.quant,
         vision_quantization: args.vision_quant,
         template: args.template.clone(),
+        importance: args.imatrix.as_deref().map(importance).transpose()?,
         shard_bytes: args.out.shard_size,
     };
     let conversion = Conversion::plan(&checkpoint, tower_checkpoint.as_ref(), &options);
     let conversion = conversion.map_err(|e| source.explain(e))?;
     drop((checkpoint, tower_checkpoint));
+    note_unused(&conversion.unused_importance);
 
     let out = &args.out.out;
     if let Some(folder) = source.folder() {
@@ -112,6 +121,36 @@ pub fn run(args: ConvertArgs) -> Result<()> {
         out::note(&note);
     }
     Ok(())
+}
+
+/// Reads an importance matrix.
+fn importance(path: &Path) -> Result<ImportanceMatrix> {
+    let length = std::fs::metadata(path).map_err(|e| files::io_error(path, &e))?;
+    if length.len() > MAX_IMPORTANCE_BYTES {
+        let reason = format!(
+            "is too long for an importance matrix: {}",
+            bytes(length.len())
+        );
+        return Err(Error::BadRequest { reason }.in_file(files::name(path)));
+    }
+    let file = std::fs::read(path).map_err(|e| files::io_error(path, &e))?;
+    ImportanceMatrix::parse(&file).map_err(|e| e.in_file(files::name(path)))
+}
+
+/// Names what an importance matrix has and the model does not.
+fn note_unused(names: &[String]) {
+    const SHOWN: usize = 5;
+    if names.is_empty() {
+        return;
+    }
+    let more = match names.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let shown = names[..names.len().min(SHOWN)].join(", ");
+    out::note(&format!(
+        "the importance matrix has what the model has not: {shown}{more}"
+    ));
 }
 
 /// Writes the files of a conversion.
@@ -186,7 +225,12 @@ fn identity(conversion: &Conversion, sources: &Sources) -> Result<String> {
     for file in &conversion.files {
         add(file.name.as_bytes());
         add(&file.head);
-        for PlannedTensor { tensor, .. } in &file.tensors {
+        for planned in &file.tensors {
+            let tensor = &planned.tensor;
+            if let Some(importance) = &planned.importance {
+                let bytes: Vec<u8> = importance.iter().flat_map(|x| x.to_le_bytes()).collect();
+                add(&bytes);
+            }
             let from = tensor.file();
             add(from.as_bytes());
             add(&[u8::from(tensor.is_beside)]);

@@ -22,7 +22,7 @@ use std::{
     time::Duration,
 };
 
-use univi::{Error, Result, gguf::GgmlType};
+use univi::{Error, Result};
 use univi_convert::{
     Conversion, Origin, PlannedTensor,
     checkpoint::{Checkpoint, CheckpointTensor, Files, Span, StoredRows},
@@ -98,8 +98,8 @@ impl Sources {
     }
 }
 
-/// A tensor and how it is stored, shared by the threads that work on it.
-type Task = Arc<(CheckpointTensor, GgmlType)>;
+/// A tensor, shared by the threads that work on it.
+type Task = Arc<PlannedTensor>;
 
 /// A batch of rows on its way through a worker.
 struct Job {
@@ -147,7 +147,7 @@ impl Pull {
             thread::spawn(move || work(&waiting));
         }
         let (order, tensors_in_order) = sync_channel(STREAMS);
-        let tensors = tensors.into_iter().map(|t| Arc::new((t.tensor, t.ty)));
+        let tensors = tensors.into_iter().map(Arc::new);
         let queue = Arc::new(Mutex::new((tensors, order)));
         for _ in 0..STREAMS {
             let (sources, queue, jobs) = (sources.clone(), queue.clone(), jobs.clone());
@@ -244,10 +244,10 @@ fn stream(
     steps: &SyncSender<Step>,
     jobs: &SyncSender<Job>,
 ) -> Result<()> {
-    let source = sources.of(&task.0);
+    let source = sources.of(&task.tensor);
     let mut may_retry = source.origin().is_some();
     loop {
-        let mut reader = task.0.reader();
+        let mut reader = task.tensor.reader();
         let span = reader.span().clone();
         let mut on_rows = |rows| {
             let (done, blocks) = sync_channel(1);
@@ -276,7 +276,7 @@ fn work(waiting: &Mutex<Receiver<Job>>) {
         let Ok(Job { task, rows, done }) = job else {
             return;
         };
-        let blocks = task.0.encode(task.1, rows.rows, &rows.bytes);
+        let blocks = task.encode(rows.rows, &rows.bytes);
         // Whoever waited for them has given up.
         let _ = done.send(blocks);
     }

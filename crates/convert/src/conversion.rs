@@ -4,6 +4,8 @@
 //! So a caller writes the files in any order, each on its own, and one that is finished need not be
 //! made again.
 
+use std::{collections::BTreeSet, ops::Range, sync::Arc};
+
 use univi::{
     Error, Result,
     config::LlamaConfig,
@@ -13,7 +15,7 @@ use univi::{
 };
 
 use crate::{
-    TensorSpec,
+    ImportanceMatrix, TensorSpec,
     card::{CARD_NAME, CardFacts, Origin, card, license_files},
     checkpoint::{Checkpoint, CheckpointPart, CheckpointTensor},
     header, plan_shards, shard_metadata,
@@ -30,6 +32,8 @@ pub struct ConversionOptions {
     pub vision_quantization: QuantizationPlan,
     /// The prompt template that the model was tuned with, where the checkpoint does not say.
     pub template: Option<String>,
+    /// How much each column of the language model's matrices matters, where it is known.
+    pub importance: Option<ImportanceMatrix>,
     /// The most data of one file of the language model, in bytes. A tensor that is larger gets a
     /// file of its own.
     pub shard_bytes: u64,
@@ -40,6 +44,8 @@ pub struct ConversionOptions {
 pub struct Conversion {
     /// The files.
     pub files: Vec<PlannedFile>,
+    /// Names in the importance matrix that no tensor has.
+    pub unused_importance: Vec<String>,
     /// Lacks its files.
     manifest: Manifest,
     /// Under which terms the weights are used.
@@ -68,6 +74,8 @@ pub struct PlannedTensor {
     pub tensor: CheckpointTensor,
     /// How they are stored.
     pub ty: GgmlType,
+    /// How much each column matters.
+    pub importance: Option<Arc<[f32]>>,
     /// Of its first byte in the file.
     pub offset: u64,
     /// Length of its data.
@@ -81,7 +89,8 @@ impl Conversion {
     /// model was made with, where one is known.
     ///
     /// # Errors
-    /// As [`Checkpoint::parts`]; `BadRequest` where a tensor can't be stored as is asked.
+    /// As [`Checkpoint::parts`]; `BadRequest` where a tensor can't be stored as is asked, or the
+    /// importance matrix is of another model.
     pub fn plan(
         checkpoint: &Checkpoint<'_>,
         tower: Option<&Checkpoint<'_>>,
@@ -110,6 +119,12 @@ impl Conversion {
         let stem = file_stem(&options.name);
         let (mut metadata, specs) = llm.plan(options.quantization);
         describe(&mut metadata);
+        let none = ImportanceMatrix::default();
+        let importance = options.importance.as_ref().unwrap_or(&none);
+        if !importance.is_empty() {
+            metadata.insert("quantize.imatrix.entries_count", importance.len() as u32);
+            check_names(importance, &specs)?;
+        }
         let shards = plan_shards(&specs, options.shard_bytes)?;
         let set = SplitName {
             prefix: format!("{stem}-{quantization}"),
@@ -122,14 +137,23 @@ impl Conversion {
             let metadata = shard_metadata(&metadata, name.index, name.count, specs.len());
             let of_shard = tensors.by_ref().take(range.len()).collect();
             let name = name.to_string();
-            files.push(gguf(Role::Llm, name, &metadata, &specs[range], of_shard)?);
+            let specs = &specs[range];
+            files.push(gguf(
+                Role::Llm,
+                name,
+                &metadata,
+                specs,
+                of_shard,
+                importance,
+            )?);
         }
         if let Some(vision) = vision {
             let (mut metadata, specs) = vision.plan(options.vision_quantization);
             describe(&mut metadata);
             manifest.image_px = metadata.opt_u64("clip.vision.image_size")?;
             let name = format!("{stem}-vision-{}.gguf", options.vision_quantization.name());
-            files.push(gguf(Role::Vision, name, &metadata, &specs, vision.tensors)?);
+            let tensors = vision.tensors;
+            files.push(gguf(Role::Vision, name, &metadata, &specs, tensors, &none)?);
         }
         if let Some(name) = checkpoint.tokenizer_file()?
             && let Some(head) = checkpoint.small_file(name)?
@@ -143,7 +167,11 @@ impl Conversion {
             });
         }
         manifest.license = license;
+        let tensors = files.iter().flat_map(|file: &PlannedFile| &file.tensors);
+        let used: BTreeSet<&str> = tensors.map(|planned| &*planned.tensor.name).collect();
+        let unused = importance.names().filter(|name| !used.contains(name));
         Ok(Conversion {
+            unused_importance: unused.map(String::from).collect(),
             files,
             manifest,
             license_files: license_files(checkpoint)?,
@@ -211,12 +239,42 @@ impl Conversion {
     }
 }
 
+impl PlannedTensor {
+    /// As [`CheckpointTensor::encode`], in the type and with the importance that are planned.
+    ///
+    /// # Errors
+    /// As [`CheckpointTensor::encode`].
+    pub fn encode(&self, rows: Range<usize>, bytes: &[u8]) -> Result<Vec<u8>> {
+        let importance = self.importance.as_deref();
+        self.tensor.encode(self.ty, importance, rows, bytes)
+    }
+}
+
+/// Refuses an importance matrix that lacks a matrix of a layer: it is of another model. Of the
+/// embeddings and of the output, llama.cpp collects nothing by default.
+fn check_names(importance: &ImportanceMatrix, specs: &[TensorSpec]) -> Result<()> {
+    let names: BTreeSet<&str> = importance.names().collect();
+    let mut layers = specs
+        .iter()
+        .filter(|spec| spec.ty.is_quantized() && spec.name.starts_with("blk."));
+    match layers.find(|spec| !names.contains(&*spec.name)) {
+        None => Ok(()),
+        Some(spec) => Err(Error::BadRequest {
+            reason: format!(
+                "the importance matrix lacks {}: it is of another model",
+                spec.name
+            ),
+        }),
+    }
+}
+
 fn gguf(
     role: Role,
     name: String,
     metadata: &Metadata,
     specs: &[TensorSpec],
     tensors: Vec<CheckpointTensor>,
+    importance: &ImportanceMatrix,
 ) -> Result<PlannedFile> {
     let (head, header) = header(metadata, specs)?;
     let mut bytes = head.len() as u64;
@@ -226,9 +284,14 @@ fn gguf(
             reason: format!("the sizes of {name} overflow 64 bits"),
         })?;
         bytes = info.offset.saturating_add(padded);
+        let importance = match info.ty.is_quantized() {
+            true => importance.of(&tensor.name, tensor.cols())?,
+            false => None,
+        };
         planned.push(PlannedTensor {
             tensor,
             ty: info.ty,
+            importance,
             offset: info.offset,
             bytes: info.bytes,
             padding: padded - info.bytes,

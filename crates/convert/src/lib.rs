@@ -10,13 +10,15 @@
 mod card;
 pub mod checkpoint;
 mod conversion;
+mod importance;
 mod quantize;
 mod shards;
 mod writer;
 
 pub use card::{CARD_MARK, CARD_NAME, Origin};
 pub use conversion::{Conversion, ConversionOptions, PlannedFile, PlannedTensor};
-pub use quantize::quantize;
+pub use importance::{ImportanceMatrix, MAX_IMPORTANCE_BYTES};
+pub use quantize::{quantize, quantize_weighted};
 pub use shards::{plan_shards, shard_metadata};
 pub use writer::{TensorSpec, Writer, check_specs, header};
 

@@ -40,7 +40,7 @@ impl Making {
         };
         let mut blocks = Vec::new();
         reader.push(bytes, &mut |rows| {
-            let encoded = planned.tensor.encode(planned.ty, rows.rows, &rows.bytes)?;
+            let encoded = planned.encode(rows.rows, &rows.bytes)?;
             self.hash.update(&encoded);
             blocks.extend_from_slice(&encoded);
             Ok(())

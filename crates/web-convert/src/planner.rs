@@ -54,6 +54,7 @@ impl Planner {
                 quantization: plan(quantization)?,
                 vision_quantization: plan(VISION_QUANTIZATION)?,
                 template: None,
+                importance: None,
                 shard_bytes: SHARD_BYTES,
             },
             planned: None,

@@ -12,7 +12,7 @@ use super::{
     stored::{Dtype, Stored},
     tensor_reader::{Span, TensorReader},
 };
-use crate::{TensorSpec, Writer, quantize};
+use crate::{TensorSpec, Writer, quantize_weighted};
 
 /// One side of a model on its way into GGUF files.
 pub struct CheckpointPart<'a> {
@@ -231,12 +231,19 @@ impl CheckpointTensor {
         stored
     }
 
-    /// Returns rows that the reader handed out as they will stand in the file.
+    /// Returns rows that the reader handed out as they will stand in the file; `importance` is how
+    /// much each column matters, where it is known.
     ///
     /// # Errors
     /// `BadFile` for numbers that `ty` can't hold; `BadRequest` where `bytes` are not those of
     /// `rows`, or `rows` not whole heads of a tensor whose heads are turned.
-    pub fn encode(&self, ty: GgmlType, rows: Range<usize>, bytes: &[u8]) -> Result<Vec<u8>> {
+    pub fn encode(
+        &self,
+        ty: GgmlType,
+        importance: Option<&[f32]>,
+        rows: Range<usize>,
+        bytes: &[u8],
+    ) -> Result<Vec<u8>> {
         let unit = self.order.unit();
         let is_whole = rows.end <= self.rows()
             && rows.start.is_multiple_of(unit)
@@ -251,11 +258,16 @@ impl CheckpointTensor {
                 ),
             });
         }
-        self.quantize(ty, &self.decode(&rows, bytes))
+        self.quantize(ty, importance, &self.decode(&rows, bytes))
     }
 
-    fn quantize(&self, ty: GgmlType, values: &[f32]) -> Result<Vec<u8>> {
-        quantize(ty, values).map_err(|e| match e {
+    fn quantize(
+        &self,
+        ty: GgmlType,
+        importance: Option<&[f32]>,
+        values: &[f32],
+    ) -> Result<Vec<u8>> {
+        quantize_weighted(ty, values, importance).map_err(|e| match e {
             Error::BadFile { format, reason } => Error::BadFile {
                 format,
                 reason: format!("tensor {}: {reason}", self.name),
@@ -310,7 +322,7 @@ impl CheckpointPart<'_> {
         let mut writer = Writer::new(Vec::new(), &metadata, &specs)?;
         for (tensor, spec) in self.tensors.iter().zip(&specs) {
             let values = self.read(tensor, 0..tensor.rows())?;
-            writer.write(&tensor.quantize(spec.ty, &values)?)?;
+            writer.write(&tensor.quantize(spec.ty, None, &values)?)?;
         }
         writer.finish()
     }

@@ -25,8 +25,8 @@ pub struct Q2K;
 
 impl Encoder<SUPER, 84> for Q2K {
     #[inline(always)]
-    fn encode(x: &[f32; SUPER], b: &mut [u8; 84]) {
-        let block = quantize::<16, 2>(x, 3., 15., &mut b[80..84]);
+    fn encode(x: &[f32; SUPER], importance: Option<&[f32; SUPER]>, b: &mut [u8; 84]) {
+        let block = quantize::<16, 2>(x, importance, 3., 15., &mut b[80..84]);
         for (b, (scale, minimum)) in b.iter_mut().zip(block.scales.iter().zip(block.minima)) {
             *b = scale | minimum << 4;
         }
@@ -39,8 +39,8 @@ pub struct Q4K;
 
 impl Encoder<SUPER, 144> for Q4K {
     #[inline(always)]
-    fn encode(x: &[f32; SUPER], b: &mut [u8; 144]) {
-        let block = quantize::<32, 1>(x, 15., 63., &mut b[..4]);
+    fn encode(x: &[f32; SUPER], importance: Option<&[f32; SUPER]>, b: &mut [u8; 144]) {
+        let block = quantize::<32, 1>(x, importance, 15., 63., &mut b[..4]);
         put_scales_and_minima(&mut b[4..16], &block.scales, &block.minima);
         put_nibbles(&mut b[16..], &block.quants);
     }
@@ -51,8 +51,8 @@ pub struct Q5K;
 
 impl Encoder<SUPER, 176> for Q5K {
     #[inline(always)]
-    fn encode(x: &[f32; SUPER], b: &mut [u8; 176]) {
-        let block = quantize::<32, 1>(x, 31., 63., &mut b[..4]);
+    fn encode(x: &[f32; SUPER], importance: Option<&[f32; SUPER]>, b: &mut [u8; 176]) {
+        let block = quantize::<32, 1>(x, importance, 31., 63., &mut b[..4]);
         put_scales_and_minima(&mut b[4..16], &block.scales, &block.minima);
         for (i, q) in block.quants.iter().enumerate() {
             b[16 + i % 32] |= q >> 4 << (i / 32);
@@ -76,6 +76,7 @@ struct Groups<const N: usize> {
 #[inline(always)]
 fn quantize<const N: usize, const SETS: usize>(
     x: &[f32; SUPER],
+    importance: Option<&[f32; SUPER]>,
     top: f32,
     levels: f32,
     halves: &mut [u8],
@@ -91,7 +92,8 @@ fn quantize<const N: usize, const SETS: usize>(
     for (i, groups) in sets.iter_mut().enumerate() {
         let numbers = i * set..(i + 1) * set;
         groups.x = gather(&x[numbers.clone()]);
-        groups.weights = weigh(&groups.x);
+        let importance = importance.map(|importance| gather(&importance[numbers]));
+        groups.weights = weigh(&groups.x, importance.as_ref());
         (groups.scale, groups.minimum) = fit(&groups.x, &groups.weights, top);
         scale = scale.max(groups.scale);
         minimum = minimum.max(groups.minimum);

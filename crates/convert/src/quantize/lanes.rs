@@ -162,7 +162,7 @@ pub fn scatter<const N: usize>(x: &[Lanes; N], out: &mut [u8]) {
 /// Returns how much the error of each number counts: large numbers matter more, but no number
 /// matters nothing. Only ratios within a group mean something.
 #[inline(always)]
-pub fn weigh<const N: usize>(x: &[Lanes; N]) -> [Lanes; N] {
+pub fn weigh<const N: usize>(x: &[Lanes; N], importance: Option<&[Lanes; N]>) -> [Lanes; N] {
     let largest = x.iter().fold(Lanes::ZERO, |m, x| m.max(x.abs()));
     let unit = largest.inverse();
     let mut weights = *x;
@@ -174,6 +174,13 @@ pub fn weigh<const N: usize>(x: &[Lanes; N]) -> [Lanes; N] {
     let rms = (squares * Lanes::splat(1. / N as f32)).sqrt();
     for w in &mut weights {
         *w = *w + rms;
+    }
+    if let Some(importance) = importance {
+        let largest = importance.iter().fold(Lanes::ZERO, |m, x| m.max(*x));
+        let unit = largest.inverse();
+        for (w, importance) in weights.iter_mut().zip(importance) {
+            *w = *w * (*importance * unit);
+        }
     }
     weights
 }

@@ -1,6 +1,6 @@
 //! From numbers to blocks: the opposite of [`GgmlType::dequantize`].
 //!
-//! `Q8_0`, `Q5` and `Q4` round as ggml's reference code does. For the others the
+//! Without an importance, the 32-wide types round as ggml's reference code does. For the others the
 //! scale of a group is searched: several roundings are tried, and for each the least-squares scale
 //! (and minimum) is solved. Candle has a quantizer too, but turns groups of equal positive numbers
 //! into zeros.
@@ -19,7 +19,7 @@ use std::marker::PhantomData;
 use half::{bf16, f16};
 use pulp::NullaryFnOnce;
 
-use univi::{Result, gguf::GgmlType};
+use univi::{Error, Result, gguf::GgmlType};
 
 use self::encoder::Encoder;
 use crate::bad;
@@ -30,9 +30,34 @@ const LARGEST: f32 = 1e30;
 /// Stores whole rows of numbers as `ty`.
 ///
 /// # Errors
-/// [`univi::Error::BadRequest`] for rows that are not whole blocks; [`univi::Error::BadFile`] for
+/// [`Error::BadRequest`] for rows that are not whole blocks; [`Error::BadFile`] for
 /// numbers that the type can't hold (NaN, infinity, too large).
 pub fn quantize(ty: GgmlType, values: &[f32]) -> Result<Vec<u8>> {
+    quantize_weighted(ty, values, None)
+}
+
+/// As [`quantize`], where `importance` is how much each column of the rows matters: errors where it
+/// is large are made smaller at the cost of others. `Q8_0`, `Q4_1` and `Q5_1`, and what is not
+/// quantized, are the same with it.
+///
+/// # Errors
+/// As [`quantize`]; `BadRequest` where the values are not whole rows of so many columns.
+pub fn quantize_weighted(
+    ty: GgmlType,
+    values: &[f32],
+    importance: Option<&[f32]>,
+) -> Result<Vec<u8>> {
+    if let Some(importance) = importance
+        && (importance.is_empty() || !values.len().is_multiple_of(importance.len()))
+    {
+        return Err(Error::BadRequest {
+            reason: format!(
+                "{} values are not whole rows of {} columns",
+                values.len(),
+                importance.len()
+            ),
+        });
+    }
     let mut bytes = vec![0; ty.row_bytes(values.len())?];
     if let Some(at) = values.iter().position(|x| !x.is_finite()) {
         return Err(bad(format!(
@@ -51,18 +76,20 @@ pub fn quantize(ty: GgmlType, values: &[f32]) -> Result<Vec<u8>> {
         GgmlType::F32 => fill(to, values, f32::to_le_bytes),
         GgmlType::F16 => fill(to, values, |x| f16::from_f32(x).to_le_bytes()),
         GgmlType::BF16 => fill(to, values, |x| bf16::from_f32(x).to_le_bytes()),
-        GgmlType::Q4_0 => encode(plain::Q4_0, values, to),
-        GgmlType::Q4_1 => encode(plain::Q4_1, values, to),
-        GgmlType::Q5_0 => encode(plain::Q5_0, values, to),
-        GgmlType::Q5_1 => encode(plain::Q5_1, values, to),
-        GgmlType::Q8_0 => encode(plain::Q8_0, values, to),
-        GgmlType::Q2K => encode(affine::Q2K, values, to),
-        GgmlType::Q3K => encode(scaled::Q3K, values, to),
-        GgmlType::Q4K => encode(affine::Q4K, values, to),
-        GgmlType::Q5K => encode(affine::Q5K, values, to),
-        GgmlType::Q6K => encode(scaled::Q6K, values, to),
-        GgmlType::Iq4Nl => encode(scaled::Iq4Nl, values, to),
-        GgmlType::Iq4Xs => encode(scaled::Iq4Xs, values, to),
+        GgmlType::Q4_0 if importance.is_some() => encode(scaled::Q4_0, values, importance, to),
+        GgmlType::Q5_0 if importance.is_some() => encode(scaled::Q5_0, values, importance, to),
+        GgmlType::Q4_0 => encode(plain::Q4_0, values, importance, to),
+        GgmlType::Q4_1 => encode(plain::Q4_1, values, importance, to),
+        GgmlType::Q5_0 => encode(plain::Q5_0, values, importance, to),
+        GgmlType::Q5_1 => encode(plain::Q5_1, values, importance, to),
+        GgmlType::Q8_0 => encode(plain::Q8_0, values, importance, to),
+        GgmlType::Q2K => encode(affine::Q2K, values, importance, to),
+        GgmlType::Q3K => encode(scaled::Q3K, values, importance, to),
+        GgmlType::Q4K => encode(affine::Q4K, values, importance, to),
+        GgmlType::Q5K => encode(affine::Q5K, values, importance, to),
+        GgmlType::Q6K => encode(scaled::Q6K, values, importance, to),
+        GgmlType::Iq4Nl => encode(scaled::Iq4Nl, values, importance, to),
+        GgmlType::Iq4Xs => encode(scaled::Iq4Xs, values, importance, to),
     }
     match ty.first_not_finite(&bytes) {
         None => Ok(bytes),
@@ -82,6 +109,7 @@ fn fill<const BYTES: usize>(to: &mut [u8], values: &[f32], bytes: impl Fn(f32) -
 fn encode<E: Encoder<NUMBERS, BYTES>, const NUMBERS: usize, const BYTES: usize>(
     _: E,
     values: &[f32],
+    importance: Option<&[f32]>,
     to: &mut Vec<u8>,
 ) {
     let bytes = to.len();
@@ -96,6 +124,7 @@ fn encode<E: Encoder<NUMBERS, BYTES>, const NUMBERS: usize, const BYTES: usize>(
     run(Work {
         encoder: PhantomData::<E>,
         values,
+        importance,
         to,
     });
     to.truncate(bytes);
@@ -116,6 +145,8 @@ fn run(work: impl NullaryFnOnce<Output = ()>) {
 struct Work<'a, E, const NUMBERS: usize, const BYTES: usize> {
     encoder: PhantomData<E>,
     values: &'a [f32],
+    /// Of each column.
+    importance: Option<&'a [f32]>,
     to: &'a mut [u8],
 }
 
@@ -128,8 +159,15 @@ where
     #[inline(always)]
     fn call(self) {
         let (blocks, _) = self.to.as_chunks_mut();
+        let mut columns = self.importance.map(|importance| importance.iter().cycle());
+        let mut importance = [0.; NUMBERS];
         for (x, b) in self.values.as_chunks().0.iter().zip(blocks) {
-            E::encode(x, b);
+            if let Some(columns) = &mut columns {
+                for (to, from) in importance.iter_mut().zip(columns) {
+                    *to = *from;
+                }
+            }
+            E::encode(x, columns.is_some().then_some(&importance), b);
         }
     }
 }

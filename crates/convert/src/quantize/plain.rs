@@ -64,7 +64,7 @@ pub struct Q4_0;
 
 impl Encoder<32, 18> for Q4_0 {
     #[inline(always)]
-    fn encode(x: &[f32; 32], b: &mut [u8; 18]) {
+    fn encode(x: &[f32; 32], _: Option<&[f32; 32]>, b: &mut [u8; 18]) {
         let d = extreme(x) / -8.;
         put_half(b, 0, d);
         put_nibble_halves(&mut b[2..], &integers(x, 0., inverse(d), 8.5, 15));
@@ -76,7 +76,7 @@ pub struct Q4_1;
 
 impl Encoder<32, 20> for Q4_1 {
     #[inline(always)]
-    fn encode(x: &[f32; 32], b: &mut [u8; 20]) {
+    fn encode(x: &[f32; 32], _: Option<&[f32; 32]>, b: &mut [u8; 20]) {
         let (lo, hi) = range(x);
         let d = (hi - lo) / 15.;
         put_half(b, 0, d);
@@ -90,7 +90,7 @@ pub struct Q5_0;
 
 impl Encoder<32, 22> for Q5_0 {
     #[inline(always)]
-    fn encode(x: &[f32; 32], b: &mut [u8; 22]) {
+    fn encode(x: &[f32; 32], _: Option<&[f32; 32]>, b: &mut [u8; 22]) {
         let d = extreme(x) / -16.;
         put_half(b, 0, d);
         put_five_bits(&mut b[2..], &integers(x, 0., inverse(d), 16.5, 31));
@@ -102,7 +102,7 @@ pub struct Q5_1;
 
 impl Encoder<32, 24> for Q5_1 {
     #[inline(always)]
-    fn encode(x: &[f32; 32], b: &mut [u8; 24]) {
+    fn encode(x: &[f32; 32], _: Option<&[f32; 32]>, b: &mut [u8; 24]) {
         let (lo, hi) = range(x);
         let d = (hi - lo) / 31.;
         put_half(b, 0, d);
@@ -116,7 +116,7 @@ pub struct Q8_0;
 
 impl Encoder<32, 34> for Q8_0 {
     #[inline(always)]
-    fn encode(x: &[f32; 32], b: &mut [u8; 34]) {
+    fn encode(x: &[f32; 32], _: Option<&[f32; 32]>, b: &mut [u8; 34]) {
         let d = extreme(x).abs() / 127.;
         let id = inverse(d);
         put_half(b, 0, d);

@@ -1,12 +1,13 @@
-//! `Q3_K`, `Q6_K`, `IQ4_NL`, `IQ4_XS`: a number is a scale, of either sign, times a point of a
-//! grid.
+//! `Q3_K`, `Q6_K`, `IQ4_NL`, `IQ4_XS`; `Q4_0` and `Q5_0` where it is known what matters.
+//!
+//! A number is a scale, of either sign, times a point of a grid.
 
 use univi::gguf::IQ4_VALUES;
 
 use super::{
     encoder::{Encoder, SUPER},
     lanes::{LANES, Lanes, gather, scatter, weigh},
-    pack::{put_half, put_nibble_halves, put_two_bits},
+    pack::{put_five_bits, put_half, put_nibble_halves, put_two_bits},
 };
 
 /// The points that a type's codes, from 0 on, stand for.
@@ -95,14 +96,14 @@ pub struct Q3K;
 
 impl Encoder<SUPER, 110> for Q3K {
     #[inline(always)]
-    fn encode(x: &[f32; SUPER], b: &mut [u8; 110]) {
+    fn encode(x: &[f32; SUPER], importance: Option<&[f32; SUPER]>, b: &mut [u8; 110]) {
         let search = Search {
             scales: 9,
             apart: 0.05,
             refinements: 1,
         };
         let Quantized { scales, codes } =
-            quantize::<16, 2, _>(Even::<4>, search, x, 32., &mut b[108..110]);
+            quantize::<16, 2, _>(Even::<4>, search, x, importance, 32., &mut b[108..110]);
         for (i, q) in codes.iter().enumerate() {
             b[i % 32] |= q >> 2 << (i / 32);
         }
@@ -120,14 +121,14 @@ pub struct Q6K;
 
 impl Encoder<SUPER, 210> for Q6K {
     #[inline(always)]
-    fn encode(x: &[f32; SUPER], b: &mut [u8; 210]) {
+    fn encode(x: &[f32; SUPER], importance: Option<&[f32; SUPER]>, b: &mut [u8; 210]) {
         let search = Search {
             scales: 9,
             apart: 0.007,
             refinements: 1,
         };
         let Quantized { scales, codes } =
-            quantize::<16, 2, _>(Even::<32>, search, x, 128., &mut b[208..210]);
+            quantize::<16, 2, _>(Even::<32>, search, x, importance, 128., &mut b[208..210]);
         for half in 0..2 {
             let codes = &codes[half * 128..][..128];
             for i in 0..32 {
@@ -152,9 +153,9 @@ pub struct Iq4Xs;
 
 impl Encoder<SUPER, 136> for Iq4Xs {
     #[inline(always)]
-    fn encode(x: &[f32; SUPER], b: &mut [u8; 136]) {
+    fn encode(x: &[f32; SUPER], importance: Option<&[f32; SUPER]>, b: &mut [u8; 136]) {
         let Quantized { scales, codes } =
-            quantize::<32, 1, _>(Uneven, IQ4_SEARCH, x, 32., &mut b[..2]);
+            quantize::<32, 1, _>(Uneven, IQ4_SEARCH, x, importance, 32., &mut b[..2]);
         let mut high = 0u16;
         for (i, scale) in scales[..8].iter().enumerate() {
             let scale = scale.wrapping_add(32);
@@ -174,24 +175,79 @@ pub struct Iq4Nl;
 
 impl Encoder<SUPER, 144> for Iq4Nl {
     #[inline(always)]
-    fn encode(x: &[f32; SUPER], b: &mut [u8; 144]) {
-        let mut x: [Lanes; 32] = gather(x);
-        let weights = weigh(&x);
-        let scale = fit(Uneven, IQ4_SEARCH, &x, &weights);
-        let mut halves = Lanes::ZERO;
-        for (lane, b) in b.chunks_exact_mut(18).enumerate() {
-            halves.0[lane] = put_half(b, 0, scale.0[lane]);
-        }
-        let stretch = halves.inverse();
-        let mut codes = [0; SUPER];
-        for x in &mut x {
-            *x = Uneven.codes(*x * stretch);
-        }
-        scatter(&x, &mut codes);
-        for (codes, b) in codes.as_chunks().0.iter().zip(b.chunks_exact_mut(18)) {
+    fn encode(x: &[f32; SUPER], importance: Option<&[f32; SUPER]>, b: &mut [u8; 144]) {
+        let (blocks, _) = b.as_chunks_mut::<18>();
+        let codes = quantize_blocks(Uneven, IQ4_SEARCH, x, importance, blocks);
+        for (codes, b) in codes.as_chunks().0.iter().zip(blocks) {
             put_nibble_halves(&mut b[2..], codes);
         }
     }
+}
+
+/// Eight blocks, searched.
+#[derive(Clone, Copy)]
+pub struct Q4_0;
+
+impl Encoder<SUPER, 144> for Q4_0 {
+    #[inline(always)]
+    fn encode(x: &[f32; SUPER], importance: Option<&[f32; SUPER]>, b: &mut [u8; 144]) {
+        let search = Search {
+            scales: 9,
+            apart: 0.03,
+            refinements: 1,
+        };
+        let (blocks, _) = b.as_chunks_mut::<18>();
+        let codes = quantize_blocks(Even::<8>, search, x, importance, blocks);
+        for (codes, b) in codes.as_chunks().0.iter().zip(blocks) {
+            put_nibble_halves(&mut b[2..], codes);
+        }
+    }
+}
+
+/// Eight blocks, searched.
+#[derive(Clone, Copy)]
+pub struct Q5_0;
+
+impl Encoder<SUPER, 176> for Q5_0 {
+    #[inline(always)]
+    fn encode(x: &[f32; SUPER], importance: Option<&[f32; SUPER]>, b: &mut [u8; 176]) {
+        let search = Search {
+            scales: 9,
+            apart: 0.015,
+            refinements: 1,
+        };
+        let (blocks, _) = b.as_chunks_mut::<22>();
+        let codes = quantize_blocks(Even::<16>, search, x, importance, blocks);
+        for (codes, b) in codes.as_chunks().0.iter().zip(blocks) {
+            put_five_bits(&mut b[2..], codes);
+        }
+    }
+}
+
+/// Writes the scales of eight blocks of 32 numbers, at the beginning of each -> the codes.
+#[inline(always)]
+fn quantize_blocks<G: Grid, const BYTES: usize>(
+    grid: G,
+    search: Search,
+    x: &[f32; SUPER],
+    importance: Option<&[f32; SUPER]>,
+    blocks: &mut [[u8; BYTES]],
+) -> [u8; SUPER] {
+    let mut x: [Lanes; 32] = gather(x);
+    let importance = importance.map(|importance| gather(importance));
+    let weights = weigh(&x, importance.as_ref());
+    let scale = fit(grid, search, &x, &weights);
+    let mut halves = Lanes::ZERO;
+    for (lane, b) in blocks.iter_mut().enumerate() {
+        halves.0[lane] = put_half(b, 0, scale.0[lane]);
+    }
+    let stretch = halves.inverse();
+    for x in &mut x {
+        *x = grid.codes(*x * stretch);
+    }
+    let mut codes = [0; SUPER];
+    scatter(&x, &mut codes);
+    codes
 }
 
 /// Eight groups, and what was found for them.
@@ -209,6 +265,7 @@ fn quantize<const N: usize, const SETS: usize, G: Grid>(
     grid: G,
     search: Search,
     x: &[f32; SUPER],
+    importance: Option<&[f32; SUPER]>,
     levels: f32,
     half: &mut [u8],
 ) -> Quantized {
@@ -222,7 +279,8 @@ fn quantize<const N: usize, const SETS: usize, G: Grid>(
     for (i, groups) in sets.iter_mut().enumerate() {
         let numbers = i * set..(i + 1) * set;
         groups.x = gather(&x[numbers.clone()]);
-        groups.weights = weigh(&groups.x);
+        let importance = importance.map(|importance| gather(&importance[numbers]));
+        groups.weights = weigh(&groups.x, importance.as_ref());
         groups.scale = fit(grid, search, &groups.x, &groups.weights);
         extreme = farther(extreme, groups.scale);
     }
