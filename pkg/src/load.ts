@@ -20,7 +20,7 @@ import type { Network } from "./network.js";
 import { Meter } from "./progress.js";
 import { runtime } from "./runtime.js";
 import { cachedOf, openStore } from "./store.js";
-import { sha256Of } from "./sha256.js";
+import { sha256Of } from "./digest.js";
 
 /** Where uploads are verified, so many matrices are of which one is read back. */
 const VERIFY_EVERY = 7;

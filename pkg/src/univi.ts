@@ -64,7 +64,8 @@ export interface UniviOptions {
   readonly model: string | URL | RemoteModel | readonly File[] | FileSystemDirectoryHandle;
   /**
    * How the language model of a checkpoint that is converted is stored: `"q4_k_m"` by default, or
-   * any other type that `univi convert` knows, such as `"q4_0"` or `"q8_0"`.
+   * any other type that `univi convert` knows, such as `"iq4_xs"`, `"q3_k_m"` or `"q8_0"`. A model
+   * that is converted already is loaded as it is: beside one this is refused.
    */
   readonly quantization?: string;
   /** Another Hub than https://huggingface.co, such as a mirror. */
@@ -379,7 +380,15 @@ async function hubSource(
   onProgress: (progress: LoadProgress) => void = () => {},
 ): Promise<ModelSource> {
   const found = await findHubModel(client, address, choice);
-  if (found.kind === "loadable") return found.source;
+  if (found.kind === "loadable") {
+    if (found.asPublished && choice.quantization !== undefined)
+      throw new UniviError(
+        "bad-request",
+        `quantization is for checkpoints, and ${address} is converted already; leave it out, or ` +
+          "name the repository of the checkpoint",
+      );
+    return found.source;
+  }
   return convertHubModel(found.request, onProgress, choice.signal);
 }
 

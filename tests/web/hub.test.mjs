@@ -58,10 +58,11 @@ function inPage(work, argument, page = opened.page) {
  *
  * @param {Hub} hub
  * @param {Partial<Omit<UniviOptions, "model">> & { model?: string, question?: string, picture?:
- * string, template?: string, tokens?: number }} options
+ * string, template?: string, tokens?: number, asPublished?: boolean }} options
  */
-function load(hub, options = {}) {
-  const given = { model: MODEL, quantization: "f16", hubEndpoint: hub.url, ...options };
+function load(hub, { asPublished = false, ...options } = {}) {
+  const quantization = asPublished ? {} : { quantization: "f16" };
+  const given = { model: MODEL, ...quantization, hubEndpoint: hub.url, ...options };
   return inPage(async ({ Univi }, { question, picture, template, tokens, ...options }) => {
     /** @type {import("univi").LoadProgress[]} */
     const heard = [];
@@ -260,12 +261,20 @@ test("what breaks or comes wrong is fetched again, what is refused is said", asy
   await converts({ path: "/api/", times: 1, kind: "status", status: 429, retry_after_s: 1 });
   // The archives' checksums find a byte that was changed on its way, in what was read to plan or in
   // a tensor; those of the plan are refused, since they may be anything.
-  await inPage((univi) => univi.clearCache());
-  await hub.faults({ path: name, kind: "corrupt", at: 200_000 });
-  const wrong = await load(hub);
-  assert.equal(wrong.error?.code, "bad-file");
-  assert.match(wrong.error?.message ?? "", /checksum/);
-  assert.deepEqual(await keptFiles(), []);
+  // Small files have names in Git.
+  /** @type {[string, number, RegExp][]} */
+  const changes = [
+    [name, 200_000, /checksum/],
+    ["config.json", 3, /Git's SHA-1/],
+  ];
+  for (const [path, at, says] of changes) {
+    await inPage((univi) => univi.clearCache());
+    await hub.faults({ path, kind: "corrupt", at });
+    const { error } = await load(hub);
+    assert.equal(error?.code, "bad-file");
+    assert.match(error?.message ?? "", says);
+    assert.deepEqual(await keptFiles(), []);
+  }
   await hub.faults();
   assert.equal((await load(hub)).error, undefined);
   assert.deepEqual(await keptFiles(), expected);
@@ -336,12 +345,18 @@ test("a model that was converted before is loaded from the Hub, once", async (t)
   const hub = await hubOf(t, [], { "tests/nano": join(MODELS, "univi-nano") });
   const model = "hf:tests/nano@main";
   const question = "What is there?";
-  const first = await load(hub, { model, question });
+  const published = { model, question, asPublished: true };
+  const refused = async () => (await load(hub, { model, question })).error;
+  const says = /^quantization is for checkpoints, and hf:tests[/]nano@main is converted already/;
+  assert.match((await refused())?.message ?? "", says);
+  const first = await load(hub, published);
   assert.equal(first.error, undefined);
   const before = await hub.requests();
   assert.ok(before.some(({ path }) => /[/]resolve[/][0-9a-f]{40}[/]manifest.json$/.test(path)));
-  const second = await load(hub, { model, question });
+  const second = await load(hub, published);
   assert.equal(second.text, first.text);
+  // Nor from what is kept.
+  assert.equal((await refused())?.code, "bad-request");
   assert.equal(await asked(hub), before.length);
 });
 

@@ -67,11 +67,18 @@ export function pageOnHub({ model, hubEndpoint }: HubModel): URL {
   return new URL(`${hubEndpoint}/${model.slice("hf:".length)}`);
 }
 
-/** Returns whether a model is kept here whole: then the Hub is not asked. */
-export async function isKeptHere({ model, quantization }: HubModel): Promise<boolean> {
+/**
+ * Returns as what a model is kept here whole, if it is: as it was published, or as it was converted
+ * here. Then the Hub is not asked.
+ */
+export async function keptHere({
+  model,
+  quantization,
+}: HubModel): Promise<"published" | "converted" | undefined> {
   const kept = await cachedModels().catch(() => []);
-  const names = [model, `${model}?quantization=${quantization}`];
-  return kept.some(({ url, complete }) => complete && names.includes(url));
+  const has = (name: string) => kept.some(({ url, complete }) => complete && name === url);
+  if (has(model)) return "published";
+  return has(`${model}?quantization=${quantization}`) ? "converted" : undefined;
 }
 
 /** Returns what to know before a checkpoint is converted, in sentences. */

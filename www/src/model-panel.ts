@@ -23,7 +23,7 @@ import {
   conversionFacts,
   FROM_HUB,
   hubOptions,
-  isKeptHere,
+  keptHere,
   pageOnHub,
   showHubFields,
 } from "./hub-panel.js";
@@ -100,6 +100,8 @@ export class ModelPanel {
   #amount = "";
   /** Bytes of the model that is loading, for one whose files do not tell; 0 where nobody does. */
   #bytes = 0;
+  /** Whether the model that is loading is a checkpoint, which is converted. */
+  #converts = false;
 
   constructor(listener: ModelListener) {
     this.#listener = listener;
@@ -254,7 +256,8 @@ export class ModelPanel {
     const onHub = choice.value === FROM_HUB ? chosenOnHub() : undefined;
     const model = onHub?.model ?? this.#chosen();
     const host = onHub ? pageOnHub(onHub) : otherHost(model);
-    const elsewhere = onHub && (await isKeptHere(onHub)) ? undefined : host;
+    const keptAs = onHub && (await keptHere(onHub));
+    const elsewhere = keptAs === undefined ? host : undefined;
     try {
       if (elsewhere && !(await this.#mayAsk(elsewhere, signal))) return;
       const options: LoadOptions = {
@@ -266,12 +269,15 @@ export class ModelPanel {
         signal,
       };
       if (!(await this.#mayDownload(options, elsewhere))) return;
+      // What is published as it is loaded has its own quantization.
+      const { quantization, ...asPublished } = options;
+      const converts = keptAs === "converted" || this.#converts;
       if (elsewhere) this.#agreed.add(elsewhere.href);
       if (onHub) void persistCache();
       signal.throwIfAborted();
       loading.hidden = false;
       const univi = await Univi.create({
-        ...options,
+        ...(converts ? options : asPublished),
         onProgress: (progress) => this.#show(progress),
       });
       if (signal.aborted) return univi.dispose();
@@ -319,6 +325,7 @@ export class ModelPanel {
   async #mayDownload(options: LoadOptions, elsewhere: URL | undefined): Promise<boolean> {
     const offer = this.#offered[Number(choice.value)];
     this.#bytes = offer?.bytes ?? 0;
+    this.#converts = false;
     const asksAnyway = elsewhere !== undefined && !this.#agreed.has(elsewhere.href);
     if (typeof options.model !== "string") return true;
     if (!asksAnyway && (offer?.bytes ?? Infinity) <= ASK_FROM_BYTES) return true;
@@ -331,6 +338,7 @@ export class ModelPanel {
     const { bytes = elsewhere ? 0 : (offer?.bytes ?? 0), cachedBytes = 0 } = found;
     this.#bytes = bytes;
     const { conversion } = found;
+    this.#converts = conversion !== undefined;
     const missing = conversion
       ? conversion.fetchBytes - conversion.fetchedBytes
       : bytes - cachedBytes;

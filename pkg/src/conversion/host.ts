@@ -1,8 +1,10 @@
 /** Carries out the calls of a conversion: the end of the channel that fetches, converts, writes. */
 import type { bindings } from "../../wasm-convert/univi_web_convert.js";
+import { shortAddress } from "../address.js";
 import { downloadRange, fetchAll } from "../download.js";
 import { codeOf, UniviError } from "../error.js";
 import { fileAddress, parseHubAddress } from "../hub/address.js";
+import { verifyBlob } from "../hub/blob.js";
 import { listHub } from "../hub/listing.js";
 import type { HubListing } from "../hub/repository.js";
 import type { Network } from "../network.js";
@@ -283,9 +285,13 @@ class Conversion {
     bytes: number,
     signal: AbortSignal,
   ): Promise<Uint8Array> {
-    const { url, fileBytes } = this.#file(place, name);
+    const { url, fileBytes, blob } = this.#file(place, name);
     // A server need not know ranges of small files that it makes up itself.
-    if (bytes === fileBytes) return fetchAll(this.#network, url, bytes, signal);
+    if (bytes === fileBytes) {
+      const whole = await fetchAll(this.#network, url, bytes, signal);
+      if (blob !== undefined) await verifyBlob(whole, blob, shortAddress(url));
+      return whole;
+    }
     const all = new Uint8Array(bytes);
     let filled = 0;
     for await (const piece of this.#stream(place, name, offset, bytes, signal)) {
@@ -307,9 +313,10 @@ class Conversion {
     return downloadRange(this.#network, url, range, signal);
   }
 
-  #file(place: Place, name: string): { readonly url: URL; readonly fileBytes: number } {
+  #file(place: Place, name: string) {
     const { repository, commit, files } = place === "tower" ? this.#tower! : this.#request.listing;
     const url = fileAddress(this.#request.hub, repository, commit, name);
-    return { url, fileBytes: files.find((file) => file.name === name)!.bytes };
+    const { bytes: fileBytes, blob } = files.find((file) => file.name === name)!;
+    return { url, fileBytes, blob };
   }
 }

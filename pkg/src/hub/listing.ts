@@ -35,10 +35,12 @@ export async function listHub(
   if (typeof sha !== "string" || !/^[0-9a-f]{40}$/.test(sha)) throw bad(url, "it names no commit");
   if (!Array.isArray(siblings)) throw bad(url, "it lists no files");
   const files = siblings.map((entry: unknown): HubFile => {
-    const { rfilename: name, size: bytes } = Object(entry) as Record<string, unknown>;
+    const { rfilename: name, size: bytes, blobId, lfs } = Object(entry) as Record<string, unknown>;
     if (typeof name !== "string" || !isFilePath(name) || !isLength(bytes))
       throw bad(url, `a file is listed as ${JSON.stringify(entry)?.slice(0, 120)}`);
-    return { name, bytes };
+    // Of a large file Git has a note alone, of where it is.
+    const isBlob = !lfs && typeof blobId === "string" && /^[0-9a-f]{40}$/.test(blobId);
+    return { name, bytes, ...(isBlob ? { blob: blobId } : {}) };
   });
   return { repository, commit: sha, files, license: licenseOf(cardData, tags) };
 }

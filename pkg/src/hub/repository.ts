@@ -5,6 +5,8 @@ export interface HubFile {
   /** Its path in the repository. */
   readonly name: string;
   readonly bytes: number;
+  /** What Git calls the contents, of a file that is small: 40 hexadecimal digits. */
+  readonly blob?: string;
 }
 
 /** What a repository holds at one commit. */

@@ -21,9 +21,9 @@ export interface HubChoice {
   readonly signal: AbortSignal | undefined;
 }
 
-/** Where a model on a Hub is. */
+/** Where a model on a Hub is. What lies there converted already is `asPublished`. */
 export type HubModel =
-  | { readonly kind: "loadable"; readonly source: ModelSource }
+  | { readonly kind: "loadable"; readonly source: ModelSource; readonly asPublished: boolean }
   | { readonly kind: "checkpoint"; readonly request: ConversionRequest };
 
 /**
@@ -42,7 +42,7 @@ export async function findHubModel(
   const key = hubName(named);
   const convertedKey = `${key}?quantization=${quantization}`;
   for (const kept of cache === "none" ? [] : [key, convertedKey])
-    if (await isKept(kept)) return loadable({ kind: "kept", key: kept });
+    if (await isKept(kept)) return loadable({ kind: "kept", key: kept }, kept === key);
   const { repository, revision } = named;
   const origins = allowedOrigins === undefined ? {} : { allowedOrigins };
   const params = { hub, repository, revision, ...origins };
@@ -50,7 +50,7 @@ export async function findHubModel(
   const file = named.file ?? "manifest.json";
   if (listing.files.some(({ name }) => name === file)) {
     const url = fileAddress(hub, repository, listing.commit, file).href;
-    return loadable({ kind: "url", url, resolves: false, key, hub });
+    return loadable({ kind: "url", url, resolves: false, key, hub }, true);
   }
   if (named.file !== undefined)
     throw new UniviError("io", `${key}: the repository has no file ${named.file}`);
@@ -64,8 +64,8 @@ export async function findHubModel(
   return { kind: "checkpoint", request };
 }
 
-function loadable(source: ModelSource): HubModel {
-  return { kind: "loadable", source };
+function loadable(source: ModelSource, asPublished: boolean): HubModel {
+  return { kind: "loadable", source, asPublished };
 }
 
 /** Converts a checkpoint of a Hub, unless that was done meanwhile -> where the model is. */

@@ -12,7 +12,7 @@
  * only at the end that all is there. |
  */
 import { UniviError } from "../error.js";
-import { sha256Of } from "../sha256.js";
+import { sha256Of } from "../digest.js";
 import type { StorageBackend } from "./backend.js";
 import { whereIdle } from "./locks.js";
 
