@@ -153,16 +153,16 @@ mod tests {
             zeros(-0., 0.),
         ] {
             // 0 / -8 has the sign of -8.
-            let (mut q4_0, mut q5_0, mut q8_0) = ([1; 18], [1; 22], [1; 34]);
-            Q4_0::encode(&x, &mut q4_0);
-            Q5_0::encode(&x, &mut q5_0);
-            Q8_0::encode(&x, &mut q8_0);
+            let (mut q4_0, mut q5_0, mut q8_0) = ([0; 18], [0; 22], [0; 34]);
+            Q4_0::encode(&x, None, &mut q4_0);
+            Q5_0::encode(&x, None, &mut q5_0);
+            Q8_0::encode(&x, None, &mut q8_0);
             assert_eq!([q4_0[1], q5_0[1], q8_0[1]], [MINUS, MINUS, PLUS], "{x:?}");
             assert_eq!((q4_0[2], q5_0[6], q8_0[2]), (0x88, 0x00, 0), "{x:?}");
             let low = if x[0].is_sign_negative() { MINUS } else { PLUS };
-            let (mut q4_1, mut q5_1) = ([1; 20], [1; 24]);
-            Q4_1::encode(&x, &mut q4_1);
-            Q5_1::encode(&x, &mut q5_1);
+            let (mut q4_1, mut q5_1) = ([0; 20], [0; 24]);
+            Q4_1::encode(&x, None, &mut q4_1);
+            Q5_1::encode(&x, None, &mut q5_1);
             assert_eq!([q4_1[1], q5_1[1]], [PLUS, PLUS], "{x:?}");
             assert_eq!([q4_1[3], q5_1[3]], [low, low], "{x:?}");
         }
@@ -170,8 +170,8 @@ mod tests {
         for (at, low) in [(3, MINUS), (30, PLUS)] {
             let mut x = [1.; 32];
             (x[at], x[17]) = (-0., 0.);
-            let mut q4_1 = [1; 20];
-            Q4_1::encode(&x, &mut q4_1);
+            let mut q4_1 = [0; 20];
+            Q4_1::encode(&x, None, &mut q4_1);
             assert_eq!(q4_1[3], low, "-0 at {at}");
         }
     }
