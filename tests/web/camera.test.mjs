@@ -46,7 +46,7 @@ test("what the camera saw is answered right, and shown", async (t) => {
   await screenshot(page, "camera");
 
   // What a question would be about is shown as it changes.
-  await page.getByText("The last minute, as the model would read it now").waitFor();
+  await page.getByText("As the model would read it now").waitFor();
   const frames = page.locator("univi-events button");
   const before = await frames.count();
   await page.waitForFunction(
@@ -93,13 +93,28 @@ test("another camera is chosen", async (t) => {
   assert.equal(await choice.inputValue(), other);
 });
 
-test("a camera that is refused is told", async (t) => {
-  const { page, close } = await openDemo();
+test("a camera or a screen that is refused is told", async (t) => {
+  const { page, close } = await openDemo({
+    flags: ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream=deny"],
+  });
+  t.after(close);
+  const alert = page.getByRole("alert");
+  await page.getByRole("button", { name: "Camera", exact: true }).click();
+  await alert.getByText(/was refused\. .* press Camera again/).waitFor();
+  assert.equal(await page.getByLabel("What the camera sees").isVisible(), false);
+  await page.getByRole("button", { name: "Screen", exact: true }).click();
+  await alert.getByText(/^No screen was shared\. Press Screen/).waitFor();
+  assert.equal(await page.getByRole("button", { name: "Camera", exact: true }).isEnabled(), true);
+});
+
+test("a computer without a camera says so", async (t) => {
+  const { page, close } = await openDemo({
+    flags: ["--use-fake-device-for-media-stream=device-count=0", "--use-fake-ui-for-media-stream"],
+  });
   t.after(close);
   await page.getByRole("button", { name: "Camera", exact: true }).click();
   await page
     .getByRole("alert")
-    .getByText(/was refused|There is no camera/)
+    .getByText(/^There is no camera\. A clip/)
     .waitFor();
-  assert.equal(await page.getByLabel("What the camera sees").isVisible(), false);
 });

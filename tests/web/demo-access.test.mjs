@@ -3,38 +3,10 @@
  * in each language.
  */
 import assert from "node:assert/strict";
-import { createRequire } from "node:module";
 import { join } from "node:path";
 import { test } from "node:test";
+import { AXE, assertAccessible } from "./axe.mjs";
 import { ask, beGreedy, load, openDemo, SAMPLES, screenshot, speak } from "./demo.mjs";
-
-const AXE = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
-const TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
-
-/**
- * Fails for whatever axe-core finds wrong with the page as it is.
- *
- * @param {import("./demo.mjs").Page} page
- * @param {string} state
- */
-async function assertAccessible(page, state) {
-  const violations = await page.evaluate(async (tags) => {
-    const { axe } = /** @type {typeof globalThis & { axe: { run: Function } }} */ (globalThis);
-    /**
-     * @type {{ violations: { id: string, help: string, nodes: { html: string, failureSummary:
-     * string }[] }[] }}
-     */
-    const found = await axe.run(document, { runOnly: tags });
-    // What is scrolled is half behind the composer and the bar at the head, now and then.
-    const scrolled = /partially obscured/;
-    return found.violations.flatMap(({ id, help, nodes }) =>
-      nodes
-        .filter(({ failureSummary }) => !(id === "target-size" && scrolled.test(failureSummary)))
-        .map(({ html, failureSummary }) => `${id}: ${help}\\n  ${html}\\n  ${failureSummary}`),
-    );
-  }, TAGS);
-  assert.deepEqual(violations, [], state);
-}
 
 test("axe-core finds nothing in any state, light and dark, desktop and phone", async (t) => {
   // The page's own policy lets no script in but its own.

@@ -3,7 +3,7 @@ import { type AskProgress, type TokenMap, type Session, type Univi, UniviError }
 
 import { hideAlert, showAlert, showWarning } from "./alert.js";
 import { type Attachment, isOfTheWorld, partsOf } from "./attachment.js";
-import type { Camera } from "./camera.js";
+import type { Camera, CameraActions, Source } from "./camera/camera.js";
 import { Composer } from "./composer.js";
 import { ConversationList } from "./conversations.js";
 import { showContext, translateContext } from "./context-meter.js";
@@ -43,7 +43,7 @@ const LIVE_INTERVAL_MS = 3000;
 const turns = byId("turns", HTMLOListElement);
 const empty = byId("chat-empty", HTMLDivElement);
 const cameraOpen = byId("camera-open", HTMLButtonElement);
-const cameraChoice = byId("camera-choice", HTMLSelectElement);
+const screenOpen = byId("screen-open", HTMLButtonElement);
 const begin = byId("new-conversation", HTMLButtonElement);
 const exports = {
   markdown: byId("export-markdown", HTMLButtonElement),
@@ -112,14 +112,14 @@ export class Chat {
     addEventListener("keydown", (event) => {
       if (event.key !== "Escape" || isCovered()) return;
       if (this.#answering) this.#answering.abort();
-      else this.#edit(undefined);
+      else if (!this.#camera?.stopCaptions()) this.#edit(undefined);
     });
     begin.addEventListener("click", () => this.#begin());
     exports.json.addEventListener("click", () => void this.#export("json"));
     exports.markdown.addEventListener("click", () => void this.#export("markdown"));
-    cameraOpen.addEventListener("click", () => void this.#openCamera());
-    cameraChoice.addEventListener("change", () => void this.#openCamera(cameraChoice.value));
-    byId("camera-close", HTMLButtonElement).addEventListener("click", () => this.#closeCamera());
+    cameraOpen.addEventListener("click", () => void this.#openCamera({ kind: "camera" }));
+    screenOpen.addEventListener("click", () => void this.#openCamera({ kind: "screen" }));
+    screenOpen.hidden = !navigator.mediaDevices?.getDisplayMedia;
     followEnd(byId("main", HTMLElement));
     this.#update();
   }
@@ -155,13 +155,14 @@ export class Chat {
       ...(this.#coming ? [this.#coming.element] : []),
     );
     this.#composer.translate();
+    this.#camera?.translate();
     translateContext();
     void this.#list.draw();
   }
 
   /** A model was loaded: it watches what the camera sees. */
   begin(univi: Univi): void {
-    this.#camera?.watch(univi, (error) => this.#cameraFailed(error));
+    this.#camera?.watch(univi);
     this.#update();
   }
 
@@ -177,8 +178,6 @@ export class Chat {
   /** Settings have changed. */
   settingsChanged(): void {
     this.#camera?.settingsChanged();
-    if (this.#model.univi)
-      this.#camera?.watch(this.#model.univi, (error) => this.#cameraFailed(error));
   }
 
   async #export(format: keyof typeof exports): Promise<void> {
@@ -232,10 +231,7 @@ export class Chat {
     const conversation = this.#opened.id;
     const univi = this.#model.univi!;
     // What is attached comes before what goes on.
-    const live =
-      attached.length === 0
-        ? this.#camera?.watch(univi, (error) => this.#cameraFailed(error))
-        : undefined;
+    const live = attached.length === 0 ? this.#camera?.watch(univi) : undefined;
     this.#update();
     await live?.ready({ signal }).catch(() => {}); // Turned off or stopped meanwhile: asking will say so.
     const attachments = live && this.#camera ? [await this.#camera.attachment()] : attached;
@@ -312,9 +308,7 @@ export class Chat {
           view.encoding = progress.phase !== "answer";
         },
       };
-      const watching = live
-        ? this.#camera?.watch(univi, (error) => this.#cameraFailed(error))
-        : undefined;
+      const watching = live ? this.#camera?.watch(univi) : undefined;
       const answer = (watching ?? this.#sessionOf(univi)).ask(
         [...partsOf(past.attachments), { text: past.text }],
         options,
@@ -617,32 +611,52 @@ export class Chat {
 
   // The camera.
 
-  async #openCamera(deviceId?: string): Promise<void> {
+  readonly #cameraActions: CameraActions = {
+    proposal: () => this.#composer.proposal,
+    ready: () => this.#model.ready(),
+    frame: () => void this.#drawLive(),
+    choose: (source) => void this.#openCamera(source),
+    close: () => this.#closeCamera(),
+    ended: (why) => {
+      this.#closeCamera();
+      showWarning(this.#composer.alert, why);
+    },
+    failed: (error) => showAlert(this.#composer.alert, error, this.#remedy(error)),
+  };
+
+  async #openCamera(source: Source): Promise<void> {
     this.#closeCamera();
     const { alert } = this.#composer;
     hideAlert(alert);
-    const { Camera, CameraRefused } = await import("./camera.js");
+    cameraOpen.disabled = screenOpen.disabled = true;
     try {
-      this.#camera = await Camera.open(deviceId, () => void this.#drawLive());
+      const { Camera, CameraRefused } = await import("./camera/camera.js");
+      try {
+        this.#camera = await Camera.open(source, this.#cameraActions);
+      } catch (error) {
+        if (!(error instanceof CameraRefused)) throw error;
+        showWarning(alert, error.message);
+        return;
+      }
       if (this.#model.univi) this.begin(this.#model.univi);
-      cameraOpen.hidden = true;
-      announce(words.cameraOn);
       this.#composer.focus();
     } catch (error) {
-      if (error instanceof CameraRefused) showWarning(alert, error.message);
-      else showAlert(alert, error);
+      showAlert(alert, error);
+    } finally {
+      this.#offerSources(this.#camera?.source);
     }
   }
 
   #closeCamera(): void {
     this.#camera?.close();
     this.#camera = undefined;
-    cameraOpen.hidden = false;
+    this.#offerSources();
   }
 
-  #cameraFailed(error: unknown): void {
-    if (this.#camera?.live?.state === "ended") this.#closeCamera();
-    showAlert(this.#composer.alert, error, this.#remedy(error));
+  /** Offers what can be watched, but what is. */
+  #offerSources(watched?: Source): void {
+    cameraOpen.disabled = watched?.kind === "camera";
+    screenOpen.disabled = watched?.kind === "screen";
   }
 
   /** Draws the window that goes on, now and then, while nobody waits for an answer. */
@@ -657,9 +671,11 @@ export class Chat {
     )
       return;
     this.#drawnLiveAt = performance.now();
+    const before = [...camera.stills];
     const tokenMap = await live.tokenMap().catch(() => undefined); // It was turned off meanwhile.
+    // Frames may have left the window since, and come.
     if (tokenMap && camera === this.#camera && !this.#answering)
-      await (await tokenMapPanel()).drawLive(camera.stills, tokenMap);
+      await (await tokenMapPanel()).drawLive(new Map([...before, ...camera.stills]), tokenMap);
   }
 
   #remedy(error: unknown): HTMLButtonElement | undefined {
@@ -672,7 +688,9 @@ export class Chat {
   }
 
   #update(): void {
-    this.#composer.busy = this.#answering !== undefined;
+    const answering = this.#answering !== undefined;
+    this.#composer.busy = answering;
+    if (this.#camera) this.#camera.asking = answering;
     const none = turns.childElementCount === 0;
     for (const exporting of Object.values(exports)) exporting.disabled = none;
     empty.hidden = !none;

@@ -82,6 +82,11 @@ export class Composer {
     this.#update();
   }
 
+  /** The question as it stands there, else the first that suits. */
+  get proposal(): string {
+    return this.text.trim() || (suggestions.querySelector("button")?.textContent ?? "");
+  }
+
   /** What is attached to it. */
   get attached(): readonly Attachment[] {
     return this.#attached;

@@ -85,7 +85,7 @@ export const en = {
 
   // The conversation.
   suggestions: ["Describe this in detail.", "What is unusual here?", "What happens, step by step?"],
-  theCamera: "the camera",
+  theCamera: "the live picture",
   theFile: "the file",
   seeAsModel: (name: string) => `See ${name} as the model did`,
   decoding: (frame: number, of: number) => `Decoding frame ${frame} of ${of}`,
@@ -138,25 +138,11 @@ export const en = {
   conversationName: "Name of the conversation",
   deleted: (title: string) => `“${title}” was deleted.`,
 
-  // The camera.
-  cameraOn: "The camera is on.",
-  noFrameYet: "No frame is encoded yet.",
-  watching: (frames: number, seconds: number) =>
-    `Watching: ${frames} ${frames === 1 ? "frame" : "frames"} of the last ${seconds} s`,
-  leftOut: (frames: number) => `${frames} left out, since encoding takes longer than that`,
-  cameraNumber: (number: number) => `Camera ${number}`,
-  cameraInsecure: "Browsers give the camera only to pages that come over https.",
-  cameraRefused:
-    "The camera was refused. Allow it beside the address of this page, and press Camera again.",
-  cameraNone: "There is no camera. A clip from a file does as well.",
-  cameraBusy: "Another program uses the camera. Close it, and press Camera again.",
-  cameraFails: (why: string) => `The camera can't be opened: ${why}`,
-
   // Token maps.
   stage: "Stage of merging",
   stageOf: (stage: number, tokens: number, patches: number) =>
     `Stage ${stage}: ${patches} patches became ${tokens} tokens`,
-  rolling: "The last minute, as the model would read it now",
+  rolling: "As the model would read it now",
   frameAt: (time: string, event: number) => `Frame at ${time}, event ${event}`,
   event: (number: number, times: string) => `Event ${number}: ${times}`,
   span: (from: string, to: string) => `${from} to ${to}`,

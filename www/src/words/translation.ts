@@ -13,7 +13,8 @@ export interface Translation {
   readonly page: Readonly<Record<string, string>>;
 }
 
-type Widen<T> = T extends string
+/** The same with any text where there is a certain one. */
+export type Widen<T> = T extends string
   ? string
   : T extends (...args: infer A) => string
     ? (...args: A) => string
