@@ -614,6 +614,8 @@ export class Chat {
   readonly #cameraActions: CameraActions = {
     proposal: () => this.#composer.proposal,
     ready: () => this.#model.ready(),
+    caveat: ({ info: { name } }) => (knowsOnlyEmoji(name) ? words.knowsEmoji(name) : undefined),
+    offerUndo,
     frame: () => void this.#drawLive(),
     choose: (source) => void this.#openCamera(source),
     close: () => this.#closeCamera(),

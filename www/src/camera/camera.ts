@@ -6,10 +6,8 @@ import type { Live, LiveStats, Univi } from "univi";
 
 import { type Attachment, drawSquare } from "../attachment.js";
 import { announce, make } from "../dom.js";
-import { knowsOnlyEmoji } from "../models.js";
 import { sessionOptions, visualTokens } from "../settings.js";
 import { cameraWords } from "../words/camera.js";
-import { words } from "../words/index.js";
 import { Captions, now, type Watched } from "./captions.js";
 import * as panel from "./panel.js";
 import { Scenes } from "./scenes.js";
@@ -34,6 +32,10 @@ export interface CameraActions {
   readonly proposal: () => string;
   /** Loads the model, unless it is there; resolves to undefined where it can't be. */
   readonly ready: () => Promise<Univi | undefined>;
+  /** Returns what to know of a model before captions are believed. */
+  readonly caveat: (univi: Univi) => string | undefined;
+  /** Says what was done, with a button that undoes it. */
+  readonly offerUndo: (done: string, undo: () => void) => void;
   /** A frame was encoded. */
   readonly frame: () => void;
   /** Another camera was chosen. */
@@ -62,7 +64,11 @@ const captions = new Captions({
   failed: (error) => current?.actions.failed(error),
 });
 
-panel.wire(captions, () => current?.caption());
+panel.wire(
+  captions,
+  () => current?.caption(),
+  (done, undo) => current?.actions.offerUndo(done, undo),
+);
 panel.close.addEventListener("click", () => current?.actions.close());
 panel.choice.addEventListener("change", () =>
   current?.actions.choose({ kind: "camera", deviceId: panel.choice.value }),
@@ -232,8 +238,7 @@ export class Camera implements Watched {
   }
 
   #showNote(): void {
-    const name = this.#univi?.info.name ?? "";
-    panel.showCaveat(knowsOnlyEmoji(name) ? words.knowsEmoji(name) : undefined);
+    panel.showCaveat(this.#univi && this.actions.caveat(this.#univi));
     const { note, middle } = cameraWords();
     const window = note(windowSeconds());
     panel.note.textContent = this.source.kind === "screen" ? `${window} ${middle}` : window;

@@ -4,7 +4,6 @@
 import { announce, button, byId, make, save } from "../dom.js";
 import { openDrawer } from "../drawer.js";
 import { number } from "../format.js";
-import { offerUndo } from "../notice.js";
 import { cameraWords } from "../words/camera.js";
 import { words } from "../words/index.js";
 import { asText, asWebVtt, type Caption } from "./caption-file.js";
@@ -139,8 +138,15 @@ export function showCaveat(text: string | undefined): void {
   caveat.hidden = text === undefined;
 }
 
-/** Wires the form to what begins captions, and the files to what has them. */
-export function wire(captions: Captions, start: () => void): void {
+/**
+ * Wires the form to what begins captions, and the files to what has them; `offerUndo` says what was
+ * done, and how to undo it.
+ */
+export function wire(
+  captions: Captions,
+  start: () => void,
+  offerUndo: (done: string, undo: () => void) => void,
+): void {
   // Enter begins; while captions run it leaves them alone, as the question may be another by now.
   form.addEventListener("submit", (event) => {
     event.preventDefault();
