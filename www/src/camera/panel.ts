@@ -89,8 +89,8 @@ const made = make(
 const side = make("div", { className: "camera-side" }, choice, status, note, close);
 panel.append(video, side, form, made);
 
-/** The captions that are shown, oldest first, with what holds the time of their end. */
-const shown = new Map<Caption, HTMLTimeElement>();
+/** The captions that are shown, oldest first, with what holds their times. */
+const shown = new Map<Caption, HTMLParagraphElement>();
 let state: CaptionState = "stopped";
 /** Captions that there are, with those that are shown no more. */
 let kept = 0;
@@ -113,6 +113,7 @@ export function translate(): void {
   pace.replaceChildren(...options);
   showState(state);
   showCount(kept);
+  for (const caption of shown.keys()) showExtended(caption);
 }
 
 /** Returns what is to be asked, and how often. */
@@ -179,7 +180,7 @@ export function wire(
           list.append(...items);
           const newer = [...shown];
           shown.clear();
-          for (const [caption, to] of [...held, ...newer]) shown.set(caption, to);
+          for (const [caption, times] of [...held, ...newer]) shown.set(caption, times);
           showCount(captions.all.length);
         });
         toggle.focus();
@@ -221,27 +222,21 @@ export function showAdded(caption: Caption, picture: HTMLCanvasElement, count: n
   const still = make("canvas", { width: PICTURE_PX, height: PICTURE_PX });
   still.getContext("2d")!.drawImage(picture, 0, 0, PICTURE_PX, PICTURE_PX);
   still.setAttribute("aria-hidden", "true");
-  const from = make(
-    "time",
-    { dateTime: new Date(caption.from).toISOString() },
-    clock(caption.from),
-  );
-  const to = make("time");
-  const times = make("p", { className: "small muted" }, from, to);
+  const times = make("p", { className: "small muted" });
   const item = make("li", {}, still, make("div", {}, times, make("p", {}, caption.text)));
   list.prepend(item);
-  shown.set(caption, to);
+  shown.set(caption, times);
+  showExtended(caption);
   showCount(count);
   announceSoon(caption.text);
 }
 
 /** Shows until when a caption holds. */
 export function showExtended(caption: Caption): void {
-  const to = shown.get(caption);
-  if (!to) return;
-  const text = clock(caption.to);
-  to.dateTime = new Date(caption.to).toISOString();
-  to.textContent = text === clock(caption.from) ? "" : ` – ${text}`;
+  const time = (at: number) => make("time", { dateTime: new Date(at).toISOString() }, clock(at));
+  const [from, to] = [time(caption.from), time(caption.to)];
+  const moment = from.textContent === to.textContent;
+  shown.get(caption)?.replaceChildren(from, ...(moment ? [] : [" – ", to]));
 }
 
 /** Shows how many there are, and the newest of them. */
