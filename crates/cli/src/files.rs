@@ -139,8 +139,8 @@ pub fn picture(path: &Path) -> Result<Rgb8> {
     Rgb8::decode(&bytes).map_err(|e| e.in_file(shown))
 }
 
-/// Whether a file begins as a video does: MP4 and MOV, Matroska and WebM, AVI.
-fn is_video(start: &[u8]) -> bool {
+/// Returns whether a file begins as a video does: MP4 and MOV, Matroska and WebM, AVI.
+pub fn is_video(start: &[u8]) -> bool {
     let at = |offset: usize, tag: &[u8]| start.get(offset..).is_some_and(|s| s.starts_with(tag));
     let is_picture_in_mp4 = [&b"avif"[..], b"avis", b"heic", b"heix", b"mif1", b"msf1"]
         .iter()

@@ -3,6 +3,7 @@
 mod args;
 mod ask;
 mod chat;
+mod chat_server;
 mod checkpoint_folder;
 mod completions;
 mod convert;

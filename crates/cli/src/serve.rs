@@ -1,9 +1,7 @@
-//! `univi serve`: the static server of `univi-serve`, on the command line.
+//! `univi serve`: the static server of `univi-serve` and the answers of a model, on the command
+//! line.
 
-use std::{
-    net::IpAddr,
-    path::{Path, PathBuf},
-};
+use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Args;
 use serde_json::json;
@@ -13,15 +11,21 @@ use univi_serve::{
 };
 
 use crate::{
+    args::{DeviceChoice, FrameArgs, KvCacheArg, ModelArgs},
+    chat_server::{ChatServer, ChatServerOptions},
     files, out,
     values::{share, size_bytes},
 };
 
-/// Serve a folder of models and pages to a browser.
+/// Serve a folder of models and pages to a browser, or answers of a model to OpenAI's clients.
 ///
-/// As a page wants it that streams weights and takes up where it stopped: byte ranges, strong
-/// ETags, CORS for every origin, cross-origin isolation, no compression. Any page that the browser
-/// shows may read what is served.
+/// A folder, as a page wants it that streams weights and takes up where it stopped: byte ranges,
+/// strong ETags, CORS for every origin, cross-origin isolation, no compression. Any page that the
+/// browser shows may read what is served.
+///
+/// With --model, chat completions in OpenAI's shapes at /v1/chat/completions, beside /v1/models,
+/// /health and /metrics: text, pictures and clips, streamed or not, held to a JSON schema or not.
+/// Requests are answered one after the other, first come, first served.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -29,6 +33,9 @@ Examples:
   univi serve www/dist --mount /models=models --port 8080 --log
   univi serve models --port 0 --json --throttle 100MB --fail 0.1 --corrupt 0.02 --seed 7
   univi serve models --fault 429,retry-after=2,times=1 --fault stall=10MB,path=00002-of,times=1
+  univi serve --model models/univi-nano
+  univi serve --model models/chat-univi-7b --device gpu --host 0.0.0.0 --api-key \"$KEY\"
+  curl http://127.0.0.1:8000/v1/chat/completions -d '{ \"messages\": [{ \"role\": \"user\", \"content\": \"Hello\" }] }'
 
 Faults: KIND, then any of path=TEXT (only files whose addresses hold this), times=N (only the first N requests for each file), rate=R (only that share of requests; the same requests at each run with the same --seed). Rules add up.
   400 .. 599           this status instead of the file; retry-after=S adds that header
@@ -47,8 +54,8 @@ Browsers offer WebGPU to pages of this machine, and of others through HTTPS only
 Exit codes: 1 failed, 2 wrong command line, 130 ended with Ctrl-C.")]
 pub struct ServeArgs {
     /// The folder that is served at /.
-    #[arg(value_name = "DIR")]
-    pub dir: PathBuf,
+    #[arg(value_name = "DIR", required_unless_present = "model")]
+    pub dir: Option<PathBuf>,
     /// A further folder and the address below which it is served; may be given several times.
     #[arg(long = "mount", value_name = "/PATH=DIR", value_parser = mount)]
     pub mounts: Vec<Mount>,
@@ -86,10 +93,140 @@ pub struct ServeArgs {
     /// Seed of chance: the same seed, files and requests meet the same faults [default: 0].
     #[arg(long, value_name = "N", help_heading = FAULTS)]
     pub seed: Option<u64>,
+    #[command(flatten)]
+    pub answers: AnswerArgs,
 }
 
 /// Above what only tests want.
 const FAULTS: &str = "Faults, to test what loads a model";
+
+/// The model that answers, and who may ask it.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Answers, with --model")]
+pub struct AnswerArgs {
+    /// The model that answers: a folder with a manifest.json, the manifest, a GGUF file, a split
+    /// model's first file, or one on the Hub: hf:OWNER/NAME, hf:OWNER/NAME/FILE.gguf.
+    #[arg(long, short, value_name = "MODEL")]
+    pub model: Option<PathBuf>,
+    /// What clients call the model [default: the name of its file or folder].
+    #[arg(long, value_name = "NAME", requires = "model")]
+    pub model_name: Option<String>,
+    /// The compute device.
+    #[arg(long, value_enum, default_value_t = DeviceChoice::Auto, requires = "model")]
+    pub device: DeviceChoice,
+    /// Tokens that a conversation may have, visual ones included [default: the model's].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), requires = "model")]
+    pub context: Option<u32>,
+    #[command(flatten)]
+    pub kv_cache: KvCacheArg,
+    /// The prompt template, in place of the model's own.
+    #[arg(long, value_name = "NAME", value_parser = ["simple", "simpleqa", "v1", "bare"], requires = "model")]
+    pub template: Option<String>,
+    /// The system text of conversations that bring none, in place of the template's.
+    #[arg(long, value_name = "TEXT", requires = "model")]
+    pub system: Option<String>,
+    /// Frames to encode per second of a clip, a whole number [default: the model's].
+    #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..), requires = "model")]
+    pub frame_rate: Option<u32>,
+    /// Frames to encode of a clip, at most [default: the model's].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096), requires = "model")]
+    pub max_frames: Option<u32>,
+    /// Tokens that each picture, or event of a clip, is merged to, about [default: as the model
+    /// was trained].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(3..=4096), requires = "model")]
+    pub visual_tokens: Option<u32>,
+    /// The key that clients must send, but for /health [default: the environment's UNIVI_API_KEY,
+    /// which other users of the machine can't read, or none].
+    #[arg(long, value_name = "KEY", requires = "model")]
+    pub api_key: Option<String>,
+    /// An origin whose pages may ask, such as https://page.example, or * for all; may be given
+    /// several times. Pages of this server may.
+    #[arg(long, value_name = "ORIGIN", requires = "model")]
+    pub allow_origin: Vec<String>,
+    /// A folder whose files requests may name as file: URLs.
+    #[arg(long, value_name = "DIR", requires = "model")]
+    pub message_files: Option<PathBuf>,
+    /// Requests that may wait while one is answered; further ones get 429.
+    #[arg(long, value_name = "N", default_value_t = 64, requires = "model")]
+    pub queue: u32,
+    /// Seconds that a request may take to arrive, and may wait for its turn.
+    #[arg(long, value_name = "S", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..), requires = "model")]
+    pub timeout: u64,
+    /// The most bytes of a request, such as 64MiB.
+    #[arg(long, value_name = "BYTES", value_parser = size_bytes, default_value = "64MiB", requires = "model")]
+    pub max_body: u64,
+    /// Conversations whose KV caches stay in memory, so that going on with one costs its own words.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..), requires = "model")]
+    pub conversations: u32,
+}
+
+/// Where the key is looked for that is not on the command line.
+const API_KEY_VARIABLE: &str = "UNIVI_API_KEY";
+
+impl AnswerArgs {
+    /// Returns the server's options, where there is a model.
+    ///
+    /// # Errors
+    /// `BadRequest` for an empty key.
+    fn options(&self, takes_all: bool) -> Result<Option<ChatServerOptions>> {
+        let Some(model) = &self.model else {
+            return Ok(None);
+        };
+        let of_environment = || std::env::var(API_KEY_VARIABLE).ok();
+        let api_key = self.api_key.clone().or_else(of_environment);
+        if api_key.as_deref().is_some_and(|key| key.trim().is_empty()) {
+            return Err(Error::BadRequest {
+                reason: format!(
+                    "the API key is empty: give --api-key KEY, or unset {API_KEY_VARIABLE}"
+                ),
+            });
+        }
+        Ok(Some(ChatServerOptions {
+            model: ModelArgs {
+                model: model.clone(),
+                device: self.device,
+                context: self.context,
+                kv_cache: self.kv_cache.clone(),
+                template: self.template.clone(),
+                system: self.system.clone(),
+            },
+            frames: FrameArgs {
+                start: None,
+                end: None,
+                frame_rate: self.frame_rate,
+                max_frames: self.max_frames,
+                visual_tokens: self.visual_tokens,
+            },
+            model_name: self.model_name.clone().unwrap_or_else(|| name_of(model)),
+            api_key,
+            allow_origins: self.allow_origin.clone(),
+            message_files: self.message_files.clone(),
+            queue: self.queue as usize,
+            max_body_bytes: self.max_body,
+            timeout: Duration::from_secs(self.timeout),
+            conversations: self.conversations as usize,
+            takes_all,
+        }))
+    }
+}
+
+/// The name of a model's file or folder.
+fn name_of(model: &std::path::Path) -> String {
+    let path = model.canonicalize().unwrap_or_else(|_| model.to_owned());
+    // A manifest is called after its folder.
+    let is_manifest = path
+        .extension()
+        .is_some_and(|extension| extension == "json");
+    let path = match path.parent().filter(|_| is_manifest) {
+        Some(folder) => folder,
+        None => &path,
+    };
+    let name = path
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned());
+    let name = name.unwrap_or_else(|| "model".into());
+    name.strip_suffix(".gguf").unwrap_or(&name).to_owned()
+}
 
 impl ServeArgs {
     /// Checks that every option has something to act on.
@@ -97,12 +234,27 @@ impl ServeArgs {
     /// # Errors
     /// What would be ignored.
     pub fn check(&self) -> Result<(), String> {
+        if self.dir.is_none() && self.mounts.is_empty() && self.acts_on_files() {
+            return Err(
+                "--dotfiles, --connect-src, --throttle and faults are about files: give a folder, \
+                 or leave them out"
+                    .into(),
+            );
+        }
         match self.seed {
             Some(_) if self.faults().is_empty() => Err(
                 "--seed is for faults: add --fail, --corrupt or --fault, or leave it out".into(),
             ),
             _ => Ok(()),
         }
+    }
+
+    fn acts_on_files(&self) -> bool {
+        self.dotfiles
+            || !self.connect_src.is_empty()
+            || self.throttle.is_some()
+            || self.seed.is_some()
+            || !self.faults().is_empty()
     }
 
     /// All rules, whichever way they were given.
@@ -186,9 +338,15 @@ fn fault_kind(text: &str) -> Result<FaultKind, String> {
 ///
 /// # Errors
 /// `Io` where a folder can't be read or the address can't be listened on, `BadRequest` where a
-/// folder is none, or two have the same address.
+/// folder is none, or two have the same address; what is wrong with the model.
 pub fn run(args: &ServeArgs) -> Result<()> {
-    let mut options = ServeOptions::new(&args.dir)
+    let has_files = args.dir.is_some() || !args.mounts.is_empty();
+    let answers = args.answers.options(!has_files)?;
+    let options = match &args.dir {
+        Some(dir) => ServeOptions::new(dir),
+        None => ServeOptions::without_files(),
+    };
+    let mut options = options
         .host(args.host)
         .port(args.port)
         .dotfiles(args.dotfiles)
@@ -215,7 +373,7 @@ pub fn run(args: &ServeArgs) -> Result<()> {
         Report::NotAccepted(error) => out::note(&format!("a connection was not accepted: {error}")),
         _ => {}
     });
-    let server = Server::bind(options).map_err(|e| match e {
+    let mut server = Server::bind(options).map_err(|e| match e {
         univi_serve::Error::NotAFolder { .. } | univi_serve::Error::SameMount { .. } => {
             Error::BadRequest {
                 reason: e.to_string(),
@@ -225,19 +383,25 @@ pub fn run(args: &ServeArgs) -> Result<()> {
             reason: e.to_string(),
         },
     })?;
-    announce(&args.dir, &server, json)?;
+    let mut served: Vec<String> = args.dir.iter().map(|dir| files::name(dir)).collect();
+    if let Some(answers) = answers {
+        if answers.api_key.is_none() && !args.host.is_loopback() {
+            out::note("whoever reaches this address may ask: --api-key KEY demands a key");
+        }
+        let answers = ChatServer::start(answers)?;
+        served.push(format!("the answers of {}", answers.model_name()));
+        server = server.endpoints(Arc::new(answers));
+    }
+    announce(&served.join(" and "), &server, json)?;
     server.run()
 }
 
-fn announce(dir: &Path, server: &Server, json: bool) -> Result<()> {
+fn announce(served: &str, server: &Server, json: bool) -> Result<()> {
     let address = server.address();
     let url = format!("http://{address}/");
     match json {
         true => out::line(&json!({ "url": url, "port": address.port() }).to_string()),
-        false => out::line(&format!(
-            "serving {} at {url} (Ctrl-C ends it)",
-            files::name(dir)
-        )),
+        false => out::line(&format!("serving {served} at {url} (Ctrl-C ends it)")),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod answer;
 mod body;
+mod endpoints;
 mod error;
 mod fault;
 mod folders;
@@ -9,6 +10,7 @@ mod origin;
 mod report;
 mod server;
 
+pub use endpoints::{EndpointBody, EndpointFuture, Endpoints};
 pub use error::{Error, Result};
 pub use fault::{Fault, FaultKind};
 pub use folders::Mount;

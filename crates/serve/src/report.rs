@@ -26,7 +26,7 @@ pub struct RequestRecord {
     pub path: String,
     /// The `Range` header.
     pub range: Option<String>,
-    /// The status of the answer.
+    /// The status of the answer; 499, as nginx logs it, where the client left before there was one.
     pub status: u16,
     /// Bytes of the body that the connection took, which are at most a buffer more than what
     /// arrived.
@@ -55,6 +55,11 @@ impl Pending {
             begun,
             report,
         }
+    }
+
+    /// Sets the status of the answer.
+    pub(crate) fn set_status(&mut self, status: u16) {
+        self.record.status = status;
     }
 
     /// Bytes of the body that were sent so far.

@@ -6,10 +6,10 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use hyper::{server::conn::http1, service::service_fn};
+use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -19,11 +19,12 @@ use tokio::{
 use super::{
     answer::Site,
     body::Pace,
+    endpoints::{Endpoints, ServedBody},
     error::{Error, Result},
     fault::{Fault, Rules},
     folders::{Folders, Mount},
     origin::{Origin, script_policy},
-    report::{Report, Reporter},
+    report::{Pending, Report, Reporter, RequestRecord},
 };
 
 /// How long no connection is accepted after one could not be, for instance because too many files
@@ -32,6 +33,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Threads that may wait for a disk while others serve.
 const DISK_THREADS: usize = 16;
+
+/// What is reported of a request whose client left before there was an answer.
+const CLIENT_LEFT: u16 = 499;
 
 /// What is served, where, and how.
 #[derive(Clone)]
@@ -52,6 +56,14 @@ impl ServeOptions {
     pub fn new(dir: impl Into<PathBuf>) -> ServeOptions {
         ServeOptions {
             mounts: vec![Mount::root(dir)],
+            ..ServeOptions::without_files()
+        }
+    }
+
+    /// Serves no folder, but [`Server::endpoints`]; further as [`ServeOptions::new`].
+    pub fn without_files() -> ServeOptions {
+        ServeOptions {
+            mounts: Vec::new(),
             host: Ipv4Addr::LOCALHOST.into(),
             port: 0,
             dotfiles: false,
@@ -149,6 +161,7 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     site: Arc<Site>,
+    endpoints: Option<Arc<dyn Endpoints>>,
 }
 
 impl Server {
@@ -183,7 +196,15 @@ impl Server {
             site: Arc::new(site),
             runtime,
             listener,
+            endpoints: None,
         })
+    }
+
+    /// Answers the addresses of `endpoints` by them, before files are looked for.
+    #[must_use]
+    pub fn endpoints(mut self, endpoints: Arc<dyn Endpoints>) -> Server {
+        self.endpoints = Some(endpoints);
+        self
     }
 
     /// Returns the address that is listened on, with the port that was taken.
@@ -197,7 +218,8 @@ impl Server {
             loop {
                 match self.listener.accept().await {
                     Ok((stream, _)) => {
-                        tokio::spawn(converse(stream, Arc::clone(&self.site)));
+                        let endpoints = self.endpoints.clone();
+                        tokio::spawn(converse(stream, Arc::clone(&self.site), endpoints));
                     }
                     Err(error) => {
                         (self.site.report)(Report::NotAccepted(error));
@@ -210,14 +232,19 @@ impl Server {
 }
 
 /// Answers the requests of one connection, one after the other, until it ends.
-async fn converse(stream: TcpStream, site: Arc<Site>) {
+async fn converse(stream: TcpStream, site: Arc<Site>, endpoints: Option<Arc<dyn Endpoints>>) {
     // Answers are written in large pieces: waiting for more would only delay the last one.
     let _ = stream.set_nodelay(true);
-    let service = service_fn(|request| {
+    let service = service_fn(|request: Request<Incoming>| {
         let site = &site;
+        let endpoints = endpoints.clone();
         async move {
-            // Finding and opening a file may wait for a disk, and other connections should not.
-            let response = tokio::task::block_in_place(|| site.answer(&request));
+            let endpoints = endpoints.filter(|endpoints| endpoints.has(request.uri().path()));
+            let response = match endpoints {
+                Some(endpoints) => answer_by(endpoints, request, &site.report).await,
+                // Finding and opening a file may wait for a disk, and other connections should not.
+                None => tokio::task::block_in_place(|| site.answer(&request)).map(ServedBody::File),
+            };
             Ok::<_, Infallible>(response)
         }
     });
@@ -225,4 +252,25 @@ async fn converse(stream: TcpStream, site: Arc<Site>) {
     http.timer(TokioTimer::new());
     // A browser that leaves in the middle of a file, or talks nonsense, is no fault of the server.
     let _ = http.serve_connection(TokioIo::new(stream), service).await;
+}
+
+/// Answers a request by `endpoints`, and reports it once it is over.
+async fn answer_by(
+    endpoints: Arc<dyn Endpoints>,
+    request: Request<Incoming>,
+    report: &Reporter,
+) -> Response<ServedBody> {
+    let record = RequestRecord {
+        method: request.method().to_string(),
+        path: request.uri().path().to_owned(),
+        range: None,
+        status: CLIENT_LEFT,
+        bytes: 0,
+        duration: Duration::ZERO,
+        faults: Vec::new(),
+    };
+    let mut record = Pending::new(record, Instant::now(), Arc::clone(report));
+    let response = endpoints.answer(request).await;
+    record.set_status(response.status().as_u16());
+    response.map(|body| ServedBody::Endpoint(body, record))
 }

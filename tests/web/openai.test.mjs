@@ -1,0 +1,134 @@
+/** `univi serve --model`, asked by OpenAI's own package. */
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import OpenAI from "openai";
+import { MODELS } from "./fixtures.mjs";
+import { serve } from "./server.mjs";
+
+const SAMPLES = fileURLToPath(new URL("../../www/public/samples/", import.meta.url));
+const greedy = { model: "univi-nano", temperature: 0 };
+
+/** @type {Awaited<ReturnType<typeof serve>>} */
+let server;
+/** @type {OpenAI} */
+let client;
+
+before(async () => {
+  const flags = ["--model", join(MODELS, "univi-nano"), "--device", "cpu", "--api-key", "sesame"];
+  server = await serve({ "/": SAMPLES }, flags);
+  client = new OpenAI({ baseURL: `${server.url}v1`, apiKey: "sesame", maxRetries: 0 });
+});
+
+after(() => server.close());
+
+/**
+ * @param {string} name
+ * @param {string} text
+ * @returns {Promise<OpenAI.ChatCompletionUserMessageParam>}
+ */
+const about = async (name, text) => {
+  const bytes = await readFile(join(SAMPLES, name));
+  const url = `data:image/png;base64,${bytes.toString("base64")}`;
+  return {
+    role: "user",
+    content: [
+      { type: "image_url", image_url: { url } },
+      { type: "text", text },
+    ],
+  };
+};
+
+test("a picture, a further question as a stream, and the models", async () => {
+  const question = await about("penguin-cookie.png", "Can you see a penguin?");
+  const whole = await client.chat.completions.create({ ...greedy, messages: [question] });
+  assert.equal(whole.choices[0]?.message.content, "yes");
+  assert.equal(whole.choices[0]?.finish_reason, "stop");
+  /** @type {OpenAI.ChatCompletionMessageParam[]} */
+  const messages = [
+    question,
+    /** @type {OpenAI.ChatCompletionMessage} */ (whole.choices[0]?.message),
+    { role: "user", content: "What colour is the background?" },
+  ];
+  const stream = await client.chat.completions.create({
+    ...greedy,
+    messages,
+    stream: true,
+    stream_options: { include_usage: true },
+  });
+  let text = "";
+  let usage;
+  for await (const chunk of stream) {
+    text += chunk.choices[0]?.delta.content ?? "";
+    usage = chunk.usage ?? usage;
+  }
+  assert.equal(text, "red");
+  const cached = usage?.prompt_tokens_details?.cached_tokens ?? 0;
+  assert.ok(cached >= (whole.usage?.prompt_tokens ?? Infinity) - 1, JSON.stringify(usage));
+  const models = await client.models.list();
+  assert.deepEqual(
+    models.data.map(({ id }) => id),
+    ["univi-nano"],
+  );
+});
+
+test("an answer is parsed by its schema", async () => {
+  const completion = await client.chat.completions.parse({
+    ...greedy,
+    messages: [await about("penguin-cookie.png", "Can you see a penguin?")],
+    response_format: {
+      type: "json_schema",
+      json_schema: {
+        name: "answer",
+        strict: true,
+        schema: {
+          type: "object",
+          properties: { seen: { enum: ["yes", "no"] } },
+          required: ["seen"],
+          additionalProperties: false,
+        },
+      },
+    },
+  });
+  assert.ok(["yes", "no"].includes(JSON.parse(completion.choices[0]?.message.content ?? "").seen));
+});
+
+test("errors arrive as the package's own", async () => {
+  /** @type {OpenAI.ChatCompletionMessageParam[]} */
+  const messages = [{ role: "user", content: "a" }];
+  await assert.rejects(
+    client.chat.completions.create({ ...greedy, messages, n: 2 }),
+    (error) => error instanceof OpenAI.BadRequestError && error.param === "n",
+  );
+  await assert.rejects(
+    client.chat.completions.create({ messages, model: "gpt-4" }),
+    (error) => error instanceof OpenAI.NotFoundError && error.code === "model_not_found",
+  );
+  const stranger = new OpenAI({ baseURL: `${server.url}v1`, apiKey: "open", maxRetries: 0 });
+  await assert.rejects(stranger.models.list(), OpenAI.AuthenticationError);
+});
+
+test("a stream that is broken off ends its answer", async () => {
+  const schema = { type: "array", items: { enum: [1] }, minItems: 60_000 };
+  const stream = await client.chat.completions.create({
+    ...greedy,
+    messages: [{ role: "user", content: "a" }],
+    max_tokens: 100_000,
+    stream: true,
+    response_format: { type: "json_schema", json_schema: { name: "ones", schema } },
+  });
+  for await (const chunk of stream) if (chunk.choices[0]?.delta.content) break;
+  // It is answered after the one before it, which would take long.
+  const next = await client.chat.completions.create({
+    ...greedy,
+    messages: [{ role: "user", content: "What is this?" }],
+    max_tokens: 1,
+  });
+  assert.equal(next.object, "chat.completion");
+  const metrics = await fetch(`${server.url}metrics`, {
+    headers: { authorization: "Bearer sesame" },
+  });
+  assert.match(await metrics.text(), /outcome="cancelled"\} 1\n/);
+});
