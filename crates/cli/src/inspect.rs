@@ -1,8 +1,6 @@
 //! `univi inspect`: what a model is, and whether it would load.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +9,7 @@ use serde::Serialize;
 use serde_json::json;
 use univi::backend::{Activation, Clusters, Heads, KvType};
 use univi::config::{LlamaConfig, VisionConfig};
-use univi::gguf::{Array, GgmlType, Header, Metadata, Parser, TensorInfo, Value};
+use univi::gguf::{Array, GgmlType, Header, Metadata, TensorInfo, Value};
 use univi::loader::{Content, LoadOptions};
 use univi::prompt::Template;
 use univi::{Backend, ModelFiles, Result};
@@ -58,7 +56,7 @@ pub async fn run(args: &InspectArgs) -> Result<()> {
         .iter()
         .filter(|file| file.content == Content::Gguf)
     {
-        headers.push((file.name.clone(), header(Path::new(&file.name))?));
+        headers.push((file.name.clone(), open::header(Path::new(&file.name))?));
     }
     // Only a vision side may stand alone: everything else has to be a model that can speak.
     let is_vision = |header: &Header| {
@@ -104,27 +102,6 @@ fn template_name(template: &Template) -> &'static str {
         Template::V1 => "v1",
         Template::Bare => "bare",
         Template::Jinja(_) => "of the model's own",
-    }
-}
-
-/// The header of a file; what stands behind it is not read.
-fn header(path: &Path) -> Result<Header> {
-    let in_file = |e: univi::Error| e.in_file(files::name(path));
-    let bytes = files::metadata(path)?.len();
-    let mut file = File::open(path).map_err(|e| files::io_error(path, &e))?;
-    let mut parser = Parser::for_file_of(bytes);
-    let mut chunk = vec![0; 1 << 20];
-    loop {
-        let n = file
-            .read(&mut chunk)
-            .map_err(|e| files::io_error(path, &e))?;
-        if n == 0 {
-            return parser.finish().map_err(in_file);
-        }
-        parser.push(&chunk[..n], &mut |_| Ok(())).map_err(in_file)?;
-        if let Some(header) = parser.header() {
-            return Ok(header.clone());
-        }
     }
 }
 

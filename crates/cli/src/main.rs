@@ -2,6 +2,7 @@
 
 mod args;
 mod ask;
+mod bench;
 mod chat;
 mod chat_server;
 mod checkpoint_folder;
@@ -74,6 +75,7 @@ enum Command {
     Fetch(fetch::FetchArgs),
     Models(models::ModelsArgs),
     Inspect(inspect::InspectArgs),
+    Bench(bench::BenchArgs),
     Synth(synth::SynthArgs),
     Serve(serve::ServeArgs),
     Train(train::TrainArgs),
@@ -141,6 +143,7 @@ async fn run(cli: Cli) -> univi::Result<ExitCode> {
         Command::Convert(args) => convert::run(args).map(done),
         Command::Fetch(args) => fetch::run(&args).map(done),
         Command::Models(args) => models::run(&args).await.map(done),
+        Command::Bench(args) => bench::run(&args).await.map(done),
         Command::Inspect(args) => inspect::run(&args).await.map(done),
         Command::Synth(args) => synth::run(args).map(done),
         Command::Serve(args) => serve::run(&args).map(done),

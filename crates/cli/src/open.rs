@@ -1,9 +1,10 @@
 //! From what the user chose to a device and a model, with a word on stderr about both.
 
-use std::path::Path;
+use std::{fs::File, io::Read, path::Path};
 
 use univi::{
     Backend, Device, Error, Model, ModelFiles, OpenDevice, Result, VisionEncoder,
+    gguf::{Header, Parser},
     loader::{LoadOptions, Loader},
 };
 
@@ -87,6 +88,30 @@ pub fn loader_until<B: Backend>(
         None => loader.end_file(),
     })?;
     Ok(loader)
+}
+
+/// Reads the header of a GGUF file; what stands behind it is not read.
+///
+/// # Errors
+/// `Io`, or what is wrong in the file, named with it.
+pub fn header(path: &Path) -> Result<Header> {
+    let in_file = |e: univi::Error| e.in_file(files::name(path));
+    let bytes = files::metadata(path)?.len();
+    let mut file = File::open(path).map_err(|e| files::io_error(path, &e))?;
+    let mut parser = Parser::for_file_of(bytes);
+    let mut chunk = vec![0; 1 << 20];
+    loop {
+        let n = file
+            .read(&mut chunk)
+            .map_err(|e| files::io_error(path, &e))?;
+        if n == 0 {
+            return parser.finish().map_err(in_file);
+        }
+        parser.push(&chunk[..n], &mut |_| Ok(())).map_err(in_file)?;
+        if let Some(header) = parser.header() {
+            return Ok(header.clone());
+        }
+    }
 }
 
 fn loading(files: &ModelFiles) -> Progress {

@@ -54,6 +54,17 @@ pub enum KvType {
     Q8,
 }
 
+/// A kind of work of which a device can do only so much a second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Load {
+    /// Bytes that are read from memory.
+    Read,
+    /// Bytes that are read from memory and bytes that are written to it, as one number.
+    Copy,
+    /// Floating-point operations in f32, of multiplications with an addition.
+    MultiplyAdd,
+}
+
 /// Numbers that share a scale.
 pub const KV_BLOCK: usize = 32;
 

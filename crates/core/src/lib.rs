@@ -63,7 +63,7 @@ pub use api::{
     BackendWork, Device, EncodedFrame, Model, ModelLoader, OpenDevice, Part, Question, Session,
     StoredTokenMap, StreamedAnswer, TokenMap, VisionEncoder, Visual, VisualOptions,
 };
-pub use backend::{Backend, KvType};
+pub use backend::{Backend, KvType, Load};
 pub use cpu::Cpu;
 pub use error::{Error, Result};
 pub use gpu::Gpu;

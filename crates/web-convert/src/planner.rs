@@ -33,7 +33,7 @@ enum Step {
     /// The vision tower lies in a repository of its own.
     Tower(String),
     /// The plan is made.
-    Planned(Conversion),
+    Planned(Box<Conversion>),
 }
 
 #[wasm_bindgen]
@@ -105,7 +105,7 @@ impl Planner {
                 object([("kind", "tower".into()), ("repository", repository.into())])
             }
             Step::Planned(conversion) => {
-                self.planned = Some(conversion);
+                self.planned = Some(*conversion);
                 self.checkpoint.forget_ranges();
                 if let Some(tower) = &mut self.tower {
                     tower.forget_ranges();
@@ -192,7 +192,7 @@ impl Planner {
         let tower = self.tower.as_ref().map(|files| Checkpoint::open(files));
         let tower = tower.transpose()?;
         let conversion = Conversion::plan(&checkpoint, tower.as_ref(), &self.options)?;
-        Ok(Step::Planned(conversion))
+        Ok(Step::Planned(Box::new(conversion)))
     }
 }
 

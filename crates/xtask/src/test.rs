@@ -40,12 +40,13 @@ const FIXTURE_TESTS: [&str; 9] = [
 ];
 
 /// The crates that a release publishes.
-const PUBLISHED: [&str; 7] = [
+const PUBLISHED: [&str; 8] = [
     "univi",
     "univi-convert",
     "univi-hub",
     "univi-serve",
     "univi-verify",
+    "univi-bench",
     "univi-train",
     "univi-cli",
 ];

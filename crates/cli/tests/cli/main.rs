@@ -2,6 +2,7 @@
 
 mod answers;
 mod bad_input;
+mod bench;
 mod chat_server;
 mod hub;
 mod model_folders;

@@ -4,7 +4,8 @@ use std::any::Any;
 
 use crate::{
     Backend, Cpu, Error, Gpu, Result,
-    gpu::{AdapterInfo, GpuOptions},
+    backend::Load,
+    gpu::{AdapterInfo, GpuCounts, GpuOptions},
 };
 
 /// Which compute device to open.
@@ -89,12 +90,26 @@ impl OpenDevice {
         self.gpu().map_or(0, Gpu::memory_bytes)
     }
 
+    /// Returns how often the GPU was spoken to; `None` for the CPU.
+    pub fn counts(&self) -> Option<GpuCounts> {
+        self.gpu().map(Gpu::counts)
+    }
+
     /// Waits until everything recorded so far is computed.
     ///
     /// # Errors
     /// As [`Backend::finish`].
     pub async fn finish(&self) -> Result<()> {
         dispatch!(&self.backend, backend => backend.finish().await)
+    }
+
+    /// Does about `amount` bytes or operations of one kind of work and waits for its end -> how
+    /// much it was. Divided by the time that it takes, this is the device's ceiling.
+    ///
+    /// # Errors
+    /// As [`Backend::finish`].
+    pub async fn exert(&self, load: Load, amount: u64) -> Result<u64> {
+        dispatch!(&self.backend, backend => backend.exert(load, amount).await)
     }
 
     /// Returns the GPU at once, rather than when the last value on it is dropped. Whatever is

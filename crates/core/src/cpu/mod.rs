@@ -12,6 +12,7 @@
 
 mod attention;
 mod backend;
+mod ceilings;
 mod dpc_knn;
 mod fused;
 mod kv_cache;

@@ -11,9 +11,18 @@ use super::{
 };
 use crate::{
     Result,
-    backend::{Activation, Backend, Clusters, Heads, KvType},
+    backend::{Activation, Backend, Clusters, Heads, KvType, Load},
     gguf::GgmlType,
 };
+
+impl Gpu {
+    /// See [`OpenDevice::exert`](crate::OpenDevice::exert).
+    pub(crate) async fn exert(&self, load: Load, amount: u64) -> Result<u64> {
+        let done = kernels::exert(self, load, amount);
+        self.finish().await?;
+        Ok(done)
+    }
+}
 
 impl Backend for Gpu {
     type Tensor = Tensor;

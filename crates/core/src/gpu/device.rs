@@ -7,7 +7,7 @@ use super::{
     device_errors::{self, DeviceErrors},
     kernel::{Constants, Kernel, KernelParams},
     memory::{Binding, Buffer, Memory},
-    recorder::Recorder,
+    recorder::{GpuCounts, Recorder},
     tensor::{Ids, Tensor},
 };
 use crate::{Error, Result, backend::Backend as _, gguf::GgmlType};
@@ -240,6 +240,11 @@ impl Gpu {
     /// that are kept for results.
     pub fn memory_bytes(&self) -> u64 {
         self.0.memory.bytes()
+    }
+
+    /// Returns how often this device was spoken to since it was opened.
+    pub fn counts(&self) -> GpuCounts {
+        self.0.recorder.borrow().counts()
     }
 
     /// The most work that one dispatch should hold, in floating-point operations.

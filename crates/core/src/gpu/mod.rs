@@ -35,6 +35,7 @@ pub use self::{
     kernel::Shader,
     kv_cache::KvCache,
     matrix::Matrix,
+    recorder::GpuCounts,
     tensor::{Ids, Tensor},
 };
 

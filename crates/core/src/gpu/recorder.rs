@@ -26,6 +26,19 @@ const MAX_UPLOAD_BYTES: u64 = 32 << 20;
 /// as a camera's frames are, make others out of the same buffers again and again.
 const IDLE_BIND_GROUP_SUBMITS: u64 = 32;
 
+/// How often a GPU was spoken to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct GpuCounts {
+    /// Kernels that were run.
+    pub dispatches: u64,
+    /// Lists of commands that were handed over.
+    pub submits: u64,
+    /// Results that were read back.
+    pub reads: u64,
+    /// Bytes of those results.
+    pub read_bytes: u64,
+}
+
 /// What the device is asked to do next, and everything that is kept to ask quickly.
 pub(super) struct Recorder {
     device: wgpu::Device,
@@ -48,6 +61,7 @@ pub(super) struct Recorder {
     in_flight: VecDeque<wgpu::SubmissionIndex>,
     /// Bytes uploaded since the last submit.
     uploaded: u64,
+    counts: GpuCounts,
 }
 
 struct Command {
@@ -115,6 +129,7 @@ impl Recorder {
             bind_groups: HashMap::new(),
             in_flight: VecDeque::new(),
             uploaded: 0,
+            counts: GpuCounts::default(),
         }
     }
 
@@ -126,6 +141,11 @@ impl Recorder {
     /// What this device's shaders are given.
     pub fn constants(&self) -> Constants {
         self.constants
+    }
+
+    /// How often the device was spoken to.
+    pub fn counts(&self) -> GpuCounts {
+        self.counts
     }
 
     /// Records `kernel` over `groups` workgroups. `buffers` are first those it reads, then those it
@@ -168,6 +188,10 @@ impl Recorder {
 
     /// Hands everything recorded to the device, and after it the copy of a result, if any.
     pub fn submit(&mut self, copy: Option<Copy>) {
+        self.counts.submits += 1;
+        self.counts.dispatches += self.commands.len() as u64;
+        self.counts.reads += u64::from(copy.is_some());
+        self.counts.read_bytes += copy.as_ref().map_or(0, |copy| copy.bytes);
         let mut encoder = self
             .device
             .create_command_encoder(&wgpu::CommandEncoderDescriptor { label: None });

@@ -139,9 +139,35 @@ impl<B: Backend> Llama<B> {
         &self.config
     }
 
+    /// Returns the matrices that every token is multiplied by, with the names of their tensors.
+    pub fn products(&self) -> impl Iterator<Item = (String, &B::Matrix)> {
+        let layers = self.layers.iter().enumerate().flat_map(|(i, layer)| {
+            [
+                ("attn_q", &layer.wq),
+                ("attn_k", &layer.wk),
+                ("attn_v", &layer.wv),
+                ("attn_output", &layer.wo),
+                ("ffn_gate", &layer.w_gate),
+                ("ffn_up", &layer.w_up),
+                ("ffn_down", &layer.w_down),
+            ]
+            .map(|(name, matrix)| (format!("blk.{i}.{name}.weight"), matrix))
+        });
+        let output = match &self.output {
+            Some(output) => ("output.weight", output),
+            None => ("token_embd.weight", &self.token_embd),
+        };
+        layers.chain([(output.0.to_owned(), output.1)])
+    }
+
     /// Positions that a conversation may have.
     pub fn context(&self) -> usize {
         self.context
+    }
+
+    /// Returns how its caches store keys and values.
+    pub fn kv_cache_type(&self) -> KvType {
+        self.kv_cache
     }
 
     /// Makes empty caches of all layers, which take no memory before [`Llama::reserve`].

@@ -6,6 +6,7 @@ mod append;
 mod argmax;
 mod attention;
 pub(super) mod cache;
+mod ceilings;
 mod copy;
 mod dpc_knn;
 mod embed;
@@ -31,6 +32,7 @@ pub(super) use self::{
     append::append,
     argmax::argmax,
     attention::{attention, attention_causal},
+    ceilings::exert,
     copy::copy,
     dpc_knn::dpc_knn,
     embed::embed,
@@ -87,6 +89,9 @@ pub(super) fn over_cache(ty: KvType) -> [Kernel; 3] {
     ]
 }
 
+/// Those that measure a device, which no model needs.
+const CEILINGS: [Kernel; 2] = [ceilings::READ, ceilings::MULTIPLY];
+
 /// Every kernel over everything that it works on.
 pub(super) fn all() -> impl Iterator<Item = Kernel> {
     let weights = GgmlType::ALL.into_iter().flat_map(over);
@@ -96,4 +101,5 @@ pub(super) fn all() -> impl Iterator<Item = Kernel> {
         .filter(|kernel| kernel.name != "attention") // Among those over caches.
         .chain(weights)
         .chain(caches)
+        .chain(CEILINGS)
 }
