@@ -69,6 +69,13 @@ pub struct KvCacheArg {
 }
 
 impl KvCacheArg {
+    /// Takes one of [`KvType::NAMES`].
+    pub fn new(name: &str) -> KvCacheArg {
+        KvCacheArg {
+            kv_cache: name.to_owned(),
+        }
+    }
+
     /// Returns the library's options.
     pub fn ty(&self) -> KvType {
         KvType::from_name(&self.kv_cache).expect("one of its names")

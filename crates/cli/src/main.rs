@@ -77,7 +77,7 @@ enum Command {
     Inspect(inspect::InspectArgs),
     Bench(bench::BenchArgs),
     Synth(synth::SynthArgs),
-    Serve(serve::ServeArgs),
+    Serve(Box<serve::ServeArgs>),
     Train(train::TrainArgs),
     Eval(eval::EvalArgs),
     Completions(completions::CompletionsArgs),

@@ -5,7 +5,7 @@ use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Args;
 use serde_json::json;
-use univi::{Error, Result};
+use univi::{Error, Result, backend::KvType};
 use univi_serve::{
     Fault, FaultKind, Mount, Origin, Report, RequestRecord, ServeOptions, Server, StatusCode,
 };
@@ -117,8 +117,9 @@ pub struct AnswerArgs {
     /// Tokens that a conversation may have, visual ones included [default: the model's].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), requires = "model")]
     pub context: Option<u32>,
-    #[command(flatten)]
-    pub kv_cache: KvCacheArg,
+    /// How the KV cache stores keys and values: f32 exactly, q8 in 9/32 of the memory.
+    #[arg(long, value_name = "TYPE", default_value = KvType::NAMES[0], value_parser = KvType::NAMES, requires = "model")]
+    pub kv_cache: String,
     /// The prompt template, in place of the model's own.
     #[arg(long, value_name = "NAME", value_parser = ["simple", "simpleqa", "v1", "bare"], requires = "model")]
     pub template: Option<String>,
@@ -186,7 +187,7 @@ impl AnswerArgs {
                 model: model.clone(),
                 device: self.device,
                 context: self.context,
-                kv_cache: self.kv_cache.clone(),
+                kv_cache: KvCacheArg::new(&self.kv_cache),
                 template: self.template.clone(),
                 system: self.system.clone(),
             },

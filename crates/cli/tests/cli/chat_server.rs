@@ -601,6 +601,7 @@ fn a_command_line_without_sense_is_refused() {
     for args in [
         &["serve"][..],
         &["serve", ".", "--queue", "2"],
+        &["serve", ".", "--kv-cache", "q8"],
         &["serve", "-m", "m", "--fail", "0.5"],
         &["serve", "-m", "m", "--timeout", "0"],
         &["serve", "-m", "m", "--conversations", "0"],
