@@ -436,6 +436,12 @@ fn what_published_templates_do_is_rendered_as_by_jinja2() {
             "ddSSqSq",
         ),
         (
+            "{{ '-' * 3 ~ -2 * 3 ~ [1] * 2 ~ ('a' ~ 2*2) ~ messages[0].content|upper * 2 }}\
+             {% if 2 * 3 == 6 and 7 - 2 * 3 is odd %}{% for m in messages * 2 %}{{ m.content }}\
+             {% endfor %}{% endif %}",
+            "----6[1, 1]a4SSSqSq",
+        ),
+        (
             "{% set x %}{% for m in messages %}{{ m.content }}{% endfor %}{% endset %}\
              {% set a, b = 1, [2] %}{{ x }}{{ a }}{{ b[0] }}{% if not (a == b) %}!{% endif %}",
             "Sq12!",
@@ -507,6 +513,16 @@ fn a_hostile_template_is_refused_soon_and_without_memory() {
         format!(
             "{{% set a = 'x' %}}{}{all}",
             often(60, "{% set a = a ~ a %}")
+        ),
+        // Shared by a list or by fields, and written out by `~`.
+        format!("{{% set a = 'a' * 1000000 %}}{{{{ [a] * 500 ~ '' }}}}{all}"),
+        format!("{{% set a = 'a' * 1000000 %}}{{{{ '' ~ 500 * [a] }}}}{all}"),
+        format!("{{% set a = 'a' * 1000000 %}}{{% set b=[a]*500~00 %}}{{{{ b }}}}{all}"),
+        format!(
+            "{{% set a = 'a' * 1000000 %}}{{% set ns = namespace() %}}{}{{{{ ns ~ '' }}}}{all}",
+            (0..500)
+                .map(|i| format!("{{% set ns.f{i} = a %}}"))
+                .collect::<String>()
         ),
         format!(
             "{}{{{{ a0 | tojson }}}}{}{all}",

@@ -250,13 +250,18 @@ fn is_lost(rendered: &str, text: &str) -> bool {
 const BOUNDED: &str = "__bounded";
 const BOUNDED_FIELD: &str = "__bounded_field";
 
-/// Finds the places of a source where lists, mappings, tuples and assignments begin and end.
+/// Finds the places of a source where lists, mappings, tuples, products and assignments begin and
+/// end.
 #[derive(Default)]
 struct Guard {
     /// Texts to put in, or instead of the source's, in order.
     edits: Vec<(Range<usize>, String)>,
     /// Whether each open bracket began a value.
     open: Vec<bool>,
+    /// What `+` and `~` would take as one operand, outside of brackets and in each open one.
+    operands: Vec<Operand>,
+    /// Where the last token ended.
+    end: usize,
     /// Tokens of the current tag so far.
     tokens: usize,
     /// Whether the last token ended a value, so that a bracket behind it belongs to that.
@@ -265,6 +270,16 @@ struct Guard {
     after_pipe: bool,
     tag: Tag,
     branches: usize,
+}
+
+/// What stands between operators that bind no tighter than `~`.
+#[derive(Default, Clone, Copy)]
+struct Operand {
+    /// Where it begins, and how many edits there were by then; `None` in front of it.
+    start: Option<(usize, usize)>,
+    /// Whether it may turn out large: a list that is multiplied shares its items, and so may the
+    /// fields of a namespace, until `~` writes all of them out.
+    may_be_large: bool,
 }
 
 #[derive(Default, Clone, Copy, PartialEq, Eq)]
@@ -286,12 +301,15 @@ impl Guard {
             return Err(format!("a tag has more than {MAX_TAG_TOKENS} parts"));
         }
         let (before, behind) = (range.start..range.start, range.end..range.end);
+        let end = range.end;
         let is_target = matches!(self.tag, Tag::ForTarget | Tag::SetTarget(_));
+        self.follow_operand(token, range.start);
         let mut after_value = false;
         match token {
             Token::TemplateData(_) | Token::VariableStart | Token::BlockStart => {
                 (self.tokens, self.tag) = (0, Tag::Other);
                 self.open.clear();
+                self.operands = vec![Operand::default()];
             }
             Token::BlockEnd => {
                 if self.tag == Tag::SetValue {
@@ -332,8 +350,10 @@ impl Guard {
                     self.edits.push((before, format!("{BOUNDED}(")));
                 }
                 self.open.push(begins_value);
+                self.operands.push(Operand::default());
             }
             Token::BracketClose | Token::BraceClose | Token::ParenClose => {
+                self.operands.pop();
                 if self.open.pop() == Some(true) {
                     self.edits.push((behind, ")".into()));
                 }
@@ -349,7 +369,55 @@ impl Guard {
         self.after_value = after_value;
         self.after_dot = matches!(token, Token::Dot);
         self.after_pipe = matches!(token, Token::Pipe);
+        self.end = end;
         Ok(())
+    }
+
+    /// Notices where operands begin and end, and puts [`bounded`] around products and whatever `~`
+    /// writes out.
+    fn follow_operand(&mut self, token: &Token, start: usize) {
+        let is_name = self.after_dot || self.after_pipe;
+        let is_end = match token {
+            Token::Ident(name) => !is_name && is_operator(name),
+            // Behind a value they are operators, else signs.
+            Token::Plus | Token::Minus => self.after_value,
+            Token::VariableEnd
+            | Token::BlockEnd
+            | Token::BracketClose
+            | Token::BraceClose
+            | Token::ParenClose
+            | Token::Comma
+            | Token::Colon
+            | Token::Tilde
+            | Token::Assign
+            | Token::Eq
+            | Token::Ne
+            | Token::Gt
+            | Token::Gte
+            | Token::Lt
+            | Token::Lte => true,
+            _ => false,
+        };
+        let Some(operand) = self.operands.last_mut() else {
+            return;
+        };
+        if is_end {
+            let joins = matches!(token, Token::Tilde);
+            let next = Operand {
+                start: None,
+                may_be_large: joins,
+            };
+            let ended = std::mem::replace(operand, next);
+            if let (Some((start, at)), true) = (ended.start, ended.may_be_large || joins) {
+                self.edits.insert(at, (start..start, format!("{BOUNDED}(")));
+                self.edits.push((self.end..self.end, ")".into()));
+            }
+        } else if matches!(token, Token::Mul) {
+            // In front of an operand it spreads arguments.
+            operand.may_be_large |= operand.start.is_some();
+        } else if !matches!(token, Token::Pow) || operand.start.is_some() {
+            operand.start.get_or_insert((start, self.edits.len()));
+        }
     }
 
     fn apply(&self, source: &str) -> String {
