@@ -442,6 +442,12 @@ fn what_published_templates_do_is_rendered_as_by_jinja2() {
             "----6[1, 1]a4SSSqSq",
         ),
         (
+            "{{ messages is defined ~ 'a' }}{{ 4 is not divisibleby 3 ~ [1] * 2 }}\
+             {{ 'x' ~ messages is not none }}{% for n in [1] * 2 recursive %}{{ n }}{% endfor %}\
+             {% for m in messages %}{{ m.content }}{% endfor %}",
+            "TrueaTrue[1, 1]xTrue11Sq",
+        ),
+        (
             "{% set x %}{% for m in messages %}{{ m.content }}{% endfor %}{% endset %}\
              {% set a, b = 1, [2] %}{{ x }}{{ a }}{{ b[0] }}{% if not (a == b) %}!{% endif %}",
             "Sq12!",

@@ -32,6 +32,24 @@ async fn ceiling(device: &OpenDevice, load: Load, stopwatch: &Stopwatch<'_>) -> 
         }
         amount *= 2;
     }
+    // What every call takes, for its buffers and for the wait, is in both times.
+    let (less, less_seconds) = at_best(device, load, amount, stopwatch).await?;
+    let (more, more_seconds) = at_best(device, load, 3 * amount, stopwatch).await?;
+    let seconds = more_seconds - less_seconds;
+    Ok(match seconds > 0. {
+        true => (more - less) as f64 / seconds,
+        // Something else ran during the first.
+        false => more as f64 / more_seconds,
+    })
+}
+
+/// What was done of an amount, and the seconds that it took at best.
+async fn at_best(
+    device: &OpenDevice,
+    load: Load,
+    amount: u64,
+    stopwatch: &Stopwatch<'_>,
+) -> Result<(u64, f64)> {
     let mut done = 0;
     let spread = stopwatch
         .time(async || {
@@ -39,6 +57,5 @@ async fn ceiling(device: &OpenDevice, load: Load, stopwatch: &Stopwatch<'_>) -> 
             Ok(())
         })
         .await?;
-    // A ceiling is what was reached at best.
-    Ok(done as f64 / spread.min)
+    Ok((done, spread.min))
 }

@@ -43,7 +43,7 @@ impl<B: Backend> Language<'_, B> {
         for group in self.groups()? {
             let [n, cols] = group.shape;
             for rows in ROWS {
-                stopwatch.begins(&format!("{} with {rows} rows", group.tensors));
+                stopwatch.begins(&format!("products with {}, rows: {rows}", group.tensors));
                 let x = b.tensor(&numbers(rows * cols), cols);
                 let together = if rows == 1 { TOGETHER } else { 1 };
                 let spread = stopwatch

@@ -18,7 +18,7 @@ pub(crate) async fn measure<B: Backend>(
     let side = vision.config().clip.image_px;
     let mut stages = Vec::new();
     for &count in &options.pictures {
-        stopwatch.begins(&format!("encoding {count} pictures at once"));
+        stopwatch.begins(&format!("encoding, pictures at once: {count}"));
         let pictures: Vec<Rgb8> = (0..count).map(|i| picture(side, i)).collect();
         let seconds = stopwatch
             .time(async || {

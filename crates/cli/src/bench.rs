@@ -111,6 +111,20 @@ impl BackendWork for Bench<'_> {
         let load = LoadOptions::default().kv_cache(args.kv_cache.ty());
         let loader = open::loader(backend.clone(), &self.files)?;
         let model = loader.finish(&load).await?;
+        let context = model.llama().context();
+        for (what, tokens) in [
+            ("a prompt", &args.prompts),
+            ("an answer after a context", &args.contexts),
+        ] {
+            for tokens in tokens.iter().filter(|&&tokens| tokens > context) {
+                out::note(&format!(
+                    "{what} of {tokens} tokens is left out: the model's context has {context}"
+                ));
+            }
+        }
+        if !model.has_vision() {
+            out::note("the model takes text alone: no pictures and clips are measured");
+        }
         let mut options = Options::default();
         options.prompts = args.prompts.clone();
         options.contexts = args.contexts.clone();

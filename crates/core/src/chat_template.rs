@@ -268,6 +268,7 @@ struct Guard {
     after_value: bool,
     after_dot: bool,
     after_pipe: bool,
+    after_is: bool,
     tag: Tag,
     branches: usize,
 }
@@ -369,6 +370,7 @@ impl Guard {
         self.after_value = after_value;
         self.after_dot = matches!(token, Token::Dot);
         self.after_pipe = matches!(token, Token::Pipe);
+        self.after_is = matches!(token, Token::Ident("is"));
         self.end = end;
         Ok(())
     }
@@ -378,6 +380,10 @@ impl Guard {
     fn follow_operand(&mut self, token: &Token, start: usize) {
         let is_name = self.after_dot || self.after_pipe;
         let is_end = match token {
+            // Tests bind as tightly as filters do.
+            Token::Ident("is") => false,
+            Token::Ident("not") if self.after_is => false,
+            Token::Ident("recursive") => !is_name && self.after_value,
             Token::Ident(name) => !is_name && is_operator(name),
             // Behind a value they are operators, else signs.
             Token::Plus | Token::Minus => self.after_value,

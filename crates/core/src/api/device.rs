@@ -104,7 +104,8 @@ impl OpenDevice {
     }
 
     /// Does about `amount` bytes or operations of one kind of work and waits for its end -> how
-    /// much it was. Divided by the time that it takes, this is the device's ceiling.
+    /// much it was. Each call also takes some time of its own, for buffers and for the wait: a
+    /// ceiling is the difference of two amounts over that of their times.
     ///
     /// # Errors
     /// As [`Backend::finish`].

@@ -45,26 +45,22 @@ params! {
 
 /// Records about `amount` of `load` -> how much it is.
 pub fn exert(gpu: &Gpu, load: Load, amount: u64) -> u64 {
-    if load == Load::MultiplyAdd {
-        return multiply(gpu, amount);
-    }
     let bytes = BUFFER_BYTES.min(gpu.0.memory.max_bytes());
-    let x = gpu.alloc((bytes / 16) as usize, 4);
-    let passes = match load {
-        Load::Read => amount.div_ceil(bytes),
-        _ => amount.div_ceil(2 * bytes),
-    };
+    let buffer = || gpu.alloc((bytes / 16) as usize, 4);
     match load {
         Load::Read => {
-            let y = gpu.alloc(THREADS, 4);
+            let (x, y) = (buffer(), gpu.alloc(THREADS, 4));
+            let passes = amount.div_ceil(bytes);
             (0..passes).for_each(|_| read(gpu, &x, &y));
             passes * bytes
         }
-        _ => {
-            let y = gpu.alloc(x.rows, x.cols);
+        Load::Copy => {
+            let (x, y) = (buffer(), buffer());
+            let passes = amount.div_ceil(2 * bytes);
             (0..passes).for_each(|_| copy(gpu, &x, 0, x.len(), y.binding(), 0));
-            passes * bytes * 2
+            passes * 2 * bytes
         }
+        Load::MultiplyAdd => multiply(gpu, amount),
     }
 }
 
