@@ -78,6 +78,7 @@ const OTHER_SERVERS = ["127.0.0.1", "localhost"].flatMap((host) => [
  * @param {import("playwright-core").BrowserContextOptions} [options.context]
  * @param {string} [options.profile] A folder for what the browser keeps; by default a private
  * window keeps it in memory, slowly, and little.
+ * @param {number} [options.port] The server's, by default any: what a profile keeps belongs to it.
  */
 export async function openPage({
   folders = FOLDERS,
@@ -87,8 +88,9 @@ export async function openPage({
   serveFlags = folders === FOLDERS ? OTHER_SERVERS : [],
   context = {},
   profile,
+  port = 0,
 } = {}) {
-  const server = await serve(folders, serveFlags);
+  const server = await serve(folders, serveFlags, port);
   const launch = webgpu ? launchOptions(flags) : launchOptionsWithoutGpu(flags);
   const browser = profile === undefined ? await chromium.launch(launch) : undefined;
   const opened = browser

@@ -10,6 +10,7 @@ import { after, test } from "node:test";
 import puppeteer from "puppeteer-core";
 import { launchOptions } from "./chromium.mjs";
 import { DIST, load as loadOn, openDemo } from "./demo.mjs";
+import { FIREFOX } from "./firefox.mjs";
 import { closeHosts, host, NANO } from "./host.mjs";
 
 after(closeHosts);
@@ -26,11 +27,7 @@ function sum(files) {
 /** @type {Record<string, import("puppeteer-core").LaunchOptions>} */
 const BROWSERS = {
   Chromium: { browser: "chrome", ...launchOptions([]) },
-  Firefox: {
-    browser: "firefox",
-    executablePath: process.env.FIREFOX ?? "/usr/bin/firefox-esr",
-    protocol: "webDriverBiDi",
-  },
+  Firefox: FIREFOX,
 };
 
 /** @typedef {import("puppeteer-core").Page} Page */

@@ -7,8 +7,10 @@ import assert from "node:assert/strict";
 import { cp, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, beforeEach, test } from "node:test";
+import puppeteer from "puppeteer-core";
 import { openPage } from "./chromium.mjs";
 import { convert, FIXTURES, MODELS, nanoCheckpoint, OUTPUT, referenceAnswer } from "./fixtures.mjs";
+import { FIREFOX } from "./firefox.mjs";
 import { openHub } from "./hub.mjs";
 import { randomCheckpoint } from "./random-checkpoint.mjs";
 
@@ -27,6 +29,7 @@ const REPOSITORIES = {
 
 /** @typedef {import("univi").UniviOptions} UniviOptions */
 /** @typedef {Awaited<ReturnType<typeof openHub>>} Hub */
+/** @typedef {{ evaluate: (code: string) => Promise<any> }} AnyPage Of whichever browser. */
 
 /** @type {Awaited<ReturnType<typeof openPage>>} */
 let opened;
@@ -46,6 +49,7 @@ beforeEach(async () => {
  * @template R
  * @param {(univi: typeof import("univi"), argument: A) => Promise<R>} work
  * @param {A} [argument]
+ * @param {AnyPage} [page] By default the one in Chromium.
  * @returns {Promise<R>}
  */
 function inPage(work, argument, page = opened.page) {
@@ -59,43 +63,52 @@ function inPage(work, argument, page = opened.page) {
  * @param {Hub} hub
  * @param {Partial<Omit<UniviOptions, "model">> & { model?: string, question?: string, picture?:
  * string, template?: string, tokens?: number, asPublished?: boolean }} options
+ * @param {AnyPage} [page]
  */
-function load(hub, { asPublished = false, ...options } = {}) {
+function load(hub, { asPublished = false, ...options } = {}, page = opened.page) {
   const quantization = asPublished ? {} : { quantization: "f16" };
   const given = { model: MODEL, ...quantization, hubEndpoint: hub.url, ...options };
-  return inPage(async ({ Univi }, { question, picture, template, tokens, ...options }) => {
-    /** @type {import("univi").LoadProgress[]} */
-    const heard = [];
-    try {
-      const onProgress = (/** @type {import("univi").LoadProgress} */ progress) =>
-        heard.push(progress);
-      const univi = await Univi.create({ device: "cpu", ...options, onProgress });
-      const session = univi.session(template === undefined ? {} : { template });
-      const image = await (await fetch(picture ?? "/fixtures/golden/e2e/image.png")).blob();
-      const parts = [image, question ?? "What is this?"];
-      const text = await session.ask(parts, { temperature: 0, maxTokens: tokens ?? 4 }).text();
-      univi.dispose();
-      return { text, info: univi.info, heard, error: undefined };
-    } catch (error) {
-      const { code, message } = /** @type {import("univi").UniviError} */ (error);
-      return { text: "", info: undefined, heard, error: { code, message } };
-    }
-  }, given);
+  return inPage(
+    async ({ Univi }, { question, picture, template, tokens, ...options }) => {
+      /** @type {import("univi").LoadProgress[]} */
+      const heard = [];
+      try {
+        const onProgress = (/** @type {import("univi").LoadProgress} */ progress) =>
+          heard.push(progress);
+        const univi = await Univi.create({ device: "cpu", ...options, onProgress });
+        const session = univi.session(template === undefined ? {} : { template });
+        const image = await (await fetch(picture ?? "/fixtures/golden/e2e/image.png")).blob();
+        const parts = [image, question ?? "What is this?"];
+        const text = await session.ask(parts, { temperature: 0, maxTokens: tokens ?? 4 }).text();
+        univi.dispose();
+        return { text, info: univi.info, heard, error: undefined };
+      } catch (error) {
+        const { code, message } = /** @type {import("univi").UniviError} */ (error);
+        return { text: "", info: undefined, heard, error: { code, message } };
+      }
+    },
+    given,
+    page,
+  );
 }
 
-/** The SHA-256 and sizes of the files that the browser keeps. */
-function keptFiles() {
-  return inPage(async () => {
-    const folder = await (await navigator.storage.getDirectory()).getDirectoryHandle("univi");
-    /** @type {[string, number][]} */
-    const kept = [];
-    for await (const [name, handle] of folder.entries()) {
-      const [, sha256] = /^file-([0-9a-f]{64})$/.exec(name) ?? [];
-      if (sha256 !== undefined && handle.kind === "file")
-        kept.push([sha256, (await /** @type {any} */ (handle).getFile()).size]);
-    }
-    return kept.sort(([a], [b]) => (a < b ? -1 : 1));
-  });
+/** The SHA-256 and sizes of the files that a browser keeps. @param {AnyPage} [page] */
+function keptFiles(page = opened.page) {
+  return inPage(
+    async () => {
+      const folder = await (await navigator.storage.getDirectory()).getDirectoryHandle("univi");
+      /** @type {[string, number][]} */
+      const kept = [];
+      for await (const [name, handle] of folder.entries()) {
+        const [, sha256] = /^file-([0-9a-f]{64})$/.exec(name) ?? [];
+        if (sha256 !== undefined && handle.kind === "file")
+          kept.push([sha256, (await /** @type {any} */ (handle).getFile()).size]);
+      }
+      return kept.sort(([a], [b]) => (a < b ? -1 : 1));
+    },
+    undefined,
+    page,
+  );
 }
 
 /** What the command line makes of the same checkpoint. @param {string} quantization */
@@ -157,6 +170,25 @@ test("a checkpoint is converted in the tab, to the command line's files, once", 
   const other = await load(hub, { quantization: "q8_0" });
   assert.equal(other.error, undefined);
   assert.ok((await asked(hub)) > requests.length);
+});
+
+test("Firefox makes the same files, and keeps them", async (t) => {
+  const hub = await hubOf(t);
+  const { question, template, answer, tokens, files } = await referenceAnswer("image_qa");
+  const options = { question, template, tokens, picture: `/fixtures/${files[0]}` };
+  const browser = await puppeteer.launch(FIREFOX);
+  t.after(() => browser.close());
+  const page = await browser.newPage();
+  await page.goto(opened.page.url());
+  const first = await load(hub, options, page);
+  assert.equal(first.error, undefined);
+  assert.equal(first.text, answer);
+  assert.deepEqual(await keptFiles(page), await commandLine("f16"));
+  const requests = await asked(hub);
+  const second = await load(hub, options, page);
+  assert.equal(second.text, answer);
+  assert.equal(second.info?.cachedBytes, second.info?.bytes);
+  assert.equal(await asked(hub), requests);
 });
 
 test("what it takes is said before, and what was made is told and removed", async (t) => {
