@@ -3,11 +3,11 @@
  * browser costs that is killed on the way. Fails where the files are not the command line's.
  *
  *     univi convert CHECKPOINT --quant q4_0 --out MODEL
- *     node tests/web/hub.bench.mjs CHECKPOINT MODEL [--quant q4_0] [--kill-at 0.5] [--bytes-per-s N]
- *         [--profile FOLDER] [--device webgpu] [--tokens 1] [--picture tests/web/../x.png]
+ *     node tests/web/hub.bench.mjs CHECKPOINT MODEL [--quant q4_0] [--kill-at 0.5]
+ *         [--bytes-per-s N] [--profile FOLDER] [--device webgpu] [--tokens N] [--picture FILE]
  *
- * Needs room for the model, in the profile, beside both folders. `--bytes-per-s` limits each
- * connection, of which there are as many as processors.
+ * `test-hub` lies beside `univi`. `--bytes-per-s` limits each connection, of which there is one for
+ * a processor. The profile needs room for the model. With `--tokens` it is asked at the end.
  */
 import { cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -235,8 +235,12 @@ async function watch(page) {
     waitForDebuggerOnStart: false,
     flatten: false,
   });
-  /** @param {string} sessionId @param {string} method @param {object} params @returns {Promise<any>} */
-  const ask = (sessionId, method, params = {}) =>
+  /**
+   * @param {string} sessionId
+   * @param {string} method
+   * @returns {Promise<any>}
+   */
+  const ask = (sessionId, method, /** @type {object} */ params = {}) =>
     new Promise((resolve, reject) => {
       const id = ++calls;
       answers.set(id, resolve);
