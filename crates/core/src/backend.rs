@@ -34,6 +34,26 @@ pub struct Heads {
     pub head_dim: usize,
 }
 
+/// An RMSNorm before a product.
+#[derive(Debug)]
+pub struct Norm<'a, T> {
+    /// `[1, cols]`
+    pub weight: &'a T,
+    /// Added to the mean of squares.
+    pub eps: f32,
+}
+
+/// Rotary positions, as [`Backend::rope`] takes them.
+#[derive(Debug)]
+pub struct Rotation<'a, T> {
+    /// `[context, rotary]`
+    pub table: &'a T,
+    /// Columns of a head.
+    pub head_dim: usize,
+    /// The position of the first row.
+    pub pos: usize,
+}
+
 /// The most neighbours that make a density in [`Backend::dpc_knn`]: what the GPU's kernel keeps in
 /// registers.
 pub const MAX_NEIGHBOURS: usize = 32;
@@ -136,9 +156,11 @@ pub trait Backend: Clone + 'static {
     /// `DeviceLost`.
     async fn can_allocate(&self, bytes: u64) -> Result<bool>;
 
-    /// That weights stored in `types` are on their way: what takes long to prepare may begin.
-    fn prepare_pipelines(&self, types: &[GgmlType]) {
-        let _ = types;
+    /// That weights stored in `types` are on their way, which are multiplied with the rows of many
+    /// patches alone or, where it `decodes`, with those of single tokens too: what takes long to
+    /// prepare may begin.
+    fn prepare_pipelines(&self, types: &[GgmlType], decodes: bool) {
+        let _ = (types, decodes);
     }
 
     /// That conversations will have caches of this type, as [`Backend::prepare_pipelines`].
@@ -159,6 +181,17 @@ pub trait Backend: Clone + 'static {
     /// is the length, unless `bytes` ends the matrix (the GGUF parser delivers it so). All bytes
     /// are written before the first use.
     fn write_matrix(&self, matrix: &mut Self::Matrix, offset: usize, bytes: &[u8]);
+
+    /// That these matrices are multiplied with the same rows: a backend may put those that follow
+    /// each other and are stored alike into one piece of memory. All their bytes are there. It
+    /// changes how fast they are multiplied, not what comes out.
+    ///
+    /// # Errors
+    /// As [`Backend::read`].
+    async fn stack(&self, matrices: &mut [&mut Self::Matrix]) -> Result<()> {
+        let _ = matrices;
+        Ok(())
+    }
 
     /// Reads `bytes` bytes of the stored matrix back, from byte `offset`, a multiple of 4. Errors
     /// as [`Backend::read`].
@@ -291,6 +324,47 @@ pub trait Backend: Clone + 'static {
         heads: Heads,
         pos: usize,
     ) -> Self::Tensor;
+
+    // Parts of a layer: what they are composed of, which a backend may compute in fewer steps.
+
+    /// `x + y w'`, for `x [t, n]`, `y [t, k]` and `w [n, k]`: a product and its residual.
+    fn add_matmul(&self, x: &Self::Tensor, y: &Self::Tensor, w: &Self::Matrix) -> Self::Tensor {
+        self.add(x, &self.matmul(y, w))
+    }
+
+    /// `silu(h gate') * (h up')`, for the normed rows `h` of `x`.
+    fn swiglu(
+        &self,
+        x: &Self::Tensor,
+        norm: Norm<Self::Tensor>,
+        gate: &Self::Matrix,
+        up: &Self::Matrix,
+    ) -> Self::Tensor {
+        let h = self.rms_norm(x, norm.weight, norm.eps);
+        self.silu_mul(&self.matmul(&h, gate), &self.matmul(&h, up))
+    }
+
+    /// Multiplies the normed rows of `x` with `wq`, `wk` and `wv`, rotates queries and keys,
+    /// appends keys and values to `cache` at the rotation's position, and returns the queries.
+    fn project_qkv(
+        &self,
+        x: &Self::Tensor,
+        norm: Norm<Self::Tensor>,
+        [wq, wk, wv]: [&Self::Matrix; 3],
+        rotation: Rotation<Self::Tensor>,
+        cache: &mut Self::KvCache,
+    ) -> Self::Tensor {
+        let Rotation {
+            table,
+            head_dim,
+            pos,
+        } = rotation;
+        let h = self.rms_norm(x, norm.weight, norm.eps);
+        let q = self.rope(&self.matmul(&h, wq), table, head_dim, pos);
+        let k = self.rope(&self.matmul(&h, wk), table, head_dim, pos);
+        self.append(cache, pos, &k, &self.matmul(&h, wv));
+        q
+    }
 
     // Merging and choosing.
 

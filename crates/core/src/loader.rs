@@ -317,7 +317,7 @@ impl<B: Backend> Loader<B> {
     /// last of its files may hold a type that no other has, and preparing for it takes longer
     /// than fetching that file.
     pub fn expect(&self, plan: QuantizationPlan) {
-        self.backend.prepare_pipelines(&plan.types());
+        self.backend.prepare_pipelines(&plan.types(), true);
     }
 
     /// Tells what [`Loader::finish`] will be asked for: preparing for it may begin.
@@ -538,7 +538,8 @@ impl<B: Backend> Loader<B> {
             format: "GGUF",
             reason: "there is no language model among the files".into(),
         };
-        let llama = llama.ok_or_else(no_language)?;
+        let mut llama = llama.ok_or_else(no_language)?;
+        llama.stack_matrices().await?;
         let model = ChatUniVi::new(self.backend.clone(), llama, vision, self.words()?)?;
         // What went wrong on the device while the weights streamed to it shows here, not in an
         // answer.
@@ -686,9 +687,9 @@ fn begin<B: Backend>(
     let mut types: Vec<GgmlType> = header.tensors.iter().map(|tensor| tensor.ty).collect();
     types.sort_unstable();
     types.dedup();
-    backend.prepare_pipelines(&types);
-
     let side = sides.last_mut().expect("there is a side");
+    let decodes = matches!(side.config, SideConfig::Language(_));
+    backend.prepare_pipelines(&types, decodes);
     side.shards.push(header.clone())?;
     let mut tensors = Vec::new();
     for info in &header.tensors {

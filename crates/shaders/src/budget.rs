@@ -79,7 +79,7 @@ const EXCEPTIONS: &[Exception] = &[
         reason: ODD_COLUMNS,
     },
     Exception {
-        kernels: "matvec/",
+        kernels: "matvec",
         gpu: "tgl",
         measure: Measure::Simd,
         allowed: 8.0,
@@ -93,7 +93,7 @@ const EXCEPTIONS: &[Exception] = &[
         reason: HOISTED,
     },
     Exception {
-        kernels: "matvec/",
+        kernels: "matvec",
         gpu: "dg2",
         measure: Measure::Simd,
         allowed: 8.0,

@@ -50,12 +50,13 @@ async fn check_model<B: Backend>(
     let files = files_of_folder(fixtures, folder)?;
     let part = Checkpoint::open(&files)?.llm()?;
     let config = LlamaConfig::from_metadata(&part.metadata)?;
-    let llama = Llama::new(
+    let mut llama = Llama::new(
         &mut weights_of_part(b, &part)?,
         &config,
         config.context,
         KvType::F32,
     )?;
+    llama.stack_matrices().await?;
 
     let io = Tensors::read(fixtures, &format!("{folder}io.safetensors"))?;
     let ids: Vec<u32> = io

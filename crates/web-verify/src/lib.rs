@@ -104,7 +104,7 @@ impl BackendWork for CompileAll {
     type Output = Result<()>;
 
     async fn run<B: Backend>(self, backend: &B) -> Result<()> {
-        backend.prepare_pipelines(&GgmlType::ALL);
+        backend.prepare_pipelines(&GgmlType::ALL, true);
         backend.pipelines_ready().await;
         backend.finish().await
     }

@@ -3,6 +3,7 @@
 
 mod attention;
 mod clustering;
+mod layer;
 mod limits;
 mod matmul;
 mod rows;
@@ -114,10 +115,12 @@ on! {
     rows: check_rows check_pointwise check_norms check_rope check_argmax;
     attention: check_attention check_causal check_causal_q8 check_q8_is_close check_growth;
     clustering: check_clustering check_merge;
+    layer: check_residual check_swiglu check_qkv;
 }
 
 on! {
     kernels_of_hardware = crate::gpu_as_hardware();
     matmul: check_matmuls;
     attention: check_attention check_causal;
+    layer: check_residual check_swiglu check_qkv;
 }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Result,
-    backend::{Activation, Backend, Clusters, Heads, KvType, Load},
+    backend::{Activation, Backend, Clusters, Heads, KvType, Load, Norm, Rotation},
     gguf::GgmlType,
 };
 
@@ -31,8 +31,12 @@ impl Backend for Gpu {
     type KvCache = KvCache;
 
     /// Creates the pipelines of a model, all at once instead of each at its first use.
-    fn prepare_pipelines(&self, types: &[GgmlType]) {
-        let over = types.iter().flat_map(|&ty| kernels::over(ty));
+    fn prepare_pipelines(&self, types: &[GgmlType], decodes: bool) {
+        let constants = self.constants();
+        let over = types.iter().flat_map(|&ty| {
+            let all = kernels::over(ty).into_iter();
+            all.filter(|kernel| kernels::is_needed(kernel, decodes, constants))
+        });
         self.0
             .upcoming
             .prepare(&self.0.recorder, kernels::PLAIN.into_iter().chain(over));
@@ -73,6 +77,10 @@ impl Backend for Gpu {
 
     fn write_matrix(&self, matrix: &mut Matrix, offset: usize, bytes: &[u8]) {
         matrix.write(self, offset, bytes);
+    }
+
+    async fn stack(&self, matrices: &mut [&mut Matrix]) -> Result<()> {
+        Matrix::stack(self, matrices).await
     }
 
     async fn read_matrix(&self, matrix: &Matrix, offset: usize, bytes: usize) -> Result<Vec<u8>> {
@@ -220,6 +228,27 @@ impl Backend for Gpu {
         kernels::attention_causal(self, q, cache, heads, pos)
     }
 
+    fn add_matmul(&self, x: &Tensor, y: &Tensor, w: &Matrix) -> Tensor {
+        kernels::add_matmul(self, x, y, w)
+    }
+
+    fn swiglu(&self, x: &Tensor, norm: Norm<Tensor>, gate: &Matrix, up: &Matrix) -> Tensor {
+        kernels::swiglu(self, x, norm, gate, up)
+    }
+
+    fn project_qkv(
+        &self,
+        x: &Tensor,
+        norm: Norm<Tensor>,
+        [wq, wk, wv]: [&Matrix; 3],
+        rotation: Rotation<Tensor>,
+        cache: &mut KvCache,
+    ) -> Tensor {
+        assert_eq!((wk.rows, wv.rows), (cache.width, cache.width));
+        let qkv = kernels::normed_matmul(self, x, norm, &[wq, wk, wv]);
+        kernels::rope_append(self, &qkv, rotation, cache)
+    }
+
     fn dpc_knn(
         &self,
         x: &Tensor,
@@ -288,6 +317,56 @@ mod tests {
             (before.0, before.1, before.2 + 1),
             "buffers, bind groups, submits"
         );
+    }
+
+    /// Dispatches of a layer of LLaMA for one token.
+    fn dispatches_of_a_layer(options: GpuOptions) -> u64 {
+        let gpu = block_on(Gpu::new(options)).expect("a GPU, or lavapipe");
+        let matrix = || {
+            let mut w = gpu.alloc_matrix(GgmlType::F32, 64, 64).expect("room");
+            gpu.write_matrix(&mut w, 0, &[0; 4 * 64 * 64]);
+            w
+        };
+        let [mut wq, mut wk, mut wv, wo, mut gate, mut up, down] = [(); 7].map(|()| matrix());
+        let mut cache = gpu.kv_cache(64, 8, KvType::F32);
+        let stacked = async {
+            gpu.stack(&mut [&mut wq, &mut wk, &mut wv]).await?;
+            gpu.stack(&mut [&mut gate, &mut up]).await?;
+            gpu.reserve(&mut cache, 8).await?;
+            gpu.finish().await
+        };
+        block_on(stacked).expect("a healthy device");
+        let (x, table) = (gpu.tensor(&[1.0; 64], 64), gpu.tensor(&[1.0; 64], 8));
+        let norm = || Norm {
+            weight: &x,
+            eps: 1e-5,
+        };
+        let rotation = Rotation {
+            table: &table,
+            head_dim: 16,
+            pos: 0,
+        };
+        let heads = Heads {
+            heads: 4,
+            kv_heads: 4,
+            head_dim: 16,
+        };
+        let before = gpu.0.recorder.borrow().counts().dispatches;
+        let q = gpu.project_qkv(&x, norm(), [&wq, &wk, &wv], rotation, &mut cache);
+        let y = gpu.add_matmul(&x, &gpu.attention_causal(&q, &cache, heads, 0), &wo);
+        let y = gpu.add_matmul(&y, &gpu.swiglu(&y, norm(), &gate, &up), &down);
+        block_on(gpu.finish()).expect("a healthy device");
+        assert_eq!(y.shape(), [1, 64]);
+        gpu.0.recorder.borrow().counts().dispatches - before
+    }
+
+    #[test]
+    fn a_layer_takes_few_dispatches() {
+        // Projections, rotation and cache, two of attention, a sum, the gate, a sum.
+        let hardware = GpuOptions::default().as_hardware(true);
+        assert_eq!(dispatches_of_a_layer(hardware), 7);
+        // Both norms by themselves, unless there is a GPU after all.
+        assert!([7, 9].contains(&dispatches_of_a_layer(GpuOptions::default())));
     }
 
     #[test]

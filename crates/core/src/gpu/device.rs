@@ -1,6 +1,10 @@
 //! The device: how it is opened, and what goes to it.
 
-use std::{cell::RefCell, fmt, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    fmt,
+    rc::Rc,
+};
 
 use super::{
     compile_ahead::{CompileAhead, Upcoming},
@@ -82,6 +86,8 @@ pub(super) struct Inner {
     pub upcoming: Upcoming,
     /// Buffers that results were read through, to be used again.
     pub staging: RefCell<Vec<wgpu::Buffer>>,
+    /// Bytes of matrices that were put together since the device was last waited for.
+    pub stacked_bytes: Cell<u64>,
 }
 
 /// What the device is and can do.
@@ -197,6 +203,7 @@ impl Gpu {
                 recorder: RefCell::new(recorder),
                 upcoming: Upcoming::new(&device, compile_ahead),
                 staging: RefCell::default(),
+                stacked_bytes: Cell::default(),
             }))
         };
         let halves_are_exact = halves_are_exact(&open(constants, None, None)).await?;

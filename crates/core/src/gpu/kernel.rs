@@ -38,6 +38,9 @@ pub(super) struct Constants {
     pub tile_side: u32,
     /// Threads of a workgroup of `matvec`: 64 that share rows of weights, or 16 that share none.
     pub row_threads: u32,
+    /// Whether products norm their rows themselves: a dispatch less, for arithmetic that each of
+    /// their workgroups repeats.
+    pub products_norm: bool,
 }
 
 impl Constants {
@@ -46,11 +49,13 @@ impl Constants {
         halves_are_exact: true,
         tile_side: 16,
         row_threads: 64,
+        products_norm: true,
     };
     /// What a software adapter gets.
     pub const SOFTWARE: Constants = Constants {
         tile_side: 8,
         row_threads: 16,
+        products_norm: false,
         ..Constants::HARDWARE
     };
 }
@@ -61,6 +66,7 @@ pub(super) enum Constant {
     HalvesAreExact,
     TileSide,
     RowThreads,
+    ProductsNorm,
 }
 
 impl Constant {
@@ -70,6 +76,7 @@ impl Constant {
             Constant::HalvesAreExact => ("HALVES_ARE_EXACT", f64::from(constants.halves_are_exact)),
             Constant::TileSide => ("SIDE", f64::from(constants.tile_side)),
             Constant::RowThreads => ("THREADS", f64::from(constants.row_threads)),
+            Constant::ProductsNorm => ("NORMS", f64::from(constants.products_norm)),
         }
     }
 }
@@ -127,6 +134,8 @@ pub(super) struct Kernel {
     pub entry: &'static str,
     /// Its constants, besides those of what it works on.
     pub constants: &'static [Constant],
+    /// Constants that tell it from other kernels of the same source.
+    pub variant: &'static [(&'static str, f64)],
     pub specialization: Specialization,
     pub reads: usize,
     pub writes: usize,
@@ -165,6 +174,7 @@ impl Kernel {
             library: &[],
             entry: "main",
             constants: &[],
+            variant: &[],
             specialization: Specialization::Nothing,
             reads,
             writes,
@@ -182,6 +192,17 @@ impl Kernel {
     /// This kernel, which has constants.
     pub const fn constants(mut self, constants: &'static [Constant]) -> Kernel {
         self.constants = constants;
+        self
+    }
+
+    /// A kernel of the same source by another name: the constants that are given are true.
+    pub const fn variant(
+        mut self,
+        name: &'static str,
+        variant: &'static [(&'static str, f64)],
+    ) -> Kernel {
+        self.name = name;
+        self.variant = variant;
         self
     }
 
@@ -219,6 +240,7 @@ impl Kernel {
             params_bytes: PARAMS_BYTES,
             constants: (of_weights.iter().chain(self.constants))
                 .map(|constant| constant.of(constants))
+                .chain(self.variant.iter().copied())
                 .collect(),
         }
     }

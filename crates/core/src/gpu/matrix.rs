@@ -2,9 +2,11 @@
 
 use super::{
     device::Gpu,
+    kernels,
     memory::{Binding, Buffer},
+    tensor::Tensor,
 };
-use crate::{Error, Result, gguf::GgmlType};
+use crate::{Backend, Error, Result, gguf::GgmlType};
 
 /// Weights `[rows, cols]`, split by rows where they are larger than what a kernel may see at once.
 pub struct Matrix {
@@ -15,12 +17,17 @@ pub struct Matrix {
     pub(super) parts: Vec<MatrixShard>,
 }
 
-/// Consecutive rows in a buffer of their own.
+/// Consecutive rows that are in one buffer, alone or with those of other matrices.
 pub(super) struct MatrixShard {
     pub first: usize,
     pub rows: usize,
     pub buffer: Buffer,
+    /// The first of them in the buffer, whose rows have all the same length.
+    pub buffer_row: usize,
 }
+
+/// Bytes that are copied from buffer to buffer before the old ones are waited to be free.
+const STACKED_AT_ONCE: u64 = 256 << 20;
 
 impl Matrix {
     /// See [`crate::backend::Backend::alloc_matrix`].
@@ -49,6 +56,7 @@ impl Matrix {
                 first,
                 rows,
                 buffer,
+                buffer_row: 0,
             });
         }
         Ok(Matrix {
@@ -79,7 +87,8 @@ impl Matrix {
             }
             let count = bytes.len().min((first + part_bytes - offset) as usize);
             let (now, rest) = bytes.split_at(count);
-            gpu.write(&part.buffer, offset - first, now);
+            let before = part.buffer_row as u64 * self.row_bytes as u64;
+            gpu.write(&part.buffer, before + offset - first, now);
             offset += count as u64;
             bytes = rest;
         }
@@ -97,7 +106,7 @@ impl Matrix {
             if count > 0 {
                 let binding = Binding {
                     buffer: &part.buffer,
-                    offset: from as u64,
+                    offset: (part.buffer_row * self.row_bytes + from) as u64,
                 };
                 // Whole words are copied; behind the last byte there is room.
                 let words = gpu
@@ -107,5 +116,61 @@ impl Matrix {
             }
         }
         Ok(read)
+    }
+
+    /// See [`crate::backend::Backend::stack`].
+    pub(super) async fn stack(gpu: &Gpu, matrices: &mut [&mut Matrix]) -> Result<()> {
+        let alike = |a: &Matrix, b: &Matrix| {
+            (a.ty, a.row_bytes) == (b.ty, b.row_bytes) && [a, b].iter().all(|m| m.can_be_stacked())
+        };
+        for run in matrices.chunk_by_mut(|a, b| alike(a, b)) {
+            let bytes = |m: &Matrix| m.rows as u64 * m.row_bytes as u64;
+            let total = run.iter().map(|matrix| bytes(matrix)).sum();
+            if run.len() < 2 || total > gpu.0.memory.max_bytes() {
+                continue;
+            }
+            let what = || format!("{} matrices beside each other", run.len());
+            let buffer = match gpu.persistent(total, what) {
+                // Where there is no room for both, they stay as they are.
+                Err(Error::OutOfMemory { .. }) => continue,
+                other => other?,
+            };
+            let mut buffer_row = 0;
+            for matrix in run {
+                let [part] = matrix.parts.as_mut_slice() else {
+                    unreachable!("what is stacked has one part");
+                };
+                let words = Tensor {
+                    buffer: part.buffer.clone(),
+                    offset: 0,
+                    rows: 1,
+                    cols: part.rows * matrix.row_bytes / 4,
+                };
+                let to = buffer_row * matrix.row_bytes / 4;
+                kernels::copy(gpu, &words, 0, words.len(), buffer.binding(), to);
+                part.buffer = buffer.clone();
+                part.buffer_row = buffer_row;
+                buffer_row += part.rows;
+            }
+            // A device frees what was copied when it comes to it: not the whole model twice.
+            let mut stacked = gpu.0.stacked_bytes.get() + total;
+            if stacked >= STACKED_AT_ONCE {
+                gpu.finish().await?;
+                stacked = 0;
+            }
+            gpu.0.stacked_bytes.set(stacked);
+        }
+        Ok(())
+    }
+
+    /// Whether it lies in one buffer of its own, whole words of it, in whole blocks of 32 columns:
+    /// what follows a row is then never read with it.
+    fn can_be_stacked(&self) -> bool {
+        let [part] = self.parts.as_slice() else {
+            return false;
+        };
+        part.buffer_row == 0
+            && self.cols.is_multiple_of(32)
+            && (self.rows * self.row_bytes).is_multiple_of(4)
     }
 }

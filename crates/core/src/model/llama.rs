@@ -2,7 +2,11 @@
 //! are in the order of interleaved rotary pairs.
 
 use super::weights::{ExpectedTensor, Weights};
-use crate::{Backend, Error, Result, backend::KvType, config::LlamaConfig};
+use crate::{
+    Backend, Error, Result,
+    backend::{KvType, Norm, Rotation},
+    config::LlamaConfig,
+};
 
 /// Rows of a prompt that go through the layers at a time: enough to keep the device busy, few
 /// enough that scores and activations stay small.
@@ -132,6 +136,22 @@ impl<B: Backend> Llama<B> {
             context,
             kv_cache,
         })
+    }
+
+    /// Brings matrices that are multiplied with the same rows together: see [`Backend::stack`].
+    ///
+    /// # Errors
+    /// As [`Backend::read`].
+    pub async fn stack_matrices(&mut self) -> Result<()> {
+        for layer in &mut self.layers {
+            let (attention, gated) = (
+                &mut [&mut layer.wq, &mut layer.wk, &mut layer.wv],
+                &mut [&mut layer.w_gate, &mut layer.w_up],
+            );
+            self.backend.stack(attention).await?;
+            self.backend.stack(gated).await?;
+        }
+        Ok(())
     }
 
     /// Returns what the model is made of.
@@ -337,17 +357,22 @@ impl<B: Backend> Llama<B> {
         cache: &mut B::KvCache,
         pos: usize,
     ) -> B::Tensor {
-        let (b, heads, eps) = (&self.backend, self.config.heads, self.config.eps);
-        let h = b.rms_norm(x, &layer.attn_norm, eps);
-        let q = b.rope(&b.matmul(&h, &layer.wq), &self.rope, heads.head_dim, pos); // [t, heads * head_dim]
-        let k = b.rope(&b.matmul(&h, &layer.wk), &self.rope, heads.head_dim, pos); // [t, kv_heads * head_dim]
-        let v = b.matmul(&h, &layer.wv);
-        b.append(cache, pos, &k, &v);
+        let (b, heads) = (&self.backend, self.config.heads);
+        let norm = |weight| Norm {
+            weight,
+            eps: self.config.eps,
+        };
+        let rotation = Rotation {
+            table: &self.rope,
+            head_dim: heads.head_dim,
+            pos,
+        };
+        let wqkv = [&layer.wq, &layer.wk, &layer.wv];
+        let q = b.project_qkv(x, norm(&layer.attn_norm), wqkv, rotation, cache); // [t, heads * head_dim]
         let a = b.attention_causal(&q, cache, heads, pos);
-        let x = b.add(x, &b.matmul(&a, &layer.wo));
-        let h = b.rms_norm(&x, &layer.ffn_norm, eps);
-        let g = b.silu_mul(&b.matmul(&h, &layer.w_gate), &b.matmul(&h, &layer.w_up));
-        b.add(&x, &b.matmul(&g, &layer.w_down))
+        let x = b.add_matmul(x, &a, &layer.wo);
+        let g = b.swiglu(&x, norm(&layer.ffn_norm), &layer.w_gate, &layer.w_up); // [t, ffn]
+        b.add_matmul(&x, &g, &layer.w_down)
     }
 }
 

@@ -1,6 +1,6 @@
 // matmul: y = x W' for many rows of x (prefill, vision).
 //
-//   x [rows, 32 blocks], W part [part_rows, cols] stored
+//   x [rows, 32 blocks], W stored: rows w_first .. w_first + part_rows of the buffer
 //   -> y [rows, y_cols], columns first .. first + part_rows
 //
 // A workgroup computes 64 rows by 64 columns: for each 32 columns of x and W its threads put both
@@ -12,9 +12,18 @@
 // meet different memory banks. The sums are named, since an array of them may end up outside of
 // the registers.
 // Dispatch (ceil(part_rows / 64), ceil(rows / 64), 1).
-// Truth: plain f64, within 2e-5 (tests/operations.rs).
+// Truth: plain f64, within 2e-5 (tests/operations).
 
-struct Params { rows: u32, part_rows: u32, row_bytes: u32, blocks: u32, first: u32, y_cols: u32, x_first: u32 }
+struct Params {
+    rows: u32,
+    part_rows: u32,
+    row_bytes: u32,
+    blocks: u32,
+    w_first: u32,
+    first: u32,
+    y_cols: u32,
+    x_first: u32,
+}
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(2) var<storage, read> x: array<vec4f>;
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;
@@ -38,7 +47,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     let count = 512u / (SIDE * SIDE);
     let w_row_in = thread * count / 8u;
     let w_j = thread * count % 8u;
-    let w_row = min(first_col + w_row_in, p.part_rows - 1u) * p.row_bytes;
+    let w_row = (p.w_first + min(first_col + w_row_in, p.part_rows - 1u)) * p.row_bytes;
     let x_j = thread & 7u;
     // What it computes: rows down + SIDE r, columns across + SIDE c.
     let across = thread % SIDE;

@@ -18,12 +18,13 @@ mod merge;
 pub(super) mod quant;
 mod rms_norm;
 mod rope;
+mod rope_append;
 mod silu_mul;
 #[cfg(test)]
 mod tests;
 mod tile;
 
-use super::kernel::Kernel;
+use super::kernel::{Constants, Kernel};
 use crate::{backend::KvType, gguf::GgmlType};
 
 pub(super) use self::{
@@ -38,11 +39,12 @@ pub(super) use self::{
     embed::embed,
     gather::gather,
     layer_norm::layer_norm,
-    matmul::matmul,
+    matmul::{add_matmul, matmul, normed_matmul, swiglu},
     mean::mean,
     merge::merge,
     rms_norm::rms_norm,
     rope::rope,
+    rope_append::rope_append,
     silu_mul::silu_mul,
 };
 
@@ -72,21 +74,37 @@ pub(super) const PLAIN: [Kernel; 20] = [
 ];
 
 /// Every kernel that reads weights of type `ty`.
-pub(super) fn over(ty: GgmlType) -> [Kernel; 3] {
+pub(super) fn over(ty: GgmlType) -> [Kernel; 6] {
     [
-        embed::KERNEL.over(ty),
-        matmul::VECTOR.over(ty),
-        matmul::TILE.over(ty),
+        embed::KERNEL,
+        matmul::VECTOR,
+        matmul::VECTOR_NORMED,
+        matmul::VECTOR_ADDED,
+        matmul::VECTOR_GATED,
+        matmul::TILE,
     ]
+    .map(|kernel| kernel.over(ty))
+}
+
+/// Whether one of [`over`] runs on a device of these constants; where nothing decodes, only that
+/// for many rows does.
+pub(super) fn is_needed(kernel: &Kernel, decodes: bool, constants: Constants) -> bool {
+    match kernel.name {
+        name if name == matmul::TILE.name => true,
+        name if name == matmul::VECTOR_NORMED.name => decodes && constants.products_norm,
+        _ => decodes,
+    }
 }
 
 /// Every kernel that works on a cache of type `ty`.
-pub(super) fn over_cache(ty: KvType) -> [Kernel; 3] {
+pub(super) fn over_cache(ty: KvType) -> [Kernel; 4] {
     [
-        append::KERNEL.over_cache(ty),
-        attention::FULL.over_cache(ty),
-        attention::SPLIT.over_cache(ty),
+        append::KERNEL,
+        rope_append::KERNEL,
+        attention::FULL,
+        attention::SPLIT,
     ]
+    .map(|kernel| kernel.over_cache(ty))
 }
 
 /// Those that measure a device, which no model needs.

@@ -6,7 +6,11 @@ use crate::gpu::{
     tensor::Tensor,
 };
 
-pub(super) const KERNEL: Kernel = Kernel::new::<Params>("rope", include_str!("rope.wgsl"), 2, 1);
+/// `turned`.
+pub(super) const TURNED: &str = include_str!("turned.wgsl");
+
+pub(super) const KERNEL: Kernel =
+    Kernel::new::<Params>("rope", include_str!("rope.wgsl"), 2, 1).with(&[TURNED]);
 
 params! {
     struct Params {

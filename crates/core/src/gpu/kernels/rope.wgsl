@@ -18,14 +18,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     if i >= p.pairs {
         return;
     }
-    let v = x[i];
     let pair = i % p.pairs_per_row % (p.head_dim / 2u);
-    if pair < p.rotary / 2u {
-        let at = (p.pos + i / p.pairs_per_row) * p.rotary + pair;
-        let c = table[at];
-        let s = table[at + p.rotary / 2u];
-        y[i] = vec2f(v.x * c - v.y * s, v.x * s + v.y * c);
-    } else {
-        y[i] = v;
-    }
+    y[i] = turned(x[i], pair, p.pos + i / p.pairs_per_row);
 }
