@@ -1,9 +1,13 @@
-/** `univi serve --model`, asked by OpenAI's own package. */
+/** `univi serve --model`, asked by the clients that people have. */
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
+import { generateObject, generateText, jsonSchema, streamText } from "ai";
 import OpenAI from "openai";
 import { MODELS } from "./fixtures.mjs";
 import { serve } from "./server.mjs";
@@ -131,4 +135,60 @@ test("a stream that is broken off ends its answer", async () => {
     headers: { authorization: "Bearer sesame" },
   });
   assert.match(await metrics.text(), /outcome="cancelled"\} 1\n/);
+});
+
+test("Vercel's AI SDK has a picture described, streams, and gets an object", async () => {
+  const provider = createOpenAICompatible({
+    name: "univi",
+    baseURL: `${server.url}v1`,
+    apiKey: "sesame",
+    supportsStructuredOutputs: true,
+  });
+  const model = provider("univi-nano");
+  const image = await readFile(join(SAMPLES, "penguin-cookie.png"));
+  /** @type {(text: string) => import("ai").ModelMessage[]} */
+  const ask = (text) => [
+    {
+      role: "user",
+      content: [
+        { type: "image", image },
+        { type: "text", text },
+      ],
+    },
+  ];
+  const settings = { model, temperature: 0, maxRetries: 0 };
+  const seen = await generateText({ ...settings, messages: ask("Can you see a penguin?") });
+  assert.equal(seen.text, "yes");
+  assert.equal(seen.finishReason, "stop");
+  assert.ok((seen.usage.inputTokens ?? 0) > 42, JSON.stringify(seen.usage)); // With those of the picture.
+  const stream = streamText({ ...settings, messages: ask("What colour is the background?") });
+  let text = "";
+  for await (const piece of stream.textStream) text += piece;
+  assert.equal(text, "red");
+  const schema = jsonSchema({
+    type: "object",
+    properties: { seen: { type: "string", enum: ["yes", "no"] } },
+    required: ["seen"],
+    additionalProperties: false,
+  });
+  const { object } = await generateObject({
+    ...settings,
+    schema,
+    messages: ask("Can you see a penguin?"),
+  });
+  assert.ok(["yes", "no"].includes(/** @type {{ seen: string }} */ (object).seen));
+});
+
+test("OpenAI's package for Python gets the same", async () => {
+  const script = fileURLToPath(new URL("openai_client.py", import.meta.url));
+  const packages = fileURLToPath(new URL("../python", import.meta.url));
+  const picture = join(SAMPLES, "penguin-cookie.png");
+  const { stdout } = await promisify(execFile)(
+    "python3",
+    [script, `${server.url}v1`, "sesame", picture],
+    { env: { ...process.env, PYTHONPATH: packages } },
+  );
+  const { parsed, ...rest } = JSON.parse(stdout);
+  assert.ok(["yes", "no"].includes(parsed));
+  assert.deepEqual(rest, { whole: "yes", stream: "red", refused: "n", models: ["univi-nano"] });
 });

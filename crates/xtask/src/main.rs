@@ -7,6 +7,7 @@ mod debian;
 mod demo;
 mod models;
 mod npm;
+mod python;
 mod setup;
 mod sha256;
 mod target_dir;

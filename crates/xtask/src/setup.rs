@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use crate::command::cmd;
 use crate::debian::{self, Debian, Version};
-use crate::{npm, wasm_std};
+use crate::{npm, python, wasm_std};
 
 /// Older releases of Mesa's software Vulkan driver lack what WebGPU implementations ask for.
 const MESA_OLDEST: Version = Version(25, 0);
@@ -17,6 +17,7 @@ pub fn setup(root: &Path) -> Result<()> {
     vulkan(debian.as_ref())?;
     programs(debian.as_ref())?;
     wasm_std::install(debian.as_ref())?;
+    python::install(root)?;
     npm::install(root, npm::Packages::All)
 }
 
