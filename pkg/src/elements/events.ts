@@ -1,6 +1,7 @@
 /** `<univi-events>`: a clip's frames on a timeline, coloured by event. */
 import type { TokenMap } from "../types.js";
-import { hue, shadowOf } from "./tokens.js";
+import { BaseElement, shadowOf } from "./base.js";
+import { hue } from "./tokens.js";
 
 const STYLE = `
   :host { display: block; }
@@ -36,7 +37,7 @@ const ENGLISH: EventsWords = {
  * timeline.addEventListener("framechange", () => (view.frame = timeline.frame));
  * ```
  */
-export class UniviEventsElement extends HTMLElement {
+export class UniviEventsElement extends BaseElement {
   readonly #frames = document.createElement("div");
   #tokenMap: TokenMap | undefined;
   #frame = 0;

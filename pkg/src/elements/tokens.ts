@@ -1,5 +1,6 @@
 /** `<univi-tokens>`: merged tokens drawn over the picture, stage by stage. */
 import type { TokenMap, TokenMapFrame, MergeStage } from "../types.js";
+import { BaseElement, shadowOf } from "./base.js";
 
 /** Returns a colour for token or event `index`; neighbours in number are far apart in hue. */
 export function hue(index: number): string {
@@ -27,14 +28,6 @@ function frameTokens(tokenMap: TokenMap, index: number): FrameTokens | undefined
     groups: groups.subarray(position * patches, (position + 1) * patches),
   });
   return { frame, patchesPerSide, stages: event?.stages.map(own) ?? [] };
-}
-
-/** A shadow root with its style, which no content security policy takes for inline. */
-export function shadowOf(element: HTMLElement, style: string): ShadowRoot {
-  const [root, sheet] = [element.attachShadow({ mode: "open" }), new CSSStyleSheet()];
-  sheet.replaceSync(style);
-  root.adoptedStyleSheets = [sheet];
-  return root;
 }
 
 const STYLE = `
@@ -81,7 +74,7 @@ const ENGLISH: TokensWords = {
  * document.body.append(view);
  * ```
  */
-export class UniviTokensElement extends HTMLElement {
+export class UniviTokensElement extends BaseElement {
   readonly #canvas = document.createElement("canvas");
   readonly #caption = document.createElement("figcaption");
   #picture: CanvasImageSource | undefined;

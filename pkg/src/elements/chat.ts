@@ -1,0 +1,383 @@
+/** `<univi-chat>`: a conversation about pictures and clips. */
+import { UniviError } from "../error.js";
+import type { ChatMessage } from "../messages.js";
+import type { Session } from "../session.js";
+import type { LoadProgress } from "../types.js";
+import { Univi, type UniviOptions } from "../univi.js";
+import { BaseElement, shadowOf } from "./base.js";
+import { type ChatWords, wordsOf } from "./chat-words.js";
+
+const STYLE = `
+  :host { display: flex; flex-direction: column; gap: 0.75em; min-height: 16em; font: inherit; color: inherit; }
+  [role="log"] { flex: 1 1 auto; overflow-y: auto; display: flex; flex-direction: column; gap: 0.75em; }
+  .question { align-self: flex-end; max-width: 85%; padding: 0.5em 0.75em; border-radius: 0.75em; background: color-mix(in srgb, currentColor 10%, transparent); }
+  .answer, .question { white-space: pre-wrap; overflow-wrap: anywhere; }
+  .error { color: var(--univi-error, #b3261e); overflow-wrap: anywhere; }
+  .files { display: flex; flex-wrap: wrap; gap: 0.5em; margin: 0; padding: 0; list-style: none; }
+  .files:empty, [role="status"]:empty { display: none; }
+  img, video { display: block; max-width: 8em; max-height: 8em; border-radius: 0.5em; }
+  .question .files { margin-bottom: 0.5em; }
+  .form li { position: relative; }
+  .form li button { position: absolute; inset-block-start: 0.25em; inset-inline-end: 0.25em; width: 1.75em; min-height: 1.75em; padding: 0; border-radius: 50%; line-height: 1; background: Canvas; color: CanvasText; }
+  form { display: flex; flex-direction: column; gap: 0.5em; padding: 0.5em; border: 1px solid color-mix(in srgb, currentColor 35%, transparent); border-radius: 0.75em; }
+  form.over { outline: 3px dashed Highlight; }
+  textarea { font: inherit; color: inherit; background: none; border: 0; resize: none; field-sizing: content; max-height: 10em; padding: 0.5em 0.25em; outline: 0; }
+  form:focus-within { outline: 2px solid Highlight; outline-offset: 1px; }
+  .row { display: flex; gap: 0.5em; align-items: end; }
+  .row textarea { flex: 1 1 auto; min-width: 0; }
+  button { font: inherit; min-height: 2.25em; padding: 0 0.75em; border: 1px solid color-mix(in srgb, currentColor 35%, transparent); border-radius: 0.5em; background: none; color: inherit; cursor: pointer; }
+  button:focus-visible { outline: 3px solid Highlight; outline-offset: 1px; }
+  .clear { align-self: flex-start; }
+  [hidden] { display: none; }
+`;
+
+/** What a person asked, and what came of it: the detail of the event `answer`. */
+export interface ChatAnswer {
+  readonly question: string;
+  /** The pictures and clips that came with it. */
+  readonly files: readonly File[];
+  readonly text: string;
+}
+
+/** The events of `<univi-chat>`, beside those of every element. */
+export interface ChatEventMap {
+  /** The model is loading. */
+  progress: CustomEvent<LoadProgress>;
+  /** An answer is complete. */
+  answer: CustomEvent<ChatAnswer>;
+  /** Something went wrong, which the element says as well. */
+  failure: CustomEvent<UniviError>;
+}
+
+/**
+ * A conversation about pictures and clips: `<univi-chat model="/models/univi-nano/manifest.json">`.
+ * Files are added by the button, by dropping or by pasting them.
+ *
+ * Attributes: `model` is what `Univi.create` takes as an address; `device` likewise; `placeholder`
+ * stands in the field; `lang` chooses English, Japanese or Chinese, as that of an element around
+ * it does. The model is fetched with the first question, or by {@link UniviChatElement.load}.
+ *
+ * Events: `progress`, `answer` and `failure`, see {@link ChatEventMap}. Parts to style: `log`,
+ * `question`, `answer`, `error`, `status`, `form`, `field`, `attach`, `send`, `clear`.
+ *
+ * @example
+ * ```html
+ * <script type="module">import "univi/chat";</script>
+ * <univi-chat model="/models/univi-nano/manifest.json" placeholder="What is on it?"></univi-chat>
+ * ```
+ */
+export class UniviChatElement extends BaseElement {
+  static readonly observedAttributes = ["model", "device", "placeholder", "lang"];
+
+  readonly #log = document.createElement("div");
+  readonly #status = document.createElement("div");
+  readonly #form = document.createElement("form");
+  readonly #files = document.createElement("ul");
+  readonly #field = document.createElement("textarea");
+  readonly #picker = document.createElement("input");
+  readonly #attach = button("attach");
+  readonly #send = button("send");
+  readonly #clear = button("clear");
+
+  #univi: Promise<Univi> | undefined;
+  #given: Univi | undefined;
+  #session: Session | undefined;
+  #answering: AbortController | undefined;
+  #attached: File[] = [];
+  #words: ChatWords | undefined;
+  /** What was said, for a model that takes over. */
+  #messages: ChatMessage[] = [];
+  /** Addresses of the files of the conversation, and of the question that is being written. */
+  readonly #addresses = { said: [] as string[], written: [] as string[] };
+
+  constructor() {
+    super();
+    this.#log.setAttribute("role", "log");
+    this.#log.tabIndex = 0;
+    this.#log.part.add("log");
+    this.#status.setAttribute("role", "status");
+    this.#status.part.add("status");
+    this.#form.part.add("form");
+    this.#form.className = "form";
+    this.#files.className = "files";
+    this.#field.part.add("field");
+    this.#field.rows = 1;
+    this.#send.type = "submit";
+    Object.assign(this.#picker, { type: "file", multiple: true, hidden: true });
+    this.#picker.accept = "image/*,video/*";
+    const row = document.createElement("div");
+    row.className = "row";
+    row.append(this.#attach, this.#field, this.#send);
+    this.#form.append(this.#files, row, this.#picker);
+    shadowOf(this, STYLE).append(this.#log, this.#status, this.#form, this.#clear);
+
+    this.#attach.addEventListener("click", () => this.#picker.click());
+    this.#picker.addEventListener("change", () => {
+      this.#add(this.#picker.files);
+      this.#picker.value = ""; // The same file may be chosen again.
+    });
+    this.#clear.addEventListener("click", () => this.clear());
+    this.#field.addEventListener("keydown", (event) => {
+      // Enter that ends a word of an input method is not meant for us.
+      if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+      event.preventDefault();
+      this.#form.requestSubmit();
+    });
+    this.#field.addEventListener("paste", (event) => {
+      if (this.#add(event.clipboardData?.files)) event.preventDefault();
+    });
+    this.#form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      // Enter while an answer is written is patience: only the button stops it.
+      if (this.#answering) return event.submitter ? this.#answering.abort() : undefined;
+      const [question, files] = [this.#field.value.trim(), this.#attached];
+      if (!question) return this.#field.focus();
+      [this.#field.value, this.#attached] = ["", []];
+      this.#drawFiles();
+      // What goes wrong is said, and told by an event.
+      this.ask(question, files).catch(() => undefined);
+    });
+    for (const type of ["dragenter", "dragover"] as const)
+      this.addEventListener(type, (event) => {
+        if (!event.dataTransfer?.types.includes("Files")) return;
+        event.preventDefault();
+        this.#form.classList.add("over");
+      });
+    this.addEventListener("dragleave", () => this.#form.classList.remove("over"));
+    this.addEventListener("drop", (event) => {
+      this.#form.classList.remove("over");
+      if (this.#add(event.dataTransfer?.files)) event.preventDefault();
+    });
+  }
+
+  /** @internal */
+  connectedCallback(): void {
+    this.#draw();
+  }
+
+  /** @internal */
+  disconnectedCallback(): void {
+    // Moved within the page, it is there again at once.
+    queueMicrotask(() => {
+      if (!this.isConnected) this.#release();
+    });
+  }
+
+  /** @internal */
+  attributeChangedCallback(name: string, before: string | null, now: string | null): void {
+    if (before !== now && (name === "model" || name === "device")) this.#release();
+    this.#draw();
+  }
+
+  /** What it says: in the language of `lang` unless it is set. */
+  get words(): ChatWords {
+    const language = this.closest("[lang]")?.getAttribute("lang") ?? "";
+    return this.#words ?? wordsOf(language);
+  }
+  set words(words: ChatWords) {
+    this.#words = words;
+    this.#draw();
+  }
+
+  /** The model that it asks, where the page has loaded one; it is not disposed of with the element. */
+  get univi(): Univi | undefined {
+    return this.#given;
+  }
+  set univi(univi: Univi | undefined) {
+    this.#release();
+    this.#given = univi;
+  }
+
+  /**
+   * Loads the model, unless it is there.
+   *
+   * @throws UniviError as `Univi.create`; `bad-request` without a model.
+   */
+  async load(): Promise<Univi> {
+    if (this.#given) return this.#given;
+    const loading = (this.#univi ??= this.#create());
+    try {
+      return await loading;
+    } catch (error) {
+      if (this.#univi === loading) this.#univi = undefined; // The next question tries again.
+      throw error;
+    }
+  }
+
+  /**
+   * Asks, as if somebody had typed it, and returns the whole answer.
+   *
+   * @throws UniviError as `session.ask`, which the element says as well; `bad-request` while another
+   * answer is on its way.
+   */
+  async ask(question: string, files: readonly File[] = []): Promise<string> {
+    if (this.#answering)
+      throw new UniviError("bad-request", "another question is being answered; wait for it");
+    const stop = (this.#answering = new AbortController());
+    this.#say("question", question, files);
+    const answer = this.#say("answer", "");
+    this.#draw();
+    try {
+      const univi = await this.load();
+      stop.signal.throwIfAborted();
+      this.#status.textContent = this.words.thinking;
+      this.#session ??= univi.session({ messages: this.#messages });
+      let text = "";
+      for await (const piece of this.#session.ask([...files, question], { signal: stop.signal })) {
+        this.#status.textContent = "";
+        answer.textContent = text += piece;
+        this.#log.scrollTop = this.#log.scrollHeight;
+      }
+      answer.textContent ||= this.words.empty;
+      this.#messages.push(
+        { role: "user", content: [...files, question] },
+        { role: "assistant", content: text },
+      );
+      this.#tell("answer", { question, files, text });
+      return text;
+    } catch (error) {
+      if (!answer.textContent) answer.remove();
+      if (!stop.signal.aborted) {
+        const said = error instanceof Error ? error.message : String(error);
+        this.#say("error", said).setAttribute("role", "alert");
+        this.#tell("failure", error);
+      }
+      throw error;
+    } finally {
+      if (this.#answering === stop) this.#answering = undefined;
+      this.#status.textContent = "";
+      this.#draw();
+    }
+  }
+
+  /** Ends the conversation, and begins another one with the same model. */
+  clear(): void {
+    this.#answering?.abort();
+    this.#session?.dispose();
+    this.#session = undefined;
+    [this.#messages, this.#attached] = [[], []];
+    this.#log.replaceChildren();
+    this.#drawFiles();
+    revoke(this.#addresses.said);
+    this.#draw();
+    if (this.isConnected) this.#field.focus();
+  }
+
+  async #create(): Promise<Univi> {
+    const model = this.getAttribute("model");
+    if (!model)
+      throw new UniviError("bad-request", 'univi-chat has no model; write <univi-chat model="..">');
+    return Univi.create({
+      model: model.startsWith("hf:") ? model : new URL(model, document.baseURI),
+      device: (this.getAttribute("device") ?? "auto") as NonNullable<UniviOptions["device"]>,
+      onProgress: (progress) => {
+        const [loaded, total] = [megabytes(progress.loaded), megabytes(progress.total)];
+        this.#status.textContent = this.words.loading(progress, total && loaded, total);
+        this.#tell("progress", progress);
+      },
+    });
+  }
+
+  /** Gives back what is its own; what was said is told to the next model. */
+  #release(): void {
+    this.#answering?.abort();
+    this.#session?.dispose();
+    this.#session = undefined;
+    // A model that is still loading goes when it is there.
+    this.#univi?.then(
+      (univi) => univi.dispose(),
+      () => undefined,
+    );
+    this.#univi = undefined;
+  }
+
+  #tell(name: keyof ChatEventMap, detail: unknown): void {
+    this.dispatchEvent(new CustomEvent(name, { detail }));
+  }
+
+  #say(kind: "question" | "answer" | "error", text: string, files: readonly File[] = []) {
+    const said = document.createElement("div");
+    said.className = kind;
+    said.part.add(kind);
+    if (files.length > 0) {
+      const list = document.createElement("ul");
+      list.className = "files";
+      list.append(...files.map((file) => shown(file, this.#addresses.said)));
+      said.append(list);
+    }
+    said.append(text);
+    this.#log.append(said);
+    this.#log.scrollTop = this.#log.scrollHeight;
+    return said;
+  }
+
+  #add(files: FileList | null | undefined): boolean {
+    if (!files || files.length === 0) return false;
+    this.#attached.push(...files);
+    this.#drawFiles();
+    this.#field.focus();
+    return true;
+  }
+
+  #drawFiles(): void {
+    revoke(this.#addresses.written);
+    const items = this.#attached.map((file) => {
+      const item = shown(file, this.#addresses.written);
+      const remove = button("remove");
+      remove.textContent = "×";
+      remove.setAttribute("aria-label", this.words.remove(file.name));
+      remove.addEventListener("click", () => {
+        this.#attached = this.#attached.filter((other) => other !== file);
+        this.#drawFiles();
+        this.#field.focus();
+      });
+      item.append(remove);
+      return item;
+    });
+    this.#files.replaceChildren(...items);
+  }
+
+  #draw(): void {
+    const words = this.words;
+    this.#log.setAttribute("aria-label", words.conversation);
+    this.#field.placeholder = this.getAttribute("placeholder") ?? words.placeholder;
+    this.#field.setAttribute("aria-label", this.#field.placeholder);
+    this.#attach.textContent = "+";
+    for (const name of ["aria-label", "title"]) this.#attach.setAttribute(name, words.attach);
+    this.#send.textContent = this.#answering ? words.stop : words.send;
+    this.#clear.textContent = words.clear;
+    this.#clear.hidden = this.#log.childElementCount === 0;
+  }
+}
+
+function button(part: string): HTMLButtonElement {
+  const made = document.createElement("button");
+  made.type = "button";
+  made.className = part;
+  made.part.add(part);
+  return made;
+}
+
+/** A file as people see it; its address is added to `addresses`. */
+function shown(file: File, addresses: string[]): HTMLLIElement {
+  const item = document.createElement("li");
+  const view = document.createElement(file.type.startsWith("video/") ? "video" : "img");
+  addresses.push((view.src = URL.createObjectURL(file)));
+  if (view instanceof HTMLVideoElement) {
+    [view.muted, view.controls] = [true, true];
+    view.setAttribute("aria-label", file.name);
+  } else {
+    view.alt = file.name;
+  }
+  item.append(view);
+  return item;
+}
+
+function revoke(addresses: string[]): void {
+  for (const address of addresses.splice(0)) URL.revokeObjectURL(address);
+}
+
+/** Bytes as people read them; nothing of 0. */
+function megabytes(bytes: number): string {
+  return bytes > 0 ? `${(bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0)} MB` : "";
+}

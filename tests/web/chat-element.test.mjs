@@ -1,0 +1,155 @@
+/** `<univi-chat>` in a page of a few lines, in Chromium: by pointer, by keyboard, and what it says. */
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { after, before, beforeEach, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { AXE } from "./axe.mjs";
+import { openPage } from "./chromium.mjs";
+
+/** @typedef {import("univi/chat").UniviChatElement} Chat Brings the element to the compiler. */
+
+const SAMPLES = fileURLToPath(new URL("../../www/public/samples/", import.meta.url));
+const PENGUIN = join(SAMPLES, "penguin-cookie.png");
+
+/** @type {Awaited<ReturnType<typeof openPage>>} */
+let opened;
+before(async () => {
+  opened = await openPage({ path: "chat-element.html" });
+});
+beforeEach(() => opened.page.goto(`${opened.url}chat-element.html`));
+after(() => opened.close());
+
+/** The element, and what of it people see. */
+function chat() {
+  const element = opened.page.locator("univi-chat");
+  return {
+    element,
+    field: element.getByRole("textbox"),
+    picker: element.locator("input[type=file]"),
+    log: element.getByRole("log"),
+    answers: element.locator(".answer"),
+    clear: element.getByRole("button", { name: "Start over" }),
+  };
+}
+
+/** @param {string} text */
+const answered = (text) => chat().log.getByText(text, { exact: true }).waitFor();
+
+test("a picture is asked about by keyboard, a further question knows it, and it starts over", async () => {
+  const { page, requests } = opened;
+  const { field, picker, log, answers, clear, element } = chat();
+  const fetched = async () =>
+    (await requests()).filter(({ path }) => path.startsWith("/models/")).length;
+  const before = await fetched();
+  await field.waitFor();
+  assert.equal(await fetched(), before, "nothing is fetched before somebody asks");
+  await picker.setInputFiles(PENGUIN);
+  await element.getByRole("img", { name: "penguin-cookie.png" }).waitFor();
+  await page.keyboard.type("Can you see a penguin?"); // The field has the focus by now.
+  await page.keyboard.press("Enter");
+  await answered("yes");
+  assert.ok((await fetched()) > before);
+  await field.fill("What colour is the background?");
+  await field.press("Enter");
+  await answered("red");
+  assert.equal(await answers.count(), 2);
+  assert.equal(await log.locator("img").count(), 1, "with its question");
+  await clear.click();
+  assert.equal(await answers.count(), 0);
+  assert.ok(!(await clear.isVisible()));
+});
+
+test("files are dropped, pasted, and taken away", async () => {
+  const { field, element } = chat();
+  await field.waitFor();
+  const counts = await element.evaluate(async (node) => {
+    const file = async (/** @type {string} */ name) =>
+      new File([await (await fetch(`/samples/${name}`)).blob()], name, { type: "image/png" });
+    const root = /** @type {ShadowRoot} */ (node.shadowRoot);
+    const transfer = async (/** @type {string} */ name) => {
+      const data = new DataTransfer();
+      data.items.add(await file(name));
+      return data;
+    };
+    const count = () => root.querySelectorAll("form li").length;
+    const dataTransfer = await transfer("penguin-cookie.png");
+    node.dispatchEvent(new DragEvent("drop", { dataTransfer, cancelable: true }));
+    const dropped = count();
+    const clipboardData = await transfer("trophies-bee.png");
+    root
+      .querySelector("textarea")
+      ?.dispatchEvent(new ClipboardEvent("paste", { clipboardData, cancelable: true }));
+    return [dropped, count()];
+  });
+  assert.deepEqual(counts, [1, 2]);
+  await element.getByRole("button", { name: "Remove trophies-bee.png" }).click();
+  await field.fill("Can you see a penguin?");
+  await element.getByRole("button", { name: "Ask" }).click();
+  await answered("yes");
+});
+
+test("programs ask, hear of answers and failures, and another model knows what was said", async () => {
+  const said = await chat().element.evaluate(async (node) => {
+    const chat = /** @type {Chat} */ (node);
+    /** @type {unknown[]} */
+    const events = [];
+    chat.addEventListener("answer", (event) =>
+      events.push(/** @type {CustomEvent} */ (event).detail.text),
+    );
+    chat.addEventListener("failure", (event) =>
+      events.push(/** @type {CustomEvent} */ (event).detail.code),
+    );
+    const blob = await (await fetch("/samples/penguin-cookie.png")).blob();
+    const picture = new File([blob], "penguin.png", { type: "image/png" });
+    const asked = chat.ask("Can you see a penguin?", [picture]);
+    const twice = await chat.ask("And now?").catch((error) => error.code);
+    const first = await asked;
+    chat.setAttribute("model", "/models/nothing/manifest.json");
+    const missing = await chat.ask("Who?").catch((error) => error.code);
+    chat.setAttribute("model", "/models/univi-nano/manifest.json");
+    const parent = /** @type {HTMLElement} */ (chat.parentElement);
+    chat.remove();
+    await Promise.resolve();
+    parent.append(chat);
+    return {
+      first,
+      twice,
+      missing,
+      second: await chat.ask("What colour is the background?"),
+      events,
+    };
+  });
+  assert.equal(said.first, "yes");
+  assert.equal(said.twice, "bad-request");
+  assert.equal(said.second, "red", "the picture of before is known");
+  assert.deepEqual(said.events, ["yes", said.missing, "red"]);
+  await chat().element.getByRole("alert").waitFor();
+});
+
+test("it speaks the language around it, and has nothing that a screen reader stumbles over", async () => {
+  const { page } = opened;
+  const { field, element } = chat();
+  await page.evaluate(() => {
+    document.documentElement.lang = "ja";
+    document.querySelector("univi-chat")?.setAttribute("placeholder", "何が見えますか");
+  });
+  await element.getByRole("button", { name: "質問する" }).waitFor();
+  assert.equal(await field.getAttribute("placeholder"), "何が見えますか");
+  await page.addScriptTag({ path: AXE });
+  const found = await page.evaluate(async () => {
+    const { axe } = /** @type {typeof globalThis & { axe: { run: Function } }} */ (globalThis);
+    /** @type {{ violations: { id: string }[] }} */
+    const { violations } = await axe.run("univi-chat");
+    return violations.map(({ id }) => id);
+  });
+  assert.deepEqual(found, []);
+});
+
+test("a server may import elements, which are of use in pages alone", async () => {
+  const { UniviChatElement } = await import("univi/chat");
+  const { UniviTokensElement } = await import("univi/elements");
+  assert.deepEqual(
+    [UniviChatElement.name, UniviTokensElement.name],
+    ["UniviChatElement", "UniviTokensElement"],
+  );
+});
