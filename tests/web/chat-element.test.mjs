@@ -39,7 +39,7 @@ test("a picture is asked about by keyboard, a further question knows it, and it 
   const { page, requests } = opened;
   const { field, picker, log, answers, clear, element } = chat();
   const fetched = async () =>
-    (await requests()).filter(({ path }) => path.startsWith("/models/")).length;
+    (await requests(0)).filter(({ path }) => path.startsWith("/models/")).length;
   const before = await fetched();
   await field.waitFor();
   assert.equal(await fetched(), before, "nothing is fetched before somebody asks");

@@ -1,0 +1,152 @@
+/**
+ * Hooks for React: a model, and an answer as it is written.
+ *
+ * @module univi/react
+ */
+import { useCallback, useEffect, useRef, useState } from "react";
+
+import type { UniviError } from "./error.js";
+import type { Part } from "./parts.js";
+import type { AskOptions } from "./question.js";
+import type { Session } from "./session.js";
+import type { LoadProgress, Usage } from "./types.js";
+import { Univi, type UniviOptions } from "./univi.js";
+
+/** How far a model is. */
+export type UniviState =
+  | { readonly status: "idle" }
+  | { readonly status: "loading"; readonly progress?: LoadProgress }
+  | { readonly status: "ready"; readonly univi: Univi }
+  | { readonly status: "failed"; readonly error: UniviError };
+
+/** How far an answer is; `text` is what has come of it. */
+export type AnswerState =
+  | { readonly status: "idle"; readonly text: "" }
+  | { readonly status: "answering"; readonly text: string }
+  | { readonly status: "done"; readonly text: string; readonly usage: Usage | undefined }
+  | { readonly status: "failed"; readonly text: string; readonly error: UniviError };
+
+/**
+ * Loads a model when it is told to, and disposes of it with the component, or when the address of
+ * `model` changes. The other options count when it is loaded.
+ *
+ * @example
+ * ```tsx
+ * const { load, ...model } = useUnivi({ model: "/models/univi-nano/manifest.json" });
+ * const { ask, text } = useAnswer(model.status === "ready" ? model.univi : undefined);
+ * if (model.status !== "ready") return <button onClick={load}>Load the model</button>;
+ * return <button onClick={() => ask([photo, "What is on it?"])}>{text || "Ask"}</button>;
+ * ```
+ */
+export function useUnivi(options: UniviOptions): UniviState & {
+  /** Loads the model, unless it is there or on its way. What goes wrong is the state. */
+  readonly load: () => void;
+} {
+  const [state, setState] = useState<UniviState>({ status: "idle" });
+  const latest = useRef(options);
+  latest.current = options;
+  const current = useRef<AbortController>(undefined);
+
+  const load = useCallback(() => {
+    if (current.current) return;
+    const { onProgress, signal, ...rest } = latest.current;
+    const left = (current.current = new AbortController());
+    const whileThere = (next: UniviState) => {
+      if (!left.signal.aborted) setState(next);
+    };
+    whileThere({ status: "loading" });
+    Univi.create({
+      ...rest,
+      signal: signal ? AbortSignal.any([signal, left.signal]) : left.signal,
+      onProgress(progress) {
+        onProgress?.(progress);
+        if (progress.phase !== "ready") whileThere({ status: "loading", progress });
+      },
+    }).then(
+      (univi) => {
+        if (left.signal.aborted) return univi.dispose();
+        left.signal.addEventListener("abort", () => univi.dispose());
+        whileThere({ status: "ready", univi });
+      },
+      (error: UniviError) => {
+        if (current.current === left) current.current = undefined; // It may be tried again.
+        whileThere({ status: "failed", error });
+      },
+    );
+  }, []);
+
+  const address = addressOf(options.model);
+  useEffect(
+    () => () => {
+      current.current?.abort();
+      current.current = undefined;
+      setState({ status: "idle" });
+    },
+    [address],
+  );
+  return { ...state, load };
+}
+
+/** What tells a model from another one; the same for all that are files. */
+function addressOf(model: UniviOptions["model"]): string {
+  if (typeof model === "string" || model instanceof URL) return String(model);
+  return "url" in model ? String(model.url) : "";
+}
+
+/**
+ * Asks a model or a conversation, and keeps up with the answer; the last question counts.
+ *
+ * @example
+ * ```tsx
+ * const [session] = useState(() => univi.session());
+ * const { ask, stop, status, text } = useAnswer(session);
+ * ```
+ */
+export function useAnswer(asked: Pick<Univi | Session, "ask"> | undefined): AnswerState & {
+  /** Asks; an answer that is still being written is stopped. Without a model it does nothing. */
+  readonly ask: (parts: string | Iterable<Part>, options?: AskOptions) => void;
+  /** Stops the answer where it is. */
+  readonly stop: () => void;
+} {
+  const [state, setState] = useState<AnswerState>({ status: "idle", text: "" });
+  const current = useRef<AbortController>(undefined);
+  const latest = useRef(asked);
+  latest.current = asked;
+
+  const ask = useCallback((parts: string | Iterable<Part>, options: AskOptions = {}) => {
+    if (!latest.current) return;
+    current.current?.abort();
+    const mine = (current.current = new AbortController());
+    const { signal } = options;
+    const answer = latest.current.ask(parts, {
+      ...options,
+      signal: signal ? AbortSignal.any([signal, mine.signal]) : mine.signal,
+    });
+    let text = "";
+    const whileAsked = (next: AnswerState) => {
+      if (current.current === mine) setState(next);
+    };
+    whileAsked({ status: "answering", text });
+    (async () => {
+      for await (const piece of answer) whileAsked({ status: "answering", text: (text += piece) });
+      whileAsked({ status: "done", text, usage: answer.usage });
+    })().catch((error: UniviError) =>
+      whileAsked(
+        mine.signal.aborted
+          ? { status: "done", text, usage: answer.usage }
+          : { status: "failed", text, error },
+      ),
+    );
+  }, []);
+
+  const stop = useCallback(() => current.current?.abort(), []);
+  useEffect(
+    () => () => {
+      const left = current.current;
+      current.current = undefined;
+      left?.abort();
+    },
+    [],
+  );
+  return { ...state, ask, stop };
+}
