@@ -220,12 +220,12 @@ fn vector(gpu: &Gpu, kernel: Kernel, x: &Tensor, other: &Tensor, eps: f32, run: 
         halves: 2,
     };
     // What is gated has two rows of weights for each of the result.
-    let w_rows = run.rows
-        * if kernel.name == VECTOR_GATED.name {
-            2
-        } else {
-            1
-        };
+    let of_result = if kernel.name == VECTOR_GATED.name {
+        2
+    } else {
+        1
+    };
+    let w_rows = run.rows * of_result;
     let group_rows = match gpu.constants().row_threads {
         SHARING => VECTOR_W_ROWS,
         alone => VECTOR_W_ROWS * alone as usize,
