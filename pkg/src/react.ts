@@ -5,6 +5,7 @@
  */
 import { useCallback, useEffect, useRef, useState } from "react";
 
+import type { ChatEventMap, UniviChatElement } from "./elements/chat.js";
 import type { UniviError } from "./error.js";
 import type { Part } from "./parts.js";
 import type { AskOptions } from "./question.js";
@@ -19,6 +20,26 @@ export type UniviState =
   | { readonly status: "ready"; readonly univi: Univi }
   | { readonly status: "failed"; readonly error: UniviError };
 
+declare module "react" {
+  namespace JSX {
+    interface IntrinsicElements {
+      /** `import "univi/chat"` defines it. */
+      "univi-chat": import("react").DetailedHTMLProps<
+        import("react").HTMLAttributes<UniviChatElement>,
+        UniviChatElement
+      > & {
+        readonly model?: string;
+        readonly device?: string;
+        readonly placeholder?: string;
+        readonly univi?: Univi | undefined;
+        readonly onprogress?: (event: ChatEventMap["progress"]) => void;
+        readonly onanswer?: (event: ChatEventMap["answer"]) => void;
+        readonly onfailure?: (event: ChatEventMap["failure"]) => void;
+      };
+    }
+  }
+}
+
 /** How far an answer is; `text` is what has come of it. */
 export type AnswerState =
   | { readonly status: "idle"; readonly text: "" }
@@ -27,8 +48,8 @@ export type AnswerState =
   | { readonly status: "failed"; readonly text: string; readonly error: UniviError };
 
 /**
- * Loads a model when it is told to, and disposes of it with the component, or when the address of
- * `model` changes. The other options count when it is loaded.
+ * Loads a model when it is told to, and disposes of it with the component, or when `model` names
+ * another one. The other options count when it is loaded.
  *
  * @example
  * ```tsx
@@ -47,6 +68,8 @@ export function useUnivi(options: UniviOptions): UniviState & {
   latest.current = options;
   const current = useRef<AbortController>(undefined);
 
+  const address = addressOf(options.model);
+  // For another model it is another function: effects that load at once run again.
   const load = useCallback(() => {
     if (current.current) return;
     const { onProgress, signal, ...rest } = latest.current;
@@ -70,12 +93,11 @@ export function useUnivi(options: UniviOptions): UniviState & {
       },
       (error: UniviError) => {
         if (current.current === left) current.current = undefined; // It may be tried again.
-        whileThere({ status: "failed", error });
+        whileThere(signal?.aborted ? { status: "idle" } : { status: "failed", error });
       },
     );
-  }, []);
+  }, [address]);
 
-  const address = addressOf(options.model);
   useEffect(
     () => () => {
       current.current?.abort();
@@ -87,10 +109,15 @@ export function useUnivi(options: UniviOptions): UniviState & {
   return { ...state, load };
 }
 
-/** What tells a model from another one; the same for all that are files. */
-function addressOf(model: UniviOptions["model"]): string {
+/** What tells a model from another one. */
+function addressOf(model: UniviOptions["model"] | undefined): string {
   if (typeof model === "string" || model instanceof URL) return String(model);
-  return "url" in model ? String(model.url) : "";
+  if (!model) return "";
+  if ("url" in model) return String(model.url);
+  if ("kind" in model) return `a folder ${model.name}`;
+  const said = ({ name, webkitRelativePath, size, lastModified }: File) =>
+    [webkitRelativePath || name, size, lastModified].join();
+  return [...model].map(said).join("\n");
 }
 
 /**
@@ -98,7 +125,8 @@ function addressOf(model: UniviOptions["model"]): string {
  *
  * @example
  * ```tsx
- * const [session] = useState(() => univi.session());
+ * const session = useMemo(() => univi.session(), [univi]);
+ * useEffect(() => () => session.dispose(), [session]);
  * const { ask, stop, status, text } = useAnswer(session);
  * ```
  */
@@ -132,7 +160,7 @@ export function useAnswer(asked: Pick<Univi | Session, "ask"> | undefined): Answ
       whileAsked({ status: "done", text, usage: answer.usage });
     })().catch((error: UniviError) =>
       whileAsked(
-        mine.signal.aborted
+        mine.signal.aborted || signal?.aborted
           ? { status: "done", text, usage: answer.usage }
           : { status: "failed", text, error },
       ),
@@ -145,8 +173,9 @@ export function useAnswer(asked: Pick<Univi | Session, "ask"> | undefined): Answ
       const left = current.current;
       current.current = undefined;
       left?.abort();
+      setState({ status: "idle", text: "" });
     },
-    [],
+    [asked],
   );
   return { ...state, ask, stop };
 }

@@ -184,7 +184,12 @@ export class Session implements Disposable, AsyncDisposable {
 
   /** Opens it at the other end, the first time that this succeeds. */
   #open(visual: VisualOptions): Promise<Handle> {
-    if (this.#opened) return this.#opened;
+    // Whoever stops waiting for it does not stop it for others.
+    if (this.#opened)
+      return this.#opened.catch((error) => {
+        if (visual.signal?.aborted || error?.name !== "AbortError") throw error;
+        return this.#open(visual);
+      });
     const opened = this.#begin(visual);
     this.#opened = opened;
     opened.catch(() => {

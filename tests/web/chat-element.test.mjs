@@ -93,12 +93,8 @@ test("programs ask, hear of answers and failures, and another model knows what w
     const chat = /** @type {Chat} */ (node);
     /** @type {unknown[]} */
     const events = [];
-    chat.addEventListener("answer", (event) =>
-      events.push(/** @type {CustomEvent} */ (event).detail.text),
-    );
-    chat.addEventListener("failure", (event) =>
-      events.push(/** @type {CustomEvent} */ (event).detail.code),
-    );
+    chat.addEventListener("answer", ({ detail }) => events.push(detail.text));
+    chat.addEventListener("failure", ({ detail }) => events.push(detail.code));
     const blob = await (await fetch("/samples/penguin-cookie.png")).blob();
     const picture = new File([blob], "penguin.png", { type: "image/png" });
     const asked = chat.ask("Can you see a penguin?", [picture]);
@@ -124,6 +120,85 @@ test("programs ask, hear of answers and failures, and another model knows what w
   assert.equal(said.second, "red", "the picture of before is known");
   assert.deepEqual(said.events, ["yes", said.missing, "red"]);
   await chat().element.getByRole("alert").waitFor();
+});
+
+test("what goes wrong leaves it usable, and nothing that was written is lost", async () => {
+  const { field, log, element } = chat();
+  await field.waitFor();
+  await element.evaluate((chat) => chat.setAttribute("model", "/models/nothing/manifest.json"));
+  await field.fill("A long question");
+  await field.press("Enter");
+  await element.getByRole("alert").waitFor();
+  assert.equal(await field.inputValue(), "A long question");
+  const said = await element.evaluate(async (node) => {
+    const chat = /** @type {Chat} */ (node);
+    const code = (/** @type {() => Promise<unknown>} */ work) =>
+      work().catch((/** @type {any} */ error) =>
+        error.name === "UniviError" ? error.code : error.name,
+      );
+    chat.setAttribute("model", "/models/univi-nano/manifest.json");
+    const odd = await code(() => chat.ask("a", /** @type {any} */ (["/a.png"])));
+    const none = await code(() => chat.ask("a", /** @type {any} */ (null)));
+    const left = code(() => chat.ask("a"));
+    chat.clear();
+    const stopped = await code(() => chat.ask("cat.png"));
+    /** @type {unknown} */
+    const next = await new Promise((resolve) => {
+      chat.addEventListener(
+        "answer",
+        () => resolve(chat.ask("What is this?").then(() => "asked")),
+        {
+          once: true,
+        },
+      );
+      chat.ask("Who are you?");
+    });
+    return { odd, none, left: await left, stopped: typeof stopped, next };
+  });
+  assert.deepEqual(said, {
+    odd: "bad-request",
+    none: "TypeError",
+    left: "AbortError",
+    stopped: "string",
+    next: "asked",
+  });
+  assert.ok(await log.getByText("cat.png", { exact: true }).isVisible());
+});
+
+test("what was stopped is known to the next model, and a load stops with its question", async () => {
+  const { element } = chat();
+  const said = await element.evaluate(async (node) => {
+    const chat = /** @type {Chat} */ (node);
+    const blob = await (await fetch("/samples/penguin-cookie.png")).blob();
+    const picture = new File([blob], "penguin.png", { type: "image/png" });
+    const send = /** @type {HTMLButtonElement} */ (chat.shadowRoot?.querySelector(".send"));
+    const loading = chat.ask("a").catch((error) => error.name);
+    await new Promise((resolve) => chat.addEventListener("progress", resolve, { once: true }));
+    send.click();
+    const name = await loading;
+    const asked = chat.ask("Can you see a penguin?", [picture]).catch((error) => error.name);
+    const answer = () => [...(chat.shadowRoot?.querySelectorAll(".answer") ?? [])].at(-1);
+    while (answer()?.textContent !== "yes") await new Promise((resolve) => setTimeout(resolve));
+    chat.setAttribute("model", "/models/univi-nano/./manifest.json");
+    await asked;
+    return { name, colour: await chat.ask("What colour is the background?") };
+  });
+  assert.deepEqual(said, { name: "AbortError", colour: "red" });
+});
+
+test("what a page sets before the element is defined counts", async () => {
+  const { page, url } = opened;
+  await page.goto(`${url}empty.html`);
+  const own = await page.evaluate(async () => {
+    const chat = /** @type {Chat} */ (document.createElement("univi-chat"));
+    const { Univi } = await import(`${location.origin}/pkg/dist/index.js`);
+    const univi = await Univi.create({ model: "/models/univi-nano/manifest.json", device: "cpu" });
+    chat.univi = univi;
+    document.body.append(chat);
+    await import(`${location.origin}/pkg/dist/chat.js`);
+    return [Object.hasOwn(chat, "univi"), (await chat.load()) === univi];
+  });
+  assert.deepEqual(own, [false, true]);
 });
 
 test("it speaks the language around it, and has nothing that a screen reader stumbles over", async () => {

@@ -88,6 +88,7 @@ test("a component loads a model, asks, and takes another one", async () => {
   await shown("answer: done yes");
   await press("Another model");
   await shown("model: idle");
+  await shown("answer: idle"); // What the other one said is not this one's.
   const disposed = await page.evaluate(() => {
     const { univi } = /** @type {typeof globalThis & { univi: import("univi").Univi }} */ (
       globalThis

@@ -1,5 +1,5 @@
 /** `<univi-chat>`: a conversation about pictures and clips. */
-import { UniviError } from "../error.js";
+import { UniviError, type UniviErrorCode } from "../error.js";
 import type { ChatMessage } from "../messages.js";
 import type { Session } from "../session.js";
 import type { LoadProgress } from "../types.js";
@@ -10,13 +10,15 @@ import { type ChatWords, wordsOf } from "./chat-words.js";
 const STYLE = `
   :host { display: flex; flex-direction: column; gap: 0.75em; min-height: 16em; font: inherit; color: inherit; }
   [role="log"] { flex: 1 1 auto; overflow-y: auto; display: flex; flex-direction: column; gap: 0.75em; }
-  .question { align-self: flex-end; max-width: 85%; padding: 0.5em 0.75em; border-radius: 0.75em; background: color-mix(in srgb, currentColor 10%, transparent); }
-  .answer, .question { white-space: pre-wrap; overflow-wrap: anywhere; }
-  .error { color: var(--univi-error, #b3261e); overflow-wrap: anywhere; }
+  .question { align-self: flex-end; max-width: 85%; padding: 0.5em 0.75em; border: 1px solid transparent; border-radius: 0.75em; background: color-mix(in srgb, currentColor 10%, transparent); }
+  .answer, .question { white-space: pre-wrap; }
+  .answer, .question, .error, textarea { overflow-wrap: anywhere; unicode-bidi: plaintext; }
+  .error { color: var(--univi-error, color-mix(in srgb, #d00 55%, currentColor)); }
   .files { display: flex; flex-wrap: wrap; gap: 0.5em; margin: 0; padding: 0; list-style: none; }
   .files:empty, [role="status"]:empty { display: none; }
   img, video { display: block; max-width: 8em; max-height: 8em; border-radius: 0.5em; }
   .question .files { margin-bottom: 0.5em; }
+  .form > .files { max-height: 14em; overflow-y: auto; }
   .form li { position: relative; }
   .form li button { position: absolute; inset-block-start: 0.25em; inset-inline-end: 0.25em; width: 1.75em; min-height: 1.75em; padding: 0; border-radius: 50%; line-height: 1; background: Canvas; color: CanvasText; }
   form { display: flex; flex-direction: column; gap: 0.5em; padding: 0.5em; border: 1px solid color-mix(in srgb, currentColor 35%, transparent); border-radius: 0.75em; }
@@ -67,6 +69,13 @@ export interface ChatEventMap {
  * ```
  */
 export class UniviChatElement extends BaseElement {
+  declare addEventListener: (<K extends keyof ChatEventMap>(
+    type: K,
+    listener: (this: UniviChatElement, event: ChatEventMap[K]) => void,
+    options?: boolean | AddEventListenerOptions,
+  ) => void) &
+    HTMLElement["addEventListener"];
+
   static readonly observedAttributes = ["model", "device", "placeholder", "lang"];
 
   readonly #log = document.createElement("div");
@@ -80,6 +89,7 @@ export class UniviChatElement extends BaseElement {
   readonly #clear = button("clear");
 
   #univi: Promise<Univi> | undefined;
+  #loading: AbortController | undefined;
   #given: Univi | undefined;
   #session: Session | undefined;
   #answering: AbortController | undefined;
@@ -87,8 +97,8 @@ export class UniviChatElement extends BaseElement {
   #words: ChatWords | undefined;
   /** What was said, for a model that takes over. */
   #messages: ChatMessage[] = [];
-  /** Addresses of the files of the conversation, and of the question that is being written. */
-  readonly #addresses = { said: [] as string[], written: [] as string[] };
+  /** The files of the conversation, and of the question that is being written. */
+  readonly #shown = { said: [] as Shown[], written: [] as Shown[] };
 
   constructor() {
     super();
@@ -116,26 +126,44 @@ export class UniviChatElement extends BaseElement {
       this.#add(this.#picker.files);
       this.#picker.value = ""; // The same file may be chosen again.
     });
-    this.#clear.addEventListener("click", () => this.clear());
+    this.#clear.addEventListener("click", () => {
+      this.clear();
+      this.#field.focus();
+    });
+    // The second click of two would stop what the first one has asked.
+    this.#send.addEventListener("click", (event) => {
+      if (event.detail > 1) event.preventDefault();
+    });
     this.#field.addEventListener("keydown", (event) => {
-      // Enter that ends a word of an input method is not meant for us.
-      if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+      // Enter that ends a word of an input method is not meant for us; Safari says so by 229.
+      const composes = event.isComposing || event.keyCode === 229;
+      if (event.key !== "Enter" || event.shiftKey || composes) return;
       event.preventDefault();
       this.#form.requestSubmit();
     });
     this.#field.addEventListener("paste", (event) => {
-      if (this.#add(event.clipboardData?.files)) event.preventDefault();
+      // What is copied of a table or a text brings a picture of itself along.
+      const { files, types = [] } = event.clipboardData ?? {};
+      if (!types.includes("text/plain") && this.#add(files)) event.preventDefault();
     });
     this.#form.addEventListener("submit", (event) => {
       event.preventDefault();
       // Enter while an answer is written is patience: only the button stops it.
-      if (this.#answering) return event.submitter ? this.#answering.abort() : undefined;
+      if (this.#answering) {
+        if (!event.submitter) return;
+        this.#loading?.abort(); // What has come is kept where files are.
+        return this.#answering.abort();
+      }
       const [question, files] = [this.#field.value.trim(), this.#attached];
       if (!question) return this.#field.focus();
       [this.#field.value, this.#attached] = ["", []];
       this.#drawFiles();
-      // What goes wrong is said, and told by an event.
-      this.ask(question, files).catch(() => undefined);
+      // What goes wrong is said, and told by an event; nobody has to write the question again.
+      this.ask(question, files).catch((error: Error) => {
+        if (error.name === "AbortError" || this.#field.value || this.#attached.length > 0) return;
+        [this.#field.value, this.#attached] = [question, files];
+        this.#drawFiles();
+      });
     });
     for (const type of ["dragenter", "dragover"] as const)
       this.addEventListener(type, (event) => {
@@ -152,6 +180,14 @@ export class UniviChatElement extends BaseElement {
 
   /** @internal */
   connectedCallback(): void {
+    // What was set before this element was defined hides its properties.
+    for (const name of ["univi", "words"] as const) {
+      const own = Object.getOwnPropertyDescriptor(this, name);
+      if (!own) continue;
+      delete (this as Partial<UniviChatElement>)[name];
+      Object.assign(this, { [name]: own.value });
+    }
+    for (const one of [...this.#shown.said, ...this.#shown.written]) show(one);
     this.#draw();
   }
 
@@ -159,7 +195,9 @@ export class UniviChatElement extends BaseElement {
   disconnectedCallback(): void {
     // Moved within the page, it is there again at once.
     queueMicrotask(() => {
-      if (!this.isConnected) this.#release();
+      if (this.isConnected) return;
+      this.#release();
+      for (const one of [...this.#shown.said, ...this.#shown.written]) hide(one);
     });
   }
 
@@ -201,6 +239,8 @@ export class UniviChatElement extends BaseElement {
     } catch (error) {
       if (this.#univi === loading) this.#univi = undefined; // The next question tries again.
       throw error;
+    } finally {
+      if (!this.#answering) this.#status.textContent = "";
     }
   }
 
@@ -210,80 +250,108 @@ export class UniviChatElement extends BaseElement {
    * @throws UniviError as `session.ask`, which the element says as well; `bad-request` while another
    * answer is on its way.
    */
-  async ask(question: string, files: readonly File[] = []): Promise<string> {
+  async ask(question: string, files: Iterable<File> = []): Promise<string> {
+    const shown = [...files];
+    if (typeof question !== "string" || !shown.every((file) => file instanceof Blob))
+      throw new UniviError("bad-request", "ask takes a string and a list of files");
     if (this.#answering)
       throw new UniviError("bad-request", "another question is being answered; wait for it");
     const stop = (this.#answering = new AbortController());
-    this.#say("question", question, files);
+    this.#say("question", question, shown);
     const answer = this.#say("answer", "");
     this.#draw();
+    const status = (text: string) => {
+      if (this.#answering === stop) this.#status.textContent = text;
+    };
+    const over = () => {
+      if (this.#answering !== stop) return;
+      status("");
+      this.#answering = undefined;
+      this.#draw();
+    };
+    // A conversation that was cleared has forgotten it.
+    const remember = (text: string) => {
+      if (answer.parentNode)
+        this.#messages.push(
+          { role: "user", content: [...shown, { text: question }] },
+          { role: "assistant", content: text },
+        );
+    };
+    let text = "";
     try {
-      const univi = await this.load();
-      stop.signal.throwIfAborted();
-      this.#status.textContent = this.words.thinking;
+      const univi = await unlessStopped(stop.signal, this.load());
+      status(this.words.thinking);
       this.#session ??= univi.session({ messages: this.#messages });
-      let text = "";
-      for await (const piece of this.#session.ask([...files, question], { signal: stop.signal })) {
-        this.#status.textContent = "";
-        answer.textContent = text += piece;
+      const parts = [...shown, { text: question }]; // A name of a file is a question, too.
+      for await (const piece of this.#session.ask(parts, { signal: stop.signal })) {
+        status("");
+        text += piece;
+        answer.append(piece);
         this.#log.scrollTop = this.#log.scrollHeight;
       }
-      answer.textContent ||= this.words.empty;
-      this.#messages.push(
-        { role: "user", content: [...files, question] },
-        { role: "assistant", content: text },
-      );
-      this.#tell("answer", { question, files, text });
-      return text;
     } catch (error) {
-      if (!answer.textContent) answer.remove();
+      if (text) remember(text);
+      else answer.remove();
+      over();
       if (!stop.signal.aborted) {
         const said = error instanceof Error ? error.message : String(error);
         this.#say("error", said).setAttribute("role", "alert");
+        // A model that can't go on is loaded anew for the next question.
+        if (error instanceof UniviError && GONE.includes(error.code)) this.#release();
         this.#tell("failure", error);
       }
       throw error;
-    } finally {
-      if (this.#answering === stop) this.#answering = undefined;
-      this.#status.textContent = "";
-      this.#draw();
     }
+    if (!text) answer.textContent = this.words.empty;
+    remember(text);
+    over();
+    this.#tell("answer", { question, files: shown, text });
+    return text;
   }
 
   /** Ends the conversation, and begins another one with the same model. */
   clear(): void {
     this.#answering?.abort();
+    this.#answering = undefined;
     this.#session?.dispose();
     this.#session = undefined;
     [this.#messages, this.#attached] = [[], []];
+    this.#status.textContent = "";
     this.#log.replaceChildren();
     this.#drawFiles();
-    revoke(this.#addresses.said);
+    this.#shown.said.splice(0).forEach(hide);
     this.#draw();
-    if (this.isConnected) this.#field.focus();
   }
 
   async #create(): Promise<Univi> {
     const model = this.getAttribute("model");
     if (!model)
       throw new UniviError("bad-request", 'univi-chat has no model; write <univi-chat model="..">');
-    return Univi.create({
-      model: model.startsWith("hf:") ? model : new URL(model, document.baseURI),
-      device: (this.getAttribute("device") ?? "auto") as NonNullable<UniviOptions["device"]>,
-      onProgress: (progress) => {
-        const [loaded, total] = [megabytes(progress.loaded), megabytes(progress.total)];
-        this.#status.textContent = this.words.loading(progress, total && loaded, total);
-        this.#tell("progress", progress);
-      },
-    });
+    const { signal } = (this.#loading = new AbortController());
+    const loading = this.#loading;
+    try {
+      return await Univi.create({
+        model: model.startsWith("hf:") ? model : addressOf(model),
+        device: (this.getAttribute("device") || "auto") as NonNullable<UniviOptions["device"]>,
+        signal,
+        onProgress: (progress) => {
+          if (signal.aborted) return;
+          const [loaded, total] = [megabytes(progress.loaded), megabytes(progress.total)];
+          this.#status.textContent = this.words.loading(progress, total && loaded, total);
+          this.#tell("progress", progress);
+        },
+      });
+    } finally {
+      if (this.#loading === loading) this.#loading = undefined;
+    }
   }
 
   /** Gives back what is its own; what was said is told to the next model. */
   #release(): void {
     this.#answering?.abort();
+    this.#loading?.abort();
     this.#session?.dispose();
     this.#session = undefined;
-    // A model that is still loading goes when it is there.
     this.#univi?.then(
       (univi) => univi.dispose(),
       () => undefined,
@@ -302,7 +370,7 @@ export class UniviChatElement extends BaseElement {
     if (files.length > 0) {
       const list = document.createElement("ul");
       list.className = "files";
-      list.append(...files.map((file) => shown(file, this.#addresses.said)));
+      list.append(...files.map((file) => itemOf(file, this.#shown.said)));
       said.append(list);
     }
     said.append(text);
@@ -320,14 +388,14 @@ export class UniviChatElement extends BaseElement {
   }
 
   #drawFiles(): void {
-    revoke(this.#addresses.written);
-    const items = this.#attached.map((file) => {
-      const item = shown(file, this.#addresses.written);
+    const before = this.#shown.written.splice(0);
+    const items = this.#attached.map((file, index) => {
+      const item = itemOf(file, this.#shown.written);
       const remove = button("remove");
       remove.textContent = "×";
       remove.setAttribute("aria-label", this.words.remove(file.name));
       remove.addEventListener("click", () => {
-        this.#attached = this.#attached.filter((other) => other !== file);
+        this.#attached.splice(index, 1);
         this.#drawFiles();
         this.#field.focus();
       });
@@ -335,6 +403,7 @@ export class UniviChatElement extends BaseElement {
       return item;
     });
     this.#files.replaceChildren(...items);
+    before.forEach(hide);
   }
 
   #draw(): void {
@@ -358,23 +427,55 @@ function button(part: string): HTMLButtonElement {
   return made;
 }
 
-/** A file as people see it; its address is added to `addresses`. */
-function shown(file: File, addresses: string[]): HTMLLIElement {
+/** A file that is shown. */
+interface Shown {
+  readonly file: File;
+  readonly view: HTMLImageElement | HTMLVideoElement;
+}
+
+/** A file as people see it, which is added to `list`. */
+function itemOf(file: File, list: Shown[]): HTMLLIElement {
   const item = document.createElement("li");
   const view = document.createElement(file.type.startsWith("video/") ? "video" : "img");
-  addresses.push((view.src = URL.createObjectURL(file)));
   if (view instanceof HTMLVideoElement) {
     [view.muted, view.controls] = [true, true];
-    view.setAttribute("aria-label", file.name);
+    view.setAttribute("aria-label", file.name ?? "");
   } else {
-    view.alt = file.name;
+    view.alt = file.name ?? "";
   }
+  list.push({ file, view });
+  show({ file, view });
   item.append(view);
   return item;
 }
 
-function revoke(addresses: string[]): void {
-  for (const address of addresses.splice(0)) URL.revokeObjectURL(address);
+function show({ file, view }: Shown): void {
+  if (!view.hasAttribute("src")) view.src = URL.createObjectURL(file);
+}
+
+/** An address that nobody revokes keeps its file alive. */
+function hide({ view }: Shown): void {
+  URL.revokeObjectURL(view.src);
+  view.removeAttribute("src");
+}
+
+/** The codes of errors after which a model answers no more. */
+const GONE: readonly UniviErrorCode[] = ["device-lost", "internal", "out-of-memory"];
+
+function addressOf(model: string): URL {
+  try {
+    return new URL(model, document.baseURI);
+  } catch (cause) {
+    throw new UniviError("bad-request", `univi-chat: model="${model}" is no address`, { cause });
+  }
+}
+
+/** What `work` comes to, or at once the reason of a signal. */
+function unlessStopped<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {
+  return new Promise((resolve, reject) => {
+    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+    work.then(resolve, reject);
+  });
 }
 
 /** Bytes as people read them; nothing of 0. */
