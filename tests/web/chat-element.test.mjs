@@ -1,4 +1,4 @@
-/** `<univi-chat>` in a page of a few lines, in Chromium: by pointer, by keyboard, and what it says. */
+/** `<univi-chat>` in a page of a few lines, in Chromium: by pointer, by keyboard, by programs. */
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { after, before, beforeEach, test } from "node:test";

@@ -1,6 +1,6 @@
 /** What elements are made of, here and where pages are rendered on a server. */
 
-/** `HTMLElement`, or a stand-in where there is none: a module with elements may be imported there. */
+/** `HTMLElement`, or a stand-in where there is none: servers may import elements. */
 export const BaseElement: typeof HTMLElement =
   globalThis.HTMLElement ?? (class {} as unknown as typeof HTMLElement);
 

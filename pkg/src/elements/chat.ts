@@ -217,7 +217,7 @@ export class UniviChatElement extends BaseElement {
     this.#draw();
   }
 
-  /** The model that it asks, where the page has loaded one; it is not disposed of with the element. */
+  /** The model that it asks, where the page has loaded one; the page disposes of it. */
   get univi(): Univi | undefined {
     return this.#given;
   }
@@ -247,8 +247,8 @@ export class UniviChatElement extends BaseElement {
   /**
    * Asks, as if somebody had typed it, and returns the whole answer.
    *
-   * @throws UniviError as `session.ask`, which the element says as well; `bad-request` while another
-   * answer is on its way.
+   * @throws UniviError as `session.ask`, which the element says as well; `bad-request` while
+   * another answer is on its way.
    */
   async ask(question: string, files: Iterable<File> = []): Promise<string> {
     const shown = [...files];
