@@ -17,6 +17,7 @@ import { parseArgs } from "node:util";
 import { openPage } from "./chromium.mjs";
 import { OUTPUT } from "./fixtures.mjs";
 import { openHub } from "./hub.mjs";
+import { inspect } from "./inspect.mjs";
 
 const { values, positionals } = parseArgs({
   options: {
@@ -212,43 +213,7 @@ async function convertUntil(bytes) {
 
 /** Watches what the page and its workers hold. @param {Page} page */
 async function watch(page) {
-  const browser = page.context().browser();
-  if (!browser) throw new Error("the browser was started without a handle on it");
-  const [ofBrowser, ofPage] = await Promise.all([
-    browser.newBrowserCDPSession(),
-    page.context().newCDPSession(page),
-  ]);
-  /** @type {Set<string>} */
-  const workers = new Set();
-  let calls = 0;
-  /** @type {Map<number, (result: any) => void>} */
-  const answers = new Map();
-  ofPage.on("Target.attachedToTarget", ({ sessionId }) => workers.add(sessionId));
-  ofPage.on("Target.detachedFromTarget", ({ sessionId }) => workers.delete(sessionId));
-  ofPage.on("Target.receivedMessageFromTarget", ({ message }) => {
-    const { id, result } = JSON.parse(message);
-    answers.get(id)?.(result);
-    answers.delete(id);
-  });
-  await ofPage.send("Target.setAutoAttach", {
-    autoAttach: true,
-    waitForDebuggerOnStart: false,
-    flatten: false,
-  });
-  /**
-   * @param {string} sessionId
-   * @param {string} method
-   * @returns {Promise<any>}
-   */
-  const ask = (sessionId, method, /** @type {object} */ params = {}) =>
-    new Promise((resolve, reject) => {
-      const id = ++calls;
-      answers.set(id, resolve);
-      const message = JSON.stringify({ id, method, params });
-      ofPage.send("Target.sendMessageToTarget", { sessionId, message }).catch(reject);
-      setTimeout(() => reject(new Error(`no answer to ${method} of a worker`)), 5_000);
-    });
-  const processes = async () => (await ofBrowser.send("SystemInfo.getProcessInfo")).processInfo;
+  const { page: ofPage, workers, ask, processes, residentBytes } = await inspect(page, 5_000);
   return {
     browserProcess: async () => {
       const { id } = (await processes()).find(({ type }) => type === "browser") ?? {};
@@ -266,12 +231,7 @@ async function watch(page) {
         const { result } = await ask(worker, "Runtime.evaluate", { expression });
         wasm += result.value ?? 0;
       }
-      let renderers = 0;
-      for (const { type, id } of await processes()) {
-        if (type !== "renderer") continue;
-        const status = await readFile(`/proc/${id}/status`, "utf8").catch(() => "");
-        renderers += 1024 * Number(/RssAnon:\s+(\d+)/.exec(status)?.[1] ?? 0);
-      }
+      const renderers = await residentBytes("renderer");
       const sum = (/** @type {(usage: any) => number} */ of) =>
         usages.reduce((total, usage) => total + of(usage), 0);
       const buffers = sum(({ backingStorageSize }) => backingStorageSize ?? 0);

@@ -5,11 +5,11 @@
  *
  *     npm run soak --workspace univi-tests-web -- --frames 1000 --questions 200 --models 20
  */
-import { readFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { openPage } from "./chromium.mjs";
 import { MODELS } from "./fixtures.mjs";
+import { inspect } from "./inspect.mjs";
 
 const { values } = parseArgs({
   options: {
@@ -47,40 +47,7 @@ const opened = await openPage({
   flags: ["--autoplay-policy=no-user-gesture-required"],
 });
 const { page } = opened;
-const browser = page.context().browser();
-if (!browser) throw new Error("the browser was started without a handle on it");
-const [ofBrowser, ofPage] = await Promise.all([
-  browser.newBrowserCDPSession(),
-  page.context().newCDPSession(page),
-]);
-
-/** Sessions of the page's workers, whose heaps are their own. @type {Set<string>} */
-const workers = new Set();
-let calls = 0;
-/** @type {Map<number, (result: any) => void>} */
-const answers = new Map();
-ofPage.on("Target.attachedToTarget", ({ sessionId }) => workers.add(sessionId));
-ofPage.on("Target.detachedFromTarget", ({ sessionId }) => workers.delete(sessionId));
-ofPage.on("Target.receivedMessageFromTarget", ({ message }) => {
-  const { id, result } = JSON.parse(message);
-  answers.get(id)?.(result);
-  answers.delete(id);
-});
-await ofPage.send("Target.setAutoAttach", {
-  autoAttach: true,
-  waitForDebuggerOnStart: false,
-  flatten: false,
-});
-
-/** @param {string} sessionId @param {string} method @returns {Promise<any>} */
-const ask = (sessionId, method) =>
-  new Promise((resolve, reject) => {
-    const id = ++calls;
-    answers.set(id, resolve);
-    const message = JSON.stringify({ id, method });
-    ofPage.send("Target.sendMessageToTarget", { sessionId, message }).catch(reject);
-    setTimeout(() => reject(new Error(`no answer to ${method} of a worker`)), 30_000);
-  });
+const { page: ofPage, workers, ask, residentBytes } = await inspect(page, 30_000);
 
 /** Bytes of JavaScript's heaps after a collection, the page's and its workers'. */
 async function heapBytes() {
@@ -94,21 +61,9 @@ async function heapBytes() {
   return bytes;
 }
 
-/** Bytes that pages and GPU take of the machine's memory, where the system tells (Linux). */
-async function residentBytes() {
-  const { processInfo } = await ofBrowser.send("SystemInfo.getProcessInfo");
-  let bytes = 0;
-  for (const { type, id } of processInfo) {
-    if (type !== "renderer" && type !== "GPU") continue;
-    const status = await readFile(`/proc/${id}/status`, "utf8").catch(() => "");
-    bytes += 1024 * Number(/RssAnon:\s+(\d+)/.exec(status)?.[1] ?? 0);
-  }
-  return bytes;
-}
-
 /** @param {string} what @param {{ wasmBytes: number, gpuBytes: number }} held */
 async function sample(what, { wasmBytes, gpuBytes }) {
-  const [heap, processes] = [await heapBytes(), await residentBytes()];
+  const [heap, processes] = [await heapBytes(), await residentBytes("renderer", "GPU")];
   /** @type {Memory} */
   const memory = {
     wasm: wasmBytes / MIB,
@@ -217,7 +172,7 @@ await page.evaluate(async (device) => {
 const inPage = (name) => (until) =>
   page.evaluate(({ name, until }) => /** @type {any} */ (globalThis)[name](until), { name, until });
 
-console.log(`univi-nano in Chromium ${browser.version()}, device ${device}`);
+console.log(`univi-nano in Chromium ${page.context().browser()?.version()}, device ${device}`);
 await soak("live frames", frames, inPage("reachFrames"));
 await inPage("endFrames")(0);
 await soak("questions", questions, inPage("reachQuestions"));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use js_sys::{Array, JSON};
 use sha2::{Digest, Sha256};
-use univi::{Backend, BackendWork, Device, Error, OpenDevice, Result, gguf::GgmlType};
+use univi::{Backend, BackendWork, Device, Error, OpenDevice, Result};
 use univi_verify::{Fixtures, Report};
 use wasm_bindgen::prelude::*;
 
@@ -67,13 +67,13 @@ impl Verifier {
         self.files.models.push(bytes);
     }
 
-    /// Compiles every shader, for every type that weights are stored in.
+    /// Compiles every shader, for every type of weights and caches.
     ///
     /// # Errors
     /// `gpu`: what the browser says of the shader.
     #[wasm_bindgen(js_name = compileAll)]
     pub async fn compile_all(&self) -> Result<(), JsValue> {
-        self.device.run(CompileAll).await.map_err(thrown)
+        self.device.compile_shaders().await.map_err(thrown)
     }
 
     /// Runs all fixtures of one kind. Failures are part of the report.
@@ -95,18 +95,6 @@ impl Verifier {
             })
         })?;
         JSON::parse(&json)
-    }
-}
-
-struct CompileAll;
-
-impl BackendWork for CompileAll {
-    type Output = Result<()>;
-
-    async fn run<B: Backend>(self, backend: &B) -> Result<()> {
-        backend.prepare_pipelines(&GgmlType::ALL, true);
-        backend.pipelines_ready().await;
-        backend.finish().await
     }
 }
 

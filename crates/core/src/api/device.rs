@@ -113,6 +113,18 @@ impl OpenDevice {
         dispatch!(&self.backend, backend => backend.exert(load, amount).await)
     }
 
+    /// Compiles every shader, for every type of weights and caches, whatever a model would run
+    /// here: for a browser or a driver that nobody has tried yet. On the CPU there is none.
+    ///
+    /// # Errors
+    /// `Gpu`: what the driver or the browser says of a shader.
+    pub async fn compile_shaders(&self) -> Result<()> {
+        match self.gpu() {
+            Some(gpu) => gpu.compile_shaders().await,
+            None => Ok(()),
+        }
+    }
+
     /// Returns the GPU at once, rather than when the last value on it is dropped. Whatever is
     /// computed on it from here on fails with `DeviceLost`.
     pub fn close(&self) {

@@ -22,6 +22,13 @@ impl Gpu {
         self.finish().await?;
         Ok(done)
     }
+
+    /// See [`OpenDevice::compile_shaders`](crate::OpenDevice::compile_shaders).
+    pub(crate) async fn compile_shaders(&self) -> Result<()> {
+        self.0.upcoming.prepare(&self.0.recorder, kernels::all());
+        self.pipelines_ready().await;
+        self.finish().await
+    }
 }
 
 impl Backend for Gpu {
@@ -33,10 +40,9 @@ impl Backend for Gpu {
     /// Creates the pipelines of a model, all at once instead of each at its first use.
     fn prepare_pipelines(&self, types: &[GgmlType], decodes: bool) {
         let constants = self.constants();
-        let over = types.iter().flat_map(|&ty| {
-            let all = kernels::over(ty).into_iter();
-            all.filter(|kernel| kernels::is_needed(kernel, decodes, constants))
-        });
+        let over = types
+            .iter()
+            .flat_map(|&ty| kernels::needed(ty, decodes, constants));
         self.0
             .upcoming
             .prepare(&self.0.recorder, kernels::PLAIN.into_iter().chain(over));

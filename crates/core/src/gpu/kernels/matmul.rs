@@ -88,6 +88,8 @@ struct Run<'a> {
     row_bytes: usize,
     /// The first row in the buffer.
     w_first: usize,
+    w_rows: usize,
+    /// The columns of the result: fewer where two rows make one number.
     rows: usize,
     /// The first column of the result.
     first: usize,
@@ -176,6 +178,7 @@ fn runs<'a>(ws: &[&'a Matrix]) -> Vec<Run<'a>> {
                     if last.buffer.id() == part.buffer.id()
                         && last.w_first + last.rows == part.buffer_row =>
                 {
+                    last.w_rows += part.rows;
                     last.rows += part.rows;
                 }
                 _ => runs.push(Run {
@@ -183,6 +186,7 @@ fn runs<'a>(ws: &[&'a Matrix]) -> Vec<Run<'a>> {
                     ty: w.ty,
                     row_bytes: w.row_bytes,
                     w_first: part.buffer_row,
+                    w_rows: part.rows,
                     rows: part.rows,
                     first,
                 }),
@@ -219,18 +223,11 @@ fn vector(gpu: &Gpu, kernel: Kernel, x: &Tensor, other: &Tensor, eps: f32, run: 
         eps,
         halves: 2,
     };
-    // What is gated has two rows of weights for each of the result.
-    let of_result = if kernel.name == VECTOR_GATED.name {
-        2
-    } else {
-        1
-    };
-    let w_rows = run.rows * of_result;
     let group_rows = match gpu.constants().row_threads {
         SHARING => VECTOR_W_ROWS,
         alone => VECTOR_W_ROWS * alone as usize,
     };
-    let [folded, layers, _] = fold(w_rows.div_ceil(group_rows));
+    let [folded, layers, _] = fold(run.w_rows.div_ceil(group_rows));
     gpu.run(
         kernel.over(run.ty),
         &[
@@ -241,7 +238,7 @@ fn vector(gpu: &Gpu, kernel: Kernel, x: &Tensor, other: &Tensor, eps: f32, run: 
         ],
         &params,
         [folded, x.rows as u32, layers],
-        work(&[2, w_rows, x.cols, x.rows]),
+        work(&[2, run.w_rows, x.cols, x.rows]),
     );
 }
 

@@ -50,7 +50,7 @@ pub(super) use self::{
 
 /// Every kernel that works on neither stored weights nor a cache; attention without a cache reads
 /// tensors as if they were one of f32.
-pub(super) const PLAIN: [Kernel; 20] = [
+pub(super) const PLAIN: [Kernel; 19] = [
     activate::QUICK_GELU,
     activate::GELU,
     add::KERNEL,
@@ -69,7 +69,6 @@ pub(super) const PLAIN: [Kernel; 20] = [
     mean::KERNEL,
     merge::KERNEL,
     rms_norm::KERNEL,
-    rope::KERNEL,
     silu_mul::KERNEL,
 ];
 
@@ -86,25 +85,34 @@ pub(super) fn over(ty: GgmlType) -> [Kernel; 6] {
     .map(|kernel| kernel.over(ty))
 }
 
-/// Whether one of [`over`] runs on a device of these constants; where nothing decodes, only that
-/// for many rows does.
-pub(super) fn is_needed(kernel: &Kernel, decodes: bool, constants: Constants) -> bool {
-    match kernel.name {
-        name if name == matmul::TILE.name => true,
-        name if name == matmul::VECTOR_NORMED.name => decodes && constants.products_norm,
-        _ => decodes,
+/// Those of [`over`] that a device of these constants will run; where nothing decodes, only that
+/// for many rows.
+pub(super) fn needed(ty: GgmlType, decodes: bool, constants: Constants) -> Vec<Kernel> {
+    let mut kernels = vec![matmul::TILE];
+    if decodes {
+        kernels.extend([
+            embed::KERNEL,
+            matmul::VECTOR,
+            matmul::VECTOR_ADDED,
+            matmul::VECTOR_GATED,
+        ]);
+        if constants.products_norm {
+            kernels.push(matmul::VECTOR_NORMED);
+        }
     }
+    kernels.into_iter().map(|kernel| kernel.over(ty)).collect()
 }
 
-/// Every kernel that works on a cache of type `ty`.
-pub(super) fn over_cache(ty: KvType) -> [Kernel; 4] {
-    [
-        append::KERNEL,
-        rope_append::KERNEL,
-        attention::FULL,
-        attention::SPLIT,
-    ]
-    .map(|kernel| kernel.over_cache(ty))
+/// Every kernel of a model that works on a cache of type `ty`.
+pub(super) fn over_cache(ty: KvType) -> [Kernel; 3] {
+    [rope_append::KERNEL, attention::FULL, attention::SPLIT].map(|kernel| kernel.over_cache(ty))
+}
+
+/// Those that no model runs, since another one does their work with that of others: operations by
+/// themselves, which kernels are compared with.
+fn unfused() -> [Kernel; 3] {
+    let [f32, q8] = [KvType::F32, KvType::Q8].map(|ty| append::KERNEL.over_cache(ty));
+    [rope::KERNEL, f32, q8]
 }
 
 /// Those that measure a device, which no model needs.
@@ -119,5 +127,6 @@ pub(super) fn all() -> impl Iterator<Item = Kernel> {
         .filter(|kernel| kernel.name != "attention") // Among those over caches.
         .chain(weights)
         .chain(caches)
+        .chain(unfused())
         .chain(CEILINGS)
 }
