@@ -80,7 +80,7 @@ fn equal_seeds_give_equal_answers() {
 #[test]
 fn greedy_takes_the_first_of_the_largest() {
     let mut sampler = Sampler::new(Sampling::greedy()).unwrap();
-    assert!(sampler.options().is_argmax());
+    assert!(!sampler.options().penalizes());
     assert_eq!(sampler.sample(&[0.5, 2.0, -1.0, 2.0], &[1]), 1);
 }
 
@@ -90,7 +90,7 @@ fn what_was_said_lately_is_less_likely() {
         .repetition_penalty(2.0)
         .repetition_window(2);
     let mut sampler = Sampler::new(options).unwrap();
-    assert!(!sampler.options().is_argmax());
+    assert!(sampler.options().penalizes());
     // Said twice counts once; 1 was said too long ago.
     assert_eq!(sampler.sample(&[4.0, 3.0, 2.5], &[1, 0, 0]), 1);
     assert_eq!(sampler.sample(&[4.0, 3.0, 2.5], &[1, 0, 1]), 2);

@@ -606,6 +606,33 @@ fn seeds_decide<B: Backend>(backend: B) {
     assert_eq!(refused.unwrap_err().code(), "bad-request");
 }
 
+/// A token is chosen where its logits are, and those after it are computed before it is read; where
+/// what was said counts, all logits are read and nothing is ahead.
+fn devices_choose_what_the_host_chooses<B: Backend>(backend: B) {
+    let model = model(&backend, 200);
+    for sampling in [
+        Sampling::greedy(),
+        Sampling::default().temperature(1.).seed(3),
+        Sampling::default()
+            .temperature(1.5)
+            .top_k(30)
+            .top_p(0.9)
+            .seed(4),
+        Sampling::default().temperature(0.7).min_p(0.1).seed(5),
+    ] {
+        let nothing_counts = sampling.repetition_penalty(2.).repetition_window(0);
+        let [device, host] = [sampling, nothing_counts].map(|sampling| {
+            let mut session = session(&model);
+            let answer = generate(&mut session, &ids(20, 7), &greedy(12).sampling(sampling));
+            // What was ahead of the end is not taken for a part of the conversation.
+            let next = generate(&mut session, &ids(20, 7), &greedy(3));
+            (answer.unwrap().ids, next.unwrap().ids)
+        });
+        assert_eq!(device, host, "{sampling:?}");
+        assert_eq!(device.0.len(), 12);
+    }
+}
+
 fn chunks_change_nothing<B: Backend>(b: B) {
     let model = model(&b, 700);
     let llama = model.llama();
@@ -730,5 +757,6 @@ on_every_backend! {
     frames_that_were_seen_one_by_one_are_a_clip,
     a_blind_model_says_so,
     seeds_decide,
+    devices_choose_what_the_host_chooses,
     chunks_change_nothing,
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use univi::{Backend, Error, OpenDevice, Result, gguf::GgmlType, model::Llama};
+use univi::{Backend, Error, OpenDevice, Result, gguf::GgmlType, model::Llama, sampler::Choice};
 
 use crate::{
     options::Options,
@@ -120,12 +120,20 @@ impl<B: Backend> Language<'_, B> {
             let seconds = stopwatch
                 .time(async || {
                     answers += 1;
-                    let mut id = 1;
+                    let mut ids = b.ids(&[1]);
+                    let mut awaited = None;
                     for pos in context..context + answer {
-                        let hidden = llama.forward(&llama.embed(&b.ids(&[id])), &mut caches, pos);
-                        id = likeliest(&b.read(&llama.logits(&hidden)).await?);
+                        let hidden = llama.forward(&llama.embed(&ids), &mut caches, pos);
+                        ids = b.choose(&llama.logits(&hidden), &Choice::GREEDY);
+                        // As in a conversation, one is computed while the one before is read.
+                        if let Some(before) = awaited.replace(Box::pin(b.read_ids(&ids))) {
+                            before.await?;
+                        }
                     }
-                    Ok(())
+                    match awaited {
+                        Some(last) => last.await.map(drop),
+                        None => Ok(()),
+                    }
                 })
                 .await?
                 .divided_by(answer);
@@ -224,9 +232,4 @@ fn numbers(count: usize) -> Vec<f32> {
     (0..count)
         .map(|i| ((i * 7919) % 2003) as f32 / 1001. - 1.)
         .collect()
-}
-
-fn likeliest(logits: &[f32]) -> u32 {
-    let best = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]));
-    best.unwrap_or(0) as u32
 }

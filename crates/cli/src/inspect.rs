@@ -1,6 +1,7 @@
 //! `univi inspect`: what a model is, and whether it would load.
 
 use std::collections::BTreeMap;
+use std::future::Ready;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +13,7 @@ use univi::config::{LlamaConfig, VisionConfig};
 use univi::gguf::{Array, GgmlType, Header, Metadata, TensorInfo, Value};
 use univi::loader::{Content, LoadOptions};
 use univi::prompt::Template;
+use univi::sampler::Choice;
 use univi::{Backend, ModelFiles, Result};
 
 use crate::open;
@@ -402,7 +404,8 @@ impl Backend for Blank {
         unreachable!("{LOADING_ONLY}")
     }
 
-    async fn read_ids(&self, (): &()) -> Result<Vec<u32>> {
+    #[expect(refining_impl_trait)] // It never returns.
+    fn read_ids(&self, (): &()) -> Ready<Result<Vec<u32>>> {
         unreachable!("{LOADING_ONLY}")
     }
 
@@ -466,7 +469,7 @@ impl Backend for Blank {
         unreachable!("{LOADING_ONLY}")
     }
 
-    fn argmax(&self, (): &()) {
+    fn choose(&self, (): &(), _: &Choice) {
         unreachable!("{LOADING_ONLY}")
     }
 }

@@ -11,7 +11,7 @@
 
 use std::ops::Range;
 
-use crate::{Error, Result, gguf::GgmlType};
+use crate::{Error, Result, gguf::GgmlType, sampler::Choice};
 
 /// The pointwise functions between two matrix products.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +84,9 @@ pub enum Load {
     /// Floating-point operations in f32, of multiplications with an addition.
     MultiplyAdd,
 }
+
+/// What [`Backend::choose`] returns instead of an id where a logit is NaN or infinite.
+pub const NOT_FINITE: u32 = u32::MAX;
 
 /// Numbers that share a scale.
 pub const KV_BLOCK: usize = 32;
@@ -237,8 +240,9 @@ pub trait Backend: Clone + 'static {
     /// `DeviceLost`, `OutOfMemory` or `Gpu` for whatever went wrong since the last read.
     async fn read(&self, x: &Self::Tensor) -> Result<Vec<f32>>;
 
-    /// Runs what was recorded and reads `ids` back. Errors as [`Backend::read`].
-    async fn read_ids(&self, ids: &Self::Ids) -> Result<Vec<u32>>;
+    /// Runs what was recorded and reads `ids` back. It begins at the call: the future waits, and
+    /// its first poll returns at once. Errors as [`Backend::read`].
+    fn read_ids(&self, ids: &Self::Ids) -> impl Future<Output = Result<Vec<u32>>> + 'static;
 
     /// Runs what was recorded and waits for its end. Errors as [`Backend::read`].
     async fn finish(&self) -> Result<()>;
@@ -400,6 +404,7 @@ pub trait Backend: Clone + 'static {
         clusters: usize,
     ) -> Self::Tensor;
 
-    /// The column of the largest value in each row, the first on ties.
-    fn argmax(&self, x: &Self::Tensor) -> Self::Ids;
+    /// The column of the one row `logits [1, n]` that is chosen, as [`Choice::of`] does;
+    /// [`NOT_FINITE`] where that returns nothing.
+    fn choose(&self, logits: &Self::Tensor, choice: &Choice) -> Self::Ids;
 }

@@ -3,17 +3,19 @@
 //! The prompt of every turn is the whole conversation. What it shares with the contents of the KV
 //! cache is not computed again, so that a further question costs its own tokens alone.
 
-use std::{ops::ControlFlow, rc::Rc};
+use std::{collections::VecDeque, ops::ControlFlow, rc::Rc};
 
 use crate::{
     Backend, Error, Result,
+    backend::NOT_FINITE,
     constraint::Constraint,
     model::{CHUNK_ROWS, ChatUniVi, EngineVisual, PromptToken},
     prompt::{self, Conversation, Template},
+    run_ahead::{ComingToken, RunAhead},
     sampler::Sampler,
     session::{Answer, ContextUsage, Finish, GenerateOptions, Overflow, SessionOptions, Usage},
     stop_buffer::StopBuffer,
-    tokenizer::Decoder,
+    tokenizer::{Decoder, Tokenizer},
 };
 
 /// A part of a user's message.
@@ -37,6 +39,7 @@ pub struct EngineSession<B: Backend> {
     /// What the caches hold, position by position.
     cached: Vec<PromptToken<B>>,
     generation: Option<Generation<B>>,
+    run_ahead: RunAhead,
 }
 
 /// A message of the user, and the model's answer.
@@ -79,8 +82,10 @@ enum Stage<B: Backend> {
     Prompt,
     /// The last row of what was computed, `[1, width]`: the next token follows from it.
     Row(B::Tensor),
-    /// A token was chosen; it and its embedding `[1, width]`.
-    Chosen(u32, B::Tensor),
+    /// Tokens that the device has chosen are on their way; there is one at least.
+    Ahead(VecDeque<ComingToken<B>>),
+    /// A token was chosen, and is not in the caches.
+    Chosen(u32),
     /// No token follows; the text that was held back is due.
     Ended,
     Done,
@@ -128,6 +133,7 @@ impl<B: Backend> EngineSession<B> {
             caches,
             cached: Vec::new(),
             generation: None,
+            run_ahead: RunAhead::default(),
         }
     }
 
@@ -149,6 +155,7 @@ impl<B: Backend> EngineSession<B> {
             caches: llama.copy_caches(&self.caches, self.cached.len()).await?,
             cached: self.cached.clone(),
             generation: None,
+            run_ahead: self.run_ahead,
         })
     }
 
@@ -370,7 +377,8 @@ impl<B: Backend> EngineSession<B> {
         let (model, caches, cached) = (&self.model, &mut self.caches, &mut self.cached);
         let (llama, tokenizer) = (model.llama(), model.tokenizer());
         loop {
-            match &generation.stage {
+            let is_chosen_by_device = generation.is_chosen_by_device();
+            match &mut generation.stage {
                 Stage::New => {
                     let reused = begin_reading(model, caches, cached, &generation.prompt).await?;
                     generation.answer.usage.reused = reused;
@@ -386,34 +394,54 @@ impl<B: Backend> EngineSession<B> {
                         _ => Stage::Row(row),
                     };
                 }
-                Stage::Chosen(id, embedding) => {
-                    let (id, embedding) = (*id, embedding.clone());
-                    llama.reserve(caches, cached.len() + 1).await?;
-                    generation.stage = Stage::Row(llama.forward(&embedding, caches, cached.len()));
-                    cached.push(PromptToken::Token(id));
+                Stage::Row(row) if is_chosen_by_device => {
+                    let coming = ComingToken::new(model, row, &mut generation.sampler);
+                    generation.stage = Stage::Ahead(VecDeque::from([coming]));
                 }
                 Stage::Row(row) => {
                     let logits = llama.logits(row);
-                    let (id, embedding) = generation.choose(model, cached, &logits).await?;
-                    let ids = &mut generation.answer.ids;
-                    ids.push(id);
-                    let is_full = ids.len() == generation.options.max_tokens
-                        || cached.len() == llama.context();
-                    if tokenizer.ends_generation(id) {
-                        generation.answer.finish = Finish::Stop;
-                        generation.stage = Stage::Ended;
-                        continue;
+                    let id = generation.choose(model, cached, &logits).await?;
+                    let is_full = cached.len() == llama.context();
+                    let text = generation.accept(tokenizer, id, is_full);
+                    if !text.is_empty() {
+                        return Ok(Step::Text(text));
                     }
-                    let text = generation.text.push(generation.decoder.push(tokenizer, id));
-                    let text = text.to_owned();
-                    let constraint = generation.constraint.as_ref();
-                    let is_complete = constraint.is_some_and(Constraint::is_complete);
-                    generation.stage = Stage::Chosen(id, embedding);
-                    if generation.text.stopped() || is_complete {
-                        generation.answer.finish = Finish::Stop;
-                        generation.stage = Stage::Ended;
-                    } else if is_full {
-                        generation.stage = Stage::Ended;
+                }
+                Stage::Chosen(id) => {
+                    let id = *id;
+                    llama.reserve(caches, cached.len() + 1).await?;
+                    let embedding = llama.embed(&model.backend().ids(&[id]));
+                    generation.stage = Stage::Row(llama.forward(&embedding, caches, cached.len()));
+                    cached.push(PromptToken::Token(id));
+                }
+                Stage::Ahead(coming) => {
+                    let max_tokens = generation.options.max_tokens - generation.answer.ids.len();
+                    let most = max_tokens.min(llama.context() + 1 - cached.len());
+                    while coming.len() <= self.run_ahead.tokens && coming.len() < most {
+                        let pos = cached.len() + coming.len() - 1;
+                        llama.reserve(caches, pos + 1).await?;
+                        let latest = llama.embed(&coming[coming.len() - 1].ids);
+                        let row = llama.forward(&latest, caches, pos);
+                        coming.push_back(ComingToken::new(model, &row, &mut generation.sampler));
+                    }
+                    let was_awaited = !coming[0].has_come();
+                    let id = coming[0].id().await?;
+                    coming.pop_front();
+                    if was_awaited {
+                        let under_way = coming.iter_mut().map(|token| !token.has_come());
+                        let under_way = under_way.filter(|under_way| *under_way).count();
+                        self.run_ahead.adapt(under_way);
+                    }
+                    if id == NOT_FINITE {
+                        return Err(not_finite(model, cached).await?);
+                    }
+                    let coming = std::mem::take(coming);
+                    let is_full = cached.len() == llama.context();
+                    let text = generation.accept(tokenizer, id, is_full);
+                    // What is ahead was computed with this token in the caches.
+                    if matches!(generation.stage, Stage::Chosen(_)) && !coming.is_empty() {
+                        cached.push(PromptToken::Token(id));
+                        generation.stage = Stage::Ahead(coming);
                     }
                     if !text.is_empty() {
                         return Ok(Step::Text(text));
@@ -623,27 +651,23 @@ async fn read_chunk<B: Backend>(
 }
 
 impl<B: Backend> Generation<B> {
-    /// Chooses the token that follows `cached`; returns its id and its embedding `[1, width]`.
+    /// Whether a token follows from its logits alone, so that nothing but its id has to come back
+    /// before the next one is computed.
+    fn is_chosen_by_device(&self) -> bool {
+        self.constraint.is_none() && !self.options.sampling.penalizes()
+    }
+
+    /// Chooses the token that follows `cached`.
     async fn choose(
         &mut self,
         model: &ChatUniVi<B>,
         cached: &[PromptToken<B>],
         logits: &B::Tensor,
-    ) -> Result<(u32, B::Tensor)> {
-        let (b, llama) = (model.backend(), model.llama());
-        if self.sampler.options().is_argmax() && self.constraint.is_none() {
-            // Four bytes come back; the embedding is looked up where the id was found.
-            let ids = b.argmax(logits);
-            let next = llama.embed(&ids);
-            let id = b.read_ids(&ids).await?[0];
-            // Where no logit is a number, the first one is taken for the largest.
-            if id == 0 || self.answer.ids.is_empty() {
-                check_finite(model, cached, &b.read(logits).await?).await?;
-            }
-            return Ok((id, next));
+    ) -> Result<u32> {
+        let mut logits = model.backend().read(logits).await?;
+        if !logits.iter().all(|logit| logit.is_finite()) {
+            return Err(not_finite(model, cached).await?);
         }
-        let mut logits = b.read(logits).await?;
-        check_finite(model, cached, &logits).await?;
         if let Some(constraint) = &mut self.constraint {
             constraint.mask(&mut logits)?;
         }
@@ -651,22 +675,39 @@ impl<B: Backend> Generation<B> {
         if let Some(constraint) = &mut self.constraint {
             constraint.push(id)?;
         }
-        Ok((id, llama.embed(&b.ids(&[id]))))
+        Ok(id)
+    }
+
+    /// Takes `id` as the next token, after which nothing has room where it `is_full`; returns the
+    /// text that became certain.
+    fn accept(&mut self, tokenizer: &Tokenizer, id: u32, is_full: bool) -> String {
+        self.answer.ids.push(id);
+        if tokenizer.ends_generation(id) {
+            self.answer.finish = Finish::Stop;
+            self.stage = Stage::Ended;
+            return String::new();
+        }
+        let text = self.text.push(self.decoder.push(tokenizer, id)).to_owned();
+        let is_complete = self
+            .constraint
+            .as_ref()
+            .is_some_and(Constraint::is_complete);
+        self.stage = Stage::Chosen(id);
+        if self.text.stopped() || is_complete {
+            self.answer.finish = Finish::Stop;
+            self.stage = Stage::Ended;
+        } else if is_full || self.answer.ids.len() == self.options.max_tokens {
+            self.stage = Stage::Ended;
+        }
+        text
     }
 }
 
-/// Checks that the logits after `cached` are numbers to choose by.
-async fn check_finite<B: Backend>(
-    model: &ChatUniVi<B>,
-    cached: &[PromptToken<B>],
-    logits: &[f32],
-) -> Result<()> {
-    if logits.iter().all(|logit| logit.is_finite()) {
-        return Ok(());
-    }
+/// Says what computes the logits after `cached` that are no numbers to choose by.
+async fn not_finite<B: Backend>(model: &ChatUniVi<B>, cached: &[PromptToken<B>]) -> Result<Error> {
     let place = model.llama().first_not_finite(&model.embed(cached)).await?;
     let place = place.unwrap_or_else(|| "output".into());
-    Err(Error::BadFile {
+    Ok(Error::BadFile {
         format: "model",
         reason: format!(
             "{place} computes NaN or infinity: the weights are damaged or overflow; \

@@ -49,6 +49,7 @@ pub mod loader;
 pub mod manifest;
 pub mod model;
 pub mod prompt;
+mod run_ahead;
 pub mod sampler;
 pub mod session;
 pub mod signature;

@@ -55,10 +55,9 @@ impl Sampling {
         }
     }
 
-    /// Returns whether the choice is the largest logit and nothing else, so that a device can make
-    /// it without the logits being read back.
-    pub fn is_argmax(&self) -> bool {
-        self.temperature == 0.0 && self.repetition_penalty == 1.0
+    /// Returns whether tokens that were said lately are judged otherwise than the rest.
+    pub fn penalizes(&self) -> bool {
+        self.repetition_penalty != 1.0
     }
 
     fn check(&self) -> Result<()> {
@@ -129,7 +128,82 @@ impl Sampling {
     }
 }
 
-/// Chooses tokens, one after the other. Its only state is that of the random numbers.
+/// The choice of one token among its logits, which any device can make: what [`Sampling`] says
+/// besides penalties, and the number that was drawn.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Choice {
+    /// As [`Sampling::temperature`].
+    pub temperature: f32,
+    /// As [`Sampling::top_k`].
+    pub top_k: usize,
+    /// As [`Sampling::top_p`].
+    pub top_p: f32,
+    /// As [`Sampling::min_p`].
+    pub min_p: f32,
+    /// At least 0, below 1: the token is the one in whose part of all weights it lies, by id.
+    pub unit: f32,
+}
+
+impl Choice {
+    /// The largest logit, the first on ties.
+    pub const GREEDY: Choice = Choice {
+        temperature: 0.0,
+        top_k: 0,
+        top_p: 1.0,
+        min_p: 0.0,
+        unit: 0.0,
+    };
+
+    /// Returns the id of the token; `None` where a logit is no finite number.
+    pub fn of(&self, logits: &[f32]) -> Option<u32> {
+        let finite = logits.iter().all(|logit| logit.is_finite());
+        finite.then(|| {
+            self.among(
+                (0..)
+                    .zip(logits.iter().map(|&logit| logit.into()))
+                    .collect(),
+            )
+        })
+    }
+
+    /// Returns the id of one of these; 0 where there is none.
+    fn among(&self, mut candidates: Vec<Candidate>) -> u32 {
+        let Some(best) = candidates.iter().copied().min_by(by_rank) else {
+            return 0;
+        };
+        if self.temperature == 0.0 {
+            return best.0;
+        }
+        if self.top_k > 0 && self.top_k < candidates.len() {
+            candidates.select_nth_unstable_by(self.top_k - 1, by_rank);
+            candidates.truncate(self.top_k);
+        }
+        let temperature = f64::from(self.temperature);
+        for (_, weight) in &mut candidates {
+            *weight = ((*weight - best.1) / temperature).exp();
+        }
+        if self.top_p < 1.0 {
+            keep_top_p(&mut candidates, f64::from(self.top_p));
+        }
+        // The best token has weight 1.
+        let least = f64::from(self.min_p);
+        candidates.retain(|(_, weight)| *weight >= least);
+
+        candidates.sort_unstable_by_key(|(id, _)| *id);
+        let mut left = f64::from(self.unit) * sum(&candidates);
+        for (id, weight) in &candidates {
+            left -= weight;
+            if left < 0.0 {
+                return *id;
+            }
+        }
+        // Rounding can leave a little over at the end.
+        best.0
+    }
+}
+
+/// Draws the numbers by which tokens are chosen, one after the other. Its only state is that of
+/// the random numbers.
 #[derive(Debug, Clone)]
 pub struct Sampler {
     options: Sampling,
@@ -157,6 +231,29 @@ impl Sampler {
         &self.options
     }
 
+    /// Draws for the next token.
+    pub fn next_choice(&mut self) -> Choice {
+        let Sampling {
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+            ..
+        } = self.options;
+        let unit = match temperature {
+            0.0 => 0.0,
+            // As many bits as f32 has.
+            _ => (self.random.next_u64() >> 40) as f32 / (1u32 << 24) as f32,
+        };
+        Choice {
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+            unit,
+        }
+    }
+
     /// Chooses a token by its logit; `recent` are the tokens so far, the latest last.
     ///
     /// NaN is never chosen where there is anything else, and infinities are very large numbers.
@@ -170,48 +267,14 @@ impl Sampler {
             })
             .collect();
         self.penalize(&mut candidates, recent);
-        let Some(best) = candidates.iter().copied().min_by(by_rank) else {
-            return 0;
-        };
-        if self.options.temperature == 0.0 {
-            return best.0;
-        }
-
-        let top_k = self.options.top_k;
-        if top_k > 0 && top_k < candidates.len() {
-            candidates.select_nth_unstable_by(top_k - 1, by_rank);
-            candidates.truncate(top_k);
-            candidates.sort_unstable_by(by_rank);
-        }
-        let temperature = f64::from(self.options.temperature);
-        for (_, weight) in &mut candidates {
-            *weight = ((*weight - best.1) / temperature).exp();
-        }
-        if self.options.top_p < 1.0 {
-            keep_top_p(&mut candidates, f64::from(self.options.top_p));
-        }
-        // The best token has weight 1.
-        let least = f64::from(self.options.min_p);
-        candidates.retain(|(_, weight)| *weight >= least);
-
-        let total = sum(&candidates);
-        let unit = (self.random.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
-        let mut left = unit * total;
-        for (id, weight) in &candidates {
-            left -= weight;
-            if left < 0.0 {
-                return *id;
-            }
-        }
-        // Rounding can leave a little over at the end.
-        best.0
+        self.next_choice().among(candidates)
     }
 
     fn penalize(&self, candidates: &mut [Candidate], recent: &[u32]) {
-        let penalty = f64::from(self.options.repetition_penalty);
-        if penalty == 1.0 {
+        if !self.options.penalizes() {
             return;
         }
+        let penalty = f64::from(self.options.repetition_penalty);
         let start = recent.len().saturating_sub(self.options.repetition_window);
         let mut said = recent[start..].to_vec();
         said.sort_unstable();

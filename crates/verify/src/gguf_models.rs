@@ -6,6 +6,7 @@ use univi::{
     Backend, Error, Result,
     loader::{Content, LoadOptions, Loader, ModelFile},
     model::{ChatUniVi, Llama},
+    sampler::Choice,
 };
 
 use crate::{Fixtures, Report, Tensors, folders_with, read_json};
@@ -232,7 +233,7 @@ async fn continue_with<B: Backend>(llama: &Llama<B>, b: &B, prompt: &Prompt) -> 
     let (mut decode, mut greedy) = (Vec::new(), Vec::new());
     for (i, &id) in prompt.exact_greedy.iter().enumerate() {
         let logits = llama.logits(&hidden);
-        greedy.extend(b.read_ids(&b.argmax(&logits)).await?);
+        greedy.extend(b.read_ids(&b.choose(&logits, &Choice::GREEDY)).await?);
         decode.push(b.read(&logits).await?);
         hidden = llama.forward(&llama.embed(&b.ids(&[id])), &mut caches, t + i);
     }

@@ -112,7 +112,7 @@ macro_rules! on {
 on! {
     gpu_backend = crate::gpu();
     matmul: check_matmuls check_embed check_random_blocks;
-    rows: check_rows check_pointwise check_norms check_rope check_argmax;
+    rows: check_rows check_pointwise check_norms check_rope check_choose;
     attention: check_attention check_causal check_causal_q8 check_q8_is_close check_growth;
     clustering: check_clustering check_merge;
     layer: check_residual check_swiglu check_qkv;

@@ -1,8 +1,11 @@
-//! What happens to rows: copies, functions of numbers, norms, rotary positions, the largest.
+//! What happens to rows: copies, functions of numbers, norms, rotary positions, the choice of one.
 
 use std::ops::Range;
 
-use univi::backend::{Activation, Backend};
+use univi::{
+    backend::{Activation, Backend, NOT_FINITE},
+    sampler::Choice,
+};
 
 use crate::{Random, TOLERANCE, assert_close, read, read_ids};
 
@@ -210,20 +213,94 @@ pub fn check_rope<B: Backend>(b: &B) {
     }
 }
 
-pub fn check_argmax<B: Backend>(b: &B) {
+pub fn check_choose<B: Backend>(b: &B) {
     let random = &mut Random(12);
+    let choose = |logits: &[f32], choice: &Choice| {
+        read_ids(b, &b.choose(&b.tensor(logits, logits.len()), choice))[0]
+    };
     for cols in [1, 2, 255, 256, 257, 32000] {
-        let mut x = random.values(3 * cols);
-        x[cols..2 * cols].fill(-2.5);
-        x[cols + cols / 3] = -1.5;
-        x[cols + cols / 2] = -1.5;
-        let want: Vec<u32> = x
-            .chunks(cols)
-            .map(|row| {
-                let largest = row.iter().copied().fold(f32::MIN, f32::max);
-                row.iter().position(|&x| x == largest).expect("one") as u32
-            })
-            .collect();
-        assert_eq!(read_ids(b, &b.argmax(&b.tensor(&x, cols))), want);
+        let mut logits: Vec<f32> = random.values(cols).iter().map(|x| 4.0 * x).collect();
+        assert_choice(&logits, &Choice::GREEDY, choose(&logits, &Choice::GREEDY));
+        // Some that are equal, among them the best, and both zeros.
+        for (i, logit) in logits.iter_mut().enumerate() {
+            *logit = match i % 5 {
+                0 => (2.0 * *logit).round() / 2.0,
+                1 => -0.0,
+                _ => *logit,
+            };
+        }
+        assert_choice(&logits, &Choice::GREEDY, choose(&logits, &Choice::GREEDY));
+        for (temperature, top_k, top_p, min_p) in [
+            (1.0, 0, 1.0, 0.0),
+            (0.2, 0, 1.0, 0.0),
+            (1.5, 40, 1.0, 0.0),
+            (1.0, 0, 0.9, 0.0),
+            (0.7, 20, 0.8, 0.05),
+            (1.0, 1, 1.0, 0.0),
+            (2.0, cols, 0.3, 0.0),
+            (1e-6, 0, 0.5, 0.5),
+        ] {
+            for unit in [0.0, 0.31, 0.77, 0.999_999_94] {
+                let choice = Choice {
+                    temperature,
+                    top_k,
+                    top_p,
+                    min_p,
+                    unit,
+                };
+                assert_choice(&logits, &choice, choose(&logits, &choice));
+            }
+        }
+        for damaged in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut logits = logits.clone();
+            logits[cols / 2] = damaged;
+            for temperature in [0.0, 1.0] {
+                let choice = Choice {
+                    temperature,
+                    ..Choice::GREEDY
+                };
+                assert_eq!(choose(&logits, &choice), NOT_FINITE);
+            }
+        }
     }
+}
+
+/// That `found` is the choice, or would be if what was drawn were another number within rounding.
+fn assert_choice(logits: &[f32], choice: &Choice, found: u32) {
+    const ROUNDING: f64 = 2e-6;
+    let mut ranked: Vec<(usize, f64)> = (0..)
+        .zip(logits.iter().map(|&logit| f64::from(logit)))
+        .collect();
+    // Equal ones stay in the order of their ids.
+    ranked.sort_by(|a, b| b.1.partial_cmp(&a.1).expect("finite"));
+    if choice.temperature == 0.0 {
+        assert_eq!(found as usize, ranked[0].0);
+        return;
+    }
+    let best = ranked[0].1;
+    let holds = [-ROUNDING, 0.0, ROUNDING].into_iter().any(|off| {
+        let mut kept = ranked.clone();
+        if choice.top_k > 0 {
+            kept.truncate(choice.top_k);
+        }
+        for (_, weight) in &mut kept {
+            *weight = ((*weight - best) / f64::from(choice.temperature)).exp();
+        }
+        let enough = (f64::from(choice.top_p) + off) * kept.iter().map(|(_, w)| w).sum::<f64>();
+        let mut so_far = 0.0;
+        kept.retain(|(_, weight)| {
+            let is_needed = choice.top_p == 1.0 || so_far < enough;
+            so_far += weight;
+            is_needed && *weight >= f64::from(choice.min_p)
+        });
+        let total: f64 = kept.iter().map(|(_, weight)| weight).sum();
+        let before = kept.iter().filter(|(id, _)| *id < found as usize);
+        let before = before.map(|(_, weight)| weight).sum::<f64>() / total;
+        let own = kept.iter().find(|(id, _)| *id == found as usize);
+        let unit = f64::from(choice.unit);
+        own.is_some_and(|(_, weight)| {
+            before - ROUNDING <= unit && unit <= before + weight / total + ROUNDING
+        })
+    });
+    assert!(holds, "{found} of {} by {choice:?}", logits.len());
 }

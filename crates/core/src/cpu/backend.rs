@@ -1,6 +1,9 @@
 //! [`Backend`] on candle, operation by operation.
 
-use std::ops::Range;
+use std::{
+    future::{Future, ready},
+    ops::Range,
+};
 
 use candle_core::{D, DType, Device, Tensor};
 
@@ -12,8 +15,9 @@ use super::{
 };
 use crate::{
     Result,
-    backend::{Activation, Backend, Clusters, Heads, KvType},
+    backend::{Activation, Backend, Clusters, Heads, KvType, NOT_FINITE},
     gguf::GgmlType,
+    sampler::Choice,
 };
 
 /// Added to the number of members that a cluster's sum is divided by, as the reference does.
@@ -82,8 +86,8 @@ impl Backend for Cpu {
         Ok(done(f32s(x)))
     }
 
-    async fn read_ids(&self, ids: &Tensor) -> Result<Vec<u32>> {
-        Ok(done(ids.to_vec1()))
+    fn read_ids(&self, ids: &Tensor) -> impl Future<Output = Result<Vec<u32>>> + 'static {
+        ready(Ok(done(ids.to_vec1())))
     }
 
     async fn finish(&self) -> Result<()> {
@@ -269,16 +273,8 @@ impl Backend for Cpu {
         done(mean())
     }
 
-    fn argmax(&self, x: &Tensor) -> Tensor {
-        let [_, cols] = self.shape(x);
-        let first_largest = |row: &[f32]| {
-            (1..cols).fold(0, |best, i| if row[i] > row[best] { i } else { best }) as u32
-        };
-        let ids: Vec<u32> = done(f32s(x))
-            .chunks_exact(cols)
-            .map(first_largest)
-            .collect();
-        self.ids(&ids)
+    fn choose(&self, logits: &Tensor, choice: &Choice) -> Tensor {
+        self.ids(&[choice.of(&done(f32s(logits))).unwrap_or(NOT_FINITE)])
     }
 }
 

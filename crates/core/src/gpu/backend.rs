@@ -13,6 +13,7 @@ use crate::{
     Result,
     backend::{Activation, Backend, Clusters, Heads, KvType, Load, Norm, Rotation},
     gguf::GgmlType,
+    sampler::Choice,
 };
 
 impl Gpu {
@@ -135,9 +136,9 @@ impl Backend for Gpu {
         Ok(bytemuck::pod_collect_to_vec(&bytes))
     }
 
-    async fn read_ids(&self, ids: &Ids) -> Result<Vec<u32>> {
-        let bytes = self.read_bytes(ids.binding(), 4 * ids.len as u64).await?;
-        Ok(bytemuck::pod_collect_to_vec(&bytes))
+    fn read_ids(&self, ids: &Ids) -> impl Future<Output = Result<Vec<u32>>> + 'static {
+        let reading = self.read_bytes(ids.binding(), 4 * ids.len as u64);
+        async { Ok(bytemuck::pod_collect_to_vec(&reading.await?)) }
     }
 
     async fn finish(&self) -> Result<()> {
@@ -270,8 +271,8 @@ impl Backend for Gpu {
         kernels::merge(self, x, groups, batch, clusters)
     }
 
-    fn argmax(&self, x: &Tensor) -> Ids {
-        kernels::argmax(self, x)
+    fn choose(&self, logits: &Tensor, choice: &Choice) -> Ids {
+        kernels::choose(self, logits, choice)
     }
 }
 

@@ -1,36 +1,80 @@
 //! The one thing that waits: reading back.
 
+use std::{future::poll_fn, task::Poll};
+
 use futures_channel::oneshot;
 
 use super::{device::Gpu, memory::Binding, recorder::Copy};
 use crate::{Error, Result};
 
 /// Buffers that wait to be read through again: logits, ids, and whatever else there is.
-const MAX_STAGING: usize = 4;
+const MAX_STAGING: usize = 8;
 /// The largest of them that is worth keeping.
 const MAX_STAGING_BYTES: u64 = 1 << 24;
 
+/// A copy of a result, which the device has been told to make.
+struct Begun {
+    staging: wgpu::Buffer,
+    bytes: u64,
+    index: wgpu::SubmissionIndex,
+    mapped: oneshot::Receiver<std::result::Result<(), wgpu::BufferAsyncError>>,
+}
+
 impl Gpu {
-    /// Runs what was recorded and reads `bytes` bytes, a multiple of 4.
-    pub(super) async fn read_bytes(&self, from: Binding<'_>, bytes: u64) -> Result<Vec<u8>> {
+    /// Runs what was recorded and reads `bytes` bytes, a multiple of 4. It begins at the call; the
+    /// first poll of the future looks whether they have come, and waits for nothing.
+    pub(super) fn read_bytes(
+        &self,
+        from: Binding<'_>,
+        bytes: u64,
+    ) -> impl Future<Output = Result<Vec<u8>>> + use<> {
+        let begun = self.begin_read(from, bytes);
+        let gpu = self.clone();
+        async move { gpu.end_read(begun?).await }
+    }
+
+    fn begin_read(&self, from: Binding<'_>, bytes: u64) -> Result<Begun> {
         let inner = &*self.0;
         inner.errors.take()?;
         // No words at all are read as one, which every buffer has.
         let mapped_bytes = bytes.max(4);
         let staging = self.staging(mapped_bytes);
-        inner.recorder.borrow_mut().submit(Some(Copy {
+        let index = inner.recorder.borrow_mut().submit(Some(Copy {
             from: from.buffer.raw(),
             offset: from.offset,
             bytes: mapped_bytes,
             to: &staging,
         }));
-        let (sender, receiver) = oneshot::channel();
+        let (sender, mapped) = oneshot::channel();
         staging.map_async(wgpu::MapMode::Read, ..mapped_bytes, move |mapped| {
             // Where the reader was dropped, the result is of no use.
             let _ = sender.send(mapped);
         });
-        inner.recorder.borrow_mut().wait();
-        let mapped = receiver.await;
+        Ok(Begun {
+            staging,
+            bytes,
+            index,
+            mapped,
+        })
+    }
+
+    async fn end_read(&self, begun: Begun) -> Result<Vec<u8>> {
+        let Begun {
+            staging,
+            bytes,
+            index,
+            mut mapped,
+        } = begun;
+        let inner = &*self.0;
+        inner.recorder.borrow().look();
+        let mapped = match mapped.try_recv() {
+            Ok(Some(mapped)) => Ok(mapped),
+            _ => {
+                yield_once().await;
+                inner.recorder.borrow().wait(index);
+                mapped.await
+            }
+        };
         inner.errors.take()?;
         let refused = |reason: String| {
             // A healthy device maps whatever it was told to copy.
@@ -42,7 +86,7 @@ impl Gpu {
             Ok(Err(error)) => refused(error.to_string())?,
             Err(dropped) => refused(format!("the read was dropped: {dropped}"))?,
         }
-        let data = match staging.slice(..mapped_bytes).get_mapped_range() {
+        let data = match staging.slice(..bytes.max(4)).get_mapped_range() {
             Ok(view) => view[..bytes as usize].to_vec(),
             Err(error) => {
                 return Err(Error::Gpu {
@@ -78,4 +122,17 @@ impl Gpu {
             mapped_at_creation: false,
         })
     }
+}
+
+/// Returns at the second poll, which is asked for at the first.
+async fn yield_once() {
+    let mut is_first = true;
+    poll_fn(|context| {
+        if !std::mem::take(&mut is_first) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }

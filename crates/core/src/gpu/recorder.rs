@@ -187,7 +187,7 @@ impl Recorder {
     }
 
     /// Hands everything recorded to the device, and after it the copy of a result, if any.
-    pub fn submit(&mut self, copy: Option<Copy>) {
+    pub fn submit(&mut self, copy: Option<Copy>) -> wgpu::SubmissionIndex {
         self.counts.submits += 1;
         self.counts.dispatches += self.commands.len() as u64;
         self.counts.reads += u64::from(copy.is_some());
@@ -213,7 +213,8 @@ impl Recorder {
         self.params.clear();
         self.work = 0;
         self.forget(&self.memory.next_submit());
-        self.track(index);
+        self.track(index.clone());
+        index
     }
 
     /// Uploads `words` to byte `offset` of `buffer`, before all that is recorded.
@@ -234,15 +235,19 @@ impl Recorder {
         self.uploaded = 0;
         self.in_flight.push_back(index);
         if self.in_flight.len() > MAX_IN_FLIGHT {
-            let oldest = self.in_flight.pop_front();
-            wait(&self.device, &self.errors, oldest);
+            let oldest = self.in_flight.pop_front().expect("there is one");
+            self.wait(oldest);
         }
     }
 
-    /// Waits natively for all that was submitted; in a browser the event loop does.
-    pub fn wait(&mut self) {
-        self.in_flight.clear();
-        wait(&self.device, &self.errors, None);
+    /// Takes natively what the device has done; in a browser the event loop does.
+    pub fn look(&self) {
+        poll(&self.device, &self.errors, wgpu::PollType::Poll);
+    }
+
+    /// Waits natively until the submit `index` is done; in a browser the event loop does.
+    pub fn wait(&self, index: wgpu::SubmissionIndex) {
+        poll(&self.device, &self.errors, until(index));
     }
 
     /// Drops the bind groups of `dead` buffers, which would keep their memory alive, and those that
@@ -406,12 +411,15 @@ pub(super) struct Copy<'a> {
     pub to: &'a wgpu::Buffer,
 }
 
-/// Waits until the submit `index`, or every submit, is done. In a browser this returns at once.
-fn wait(device: &wgpu::Device, errors: &DeviceErrors, index: Option<wgpu::SubmissionIndex>) {
-    let poll = wgpu::PollType::Wait {
-        submission_index: index,
+fn until(index: wgpu::SubmissionIndex) -> wgpu::PollType {
+    wgpu::PollType::Wait {
+        submission_index: Some(index),
         timeout: None,
-    };
+    }
+}
+
+/// Speaks to the device. In a browser this returns at once.
+fn poll(device: &wgpu::Device, errors: &DeviceErrors, poll: wgpu::PollType) {
     // Where the driver reports a lost device to a wait, wgpu panics instead of returning it.
     let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| device.poll(poll)));
     match polled {

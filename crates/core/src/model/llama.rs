@@ -6,6 +6,7 @@ use crate::{
     Backend, Error, Result,
     backend::{KvType, Norm, Rotation},
     config::LlamaConfig,
+    sampler::Choice,
 };
 
 /// Rows of a prompt that go through the layers at a time: enough to keep the device busy, few
@@ -309,7 +310,7 @@ impl<B: Backend> Llama<B> {
         let (mut ids, mut all_logits) = (Vec::new(), Vec::new());
         for step in 0..steps {
             let logits = self.logits(&hidden);
-            let next = b.argmax(&logits);
+            let next = b.choose(&logits, &Choice::GREEDY);
             ids.extend(b.read_ids(&next).await?);
             all_logits.push(b.read(&logits).await?);
             if step + 1 < steps {

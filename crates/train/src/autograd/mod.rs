@@ -16,6 +16,7 @@ use univi::{
     Backend, Cpu, Error, Result,
     backend::{Activation, Clusters, Heads, KvType},
     gguf::GgmlType,
+    sampler::Choice,
 };
 
 pub use ops::cross_entropy;
@@ -117,8 +118,8 @@ impl Backend for Autograd {
         Cpu.read(x).await
     }
 
-    async fn read_ids(&self, ids: &Tensor) -> Result<Vec<u32>> {
-        Cpu.read_ids(ids).await
+    fn read_ids(&self, ids: &Tensor) -> impl Future<Output = Result<Vec<u32>>> + 'static {
+        Cpu.read_ids(ids)
     }
 
     async fn finish(&self) -> Result<()> {
@@ -276,8 +277,8 @@ impl Backend for Autograd {
         done(merged())
     }
 
-    fn argmax(&self, x: &Tensor) -> Tensor {
-        Cpu.argmax(x)
+    fn choose(&self, logits: &Tensor, choice: &Choice) -> Tensor {
+        Cpu.choose(logits, choice)
     }
 }
 

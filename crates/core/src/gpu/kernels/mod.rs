@@ -3,10 +3,10 @@
 mod activate;
 mod add;
 mod append;
-mod argmax;
 mod attention;
 pub(super) mod cache;
 mod ceilings;
+mod choose;
 mod copy;
 mod dpc_knn;
 mod embed;
@@ -31,9 +31,9 @@ pub(super) use self::{
     activate::activate,
     add::add,
     append::append,
-    argmax::argmax,
     attention::{attention, attention_causal},
     ceilings::exert,
+    choose::choose,
     copy::copy,
     dpc_knn::dpc_knn,
     embed::embed,
@@ -54,9 +54,9 @@ pub(super) const PLAIN: [Kernel; 19] = [
     activate::QUICK_GELU,
     activate::GELU,
     add::KERNEL,
-    argmax::KERNEL,
     attention::FULL.over_cache(KvType::F32),
     attention::JOIN,
+    choose::KERNEL,
     copy::WORDS,
     copy::ROWS,
     dpc_knn::DISTANCE,
