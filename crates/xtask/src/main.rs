@@ -1,7 +1,8 @@
-//! `cargo xtask setup | demo | test | shaders | models | artwork`: everything this repository
-//! needs, from one command.
+//! `cargo xtask setup | demo | test | bench | shaders | models | artwork`: everything this
+//! repository needs, from one command.
 
 mod artwork;
+mod bench;
 mod command;
 mod debian;
 mod demo;
@@ -54,6 +55,20 @@ enum Task {
         #[arg(long)]
         fixtures: bool,
     },
+    /// Measure UniVi beside what people use instead: llama.cpp, wllama, onnxruntime-web and
+    /// transformers.js, each in a browser or process of its own; some twenty minutes on two cores,
+    /// with nothing else running. `univi bench` measures a model by itself
+    Bench {
+        /// The others, beside which it is measured
+        #[arg(long, required = true)]
+        peers: bool,
+        /// Only rows that have this in their name, such as "WebAssembly" or "ViT"
+        #[arg(long)]
+        only: Option<String>,
+        /// Write all figures into this file
+        #[arg(long)]
+        json: Option<PathBuf>,
+    },
     /// Compile every shader with AMD's and Intel's compilers, where Mesa's drivers are installed,
     /// and compare what they report with its budget; `--help` lists options
     #[command(disable_help_flag = true)]
@@ -86,6 +101,7 @@ fn run(task: Task) -> Result<()> {
         Task::Demo { port } => demo::demo(&root, port),
         Task::Test { fixtures: false } => test::test(&root, Selection::All),
         Task::Test { fixtures: true } => test::test(&root, Selection::Fixtures),
+        Task::Bench { only, json, .. } => bench::peers(&root, only.as_deref(), json.as_deref()),
         Task::Shaders { arguments } => shaders(&root, &arguments),
         Task::Models => models::fetch(&root),
         Task::Artwork => artwork::fetch(&root),

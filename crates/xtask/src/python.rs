@@ -1,4 +1,4 @@
-//! Python packages that tests call: clients that people have.
+//! Python packages that tests and benchmarks call.
 
 use std::fs;
 use std::path::Path;
@@ -7,19 +7,16 @@ use anyhow::{Context, Result};
 
 use crate::command::cmd;
 
-/// Installs what `tests/web/requirements.txt` names into `tests/python`, unless that very list was
-/// installed last.
-pub fn install(root: &Path) -> Result<()> {
-    let list = root.join("tests/web/requirements.txt");
-    let wanted = fs::read(&list).with_context(|| format!("cannot read {}", list.display()))?;
-    let folder = root.join("tests/python");
+/// Installs what `list` names into `folder`, unless that very list was installed there last.
+pub fn install(list: &Path, folder: &Path) -> Result<()> {
+    let wanted = fs::read(list).with_context(|| format!("cannot read {}", list.display()))?;
     let stamp = folder.join(".installed");
     if fs::read(&stamp).is_ok_and(|installed| installed == wanted) {
         return Ok(());
     }
     println!("Python packages: pip install in {}", folder.display());
     if folder.exists() {
-        fs::remove_dir_all(&folder)
+        fs::remove_dir_all(folder)
             .with_context(|| format!("cannot remove {}", folder.display()))?;
     }
     cmd("python3")
@@ -31,9 +28,9 @@ pub fn install(root: &Path) -> Result<()> {
             "--disable-pip-version-check",
         ])
         .arg("--target")
-        .arg(&folder)
+        .arg(folder)
         .arg("--requirement")
-        .arg(&list)
+        .arg(list)
         .remedy("check that pip reaches its package index, then run this again")
         .run()?;
     fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))

@@ -17,8 +17,24 @@ pub fn setup(root: &Path) -> Result<()> {
     vulkan(debian.as_ref())?;
     programs(debian.as_ref())?;
     wasm_std::install(debian.as_ref())?;
-    python::install(root)?;
+    // Clients that people have.
+    python::install(
+        &root.join("tests/web/requirements.txt"),
+        &root.join("tests/python"),
+    )?;
     npm::install(root, npm::Packages::All)
+}
+
+/// Installs what measuring beside others needs besides: a library of C is compiled.
+pub fn peers() -> Result<()> {
+    let missing: Vec<&str> = ["gcc", "libvulkan-dev"]
+        .into_iter()
+        .filter(|package| debian::installed(package).is_none())
+        .collect();
+    match Debian::here() {
+        Some(debian) if !missing.is_empty() => debian.install(&missing),
+        _ => Ok(()),
+    }
 }
 
 /// Installs what compiling the WebAssembly module needs and the machine lacks. Building the page
