@@ -44,6 +44,7 @@ const PARAMETERS: {
   availability: { device: string, contextLength: whole, kvCache: string },
   encodeImage: { visualTokens: whole, image: { name: string, ...PIXELS } },
   frameTimes: { timing: { lastSeconds: finite, endSeconds: seconds }, choice: FRAME_CHOICE },
+  clipTokens: { frames: whole, visualTokens: whole },
   pushAnimation: { name: string, choice: FRAME_CHOICE },
   pushFrame: { timeSeconds: finite, frame: PIXELS },
   encodeClip: { visualTokens: whole },

@@ -149,6 +149,12 @@ export interface Calls {
     event: never;
     result: number[];
   };
+  /** About how many tokens a clip of so many frames becomes. */
+  clipTokens: {
+    params: { frames: number; visualTokens?: number };
+    event: never;
+    result: number;
+  };
   /** An animated GIF or WebP is decoded by UniVi itself. */
   pushAnimation: {
     params: { visual: Handle; blob: Blob; name: string; choice: FrameChoice };

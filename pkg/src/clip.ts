@@ -9,12 +9,19 @@ import { openPictures } from "./clip/pictures.js";
 import { UniviError } from "./error.js";
 import { asClipFile, type MediaFile, mediaFile } from "./media.js";
 import { formatFacts, mediaFormat } from "./media-type.js";
+import type { VisualOptions } from "./parts.js";
 import type { Client } from "./rpc.js";
 import { isA } from "./runtime.js";
-import type { FrameChoice } from "./types.js";
+import type { ClipMeasure, ClipTiming, FrameChoice } from "./types.js";
 
 /** Frames that were handed over, of how many. */
 export type FrameProgress = (loaded: number, total: number) => void;
+
+/** Where a clip comes from, once that is known. */
+type ClipFile = MediaFile | URL | HTMLVideoElement;
+
+/** A clip that was opened; an animation that UniVi decodes itself stays a file. */
+type Opened = { readonly clip: OpenClip } | { readonly animation: MediaFile };
 
 /**
  * Decodes the chosen frames of `source` and hands them over as `visual`.
@@ -24,29 +31,18 @@ export type FrameProgress = (loaded: number, total: number) => void;
 export async function pushFrames(
   client: Client,
   visual: Handle,
-  source: MediaFile | URL | HTMLVideoElement,
+  source: ClipFile,
   choice: FrameChoice,
   signal: AbortSignal | undefined,
   onFrame: FrameProgress,
 ): Promise<void> {
-  const found = isA("HTMLVideoElement", source)
-    ? await elementSource(source as HTMLVideoElement)
-    : (source as MediaFile | URL);
-  const name = found instanceof URL ? shortAddress(found) : found.name;
-  let picture = asPicture(found);
-  const decoded = picture
-    ? undefined
-    : await openDecoded(found instanceof URL ? found : found.blob, name, signal);
-  // An address does not say what is there.
-  if (found instanceof URL && !decoded?.clip) picture = await pictureAt(client, found, signal);
-  if (picture?.format === "gif" || picture?.format === "webp") {
-    const { blob } = picture;
+  const opened = await openClip(client, source, signal);
+  if ("animation" in opened) {
+    const { blob, name } = opened.animation;
     await client.call("pushAnimation", { visual, blob, name, choice }, { signal });
     return;
   }
-  const clip = picture
-    ? await openPictures(picture, signal)
-    : (decoded?.clip ?? (await openPlayed(found, name, decoded?.codec, signal)));
+  const { clip } = opened;
   try {
     const times = await client.call("frameTimes", { timing: clip.timing, choice }, { signal });
     let loaded = 0;
@@ -63,6 +59,56 @@ export async function pushFrames(
   } finally {
     clip.close();
   }
+}
+
+/** When the frames of files are shown: read once, however often a file is measured. */
+const timings = new WeakMap<Blob, ClipTiming>();
+
+/** Finds out what encoding a clip would come to. No more than its first frame is decoded. */
+export async function measureClip(
+  client: Client,
+  source: ClipFile,
+  choice: FrameChoice,
+  { visualTokens, signal }: Pick<VisualOptions, "visualTokens" | "signal">,
+): Promise<ClipMeasure> {
+  const blob = "blob" in source ? source.blob : undefined;
+  let timing = blob && timings.get(blob);
+  if (!timing) {
+    const opened = await openClip(client, source, signal);
+    if ("animation" in opened)
+      throw new UniviError(
+        "bad-request",
+        `${opened.animation.name}: frames of an animated GIF or WebP are found as it is decoded, so it can't be measured`,
+      );
+    opened.clip.close();
+    timing = opened.clip.timing;
+    if (blob) timings.set(blob, timing);
+  }
+  const timesSeconds = await client.call("frameTimes", { timing, choice }, { signal });
+  const budget = visualTokens === undefined ? {} : { visualTokens };
+  const counted = { frames: timesSeconds.length, ...budget };
+  const tokens = await client.call("clipTokens", counted, { signal });
+  return { timesSeconds, tokens, durationSeconds: timing.endSeconds };
+}
+
+async function openClip(
+  client: Client,
+  source: ClipFile,
+  signal: AbortSignal | undefined,
+): Promise<Opened> {
+  const found = isA("HTMLVideoElement", source)
+    ? await elementSource(source as HTMLVideoElement)
+    : (source as MediaFile | URL);
+  const name = found instanceof URL ? shortAddress(found) : found.name;
+  let picture = asPicture(found);
+  const decoded = picture
+    ? undefined
+    : await openDecoded(found instanceof URL ? found : found.blob, name, signal);
+  // An address does not say what is there.
+  if (found instanceof URL && !decoded?.clip) picture = await pictureAt(client, found, signal);
+  if (picture?.format === "gif" || picture?.format === "webp") return { animation: picture };
+  if (picture) return { clip: await openPictures(picture, signal) };
+  return { clip: decoded?.clip ?? (await openPlayed(found, name, decoded?.codec, signal)) };
 }
 
 /** A clip as the browser plays it, which has the last word on what is a video. */

@@ -137,6 +137,10 @@ function handlersOf(fail: (error: UniviError) => void): Handlers<Calls> {
       return [...module().Clip.frameTimes(first, lastSeconds, endSeconds, choice)];
     },
 
+    async clipTokens({ frames, visualTokens }) {
+      return loaded().clipTokens(frames, visualTokens);
+    },
+
     async pushAnimation({ visual, blob, name, choice }, { signal }) {
       const bytes = await bytesOf(blob);
       const onFrame = async (): Promise<boolean> => {

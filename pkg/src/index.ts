@@ -44,6 +44,7 @@ export type {
 export type {
   Availability,
   CacheChoice,
+  ClipMeasure,
   ContextUsage,
   Conversion,
   Device,

@@ -173,6 +173,16 @@ export interface FrameChoice {
   readonly maxFrames?: number;
 }
 
+/** What encoding a clip would come to. */
+export interface ClipMeasure {
+  /** When the frames that would be encoded are shown, in seconds from the first of the clip. */
+  readonly timesSeconds: readonly number[];
+  /** When the clip ends, in the same seconds. */
+  readonly durationSeconds: number;
+  /** Tokens that the language model would read for it, about. */
+  readonly tokens: number;
+}
+
 /** How the prompt of a conversation is made. */
 export interface SessionOptions {
   /** The instructions before the first turn; the template's own by default. */

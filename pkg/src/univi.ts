@@ -8,6 +8,7 @@ import { UniviError } from "./error.js";
 import { isHubAddress } from "./hub/address.js";
 import { convertHubModel, findHubModel, type HubChoice, planHubModel } from "./hub/source.js";
 import { Live, type WatchOptions } from "./live.js";
+import { openPart } from "./media.js";
 import {
   boolean,
   callback,
@@ -20,22 +21,34 @@ import {
   string,
   wrong,
 } from "./options.js";
-import type { Part } from "./parts.js";
+import {
+  type ClipPart,
+  type Part,
+  prepareClip,
+  type PreparedPart,
+  prepareParts,
+  VISUAL,
+  type VisualOptions,
+} from "./parts.js";
 import { answerTo, type AskOptions } from "./question.js";
 import { Client, type Port, serve } from "./rpc.js";
 import { runtime } from "./runtime.js";
 import { type ConversationOptions, Session } from "./session.js";
 import { startWorker } from "./start-worker.js";
+import { TokenMaps } from "./token-maps.js";
 import type {
   Availability,
   CacheChoice,
+  ClipMeasure,
   Conversion,
   Device,
   KvCache,
   LoadProgress,
   MemoryUsage,
   ModelInfo,
+  TokenMap,
 } from "./types.js";
+import { PartUploader } from "./uploader.js";
 
 /** A model on a server that has addresses of its own for a model's files. */
 export interface RemoteModel {
@@ -154,6 +167,11 @@ const AVAILABILITY: Checks<AvailabilityOptions> = {
       throw wrong(name, "a list of origins", origins);
     return [...origins] as (string | URL)[];
   },
+  signal,
+};
+
+const MEASURE: Checks<Pick<VisualOptions, "visualTokens" | "signal">> = {
+  visualTokens: VISUAL.visualTokens,
   signal,
 };
 
@@ -283,6 +301,53 @@ export class Univi implements Disposable, AsyncDisposable {
    */
   watch(source: MediaStream | HTMLVideoElement, options: WatchOptions = {}): Live {
     return new Live(this.#client, source, options);
+  }
+
+  /**
+   * Encodes a picture or a clip and returns what the model saw of it, without a question.
+   *
+   * @throws UniviError `bad-request` where the part is text, or where it can't be merged to so many
+   * `visualTokens`; `bad-image` or `bad-video` where it can't be read.
+   */
+  async tokenMap(part: Part, options: VisualOptions = {}): Promise<TokenMap> {
+    const prepared = prepareParts([part]);
+    const visual = copyOptions<VisualOptions>(options, VISUAL, "tokenMap");
+    if (prepared.length !== 1 || prepared[0]!.kind === "text")
+      throw wrong("part", "one picture or clip", part);
+    const tokenMaps = new TokenMaps(this.#client);
+    const uploader = new PartUploader(this.#client, visual, { tokenMaps, warn: () => {} });
+    try {
+      await uploader.upload(prepared);
+      return (await tokenMaps.fetch())[0]!;
+    } finally {
+      uploader.free();
+      tokenMaps.free();
+    }
+  }
+
+  /**
+   * Returns which frames of a clip would be encoded, and about how many tokens the language model
+   * would read for them, without decoding them.
+   *
+   * @example
+   * ```ts
+   * const { timesSeconds, tokens } = await univi.measureClip({ video: file, endSeconds: 10 });
+   * note.textContent = `${timesSeconds.length} frames, about ${tokens} tokens`;
+   * ```
+   *
+   * @throws UniviError `bad-request` for an animated GIF or WebP, whose frames are found as it is
+   * decoded; `bad-video` where the clip can't be read.
+   */
+  async measureClip(
+    clip: ClipPart,
+    options: Pick<VisualOptions, "visualTokens" | "signal"> = {},
+  ): Promise<ClipMeasure> {
+    const visual = copyOptions(options, MEASURE, "measureClip");
+    const prepared = prepareClip(clip) as Extract<PreparedPart, { kind: "clip" }>;
+    const opened = await openPart(this.#client, prepared, visual.signal);
+    if (opened.kind !== "clip") throw wrong("clip", "a clip", clip);
+    const { measureClip } = await import("./clip.js");
+    return measureClip(this.#client, opened.source, opened.choice, visual);
   }
 
   /** Returns the memory that the model takes. */

@@ -1,6 +1,5 @@
 /** Brings the parts of a question to the model. */
 import type { Handle, SentPart } from "./calls.js";
-import { pushFrames } from "./clip.js";
 import { sentImage } from "./image.js";
 import { openPart } from "./media.js";
 import type { PreparedPart, VisualOptions } from "./parts.js";
@@ -67,6 +66,7 @@ export class PartUploader {
       if (opened.kind === "clip") {
         const onFrame = (loaded: number, total: number) =>
           onProgress?.({ phase: "frames", loaded, total });
+        const { pushFrames } = await import("./clip.js"); // Pages of pictures do without.
         await pushFrames(client, visual, opened.source, opened.choice, signal, onFrame);
         onEncode();
         await client.call("encodeClip", params, { signal });

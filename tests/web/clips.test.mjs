@@ -292,7 +292,7 @@ test("a clip that was held upright is seen upright", async () => {
   assert.deepEqual(shown, played.pictures[0]);
 });
 
-test("only the chosen frames are looked at", async () => {
+test("only the chosen frames are looked at, and known with their cost before", async () => {
   await numbered("chosen.mp4", 4, H264);
   const choices = [
     [{}, [0, 1, 2, 3]],
@@ -306,26 +306,53 @@ test("only the chosen frames are looked at", async () => {
       const video = await file("/output/chosen.mp4");
       forget();
       const seen = [];
+      const measured = [];
       /** @type {string[]} */
       const heard = [];
+      for (const choice of choices) measured.push(await univi.measureClip({ video, ...choice }));
+      const { decoded } = counts();
+      const fewer = await univi.tokenMap({ video }, { visualTokens: 12 });
+      const known = await univi.measureClip({ video }, { visualTokens: 12 });
+      const tokens = [];
       for (const choice of choices) {
         const onProgress = (/** @type {import("univi").AskProgress} */ { phase, loaded, total }) =>
           phase === "frames" && heard.push(`${loaded}/${total}`);
         const answer = univi.ask([{ video, ...choice }, "What?"], { maxTokens: 1, onProgress });
         await answer.text();
-        seen.push((await answer.tokenMaps())[0]?.frames.map((frame) => frame.timeSeconds));
+        const [map] = await answer.tokenMaps();
+        seen.push(map?.frames.map((frame) => frame.timeSeconds));
+        tokens.push(map?.tokens);
       }
+      const refused = await fails(() => univi.tokenMap("words"));
       const outside = await fails(() =>
         univi.ask([{ video, startSeconds: 60 }, "What?"], { maxTokens: 1 }).text(),
       );
       univi.dispose();
-      return { seen, heard, outside, ...counts() };
+      const before = { measured, decoded, fewer: [fewer.tokens, known.tokens], refused };
+      return { ...counts(), seen, tokens, heard, outside, before };
     },
     { model: MODEL, choices: choices.map(([choice]) => choice) },
   );
   assert.deepEqual(
     said.seen,
     choices.map(([, times]) => times),
+  );
+  /** @type {{ measured: import("univi").ClipMeasure[], [other: string]: any }} */
+  const { measured, decoded, fewer, refused } = said.before;
+  assert.equal(decoded, 1, "measuring decodes the first frame alone, once");
+  assert.deepEqual(
+    measured.map(({ timesSeconds, tokens }) => ({ timesSeconds, tokens })),
+    choices.map(([, timesSeconds], index) => ({ timesSeconds, tokens: said.tokens[index] })),
+  );
+  assert.deepEqual(
+    measured.map(({ durationSeconds }) => durationSeconds),
+    [4, 4, 4, 4],
+  );
+  assert.equal(fewer[0], fewer[1]);
+  assert.ok(Number(fewer[0]) < Number(said.tokens[0]), `${fewer[0]} of ${said.tokens[0]}`);
+  assert.deepEqual(
+    [refused.code, refused.message.includes("one picture or clip")],
+    ["bad-request", true],
   );
   assert.deepEqual(said.heard.slice(0, 4), ["1/4", "2/4", "3/4", "4/4"]);
   assert.equal(said.heard.length, 4 + 5 + 3 + 2);
@@ -374,7 +401,7 @@ test("a clip can come from an address or an element, and nothing else is fetched
     [0, 1, 2, 3],
     [0, 1, 2, 3],
   ]);
-  const own = /^blob:|\/output\/chosen\.mp4$|\/pkg\/dist\/clip\/demuxer\.js$/;
+  const own = /^blob:|\/output\/chosen\.mp4$|\/pkg\/dist\/clip(\/\w+)?\.js$/;
   const elsewhere = requests.filter((url) => !own.test(url));
   assert.deepEqual(elsewhere, []);
   assert.ok(requests.length > 0);

@@ -1,5 +1,5 @@
 /** Pictures and clips of a question, as the page keeps and draws them. */
-import type { Part } from "univi";
+import type { FrameChoice, Part } from "univi";
 
 import { make } from "./dom.js";
 import { frameChoice } from "./settings.js";
@@ -11,7 +11,13 @@ import { words } from "./words/index.js";
  * for those that the page brings along.
  */
 export type Attachment =
-  | { readonly kind: "image" | "clip"; readonly file: File; readonly sample?: boolean }
+  | {
+      readonly kind: "image" | "clip";
+      readonly file: File;
+      readonly sample?: boolean;
+      /** The part of a clip that is asked about, until it is asked about. */
+      trim?: FrameChoice | undefined;
+    }
   | { readonly kind: "live"; readonly stills: ReadonlyMap<number, Blob> };
 
 /** A file as a person picked it, or a sample of the page. */
@@ -33,7 +39,8 @@ export function nameOf(attachment: Attachment): string {
 export function partsOf(attachments: readonly Attachment[]): Part[] {
   return attachments.flatMap((one): Part[] => {
     if (one.kind === "live") return [];
-    return one.kind === "clip" ? [{ video: one.file, ...frameChoice() }] : [one.file];
+    const { kind, file, trim } = one;
+    return kind === "clip" ? [{ video: file, ...frameChoice(), ...trim }] : [file];
   });
 }
 

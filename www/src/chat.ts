@@ -108,6 +108,8 @@ export class Chat {
       submit: () => void this.#submit(),
       stop: () => this.#answering?.abort(),
       leaveEdit: () => this.#edit(undefined),
+      univi: () => this.#model.univi,
+      load: () => this.#model.ready(),
     });
     addEventListener("keydown", (event) => {
       if (event.key !== "Escape" || isCovered()) return;
@@ -163,6 +165,7 @@ export class Chat {
   /** A model was loaded: it watches what the camera sees. */
   begin(univi: Univi): void {
     this.#camera?.watch(univi);
+    this.#composer.modelChanged();
     this.#update();
   }
 
@@ -170,6 +173,7 @@ export class Chat {
   end(): void {
     this.#answering?.abort();
     this.#camera?.forget();
+    this.#composer.modelChanged();
     this.#session = undefined;
     showContext(undefined);
     this.#update();
@@ -178,6 +182,7 @@ export class Chat {
   /** Settings have changed. */
   settingsChanged(): void {
     this.#camera?.settingsChanged();
+    this.#composer.modelChanged();
   }
 
   async #export(format: keyof typeof exports): Promise<void> {
@@ -473,7 +478,9 @@ export class Chat {
     composer.editing = index !== undefined;
     const past = index === undefined ? undefined : this.#turns[index]?.past;
     composer.text = past?.text ?? "";
-    composer.attached = past && inSession(past.attachments) ? past.attachments : [];
+    // Copies: what becomes of them here is not what was asked then.
+    composer.attached =
+      past && inSession(past.attachments) ? past.attachments.map((one) => ({ ...one })) : [];
     this.#update();
     composer.focus();
   }

@@ -2,9 +2,12 @@
  * The composer: the question, what is attached to it, samples, and what may be asked. It stays in
  * sight, and nothing but the person overwrites what is in it.
  */
+import type { Univi } from "univi";
+
 import { hideAlert, showAlert } from "./alert.js";
 import { type Attachment, attachmentOf, nameOf, thumb } from "./attachment.js";
 import { button, byId, make } from "./dom.js";
+import type { TrimPanel } from "./trim.js";
 import { words } from "./words/index.js";
 
 const form = byId("ask-form", HTMLFormElement);
@@ -36,12 +39,19 @@ export interface ComposerActions {
   readonly submit: () => void;
   readonly stop: () => void;
   readonly leaveEdit: () => void;
+  /** The model, where one is loaded. */
+  readonly univi: () => Univi | undefined;
+  readonly load: () => Promise<unknown>;
 }
 
 /** The form at the foot of the conversation. */
 export class Composer {
   #attached: readonly Attachment[] = [];
   #sample: Sample | undefined;
+  /** Where a clip is being trimmed. */
+  #trim: TrimPanel | undefined;
+  #trimming: Attachment | undefined;
+  readonly #actions: ComposerActions;
   #busy = false;
   /** Questions that suit the attachments, and the model. */
   #suggested: {
@@ -50,6 +60,7 @@ export class Composer {
   } = {};
 
   constructor(actions: ComposerActions) {
+    this.#actions = actions;
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       actions.submit();
@@ -93,6 +104,7 @@ export class Composer {
   }
   set attached(attachments: readonly Attachment[]) {
     this.#attached = attachments;
+    if (this.#trimming && !attachments.includes(this.#trimming)) this.#closeTrim();
     const items = attachments.map((one) => {
       const remove = button(
         "remove",
@@ -103,7 +115,14 @@ export class Composer {
         },
         words.removeOne(nameOf(one)),
       );
-      return make("li", { className: "attachment" }, thumb(one), remove);
+      const item = make("li", { className: "attachment" }, thumb(one), remove);
+      if (one.kind === "clip") {
+        const trim = button("trim-open", words.trim, () => void this.#toggleTrim(one, trim));
+        trim.setAttribute("aria-expanded", String(one === this.#trimming));
+        trim.classList.toggle("trimmed", one.trim !== undefined);
+        item.append(trim);
+      }
+      return item;
     });
     attachmentList.replaceChildren(...items);
   }
@@ -152,8 +171,47 @@ export class Composer {
     this.#drawSuggestions();
   }
 
+  /** A model was loaded, or goes: costs are others. */
+  modelChanged(): void {
+    this.#trim?.measure();
+  }
+
+  async #toggleTrim(
+    clip: Attachment & { readonly kind: "image" | "clip" },
+    opener: HTMLButtonElement,
+  ): Promise<void> {
+    const opens = this.#trimming !== clip;
+    this.#closeTrim();
+    if (!opens) return;
+    this.#trimming = clip;
+    opener.setAttribute("aria-expanded", "true");
+    const { TrimPanel } = await import("./trim.js");
+    if (this.#trimming !== clip || this.#trim) return; // Pressed again meanwhile, or removed.
+    this.#trim = new TrimPanel(clip, {
+      ...this.#actions,
+      changed: () =>
+        attachmentList
+          .querySelector("[aria-expanded=true]")
+          ?.classList.toggle("trimmed", clip.trim !== undefined),
+      close: () => {
+        const index = this.#attached.indexOf(clip);
+        this.#closeTrim();
+        attachmentList.children[index]?.querySelector<HTMLElement>(".trim-open")?.focus();
+      },
+    });
+    attachmentList.after(this.#trim.element);
+  }
+
+  #closeTrim(): void {
+    this.#trim?.close();
+    this.#trim = this.#trimming = undefined;
+    for (const open of attachmentList.querySelectorAll("[aria-expanded]"))
+      open.setAttribute("aria-expanded", "false");
+  }
+
   /** Says everything in the language that is spoken now. */
   translate(): void {
+    this.#closeTrim();
     this.attached = this.#attached;
     this.#drawSuggestions();
   }

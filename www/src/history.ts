@@ -136,7 +136,8 @@ export async function keepTurn(
   ];
   return setMany(kept, store).then(
     () => CHANGED.postMessage(id) as undefined,
-    (error: Error) => (error.name === "QuotaExceededError" ? "full" : "refused"),
+    // WebKit gives no reason where it refuses files.
+    (error: Error | null) => (error?.name === "QuotaExceededError" ? "full" : "refused"),
   );
 }
 

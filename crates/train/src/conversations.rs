@@ -153,11 +153,7 @@ impl<E> Conversations<'_, E> {
         let vision = &self.shape.vision;
         match sight {
             VisualInput::Image(_) => vision.image_tokens(),
-            VisualInput::Video(frames) if vision.merge.use_cluster => {
-                let (events, _) = vision.merge.temporal.clusters_and_k(frames.len());
-                events * vision.image_tokens()
-            }
-            VisualInput::Video(frames) => frames.len() + vision.image_tokens(),
+            VisualInput::Video(frames) => vision.video_tokens(frames.len()),
             VisualInput::Symbols { tokens, .. } => tokens.len(),
         }
     }

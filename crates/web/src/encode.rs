@@ -73,6 +73,20 @@ impl Engine {
         self.encode_picture(&picture, budget).await.map_err(thrown)
     }
 
+    /// Returns about how many tokens a clip of so many frames becomes.
+    ///
+    /// # Errors
+    /// `bad-request` where the model does not see, or can't merge to such a budget.
+    #[wasm_bindgen(js_name = clipTokens)]
+    pub fn clip_tokens(
+        &self,
+        frames: usize,
+        #[wasm_bindgen(js_name = visualTokens)] budget: Budget,
+    ) -> Result<usize, JsValue> {
+        let encoder = self.encoder(budget).map_err(thrown)?;
+        Ok(encoder.config().video_tokens(frames))
+    }
+
     /// Encodes a clip.
     ///
     /// # Errors

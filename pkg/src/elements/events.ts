@@ -118,6 +118,8 @@ export class UniviEventsElement extends BaseElement {
 
 /** Returns seconds as a clock shows them, such as "1:02.5". */
 export function clock(seconds: number): string {
-  const minutes = Math.floor(seconds / 60);
-  return `${minutes}:${(seconds - 60 * minutes).toFixed(seconds % 1 === 0 ? 0 : 1).padStart(2, "0")}`;
+  const tenths = Math.round(10 * seconds);
+  const [minutes, rest] = [Math.floor(tenths / 600), (tenths % 600) / 10];
+  const whole = tenths % 10 === 0;
+  return `${minutes}:${rest.toFixed(whole ? 0 : 1).padStart(whole ? 2 : 4, "0")}`;
 }

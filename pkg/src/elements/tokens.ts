@@ -1,6 +1,8 @@
 /** `<univi-tokens>`: merged tokens drawn over the picture, stage by stage. */
 import type { TokenMap, TokenMapFrame, MergeStage } from "../types.js";
+import { UniviError } from "../error.js";
 import { BaseElement, shadowOf } from "./base.js";
+import { tokensSvg } from "./tokens-svg.js";
 
 /** Returns a colour for token or event `index`; neighbours in number are far apart in hue. */
 export function hue(index: number): string {
@@ -144,6 +146,31 @@ export class UniviTokensElement extends BaseElement {
   set words(words: TokensWords) {
     this.#words = words;
     this.#draw();
+  }
+
+  /**
+   * Returns the picture with its tokens as a file, as for a talk: as PNG, or as SVG with a shape for
+   * each token.
+   *
+   * @throws DOMException `SecurityError` where the picture is of another site that does not allow
+   * it.
+   */
+  async toBlob(type: "image/png" | "image/svg+xml" = "image/png"): Promise<Blob> {
+    const [lit, tokens] = [this.#lit, this.#tokens];
+    const stage = tokens?.stages[this.#stage];
+    if (!tokens || !stage) throw new UniviError("bad-request", "there is no token map to draw");
+    if (type === "image/svg+xml") {
+      const { frame, patchesPerSide } = tokens;
+      const [picture, title] = [this.#picture, this.#words.token];
+      const drawn = tokensSvg({ picture, frame, patchesPerSide, stage, colour: hue, title });
+      return new Blob([drawn], { type });
+    }
+    this.#light(undefined);
+    const drawn = new Promise<Blob | null>((resolve) => this.#canvas.toBlob(resolve, type));
+    this.#light(lit);
+    const blob = await drawn;
+    if (!blob) throw new UniviError("internal", "the browser does not write the picture");
+    return blob;
   }
 
   get #tokens(): FrameTokens | undefined {

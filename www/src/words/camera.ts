@@ -1,4 +1,5 @@
 /** What the page says of cameras, the screen and captions: fetched with the first camera. */
+import { inLanguage } from "./index.js";
 import type { Widen } from "./translation.js";
 
 const en = {
@@ -177,9 +178,7 @@ const zh: CameraWords = {
   cleared: "字幕已清除。",
 };
 
-const LANGUAGES: Readonly<Record<string, CameraWords>> = { en, ja, zh };
-
 /** Returns the words in the language of the page. */
 export function cameraWords(): CameraWords {
-  return LANGUAGES[document.documentElement.lang.slice(0, 2)] ?? en;
+  return inLanguage({ en, ja, zh });
 }

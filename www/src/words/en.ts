@@ -87,6 +87,7 @@ export const en = {
   suggestions: ["Describe this in detail.", "What is unusual here?", "What happens, step by step?"],
   theCamera: "the live picture",
   theFile: "the file",
+  trim: "Trim",
   seeAsModel: (name: string) => `See ${name} as the model did`,
   decoding: (frame: number, of: number) => `Decoding frame ${frame} of ${of}`,
   encoding: "Encoding",

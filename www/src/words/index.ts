@@ -16,6 +16,12 @@ const LANGUAGES = {
   zh: { tag: "zh-Hans", load: async () => (await import("./zh.js")).zh },
 };
 
+/** Words of a part of the page that comes on demand, in the language of the page. */
+export function inLanguage<T>(languages: Readonly<Record<Language, T>>): T {
+  const language = document.documentElement.lang.slice(0, 2);
+  return language in languages ? languages[language as Language] : languages.en;
+}
+
 /** A language that the page speaks. */
 export type Language = keyof typeof LANGUAGES;
 

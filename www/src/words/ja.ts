@@ -110,6 +110,7 @@ export const ja: Translation = {
     suggestions: ["これを詳しく説明して。", "変わったところは？", "何が起きているか順に教えて。"],
     theCamera: "ライブ映像",
     theFile: "見せたもの",
+    trim: "切り取り",
     seeAsModel: (name) => `モデルが見た ${name} を表示`,
     decoding: (frame, of) => `フレームをデコード中 ${frame} / ${of}`,
     encoding: "見ています",

@@ -103,6 +103,7 @@ export const zh: Translation = {
     suggestions: ["请详细描述。", "有什么不寻常的地方？", "请一步步说明发生了什么。"],
     theCamera: "实时画面",
     theFile: "展示的内容",
+    trim: "截取",
     seeAsModel: (name) => `查看模型眼中的 ${name}`,
     decoding: (frame, of) => `正在解码第 ${frame} / ${of} 帧`,
     encoding: "正在看",

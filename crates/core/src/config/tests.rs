@@ -39,6 +39,8 @@ fn reads_the_published_model() {
     assert_eq!(config.clip.activation, Activation::QuickGelu);
     assert_eq!(config.projector, ProjectorConfig::Mlp { layers: 1 });
     assert_eq!(config.image_tokens(), 112);
+    let clips = [1, 16, 17, 64].map(|frames| config.video_tokens(frames));
+    assert_eq!(clips, [112, 112, 2 * 112, 4 * 112]);
     assert_eq!(config.merge.temporal_position, TemporalPosition::None);
 }
 
@@ -51,7 +53,8 @@ fn reads_other_models() {
     };
     let larger = with("clip.vision.image_size", 336u32.into());
     assert_eq!((larger.clip.patches(), larger.image_tokens()), (576, 112));
-    assert_eq!(with("univi.use_cluster", false.into()).image_tokens(), 256);
+    let whole = with("univi.use_cluster", false.into());
+    assert_eq!((whole.image_tokens(), whole.video_tokens(8)), (256, 264));
     let few = with(
         "univi.spatial_cluster_rate",
         vec![0.25f32, 0.5, 300.].into(),

@@ -81,6 +81,16 @@ impl VisionConfig {
         }
         all
     }
+
+    /// Returns the most tokens that a clip of so many frames can become, where each event becomes
+    /// as many as a picture.
+    pub fn video_tokens(&self, frames: usize) -> usize {
+        if !self.merge.use_cluster {
+            return frames + self.image_tokens();
+        }
+        let (events, _) = self.merge.temporal.clusters_and_k(frames.max(1));
+        events * self.image_tokens()
+    }
 }
 
 impl ProjectorConfig {
