@@ -1,4 +1,4 @@
-/** A part of a clip on the demo page: chosen before asking, with its cost, and kept with the turn. */
+/** A part of a clip on the demo page: chosen before asking, with its cost, and kept. */
 import assert from "node:assert/strict";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";

@@ -38,22 +38,32 @@ export async function openDemo({
   at = "/",
   ...options
 } = {}) {
-  const index = join(OUTPUT, `offers-${offersOpened++}-${process.pid}`);
-  await mkdir(index, { recursive: true });
-  await writeFile(join(index, "index.json"), JSON.stringify(offers));
-  const site = {
-    [`${at}models/`]: join(index, "/"),
-    [`${at}nano/`]: join(MODELS, "univi-nano/"),
-    ...folders,
-  };
-  const root = at === "/" ? { "/": DIST } : { "/": join(index, "/"), [at]: DIST };
   const opened = await openPage({
     ...options,
-    folders: { ...root, ...site },
+    folders: await demoFolders({ offers, folders, at }),
     path: `${at.slice(1)}${path}`,
   });
   opened.page.setDefaultTimeout(90_000); // Shaders on one core take their time.
   return opened;
+}
+
+/**
+ * Returns the folders of a site that offers these models, for `serve`.
+ *
+ * @param {Pick<NonNullable<Parameters<typeof openDemo>[0]>, "offers" | "folders" | "at">} [options]
+ * @returns {Promise<Record<string, string>>}
+ */
+export async function demoFolders({ offers = [NANO], folders = {}, at = "/" } = {}) {
+  const index = join(OUTPUT, `offers-${offersOpened++}-${process.pid}`);
+  await mkdir(index, { recursive: true });
+  await writeFile(join(index, "index.json"), JSON.stringify(offers));
+  const root = at === "/" ? { "/": DIST } : { "/": join(index, "/"), [at]: DIST };
+  return {
+    ...root,
+    [`${at}models/`]: join(index, "/"),
+    [`${at}nano/`]: join(MODELS, "univi-nano/"),
+    ...folders,
+  };
 }
 let offersOpened = 0;
 

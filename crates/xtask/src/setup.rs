@@ -66,6 +66,12 @@ fn programs(debian: Option<&Debian>) -> Result<()> {
     for (package, there) in [
         ("chromium", chromium().is_some()),
         ("firefox-esr", firefox().is_some()),
+        // WebKit with its driver, and the display that it needs.
+        (
+            "webkit2gtk-driver",
+            Path::new("/usr/bin/WebKitWebDriver").is_file(),
+        ),
+        ("xvfb", Path::new("/usr/bin/Xvfb").is_file()),
         ("ffmpeg", cmd("ffmpeg").arg("-version").probe().is_some()),
         (
             "python3-pip",

@@ -282,6 +282,7 @@ async function streamOf(source: Source): Promise<MediaStream> {
     const reasons: Record<string, string> = {
       NotAllowedError: said.refused,
       NotFoundError: said.none,
+      OverconstrainedError: said.none, // So WebKit says it; the camera that was chosen may be gone, too.
       NotReadableError: said.busy,
     };
     throw new CameraRefused(reasons[cause.name] ?? said.fails(cause.message), { cause });
