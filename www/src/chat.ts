@@ -613,7 +613,8 @@ export class Chat {
     for (const turn of this.#turns) turn.view.mark(attachment);
     view?.mark(attachment);
     const { drawTokenMap } = await tokenMapPanel();
-    await drawTokenMap(attachment, tokenMap, atSeconds).catch(() => {}); // A picture that can't be drawn was said to be none.
+    const merger = { ready: () => this.#model.ready() };
+    await drawTokenMap(attachment, tokenMap, merger, atSeconds).catch(() => {}); // A picture that can't be drawn was said to be none.
   }
 
   // The camera.

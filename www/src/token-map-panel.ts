@@ -12,17 +12,25 @@ import {
 } from "univi/elements";
 
 import "./styles/token-map-panel.css";
-import { byId, make } from "./dom.js";
+import { button, byId, make, save } from "./dom.js";
 import { number } from "./format.js";
-import { drawSquare, type Attachment } from "./attachment.js";
+import { drawSquare, nameOf, type Attachment } from "./attachment.js";
+import { budgetSlider, type Merger } from "./merging.js";
 import { stills } from "./stills.js";
 import { words } from "./words/index.js";
+import { mergingWords } from "./words/merging.js";
 
 /** What other models read of one picture (arXiv 2304.08485, 2310.03744). */
 const LLAVA_TOKENS = 256;
 const LLAVA_15_TOKENS = 576;
 /** Sides of pictures in the list of events, in pixels. */
 const THUMB_PX = 112;
+
+/** How what is drawn is taken away. */
+const DOWNLOADS = [
+  ["PNG", "image/png"],
+  ["SVG", "image/svg+xml"],
+] as const;
 
 const panel = byId("token-map", HTMLDivElement);
 const empty = byId("token-map-empty", HTMLDivElement);
@@ -44,20 +52,33 @@ type Pictures = (
 export async function drawTokenMap(
   attachment: Attachment,
   tokenMap: TokenMap,
+  merger: Merger,
   atSeconds = 0,
 ): Promise<void> {
-  const signal = begin(() => drawTokenMap(attachment, tokenMap));
+  const signal = begin(() => drawTokenMap(attachment, tokenMap, merger));
   if (attachment.kind === "live") {
-    await drawClip(kept(attachment.stills), tokenMap, signal);
+    const name = words.theCamera;
+    await drawClip(kept(attachment.stills), tokenMap, signal, { name });
   } else if (tokenMap.kind === "image") {
     const picture = await createImageBitmap(attachment.file);
     if (signal.aborted) return;
     const view = tokensView(picture, tokenMap);
-    panel.replaceChildren(controls(view, tokenMap), view, budget(tokenMap, 1));
+    const stages = make("div", {}, controls(view, tokenMap, nameOf(attachment)));
+    const bars = make("div", {}, budget(tokenMap, 1));
+    const slider = budgetSlider(attachment, tokenMap, merger, signal, (merged) => {
+      view.tokenMap = merged;
+      stages.replaceChildren(controls(view, merged, nameOf(attachment)));
+      bars.replaceChildren(budget(merged, 1));
+    });
+    panel.replaceChildren(stages, view, ...(slider ? [slider] : []), bars);
   } else {
     const player = attachment.kind === "clip" ? playerOf(attachment.file, signal) : undefined;
     const pictures: Pictures = (times) => stills(attachment.file, times, signal);
-    await drawClip(pictures, tokenMap, signal, { player, atSeconds });
+    const name = nameOf(attachment);
+    const change = (merged: TokenMap) => drawTokenMap(attachment, merged, merger, atSeconds);
+    const slider = (draw: (merged: TokenMap) => void) =>
+      budgetSlider(attachment, tokenMap, merger, signal, draw);
+    await drawClip(pictures, tokenMap, signal, { name, player, atSeconds, slider, change });
   }
 }
 
@@ -68,6 +89,7 @@ export async function drawLive(
 ): Promise<void> {
   const signal = begin(() => drawLive(pictures, tokenMap));
   await drawClip(kept(pictures), tokenMap, signal, {
+    name: words.theCamera,
     above: make("p", { className: "small muted" }, words.rolling),
   });
 }
@@ -113,17 +135,26 @@ async function drawClip(
   tokenMap: TokenMap,
   signal: AbortSignal,
   {
+    name,
     above,
     player,
     atSeconds = 0,
+    slider: sliderOf,
+    change,
   }: {
+    /** What it is called in files. */
+    readonly name: string;
     /** What stands above all. */
     readonly above?: Node;
     /** Plays the clip. */
     readonly player?: HTMLVideoElement | undefined;
     /** Where it begins to. */
     readonly atSeconds?: number;
-  } = {},
+    /** Makes the slider that merges anew, and calls what it is given with what comes of it. */
+    readonly slider?: (draw: (merged: TokenMap) => void) => HTMLElement | undefined;
+    /** Draws what has other events, or frames. */
+    readonly change?: (merged: TokenMap) => Promise<void>;
+  },
 ): Promise<void> {
   const [first] = tokenMap.frames;
   if (!first) return;
@@ -172,6 +203,7 @@ async function drawClip(
 
   const thumbs = tokenMap.frames.map(() => make("canvas", { width: THUMB_PX, height: THUMB_PX }));
   const events = make("div", { className: "events" });
+  const counts: HTMLElement[] = [];
   for (const [index, event] of tokenMap.events.entries()) {
     const frames = make(
       "div",
@@ -184,23 +216,35 @@ async function drawClip(
       words.event(index + 1, spans(event.frames, times)),
     );
     heading.addEventListener("click", () => choose(event.frames[0]!));
-    const element = make(
-      "section",
-      { className: "event" },
-      make("h3", {}, heading),
-      make("p", { className: "small muted" }, words.eventTokens(event.frames.length, event.tokens)),
-      frames,
-    );
+    const count = make("p", { className: "small muted" });
+    count.textContent = words.eventTokens(event.frames.length, event.tokens);
+    counts.push(count);
+    const element = make("section", { className: "event" }, make("h3", {}, heading), count, frames);
     element.style.setProperty("--hue", hue(index));
     events.append(element);
   }
   // Of what the camera saw, which patch became part of which token is not read back.
-  const tokens = tokenMap.events[0]?.stages.length ? [controls(view, tokenMap), view] : [];
+  const drawsTokens = tokenMap.events[0]?.stages.length;
+  const stages = make("div", {}, ...(drawsTokens ? [controls(view, tokenMap, name)] : []));
+  const bars = make("div", {}, budget(tokenMap, tokenMap.frames.length));
+  const slider = sliderOf?.((merged) => {
+    if (!sameEvents(merged, tokenMap)) {
+      void change?.(merged);
+      return;
+    }
+    view.tokenMap = merged;
+    view.frame = current;
+    stages.replaceChildren(controls(view, merged, name));
+    bars.replaceChildren(budget(merged, merged.frames.length));
+    for (const [index, { frames, tokens }] of merged.events.entries())
+      counts[index]!.textContent = words.eventTokens(frames.length, tokens);
+  });
   panel.replaceChildren(
     ...[above, player].filter((node) => node !== undefined),
     timeline,
-    ...tokens,
-    budget(tokenMap, tokenMap.frames.length),
+    ...(drawsTokens ? [stages, view] : []),
+    ...(slider ? [slider] : []),
+    bars,
     events,
   );
   show(
@@ -217,6 +261,16 @@ async function drawClip(
     drawSquare(thumbs[frame]!, picture);
     if (frame === current) show(frame);
   }
+}
+
+/** Whether both have the same frames, in the same events. */
+function sameEvents(one: TokenMap, other: TokenMap): boolean {
+  const key = ({ events, frames }: TokenMap) =>
+    JSON.stringify([
+      events.map((event) => event.frames),
+      frames.map(({ timeSeconds }) => timeSeconds),
+    ]);
+  return key(one) === key(other);
 }
 
 /** A player of the clip, until `signal` says that something else is drawn. */
@@ -251,17 +305,17 @@ function tokensView(picture: Picture, tokenMap: TokenMap): UniviTokensElement {
   return make("univi-tokens", { className: "tokens", picture, tokenMap, words: speech });
 }
 
-/** The stages of merging, by a slider. */
-function controls(view: UniviTokensElement, tokenMap: TokenMap): HTMLElement {
+/** The stages of merging, by a slider, and the picture of them to take away. */
+function controls(view: UniviTokensElement, tokenMap: TokenMap, name: string): HTMLElement {
   const stages = tokenMap.events[0]?.stages ?? [];
   const slider = make("input", {
     type: "range",
     min: "1",
     max: String(stages.length),
     step: "1",
-    value: "1",
     className: "stage",
   });
+  slider.value = String(view.stage + 1);
   slider.setAttribute("aria-label", words.stage);
   const text = make("output", { className: "small" });
   const choose = () => {
@@ -275,7 +329,18 @@ function controls(view: UniviTokensElement, tokenMap: TokenMap): HTMLElement {
   };
   slider.addEventListener("input", choose);
   choose();
-  return make("div", { className: "token-map-controls" }, slider, text);
+  const download = ([format, type]: readonly [string, "image/png" | "image/svg+xml"]) =>
+    button(
+      "button quiet small",
+      format,
+      () => {
+        const file = `${name.replace(/\.\w+$/, "")}-tokens.${format.toLowerCase()}`;
+        void view.toBlob(type).then((blob) => save(file, blob));
+      },
+      mergingWords().download(format),
+    );
+  const downloads = make("span", { className: "downloads" }, ...DOWNLOADS.map(download));
+  return make("div", { className: "token-map-controls" }, slider, text, downloads);
 }
 
 /**

@@ -149,7 +149,7 @@ export class UniviTokensElement extends BaseElement {
   }
 
   /**
-   * Returns the picture with its tokens as a file, as for a talk: as PNG, or as SVG with a shape for
+   * Returns the picture with its tokens as a file, as for a talk: as PNG, or as SVG with a shape of
    * each token.
    *
    * @throws DOMException `SecurityError` where the picture is of another site that does not allow
