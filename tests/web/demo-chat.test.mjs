@@ -175,8 +175,10 @@ test("it is taken away as Markdown and JSON", async () => {
   const markdown = await exported(page, "Markdown");
   assert.match(
     markdown,
-    /^# List everything from left to right\.\n\n> 📎 penguin-cookie\.png\n>\n> List everything from left to right\.\n\npenguin and cookie\n\n\*UniVi nano, /,
+    /^# List everything from left to right\.\n\n> !\[penguin-cookie\.png\]\[picture-1\]\n>\n> List everything from left to right\.\n\npenguin and cookie\n\n\*UniVi nano, /,
   );
+  const picture = (await readFile(sample("penguin-cookie.png"))).toString("base64");
+  assert.ok(markdown.endsWith(`[picture-1]: data:image/png;base64,${picture}\n`));
 });
 
 test("two pictures in one turn, a pasted one and a dropped one", async () => {

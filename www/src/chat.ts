@@ -9,6 +9,7 @@ import { ConversationList } from "./conversations.js";
 import { showContext, translateContext } from "./context-meter.js";
 import { announce, button, byId, save } from "./dom.js";
 import { isCovered } from "./drawer.js";
+import { size } from "./format.js";
 import {
   choose,
   type Conversation,
@@ -49,6 +50,8 @@ const exports = {
   markdown: byId("export-markdown", HTMLButtonElement),
   json: byId("export-json", HTMLButtonElement),
 };
+
+const importing = byId("import", HTMLInputElement);
 
 /** A title has at most so many characters. */
 const TITLE_LENGTH = 80;
@@ -119,6 +122,11 @@ export class Chat {
     begin.addEventListener("click", () => this.#begin());
     exports.json.addEventListener("click", () => void this.#export("json"));
     exports.markdown.addEventListener("click", () => void this.#export("markdown"));
+    importing.addEventListener("change", () => {
+      const [file] = importing.files ?? [];
+      if (file) void this.#import(file);
+      importing.value = ""; // The same one may be chosen again.
+    });
     cameraOpen.addEventListener("click", () => void this.#openCamera({ kind: "camera" }));
     screenOpen.addEventListener("click", () => void this.#openCamera({ kind: "screen" }));
     screenOpen.hidden = !navigator.mediaDevices?.getDisplayMedia;
@@ -185,10 +193,52 @@ export class Chat {
     this.#composer.modelChanged();
   }
 
+  /** Takes files that were dropped: conversations are imported, the rest is attached. */
+  take(files: Iterable<File>): void {
+    const conversation = [...files].find(({ name }) => /\.json$/i.test(name));
+    if (conversation) void this.#import(conversation);
+    else this.#composer.show(files);
+  }
+
   async #export(format: keyof typeof exports): Promise<void> {
-    const { asJson, asMarkdown } = await import("./export.js");
-    if (format === "json") save("conversation.json", asJson(this.#pasts));
-    else save("conversation.md", asMarkdown(this.#opened.title, this.#pasts));
+    const [{ asJson, asMarkdown, MOST_BYTES, TooLarge }, { transferWords }] = await Promise.all([
+      import("./export.js"),
+      import("./words/transfer.js"),
+    ]);
+    const { title } = this.#opened;
+    try {
+      if (format === "json") save("conversation.json", await asJson(title, this.#pasts));
+      else save("conversation.md", await asMarkdown(title, this.#pasts));
+    } catch (error) {
+      closeSheet(CONVERSATIONS);
+      if (!(error instanceof TooLarge)) showAlert(this.#composer.alert, error);
+      else showWarning(this.#composer.alert, transferWords().tooLarge(size(MOST_BYTES)));
+    }
+  }
+
+  /** Opens a conversation from a file, beside those that there are. */
+  async #import(file: File): Promise<void> {
+    const { alert } = this.#composer;
+    hideAlert(alert);
+    closeSheet(CONVERSATIONS);
+    const [{ NoConversation, readConversation }, { transferWords }] = await Promise.all([
+      import("./import.js"),
+      import("./words/transfer.js"),
+    ]);
+    try {
+      const { title, turns } = await readConversation(file);
+      const conversation = { id: newId(), title: titleOf(title), usedAt: new Date() };
+      let fault: Awaited<ReturnType<typeof keepTurn>>;
+      for (const [index, turn] of turns.entries())
+        fault ??= await keepTurn(conversation, index, turn);
+      await this.#show(conversation, (await hold(conversation.id)) ?? (() => {}), turns);
+      await this.#list.changed();
+      announce(transferWords().imported(title));
+      if (fault) showWarning(alert, fault === "full" ? words.notKept : words.notKeptPrivate);
+    } catch (error) {
+      if (!(error instanceof NoConversation)) showAlert(alert, error);
+      else showWarning(alert, transferWords().noConversation(file.name, error.message));
+    }
   }
 
   // Asking.
@@ -508,8 +558,12 @@ export class Chat {
   }
 
   /** Shows a conversation as it is kept. */
-  async #show(conversation: Conversation, letGo: () => void): Promise<void> {
-    const kept = await keptTurns(conversation.id);
+  async #show(
+    conversation: Conversation,
+    letGo: () => void,
+    turnsOfIt?: readonly PastTurn[],
+  ): Promise<void> {
+    const kept = turnsOfIt ?? (await keptTurns(conversation.id));
     this.#leave(conversation);
     this.#letGo = letGo;
     this.#turns = kept.map((past, index) => ({ past, view: this.#view(kept, index) }));

@@ -101,7 +101,7 @@ addEventListener("dragleave", (event) => {
 addEventListener("drop", (event) => {
   event.preventDefault();
   document.body.classList.remove("dropping");
-  chat.composer.show(event.dataTransfer?.files ?? []);
+  chat.take(event.dataTransfer?.files ?? []);
 });
 
 wireDrawer();

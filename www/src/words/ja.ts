@@ -194,6 +194,7 @@ export const ja: Translation = {
     newConversation: "新しい会話",
     conversations: "会話の一覧",
     searchConversations: "会話を検索",
+    importConversation: "読み込む",
     exportAs: "この会話を書き出す",
     undo: "元に戻す",
     modelInUse: "モデル:",

@@ -185,6 +185,7 @@ export const zh: Translation = {
     newConversation: "新对话",
     conversations: "对话列表",
     searchConversations: "搜索对话",
+    importConversation: "导入",
     exportAs: "导出此对话",
     undo: "撤销",
     modelInUse: "模型：",
