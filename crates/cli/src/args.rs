@@ -76,6 +76,11 @@ impl KvCacheArg {
         }
     }
 
+    /// Returns the name that was given.
+    pub fn name(&self) -> &str {
+        &self.kv_cache
+    }
+
     /// Returns the library's options.
     pub fn ty(&self) -> KvType {
         KvType::from_name(&self.kv_cache).expect("one of its names")

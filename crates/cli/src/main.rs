@@ -40,8 +40,6 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 use univi::Error;
 
-use eval::EvalSet;
-
 /// Ask questions about images and videos: Chat-UniVi (arXiv 2311.08046) on the GPU or the CPU.
 #[derive(Debug, Parser)]
 #[command(
@@ -79,7 +77,7 @@ enum Command {
     Synth(synth::SynthArgs),
     Serve(Box<serve::ServeArgs>),
     Train(train::TrainArgs),
-    Eval(eval::EvalArgs),
+    Eval(Box<eval::EvalArgs>),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
 }
@@ -135,10 +133,7 @@ async fn run(cli: Cli) -> univi::Result<ExitCode> {
         Command::Chat(args) => chat::run(&args).await.map(done),
         Command::Verify(args) => verify::run(&args).await,
         Command::Visualize(args) => visualize::run(&args).await.map(done),
-        Command::Eval(args) => {
-            let EvalSet::Nano(args) = args.set;
-            eval::nano(&args).await.map(done)
-        }
+        Command::Eval(args) => eval::run(&args).await.map(done),
         Command::Train(args) => train::run(args).map(done),
         Command::Convert(args) => convert::run(args).map(done),
         Command::Fetch(args) => fetch::run(&args).map(done),

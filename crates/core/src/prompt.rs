@@ -403,6 +403,12 @@ impl Prompt {
         }
     }
 
+    /// Appends what the model said, so that it goes on from there.
+    pub fn continued_by(mut self, said: &str) -> Prompt {
+        self.push_said(said);
+        self
+    }
+
     /// Text of the template, in which names of control tokens are those tokens.
     fn push_text(&mut self, text: &str) {
         match self.segments.last_mut() {

@@ -40,13 +40,14 @@ const FIXTURE_TESTS: [&str; 9] = [
 ];
 
 /// The crates that a release publishes.
-const PUBLISHED: [&str; 8] = [
+const PUBLISHED: [&str; 9] = [
     "univi",
     "univi-convert",
     "univi-hub",
     "univi-serve",
     "univi-verify",
     "univi-bench",
+    "univi-eval",
     "univi-train",
     "univi-cli",
 ];

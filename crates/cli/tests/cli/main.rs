@@ -4,6 +4,7 @@ mod answers;
 mod bad_input;
 mod bench;
 mod chat_server;
+mod eval;
 mod hub;
 mod model_folders;
 mod models;

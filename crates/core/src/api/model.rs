@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use crate::{Cpu, Gpu, Result, model::ChatUniVi};
+use crate::{Cpu, Gpu, Result, model::ChatUniVi, prompt::Template, tokenizer::Tokenizer};
 
 use super::{
     VisionEncoder, VisualOptions,
@@ -36,6 +36,21 @@ impl Model {
     /// Returns the most tokens that a conversation may have.
     pub fn context(&self) -> usize {
         dispatch!(&self.engine, model => model.llama().context())
+    }
+
+    /// Returns how conversations are written down, unless a session says otherwise.
+    pub fn template(&self) -> &Template {
+        dispatch!(&self.engine, model => model.template())
+    }
+
+    /// Returns whether the model was trained with marks around visuals.
+    pub fn wraps_visuals(&self) -> bool {
+        dispatch!(&self.engine, model => model.wraps_visuals())
+    }
+
+    /// Returns the vocabulary.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        dispatch!(&self.engine, model => model.tokenizer())
     }
 
     /// Returns the device that the model is on.

@@ -83,6 +83,19 @@ impl Session {
         Ok(StreamedAnswer::new(self, visuals))
     }
 
+    /// Returns the logits `[vocabulary]` of the token that would follow a prompt, to compare a few
+    /// answers by. The conversation stays as it is.
+    ///
+    /// # Errors
+    /// As [`Session::complete`].
+    pub async fn logits(&mut self, prompt: &Prompt, visuals: &[Visual]) -> Result<Vec<f32>> {
+        dispatch!(&mut self.engine, engine => {
+            let own = visuals.iter().map(own_visual).collect::<Result<Vec<_>>>()?;
+            let tokens = engine.model().prompt_tokens(prompt, &own)?;
+            engine.logits(&tokens).await
+        })
+    }
+
     /// Begins the next question, or continues it: images and videos are computed now, so that the
     /// answer has less to compute. Returns false where `on_chunk`, which is called between the
     /// parts of a long prompt, breaks: then nothing is appended.

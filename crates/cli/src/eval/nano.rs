@@ -2,7 +2,7 @@
 
 use std::{ops::ControlFlow, path::PathBuf};
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, ValueEnum};
 use serde_json::json;
 use univi::{Error, Result, loader::LoadOptions};
 use univi_train::{
@@ -16,27 +16,6 @@ use crate::{
     open, out,
     progress::{Progress, Unit},
 };
-
-/// Measure how often a model is right.
-#[derive(Debug, Args)]
-#[command(subcommand_required = true, arg_required_else_help = true)]
-#[command(after_help = "\
-Examples:
-  univi eval nano
-  univi eval nano --device cpu --questions 200 --styles unseen --misses 10
-
-Exit codes: 0 measured, 1 failed, 2 wrong command line, 130 interrupted.")]
-pub struct EvalArgs {
-    /// On what.
-    #[command(subcommand)]
-    pub set: EvalSet,
-}
-
-/// What a model is measured on.
-#[derive(Debug, Subcommand)]
-pub enum EvalSet {
-    Nano(EvalNanoArgs),
-}
 
 /// Questions about held-out scenes and clips of the emoji world.
 ///
@@ -90,7 +69,7 @@ pub enum StylesChoice {
 ///
 /// # Errors
 /// What is wrong with the model; `Io` where the artwork is not there.
-pub async fn nano(args: &EvalNanoArgs) -> Result<()> {
+pub async fn run(args: &EvalNanoArgs) -> Result<()> {
     let device = open::device(args.device.into()).await?;
     let world = World::open(&args.world.artwork)?;
     let options = LoadOptions::default().kv_cache(args.kv_cache.ty());

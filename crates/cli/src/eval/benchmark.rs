@@ -1,0 +1,345 @@
+//! A published benchmark, asked and counted.
+
+use std::path::{Path, PathBuf};
+
+use clap::{
+    Args, ValueEnum,
+    builder::{PossibleValue, PossibleValuesParser},
+};
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+use univi::{
+    Error, Model, ModelFiles, Result, VisualOptions, loader::LoadOptions, prompt::Template,
+};
+use univi_eval::{Benchmark, Data, Journal, Media, Questions, Record, Run, Shard};
+
+use super::{
+    asking::Asking,
+    folder::{self, ReportOptions},
+};
+use crate::{
+    args::{DeviceChoice, FrameArgs, KvCacheArg},
+    files,
+    folder_lock::FolderLock,
+    interrupt::Listener,
+    open, out,
+    progress::{Progress, Unit},
+    values::not_negative,
+};
+
+/// What is measured on what.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'a> {
+    /// The benchmark.
+    pub benchmark: &'static Benchmark,
+    /// The folder of its files.
+    pub data: &'a Path,
+    /// The model.
+    pub model: &'a Path,
+}
+
+/// How a benchmark is run.
+#[derive(Debug, Args)]
+pub struct BenchmarkOptions {
+    /// The folder of its pictures or videos [default: --data, or the usual folders in it].
+    #[arg(long, value_name = "DIR")]
+    pub media: Option<PathBuf>,
+    /// Where answers and reports go [default: eval/BENCH].
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// The compute device.
+    #[arg(long, value_enum, default_value_t = DeviceChoice::Auto)]
+    pub device: DeviceChoice,
+    /// Tokens that a conversation may have, visual ones included [default: the model's].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub context: Option<u32>,
+    #[command(flatten)]
+    pub kv_cache: KvCacheArg,
+    /// Tokens that each picture, or event of a video, is merged to, about [default: as the model
+    /// was trained].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(3..=4096))]
+    pub visual_tokens: Option<u32>,
+    /// The prompt template [default: the reference's for this benchmark; the model's own where that
+    /// is none of the reference's].
+    #[arg(long, value_name = "NAME", value_parser = ["simple", "simpleqa", "v1", "bare", "model"])]
+    pub template: Option<String>,
+    /// Sampling temperature, 0 takes the likeliest token [default: the reference's].
+    #[arg(long, value_name = "T", value_parser = not_negative)]
+    pub temperature: Option<f32>,
+    /// Tokens of an answer, at most [default: the reference's].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_tokens: Option<u32>,
+    /// Seed of the sampler.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Ask the first N questions only.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: Option<u32>,
+    /// Answer every N-th question only, beginning with the I-th: one of N runs, for `univi eval
+    /// merge`.
+    #[arg(long, value_name = "I/N")]
+    pub shard: Option<Shard>,
+    /// What happens at a question that can't be asked: a broken line, a missing picture.
+    #[arg(long, value_enum, default_value_t = OnError::Stop)]
+    pub on_error: OnError,
+    #[command(flatten)]
+    pub report: ReportOptions,
+}
+
+/// What happens at a question that can't be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OnError {
+    /// The run ends, and says which one it is. What was answered stays.
+    Stop,
+    /// It is left out, and the report names it.
+    Skip,
+}
+
+/// The benchmarks, with their titles and files.
+pub fn names() -> PossibleValuesParser {
+    let names = Benchmark::all().iter().map(|benchmark| {
+        let help = format!("{}: {}", benchmark.title, benchmark.files);
+        PossibleValue::new(benchmark.name).help(help)
+    });
+    PossibleValuesParser::new(names)
+}
+
+/// Asks a benchmark's questions and reports.
+///
+/// # Errors
+/// What is wrong with the data, the model, or the folder of the run.
+pub async fn run(subject: &Subject<'_>, args: &BenchmarkOptions) -> Result<()> {
+    let benchmark = subject.benchmark;
+    let mut questions = benchmark.read(&Data::new(subject.data, args.media.clone()))?;
+    questions
+        .samples
+        .truncate(args.limit.map_or(usize::MAX, |n| n as usize));
+    check(subject, args, &questions)?;
+    let out = args.out.clone();
+    let out = out.unwrap_or_else(|| PathBuf::from("eval").join(benchmark.name));
+    std::fs::create_dir_all(&out).map_err(|e| files::io_error(&out, &e))?;
+    let _lock = FolderLock::take(&out)?;
+
+    let device = open::device(args.device.into()).await?;
+    let files = open::find(subject.model)?;
+    let options = LoadOptions::default()
+        .context(args.context.map(|n| n as usize))
+        .kv_cache(args.kv_cache.ty());
+    let model = open::model(&device, subject.model, &options).await?;
+    let visual_options = VisualOptions::default().tokens(args.visual_tokens.map(|n| n as usize));
+    let frames = FrameArgs {
+        start: None,
+        end: None,
+        frame_rate: None,
+        max_frames: None,
+        visual_tokens: args.visual_tokens,
+    };
+    let asking = Asking {
+        vision: match model.has_vision() {
+            true => Some(model.vision(&visual_options)?),
+            false => None,
+        },
+        frames: &frames,
+        protocol: benchmark.protocol,
+        template: template(args, benchmark, &model)?,
+        system: None,
+        temperature: args.temperature.unwrap_or(benchmark.decoding.temperature),
+        max_tokens: args
+            .max_tokens
+            .map_or(benchmark.decoding.max_tokens, |n| n as usize),
+        seed: args.seed,
+        model: &model,
+    };
+    let run = Run {
+        benchmark: benchmark.name.into(),
+        model: name_of(subject.model),
+        model_sha256: identity(&files),
+        data_sha256: questions.sha256.clone(),
+        samples: questions.samples.len(),
+        faults: questions.faults.clone(),
+        options: told_options(args, &asking, &device.name()),
+        command: command(subject, args),
+        shard: args.shard,
+    };
+    let mut journal = Journal::open(&out, &run)?;
+    ask_all(benchmark.name, args, &questions, &asking, &mut journal).await?;
+    journal.finish()?;
+    if let Some(shard) = args.shard {
+        let count = journal.records().count();
+        out::note(&format!(
+            "shard {shard} is done: {count} answers in {}; join all with univi eval merge",
+            files::name(&out)
+        ));
+        return Ok(());
+    }
+    let records: Vec<Record> = journal.records().cloned().collect();
+    folder::finish(&out, &run, &records, &args.report)
+}
+
+/// Refuses, before a model is loaded, what can't be asked, unless it is to be left out.
+fn check(subject: &Subject, args: &BenchmarkOptions, questions: &Questions) -> Result<()> {
+    if questions.samples.is_empty() {
+        return Err(Error::BadRequest {
+            reason: format!("{} has no question to ask", subject.benchmark.name),
+        });
+    }
+    if args.on_error == OnError::Skip {
+        return Ok(());
+    }
+    let missing = questions
+        .samples
+        .iter()
+        .filter_map(|sample| match &sample.media {
+            Media::Missing(name) => Some((&sample.id, format!("{name} is not there"))),
+            _ => None,
+        });
+    let faults = questions.faults.iter();
+    let faults = faults.map(|fault| (&fault.sample, fault.reason.clone()));
+    let all: Vec<(&String, String)> = faults.chain(missing).collect();
+    match &all[..] {
+        [] => Ok(()),
+        [(sample, reason), ..] => Err(Error::BadRequest {
+            reason: format!(
+                "{} of {} questions can't be asked, the first is {sample}: {reason}; \
+                 --on-error skip leaves them out",
+                all.len(),
+                questions.samples.len() + questions.faults.len(),
+            ),
+        }),
+    }
+}
+
+async fn ask_all(
+    name: &str,
+    args: &BenchmarkOptions,
+    questions: &Questions,
+    asking: &Asking<'_>,
+    journal: &mut Journal,
+) -> Result<()> {
+    let is_mine = |index: usize| args.shard.is_none_or(|shard| shard.has(index));
+    let mine: Vec<usize> = (0..questions.samples.len())
+        .filter(|i| is_mine(*i))
+        .collect();
+    let listener = Listener::new();
+    let mut progress = Progress::new(name, Unit::Items, mine.len() as u64);
+    let there = mine.iter().filter(|index| journal.has(**index)).count();
+    progress.skip_to(there as u64);
+    for index in mine {
+        if journal.has(index) {
+            continue;
+        }
+        if listener.pressed() {
+            progress.aside(|| out::note("stopped; the same command goes on from here"));
+            return Err(Error::Aborted);
+        }
+        let sample = &questions.samples[index];
+        let record = match asking.answer(index, sample).await {
+            Ok(record) => record,
+            Err(error) if args.on_error == OnError::Skip && is_of_sample(&error) => {
+                progress.aside(|| out::note(&format!("{}: {error}", sample.id)));
+                Record {
+                    error: Some(error.to_string()),
+                    ..Record::of(index, sample)
+                }
+            }
+            Err(error) => return Err(error.in_file(&*sample.id)),
+        };
+        journal.add(record)?;
+        progress.advance(1);
+    }
+    Ok(())
+}
+
+/// Returns whether another sample may well be answered.
+fn is_of_sample(error: &Error) -> bool {
+    match error {
+        Error::In { source, .. } => is_of_sample(source),
+        Error::BadImage { .. }
+        | Error::BadVideo { .. }
+        | Error::BadRequest { .. }
+        | Error::ContextOverflow { .. }
+        | Error::Io { .. } => true,
+        _ => false,
+    }
+}
+
+/// Returns the template: the reference's, unless the model was trained with one of its own.
+fn template(args: &BenchmarkOptions, benchmark: &Benchmark, model: &Model) -> Result<Template> {
+    match (args.template.as_deref(), model.template()) {
+        (Some("model"), own) | (None, own @ (Template::Jinja(_) | Template::Bare)) => {
+            Ok(own.clone())
+        }
+        (Some(name), _) => Template::from_name(name),
+        (None, _) => Template::from_name(benchmark.template),
+    }
+}
+
+/// Returns what may change an answer, by the names of options.
+fn told_options(args: &BenchmarkOptions, asking: &Asking, device: &str) -> Map<String, Value> {
+    let template = match &asking.template {
+        Template::Simple => "simple",
+        Template::SimpleQa => "simpleqa",
+        Template::V1 => "v1",
+        Template::Bare => "bare",
+        Template::Jinja(_) => "model",
+    };
+    let options = [
+        ("device", json!(device)),
+        ("context", json!(asking.model.context())),
+        ("kv-cache", json!(args.kv_cache.name())),
+        ("visual-tokens", json!(args.visual_tokens)),
+        ("template", json!(template)),
+        ("temperature", json!(asking.temperature.to_string())),
+        ("max-tokens", json!(asking.max_tokens)),
+        ("seed", json!(args.seed)),
+    ];
+    options
+        .map(|(name, value)| (name.to_owned(), value))
+        .into_iter()
+        .collect()
+}
+
+/// Returns the command without what changes no answer.
+fn command(subject: &Subject, args: &BenchmarkOptions) -> String {
+    let mut command = format!(
+        "univi eval {} --data {} --model {}",
+        subject.benchmark.name,
+        files::name(subject.data),
+        files::name(subject.model)
+    );
+    let mut add = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            command += &format!(" --{name} {value}");
+        }
+    };
+    add("media", args.media.as_deref().map(files::name));
+    add("visual-tokens", args.visual_tokens.map(|n| n.to_string()));
+    let kv_cache = args.kv_cache.name();
+    add("kv-cache", (kv_cache != "f32").then(|| kv_cache.to_owned()));
+    add("context", args.context.map(|n| n.to_string()));
+    add("template", args.template.clone());
+    add("temperature", args.temperature.map(|t| t.to_string()));
+    add("max-tokens", args.max_tokens.map(|n| n.to_string()));
+    add("seed", (args.seed > 0).then(|| args.seed.to_string()));
+    add("limit", args.limit.map(|n| n.to_string()));
+    add(
+        "on-error",
+        (args.on_error == OnError::Skip).then(|| "skip".into()),
+    );
+    command
+}
+
+fn name_of(model: &Path) -> String {
+    let name = model.file_stem().unwrap_or(model.as_os_str());
+    name.to_string_lossy().into_owned()
+}
+
+/// Returns what tells a model's files from others, without reading them.
+fn identity(files: &ModelFiles) -> String {
+    let mut hash = Sha256::new();
+    for file in &files.files {
+        let name = file.name.rsplit(['/', '\\']).next();
+        hash.update(format!("{name:?} {:?} {:?}\n", file.bytes, file.sha256));
+    }
+    hex::encode(hash.finalize())
+}

@@ -1,0 +1,232 @@
+//! `univi eval BENCH`: the model that ships answers published files, whatever stops it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde_json::{Value, json};
+
+use crate::{complains, path, run, scratch, univi};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// (picture, thing, whether it is there)
+const SHOWN: [(&str, &str, bool); 8] = [
+    ("penguin-cookie.png", "penguin", true),
+    ("penguin-cookie.png", "bee", false),
+    ("train-zebra.png", "zebra", true),
+    ("train-zebra.png", "cookie", false),
+    ("trophies-bee.png", "bee", true),
+    ("trophies-bee.png", "penguin", false),
+    ("penguin-cookie.png", "cookie", true),
+    ("train-zebra.png", "bee", false),
+];
+
+/// POPE's file about the pictures of the page, with more lines behind.
+fn pope(dir: &Path, more: &str) {
+    let lines = SHOWN
+        .iter()
+        .enumerate()
+        .map(|(i, (image, thing, is_there))| {
+            let label = if *is_there { "yes" } else { "no" };
+            let text = format!("Can you see a {thing}?");
+            json!({ "question_id": i + 1, "image": image, "text": text, "label": label })
+                .to_string()
+                + "\n"
+        });
+    let text = lines.collect::<String>() + more;
+    fs::write(dir.join("coco_pope_random.jsonl"), text).unwrap();
+}
+
+/// The arguments of a run over the files in `dir` into `out`.
+fn args<'a>(benchmark: &'a str, dir: &'a Path, out: &'a Path, media: &'a Path) -> Vec<&'a str> {
+    let model = "models/univi-nano";
+    let args = [
+        "eval",
+        benchmark,
+        "--data",
+        path(dir),
+        "--media",
+        path(media),
+    ];
+    let more = ["--device", "cpu", "--out", path(out), "--model", model];
+    args.into_iter().chain(more).collect()
+}
+
+/// Runs with paths from the root, as the model's is.
+fn eval(args: &[&str]) -> std::process::Output {
+    let mut command = crate::command(args);
+    command.current_dir(root()).output().unwrap()
+}
+
+fn done(args: &[&str]) -> String {
+    crate::said(args, eval(args))
+}
+
+fn samples() -> PathBuf {
+    root().join("www/public/samples")
+}
+
+/// All files of a run that must not depend on how it came about.
+fn files(out: &Path) -> Vec<(String, Vec<u8>)> {
+    let names = [
+        "answers.jsonl",
+        "predictions.jsonl",
+        "report.json",
+        "report.md",
+    ];
+    let read = names.map(|name| (name.to_owned(), fs::read(out.join(name)).unwrap()));
+    read.into_iter().collect()
+}
+
+#[test]
+fn pope_is_answered_right_and_ends_with_the_same_bytes_in_parts_and_shards() {
+    let dir = scratch("eval-pope");
+    pope(&dir, "");
+    let (media, whole) = (samples(), dir.join("whole"));
+    let mut line = args("pope-random", &dir, &whole, &media);
+    line.push("--json");
+    let report: Value = serde_json::from_str(&done(&line)).unwrap();
+    let accuracy = &report["figures"][0];
+    assert_eq!(
+        (&accuracy["name"], &accuracy["n"]),
+        (&json!("accuracy"), &json!(8))
+    );
+    assert!(accuracy["value"].as_f64().unwrap() >= 0.75, "{report}");
+    assert_eq!(report["published"][0]["figures"]["accuracy"], 85.19);
+
+    // Killed twice: after three answers, and in the midst of a line.
+    let out = dir.join("killed");
+    fs::create_dir(&out).unwrap();
+    let lines = fs::read_to_string(whole.join("answers.jsonl")).unwrap();
+    let begun: Vec<&str> = lines.split_inclusive('\n').collect();
+    for kept in [begun[..4].concat(), begun[..6].concat() + &begun[6][..20]] {
+        fs::write(out.join("answers.jsonl"), kept).unwrap();
+        done(&args("pope-random", &dir, &out, &media));
+        assert_eq!(files(&out), files(&whole));
+    }
+
+    let shards: Vec<PathBuf> = (1..=4).map(|i| dir.join(format!("shard-{i}"))).collect();
+    for (i, shard) in shards.iter().enumerate() {
+        let mut line = args("pope-random", &dir, shard, &media);
+        let part = format!("{}/4", i + 1);
+        line.extend(["--shard", &part]);
+        done(&line);
+    }
+    let merged = dir.join("merged");
+    let mut line = vec!["eval", "merge", "--out", path(&merged)];
+    line.extend(shards.iter().map(|shard| path(shard)));
+    univi(&line);
+    assert_eq!(files(&merged), files(&whole));
+
+    // Another seed is another run.
+    let mut line = args("pope-random", &dir, &whole, &media);
+    line.extend(["--seed", "1"]);
+    complains(&line, eval(&line), "of another run (seed");
+}
+
+#[test]
+fn bad_data_is_named_stops_or_is_left_out_and_costs_no_answer() {
+    let dir = scratch("eval-bad-data");
+    let gone =
+        r#"{"question_id": 20, "image": "gone.png", "text": "Can you see a bee?", "label": "no"}"#;
+    let text = r#"{"question_id": 21, "image": "index.json", "text": "Can you see a bee?", "label": "no"}"#;
+    pope(
+        &dir,
+        &format!("{gone}\n{text}\n{{\"question_id\": 22, \"ima\n"),
+    );
+    let (media, out) = (samples(), dir.join("out"));
+    let line = args("pope-random", &dir, &out, &media);
+    complains(&line, eval(&line), "coco_pope_random.jsonl:11");
+    let mut line = args("pope-random", &dir, &out, &media);
+    line.extend(["--on-error", "skip"]);
+    let output = eval(&line);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{stderr}");
+    assert!(stderr.contains("20: gone.png is not there"), "{stderr}");
+    let report = fs::read_to_string(out.join("report.json")).unwrap();
+    let report: Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(
+        (&report["samples"], &report["answered"]),
+        (&json!(10), &json!(8))
+    );
+    assert_eq!(report["failed"][0]["sample"], "20");
+    assert_eq!(report["failed"][1]["sample"], "21");
+    assert_eq!(report["faults"][0]["sample"], "coco_pope_random.jsonl:11");
+    let markdown = fs::read_to_string(out.join("report.md")).unwrap();
+    assert!(
+        markdown.contains("- 20: gone.png is not there"),
+        "{markdown}"
+    );
+}
+
+#[test]
+fn science_qa_is_reasoned_about_and_chosen() {
+    let dir = scratch("eval-science-qa");
+    let problem = |hint: &str, image: Value| {
+        json!({ "question": "?", "choices": ["bee", "owl"], "answer": 0, "hint": hint,
+            "image": image, "grade": "grade3", "subject": "natural science", "split": "test" })
+    };
+    let problems =
+        json!({ "1": problem("", json!("image.png")), "2": problem("Read", Value::Null) });
+    let question = "What is it?\nOptions: (A) bee (B) owl";
+    let said = |value: String| json!([{ "from": "human", "value": value }, { "from": "gpt", "value": "" }]);
+    let asked = json!([
+        { "id": "1", "image": "trophies-bee.png", "conversations": said(format!("<image>\n{question}")) },
+        { "id": "2", "conversations": said(question.to_owned()) },
+    ]);
+    for (name, value) in [
+        ("problems.json", problems),
+        ("test_QCM-LEA.json", asked),
+        (
+            "pid_splits.json",
+            json!({ "train": [], "test": ["1", "2"] }),
+        ),
+    ] {
+        fs::write(dir.join(name), value.to_string()).unwrap();
+    }
+    let (media, out) = (samples(), dir.join("out"));
+    done(&args("science-qa", &dir, &out, &media));
+    let answers = fs::read_to_string(out.join("answers.jsonl")).unwrap();
+    for line in answers.lines().skip(1) {
+        let record: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(record["texts"].as_array().unwrap().len(), 2, "{record}");
+        assert!(
+            ["A", "B"].contains(&record["choice"].as_str().unwrap()),
+            "{record}"
+        );
+    }
+    let report = fs::read_to_string(out.join("report.md")).unwrap();
+    assert!(report.contains("| accuracy, IMG |"), "{report}");
+}
+
+#[test]
+fn answers_of_other_models_stand_beside() {
+    let dir = scratch("eval-compare");
+    pope(&dir, "");
+    let (media, out) = (samples(), dir.join("out"));
+    done(&args("pope-random", &dir, &out, &media));
+    let always_yes: String = (1..=8)
+        .map(|id| json!({ "question_id": id, "text": "Yes, it is." }).to_string() + "\n")
+        .collect();
+    let other = dir.join("other.jsonl");
+    fs::write(&other, always_yes).unwrap();
+    let compare = format!("Yea-sayer={}", path(&other));
+    let report = univi(&[
+        "eval",
+        "report",
+        path(&out),
+        "--compare",
+        &compare,
+        "--json",
+    ]);
+    let report: Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["others"][0]["model"], "Yea-sayer");
+    assert_eq!(report["others"][0]["figures"][0]["value"], 0.5);
+    assert_eq!(report["others"][0]["figures"][4]["value"], 1.0);
+    let refused = ["eval", "report", path(&out), "--compare", "x"];
+    assert_eq!(run(&refused, "").status.code(), Some(2));
+}
