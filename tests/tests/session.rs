@@ -6,6 +6,7 @@ use pollster::block_on;
 use univi::{
     Backend, Cpu, Gpu,
     backend::KvType,
+    config::MergeMethod,
     gguf::QuantizationPlan,
     gpu::GpuOptions,
     image::Rgb8,
@@ -546,7 +547,13 @@ fn a_picture_becomes_as_many_tokens_as_it_may<B: Backend>(backend: B) {
     let image = picture("image.png");
     let own = block_on(vision.image(&image)).unwrap().tokens();
     for tokens in [3, 28, own, 2 * own] {
-        let seen = block_on(vision.merging_to(Some(tokens)).unwrap().image(&image)).unwrap();
+        let seen = block_on(
+            vision
+                .merging_to(Some(tokens), MergeMethod::AsTrained)
+                .unwrap()
+                .image(&image),
+        )
+        .unwrap();
         assert!(
             seen.tokens().abs_diff(tokens) <= 1,
             "{} tokens, asked for {tokens}",
@@ -559,8 +566,20 @@ fn a_picture_becomes_as_many_tokens_as_it_may<B: Backend>(backend: B) {
             "{counts:?}: each stage merges"
         );
     }
+    let patches = vision.config().clip.patches();
+    let tokens = |tokens, method| {
+        let other = vision.merging_to(tokens, method).unwrap();
+        let seen = block_on(other.image(&image)).unwrap();
+        assert_eq!(seen.tokens(), other.image_tokens());
+        seen.tokens()
+    };
+    assert_eq!(tokens(None, MergeMethod::None), patches);
+    assert_eq!(tokens(Some(patches), MergeMethod::Pool), patches);
+    assert_eq!(tokens(Some(1), MergeMethod::Pool), 1);
+    let pooled = tokens(Some(patches / 2), MergeMethod::Pool);
+    assert!((2..=patches / 2).contains(&pooled), "{pooled}");
     let frame = picture("video/frame_000.png");
-    let coarse = vision.merging_to(Some(14)).unwrap();
+    let coarse = vision.merging_to(Some(14), MergeMethod::AsTrained).unwrap();
     let glimpses = [
         block_on(coarse.encode_frame(&frame)).unwrap(),
         block_on(vision.encode_frame(&frame)).unwrap(),
@@ -572,8 +591,11 @@ fn a_picture_becomes_as_many_tokens_as_it_may<B: Backend>(backend: B) {
         14
     );
     for refused in [
-        vision.merging_to(Some(2)).err(),
-        vision.merging_to(Some(100_000)).err(),
+        vision.merging_to(Some(2), MergeMethod::AsTrained).err(),
+        vision.merging_to(Some(7), MergeMethod::None).err(),
+        vision
+            .merging_to(Some(100_000), MergeMethod::AsTrained)
+            .err(),
         block_on(vision.merge_frames(&glimpses)).err(),
     ] {
         assert_eq!(refused.map(|error| error.code()), Some("bad-request"));

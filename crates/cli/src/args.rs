@@ -1,12 +1,12 @@
 //! Arguments that several commands share.
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
 use clap::{Args, ValueEnum};
 use univi::{
     Device, VisualOptions,
     backend::KvType,
-    config::MergeConfig,
+    config::{MergeConfig, MergeMethod},
     frames::FrameOptions,
     loader::LoadOptions,
     prompt::Template,
@@ -84,6 +84,95 @@ impl KvCacheArg {
     /// Returns the library's options.
     pub fn ty(&self) -> KvType {
         KvType::from_name(&self.kv_cache).expect("one of its names")
+    }
+}
+
+/// How patches become visual tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum MergeChoice {
+    /// As the model was trained: clusters of like patches.
+    Clusters,
+    /// Means over rectangles of one size, as many as --visual-tokens allows.
+    Pool,
+    /// Every patch is a token.
+    None,
+}
+
+impl From<MergeChoice> for MergeMethod {
+    fn from(choice: MergeChoice) -> MergeMethod {
+        match choice {
+            MergeChoice::Clusters => MergeMethod::AsTrained,
+            MergeChoice::Pool => MergeMethod::Pool,
+            MergeChoice::None => MergeMethod::None,
+        }
+    }
+}
+
+impl fmt::Display for MergeChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            MergeChoice::Clusters => "clusters",
+            MergeChoice::Pool => "pool",
+            MergeChoice::None => "none",
+        })
+    }
+}
+
+/// How much is merged, and how: each combination is measured.
+#[derive(Debug, Clone, Args)]
+pub struct MergeArgs {
+    /// Tokens that each picture, or event of a video, is merged to, about; several with commas
+    /// between them are measured one after the other [default: as the model was trained].
+    #[arg(long, value_name = "N,..", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub visual_tokens: Vec<u32>,
+    /// How patches become tokens; several with commas between them.
+    #[arg(long, value_enum, value_name = "HOW,..", value_delimiter = ',', default_values_t = [MergeChoice::Clusters])]
+    pub merge: Vec<MergeChoice>,
+}
+
+/// One of the combinations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Merging {
+    /// Tokens, where they were chosen.
+    pub tokens: Option<u32>,
+    /// How.
+    pub method: MergeChoice,
+}
+
+impl Merging {
+    /// Returns the library's options.
+    pub fn options(self) -> VisualOptions {
+        VisualOptions::default()
+            .tokens(self.tokens.map(|n| n as usize))
+            .merge(self.method.into())
+    }
+}
+
+impl fmt::Display for Merging {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.tokens {
+            Some(tokens) => write!(f, "{}-{tokens}", self.method),
+            None => write!(f, "{}", self.method),
+        }
+    }
+}
+
+impl MergeArgs {
+    /// Returns all combinations. Without merging there is no number to choose.
+    pub fn all(&self) -> Vec<Merging> {
+        let mut tokens: Vec<Option<u32>> = self.visual_tokens.iter().copied().map(Some).collect();
+        if tokens.is_empty() {
+            tokens.push(None);
+        }
+        let mut all = Vec::new();
+        for &method in &self.merge {
+            let tokens = match method {
+                MergeChoice::None => &[None][..],
+                _ => &tokens,
+            };
+            all.extend(tokens.iter().map(|&tokens| Merging { tokens, method }));
+        }
+        all
     }
 }
 

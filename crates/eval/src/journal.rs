@@ -2,8 +2,8 @@
 //!
 //! A run that is killed leaves a whole number of lines and perhaps a piece of one, which does not
 //! count. The same command goes on behind them. A finished journal is put into the order of the
-//! samples, so that however often a run was interrupted, and in however many shards it was done, its
-//! bytes are the same.
+//! samples, so that however often a run was interrupted, and in however many shards it was done,
+//! its bytes are the same.
 
 use std::{
     collections::BTreeMap,
@@ -102,8 +102,8 @@ impl Journal {
     /// Opens the journal in `folder` to go on, or begins one.
     ///
     /// # Errors
-    /// `BadRequest` where it is of another run, naming what differs; `BadFile` for a line that can't
-    /// be read; `Io`.
+    /// `BadRequest` where it is of another run, naming what differs; `BadFile` for a line that
+    /// can't be read; `Io`.
     pub fn open(folder: &Path, run: &Run) -> Result<Journal> {
         let path = folder.join(JOURNAL_NAME);
         let records = match path.is_file() {

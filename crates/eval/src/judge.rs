@@ -1,5 +1,5 @@
-//! Answers that a language model judges: what it is asked, what its reply says, and the journal that
-//! keeps every reply, so that none is paid for twice.
+//! Answers that a language model judges: what it is asked, what its reply says, and the journal
+//! that keeps every reply, so that none is paid for twice.
 
 use std::{
     collections::BTreeMap,
@@ -163,8 +163,8 @@ impl JudgementJournal {
 }
 
 impl Judgements {
-    /// Reads the journal in `folder`; nothing where there is none. A piece of a line at the end does
-    /// not count.
+    /// Reads the journal in `folder`; nothing where there is none. A piece of a line at the end
+    /// does not count.
     ///
     /// # Errors
     /// As [`JudgementJournal::open`].

@@ -5,8 +5,8 @@
 //!                                                    └─▶ a judge ─▶ Judgement ──┘
 //! ```
 //!
-//! A [`Benchmark`] reads its published files into [`Sample`]s and names the reference's protocol and
-//! decoding. Whoever has a model answers them; each answer is a [`Record`], one line of a
+//! A [`Benchmark`] reads its published files into [`Sample`]s and names the reference's protocol
+//! and decoding. Whoever has a model answers them; each answer is a [`Record`], one line of a
 //! [`Journal`], which holds all that figures and reports are made of. So runs resume, shards merge,
 //! and answers are judged later without the data or the model.
 

@@ -1,9 +1,11 @@
 //! A model is asked the questions of a benchmark, as its reference asks.
 
+use std::{cell::RefCell, time::Instant};
+
 use univi::{
     Error, Model, Result, VisionEncoder, Visual, VisualKind,
     image::Rgb8,
-    prompt::{Conversation, Prompt, PromptPart, PromptVisual, Template, Turn},
+    prompt::{Conversation, Prompt, PromptPart, PromptVisual, Slot, Template, Turn},
     sampler::Sampling,
     session::{GenerateOptions, SessionOptions},
     tokenizer::EncodeOptions,
@@ -26,11 +28,13 @@ pub struct Asking<'a> {
     pub temperature: f32,
     pub max_tokens: usize,
     pub seed: u64,
+    /// Seconds until the first token of each answer.
+    pub prefill_s: RefCell<Vec<f64>>,
 }
 
 impl Asking<'_> {
-    /// Answers a sample. Each has a session and a seed of its own, so that an answer does not depend
-    /// on what was asked before it in the same run.
+    /// Answers a sample. Each has a session and a seed of its own, so that an answer does not
+    /// depend on what was asked before it in the same run.
     ///
     /// # Errors
     /// What is wrong with the sample, or what the device reports.
@@ -63,7 +67,11 @@ impl Asking<'_> {
                 record.texts.push(text);
             }
             Protocol::FirstToken(answers) => {
+                record.prompt_tokens += self.tokens(&prompt, visuals)?;
+                let start = Instant::now();
                 let likeliest = self.likeliest(&prompt, visuals, answers).await?;
+                let took = start.elapsed().as_secs_f64();
+                self.prefill_s.borrow_mut().push(took);
                 record.texts.push(likeliest.to_owned());
             }
             Protocol::ReasonThenChoose { bridge, max_tokens } => {
@@ -154,10 +162,28 @@ impl Asking<'_> {
             .max_tokens(max_tokens)
             .stop(self.template.stop());
         let mut session = self.model.session(SessionOptions::default());
-        let answer = session.complete(prompt, visuals.to_vec(), &options).await?;
-        let answer = answer.finish().await?;
+        let start = Instant::now();
+        let mut first = None;
+        let mut stream = session.complete(prompt, visuals.to_vec(), &options).await?;
+        while let Some(text) = stream.next().await? {
+            if !text.is_empty() {
+                first.get_or_insert_with(|| start.elapsed().as_secs_f64());
+            }
+        }
+        let answer = stream.stop();
+        self.prefill_s.borrow_mut().extend(first);
         record.prompt_tokens += answer.usage.prompt;
         Ok(answer.text.trim().to_owned())
+    }
+
+    /// Returns the tokens of a prompt.
+    fn tokens(&self, prompt: &Prompt, visuals: &[Visual]) -> Result<usize> {
+        let slots = prompt.encode(self.model.tokenizer())?;
+        let slot = |slot: &Slot| match slot {
+            Slot::Tokens(ids) => ids.len(),
+            Slot::Visual(at) => visuals.get(*at).map_or(0, Visual::tokens),
+        };
+        Ok(slots.iter().map(slot).sum())
     }
 
     /// Returns which of these answers has the likeliest first token; among equals the first one.

@@ -1,6 +1,9 @@
 //! A published benchmark, asked and counted.
 
-use std::path::{Path, PathBuf};
+use std::{
+    cell::RefCell,
+    path::{Path, PathBuf},
+};
 
 use clap::{
     Args, ValueEnum,
@@ -8,17 +11,16 @@ use clap::{
 };
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
-use univi::{
-    Error, Model, ModelFiles, Result, VisualOptions, loader::LoadOptions, prompt::Template,
-};
+use univi::{Error, Model, ModelFiles, Result, loader::LoadOptions, prompt::Template};
 use univi_eval::{Benchmark, Data, Journal, Media, Questions, Record, Run, Shard};
 
 use super::{
     asking::Asking,
     folder::{self, ReportOptions},
+    sweep,
 };
 use crate::{
-    args::{DeviceChoice, FrameArgs, KvCacheArg},
+    args::{DeviceChoice, FrameArgs, KvCacheArg, MergeArgs, MergeChoice, Merging},
     files,
     folder_lock::FolderLock,
     interrupt::Listener,
@@ -55,10 +57,8 @@ pub struct BenchmarkOptions {
     pub context: Option<u32>,
     #[command(flatten)]
     pub kv_cache: KvCacheArg,
-    /// Tokens that each picture, or event of a video, is merged to, about [default: as the model
-    /// was trained].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(3..=4096))]
-    pub visual_tokens: Option<u32>,
+    #[command(flatten)]
+    pub merge: MergeArgs,
     /// The prompt template [default: the reference's for this benchmark; the model's own where that
     /// is none of the reference's].
     #[arg(long, value_name = "NAME", value_parser = ["simple", "simpleqa", "v1", "bare", "model"])]
@@ -79,9 +79,6 @@ pub struct BenchmarkOptions {
     /// merge`.
     #[arg(long, value_name = "I/N")]
     pub shard: Option<Shard>,
-    /// What happens at a question that can't be asked: a broken line, a missing picture.
-    #[arg(long, value_enum, default_value_t = OnError::Stop)]
-    pub on_error: OnError,
     #[command(flatten)]
     pub report: ReportOptions,
 }
@@ -104,19 +101,30 @@ pub fn names() -> PossibleValuesParser {
     PossibleValuesParser::new(names)
 }
 
-/// Asks a benchmark's questions and reports.
+/// What all runs of one command have in common.
+struct Prepared<'a> {
+    subject: &'a Subject<'a>,
+    args: &'a BenchmarkOptions,
+    questions: Questions,
+    model: Model,
+    model_sha256: String,
+    device: String,
+}
+
+/// Asks a benchmark's questions and reports; where several ways of merging are given, each of them,
+/// and plots them.
 ///
 /// # Errors
 /// What is wrong with the data, the model, or the folder of the run.
 pub async fn run(subject: &Subject<'_>, args: &BenchmarkOptions) -> Result<()> {
-    let benchmark = subject.benchmark;
-    let mut questions = benchmark.read(&Data::new(subject.data, args.media.clone()))?;
-    questions
-        .samples
-        .truncate(args.limit.map_or(usize::MAX, |n| n as usize));
+    let mut questions = subject
+        .benchmark
+        .read(&Data::new(subject.data, args.media.clone()))?;
+    let limit = args.limit.map_or(usize::MAX, |n| n as usize);
+    questions.samples.truncate(limit);
     check(subject, args, &questions)?;
     let out = args.out.clone();
-    let out = out.unwrap_or_else(|| PathBuf::from("eval").join(benchmark.name));
+    let out = out.unwrap_or_else(|| PathBuf::from("eval").join(subject.benchmark.name));
     std::fs::create_dir_all(&out).map_err(|e| files::io_error(&out, &e))?;
     let _lock = FolderLock::take(&out)?;
 
@@ -125,55 +133,103 @@ pub async fn run(subject: &Subject<'_>, args: &BenchmarkOptions) -> Result<()> {
     let options = LoadOptions::default()
         .context(args.context.map(|n| n as usize))
         .kv_cache(args.kv_cache.ty());
-    let model = open::model(&device, subject.model, &options).await?;
-    let visual_options = VisualOptions::default().tokens(args.visual_tokens.map(|n| n as usize));
+    let prepared = Prepared {
+        subject,
+        args,
+        questions,
+        model: open::model(&device, subject.model, &options).await?,
+        model_sha256: identity(&files),
+        device: device.name(),
+    };
+    let all = args.merge.all();
+    if let [merging] = all[..] {
+        return measure(&prepared, merging, &out).await.map(drop);
+    }
+    let mut points = Vec::new();
+    for merging in all {
+        let folder = out.join(merging.to_string());
+        std::fs::create_dir_all(&folder).map_err(|e| files::io_error(&folder, &e))?;
+        points.extend(measure(&prepared, merging, &folder).await?);
+    }
+    sweep::finish(&out, subject.benchmark.title, &points)
+}
+
+/// Asks all questions with one way of merging; `None` for a shard, which has no figures.
+async fn measure(
+    prepared: &Prepared<'_>,
+    merging: Merging,
+    out: &Path,
+) -> Result<Option<sweep::Point>> {
+    let Prepared {
+        subject,
+        args,
+        questions,
+        model,
+        ..
+    } = prepared;
+    let benchmark = subject.benchmark;
     let frames = FrameArgs {
         start: None,
         end: None,
         frame_rate: None,
         max_frames: None,
-        visual_tokens: args.visual_tokens,
+        visual_tokens: merging.tokens,
     };
     let asking = Asking {
         vision: match model.has_vision() {
-            true => Some(model.vision(&visual_options)?),
+            true => Some(model.vision(&merging.options())?),
             false => None,
         },
         frames: &frames,
         protocol: benchmark.protocol,
-        template: template(args, benchmark, &model)?,
+        template: template(args, benchmark, model)?,
         system: None,
         temperature: args.temperature.unwrap_or(benchmark.decoding.temperature),
         max_tokens: args
             .max_tokens
             .map_or(benchmark.decoding.max_tokens, |n| n as usize),
         seed: args.seed,
-        model: &model,
+        prefill_s: RefCell::default(),
+        model,
     };
     let run = Run {
         benchmark: benchmark.name.into(),
         model: name_of(subject.model),
-        model_sha256: identity(&files),
+        model_sha256: prepared.model_sha256.clone(),
         data_sha256: questions.sha256.clone(),
         samples: questions.samples.len(),
         faults: questions.faults.clone(),
-        options: told_options(args, &asking, &device.name()),
-        command: command(subject, args),
+        options: told_options(args, merging, &asking, &prepared.device),
+        command: command(subject, args, merging),
         shard: args.shard,
     };
-    let mut journal = Journal::open(&out, &run)?;
-    ask_all(benchmark.name, args, &questions, &asking, &mut journal).await?;
+    let mut journal = Journal::open(out, &run)?;
+    ask_all(benchmark.name, args, questions, &asking, &mut journal).await?;
     journal.finish()?;
     if let Some(shard) = args.shard {
         let count = journal.records().count();
         out::note(&format!(
             "shard {shard} is done: {count} answers in {}; join all with univi eval merge",
-            files::name(&out)
+            files::name(out)
         ));
-        return Ok(());
+        return Ok(None);
     }
     let records: Vec<Record> = journal.records().cloned().collect();
-    folder::finish(&out, &run, &records, &args.report)
+    let media = questions.samples.iter().map(|sample| match &sample.media {
+        Media::Image(path) => Some(path.clone()),
+        _ => None,
+    });
+    let media: Vec<Option<PathBuf>> = media.collect();
+    let figure = folder::finish(out, &run, &records, &media, &args.report)?;
+    let prefill_s = asking.prefill_s.take();
+    let kv_bytes_per_token = model.kv_bytes_per_token();
+    Ok(Some(sweep::Point::new(
+        merging,
+        figure,
+        &records,
+        prefill_s,
+        kv_bytes_per_token,
+    )))
 }
 
 /// Refuses, before a model is loaded, what can't be asked, unless it is to be left out.
@@ -183,7 +239,7 @@ fn check(subject: &Subject, args: &BenchmarkOptions, questions: &Questions) -> R
             reason: format!("{} has no question to ask", subject.benchmark.name),
         });
     }
-    if args.on_error == OnError::Skip {
+    if args.report.on_error == OnError::Skip {
         return Ok(());
     }
     let missing = questions
@@ -235,7 +291,7 @@ async fn ask_all(
         let sample = &questions.samples[index];
         let record = match asking.answer(index, sample).await {
             Ok(record) => record,
-            Err(error) if args.on_error == OnError::Skip && is_of_sample(&error) => {
+            Err(error) if args.report.on_error == OnError::Skip && is_of_sample(&error) => {
                 progress.aside(|| out::note(&format!("{}: {error}", sample.id)));
                 Record {
                     error: Some(error.to_string()),
@@ -275,7 +331,12 @@ fn template(args: &BenchmarkOptions, benchmark: &Benchmark, model: &Model) -> Re
 }
 
 /// Returns what may change an answer, by the names of options.
-fn told_options(args: &BenchmarkOptions, asking: &Asking, device: &str) -> Map<String, Value> {
+fn told_options(
+    args: &BenchmarkOptions,
+    merging: Merging,
+    asking: &Asking,
+    device: &str,
+) -> Map<String, Value> {
     let template = match &asking.template {
         Template::Simple => "simple",
         Template::SimpleQa => "simpleqa",
@@ -287,7 +348,8 @@ fn told_options(args: &BenchmarkOptions, asking: &Asking, device: &str) -> Map<S
         ("device", json!(device)),
         ("context", json!(asking.model.context())),
         ("kv-cache", json!(args.kv_cache.name())),
-        ("visual-tokens", json!(args.visual_tokens)),
+        ("visual-tokens", json!(merging.tokens)),
+        ("merge", json!(merging.method.to_string())),
         ("template", json!(template)),
         ("temperature", json!(asking.temperature.to_string())),
         ("max-tokens", json!(asking.max_tokens)),
@@ -300,7 +362,7 @@ fn told_options(args: &BenchmarkOptions, asking: &Asking, device: &str) -> Map<S
 }
 
 /// Returns the command without what changes no answer.
-fn command(subject: &Subject, args: &BenchmarkOptions) -> String {
+fn command(subject: &Subject, args: &BenchmarkOptions, merging: Merging) -> String {
     let mut command = format!(
         "univi eval {} --data {} --model {}",
         subject.benchmark.name,
@@ -313,7 +375,9 @@ fn command(subject: &Subject, args: &BenchmarkOptions) -> String {
         }
     };
     add("media", args.media.as_deref().map(files::name));
-    add("visual-tokens", args.visual_tokens.map(|n| n.to_string()));
+    add("visual-tokens", merging.tokens.map(|n| n.to_string()));
+    let is_trained = merging.method == MergeChoice::Clusters;
+    add("merge", (!is_trained).then(|| merging.method.to_string()));
     let kv_cache = args.kv_cache.name();
     add("kv-cache", (kv_cache != "f32").then(|| kv_cache.to_owned()));
     add("context", args.context.map(|n| n.to_string()));
@@ -324,7 +388,7 @@ fn command(subject: &Subject, args: &BenchmarkOptions) -> String {
     add("limit", args.limit.map(|n| n.to_string()));
     add(
         "on-error",
-        (args.on_error == OnError::Skip).then(|| "skip".into()),
+        (args.report.on_error == OnError::Skip).then(|| "skip".into()),
     );
     command
 }

@@ -3,7 +3,9 @@
 mod asking;
 mod benchmark;
 mod folder;
+mod judging;
 mod nano;
+mod sweep;
 
 use std::path::PathBuf;
 
@@ -28,6 +30,7 @@ Examples:
   univi eval pope-random --data data/pope --media data/val2014 -m models/chat-univi-7b
   univi eval science-qa --data data/scienceqa -m models/chat-univi-7b --limit 200 --visual-tokens 56
   univi eval pope-random --data data/pope -m models/univi-nano --shard 1/4 --out runs/1
+  univi eval pope-random --data data/pope -m models/univi-nano --merge clusters,pool --visual-tokens 7,14,42
   univi eval merge runs/1 runs/2 runs/3 runs/4 --out runs/all
 
 Exit codes: 0 measured, 1 failed, 2 wrong command line, 130 interrupted.")]
@@ -52,7 +55,7 @@ pub struct EvalArgs {
 #[derive(Debug, Subcommand)]
 pub enum Other {
     Nano(nano::EvalNanoArgs),
-    Merge(folder::MergeArgs),
+    Merge(folder::JoinArgs),
     Report(folder::ReportArgs),
 }
 

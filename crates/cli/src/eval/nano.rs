@@ -4,14 +4,19 @@ use std::{ops::ControlFlow, path::PathBuf};
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
-use univi::{Error, Result, loader::LoadOptions};
+use univi::{Error, Model, Result, loader::LoadOptions};
+use univi_eval::{
+    Interval,
+    report::plot::{Mark, Plot, Series},
+};
 use univi_train::{
-    nano::eval::{Score, evaluate, kinds},
+    nano::eval::{Miss, Score, evaluate, kinds},
     world::{Styles, World},
 };
 
 use crate::{
-    args::{DeviceChoice, KvCacheArg, WorldArgs},
+    args::{DeviceChoice, KvCacheArg, MergeArgs, Merging, WorldArgs},
+    files,
     interrupt::Listener,
     open, out,
     progress::{Progress, Unit},
@@ -27,6 +32,7 @@ Examples:
   univi eval nano
   univi eval nano --device cpu --questions 200 --styles unseen --misses 10
   univi eval nano --json > scores.json
+  univi eval nano --visual-tokens 7,14,21,42,64 --merge clusters,pool,none --plot tokens.svg
 
 Exit codes: 0 measured, 1 failed, 2 wrong command line, 130 interrupted.")]
 pub struct EvalNanoArgs {
@@ -44,6 +50,11 @@ pub struct EvalNanoArgs {
     /// Whose artwork.
     #[arg(long, value_enum, default_value_t = StylesChoice::Both)]
     pub styles: StylesChoice,
+    #[command(flatten)]
+    pub merge: MergeArgs,
+    /// Draw right answers by visual tokens into this SVG.
+    #[arg(long, value_name = "FILE")]
+    pub plot: Option<PathBuf>,
     /// Show so many wrong answers.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub misses: u32,
@@ -79,48 +90,165 @@ pub async fn run(args: &EvalNanoArgs) -> Result<()> {
         StylesChoice::Unseen => &[Styles::Unseen],
         StylesChoice::Both => &[Styles::Seen, Styles::Unseen],
     };
+    match &args.merge.all()[..] {
+        [merging] if args.plot.is_none() => {
+            let mut report = Vec::new();
+            for &styles in styles {
+                let scores = measure(args, &model, &world, styles, *merging).await?;
+                if !args.json {
+                    out::line(&table(name(styles), &scores))?;
+                }
+                report.push((name(styles), scores));
+            }
+            if !args.json {
+                return Ok(());
+            }
+            let sets = report.iter().map(|(name, scores)| {
+                json!({ "styles": name, "scores": scores.iter().map(of).collect::<Vec<_>>() })
+            });
+            out::json(&json!({ "device": device.name(), "sets": sets.collect::<Vec<_>>() }))
+        }
+        all => {
+            let mut points = Vec::new();
+            for &merging in all {
+                let tokens = model.vision(&merging.options())?.image_tokens();
+                for &styles in styles {
+                    let scores = measure(args, &model, &world, styles, merging).await?;
+                    points.push(Point {
+                        series: format!("{}, {}", merging.method, name(styles)),
+                        tokens,
+                        asked: scores.iter().map(|score| score.asked).sum(),
+                        right: scores.iter().map(|score| score.right).sum(),
+                    });
+                }
+            }
+            sweep(args, &device.name(), &points)
+        }
+    }
+}
+
+fn name(styles: Styles) -> &'static str {
+    match styles {
+        Styles::Unseen => "unseen style",
+        Styles::Seen | Styles::Training => "seen styles",
+    }
+}
+
+async fn measure(
+    args: &EvalNanoArgs,
+    model: &Model,
+    world: &World,
+    styles: Styles,
+    merging: Merging,
+) -> Result<Vec<Score>> {
     let count = args.questions as usize;
-    let mut report = Vec::new();
-    for &styles in styles {
-        let name = match styles {
-            Styles::Unseen => "unseen style",
-            Styles::Seen | Styles::Training => "seen styles",
-        };
-        let listener = Listener::new();
-        let total = kinds(count).len() as u64;
-        let mut progress = Progress::new(name, Unit::Items, total);
-        let mut shown = 0;
-        let scores = evaluate(&model, &world, styles, count, &mut |_, miss| {
-            progress.advance(1);
-            if let Some(miss) = miss.filter(|_| shown < args.misses) {
-                shown += 1;
-                progress.aside(|| {
-                    out::note(&format!(
-                        "{}\n  expected {:?}, said {:?}",
-                        miss.question, miss.expected, miss.said
-                    ))
-                });
-            }
-            match listener.pressed() {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
-            }
+    let listener = Listener::new();
+    let label = match merging.tokens {
+        Some(tokens) => format!("{}, {} to {tokens}", name(styles), merging.method),
+        None => name(styles).to_owned(),
+    };
+    let mut progress = Progress::new(label, Unit::Items, kinds(count).len() as u64);
+    let mut shown = 0;
+    let mut on_answer = |_, miss: Option<Miss>| {
+        progress.advance(1);
+        if let Some(miss) = miss.filter(|_| shown < args.misses) {
+            shown += 1;
+            progress.aside(|| {
+                out::note(&format!(
+                    "{}\n  expected {:?}, said {:?}",
+                    miss.question, miss.expected, miss.said
+                ))
+            });
+        }
+        match listener.pressed() {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    };
+    let options = merging.options();
+    let scores = evaluate(model, world, styles, count, &options, &mut on_answer).await?;
+    match listener.pressed() {
+        true => Err(Error::Aborted),
+        false => Ok(scores),
+    }
+}
+
+/// How often the model was right with so many visual tokens.
+struct Point {
+    series: String,
+    tokens: usize,
+    asked: usize,
+    right: usize,
+}
+
+/// Prints the points of a sweep, and draws them.
+fn sweep(args: &EvalNanoArgs, device: &str, points: &[Point]) -> Result<()> {
+    let shares: Vec<(f64, Option<Interval>)> = points
+        .iter()
+        .map(|point| {
+            let share = 100. * point.right as f64 / point.asked.max(1) as f64;
+            let percent = |interval: Interval| Interval {
+                low: 100. * interval.low,
+                high: 100. * interval.high,
+            };
+            (
+                share,
+                Interval::wilson(point.right, point.asked).map(percent),
+            )
         })
-        .await?;
-        drop(progress);
-        if listener.pressed() {
-            return Err(Error::Aborted);
+        .collect();
+    if let Some(path) = &args.plot {
+        let mut series: Vec<Series> = Vec::new();
+        for (point, (share, interval)) in points.iter().zip(&shares) {
+            let mark = Mark {
+                x: point.tokens as f64,
+                y: *share,
+                interval: *interval,
+            };
+            match series.iter_mut().find(|series| series.name == point.series) {
+                Some(series) => series.marks.push(mark),
+                None => series.push(Series {
+                    name: point.series.clone(),
+                    marks: vec![mark],
+                }),
+            }
         }
-        if !args.json {
-            out::line(&table(name, &scores))?;
-        }
-        report.push((name, scores));
+        let plot = Plot {
+            title: "univi-nano: right answers by visual tokens",
+            x: "visual tokens of a picture",
+            y: "right answers, %",
+            series: &series,
+        };
+        files::write(path, plot.svg().as_bytes())?;
     }
+    let rows = points.iter().zip(&shares);
     if args.json {
-        let sets = report.iter().map(|(name, scores)| json!({ "styles": name, "scores": scores.iter().map(of).collect::<Vec<_>>() }));
-        out::json(&json!({ "device": device.name(), "sets": sets.collect::<Vec<_>>() }))?;
+        let points = rows.map(|(point, (share, interval))| {
+            json!({
+                "series": point.series,
+                "visual_tokens": point.tokens,
+                "asked": point.asked,
+                "right": point.right,
+                "percent": share,
+                "interval": interval,
+            })
+        });
+        return out::json(&json!({ "device": device, "points": points.collect::<Vec<_>>() }));
     }
-    Ok(())
+    let mut text = format!(
+        "{:28}{:>8}{:>8}{:>10}   95 %",
+        "merging", "tokens", "asked", "right"
+    );
+    for (point, (share, interval)) in rows {
+        let interval = interval.map_or("-".into(), |interval| {
+            format!("{:.1} - {:.1}", interval.low, interval.high)
+        });
+        text += &format!(
+            "\n{:28}{:>8}{:>8}{share:>8.1} %   {interval}",
+            point.series, point.tokens, point.asked
+        );
+    }
+    out::line(&text)
 }
 
 fn of(score: &Score) -> serde_json::Value {

@@ -117,7 +117,14 @@ fn pope_is_answered_right_and_ends_with_the_same_bytes_in_parts_and_shards() {
         done(&line);
     }
     let merged = dir.join("merged");
-    let mut line = vec!["eval", "merge", "--out", path(&merged)];
+    let mut line = vec![
+        "eval",
+        "merge",
+        "--out",
+        path(&merged),
+        "--media",
+        path(&media),
+    ];
     line.extend(shards.iter().map(|shard| path(shard)));
     univi(&line);
     assert_eq!(files(&merged), files(&whole));
@@ -229,4 +236,42 @@ fn answers_of_other_models_stand_beside() {
     assert_eq!(report["others"][0]["figures"][4]["value"], 1.0);
     let refused = ["eval", "report", path(&out), "--compare", "x"];
     assert_eq!(run(&refused, "").status.code(), Some(2));
+}
+
+#[test]
+fn ways_of_merging_stand_beside_each_other() {
+    let dir = scratch("eval-sweep");
+    pope(&dir, "");
+    let (media, out) = (samples(), dir.join("out"));
+    let mut line = args("pope-random", &dir, &out, &media);
+    line.extend([
+        "--merge",
+        "clusters,pool,none",
+        "--visual-tokens",
+        "7,14",
+        "--limit",
+        "2",
+    ]);
+    done(&line);
+    let sweep = fs::read_to_string(out.join("sweep.json")).unwrap();
+    let sweep: Value = serde_json::from_str(&sweep).unwrap();
+    let points = sweep["points"].as_array().unwrap();
+    let tokens: Vec<f64> = points
+        .iter()
+        .map(|point| point["visual_tokens"].as_f64().unwrap())
+        .collect();
+    // Pooled rectangles are of one size: 2 x 2 and 2 x 4 of 8 x 8 patches.
+    assert_eq!(tokens, [7., 14., 4., 8., 64.]);
+    for point in points {
+        assert!(point["prefill_s"].as_f64().unwrap() > 0.);
+        assert!(point["kv_bytes"].as_u64().unwrap() > 0);
+    }
+    for name in [
+        "sweep-tokens.svg",
+        "sweep-prefill.svg",
+        "sweep-memory.svg",
+        "pool-7/report.md",
+    ] {
+        assert!(out.join(name).is_file(), "{name}");
+    }
 }

@@ -6,6 +6,7 @@ mod bench;
 mod chat_server;
 mod eval;
 mod hub;
+mod judges;
 mod model_folders;
 mod models;
 mod nano;

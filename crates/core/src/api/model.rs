@@ -24,7 +24,7 @@ impl Model {
     /// [`MergeConfig::with_tokens`](crate::config::MergeConfig::with_tokens).
     pub fn vision(&self, options: &VisualOptions) -> Result<VisionEncoder> {
         Ok(VisionEncoder::new(
-            dispatch!(map &self.engine, model => model.vision()?.merging_to(options.tokens)?),
+            dispatch!(map &self.engine, model => model.vision()?.merging_to(options.tokens, options.merge)?),
         ))
     }
 
@@ -51,6 +51,11 @@ impl Model {
     /// Returns the vocabulary.
     pub fn tokenizer(&self) -> &Tokenizer {
         dispatch!(&self.engine, model => model.tokenizer())
+    }
+
+    /// Returns the bytes that the KV cache takes for a token.
+    pub fn kv_bytes_per_token(&self) -> u64 {
+        dispatch!(&self.engine, model => model.llama().kv_bytes_per_token())
     }
 
     /// Returns the device that the model is on.

@@ -2,7 +2,7 @@
 
 use crate::{
     Cpu, Error, Gpu, Result,
-    config::VisionConfig,
+    config::{MergeMethod, VisionConfig},
     image::Rgb8,
     model::{EngineFrame, EngineVisual, MergeRecord, Vision, VisualKind, merge::VideoEvent},
 };
@@ -16,12 +16,20 @@ pub struct VisualOptions {
     /// Tokens that an image, or an event of a video, is merged to, about; `None` for as many as
     /// the model was trained with.
     pub tokens: Option<usize>,
+    /// How patches become tokens.
+    pub merge: MergeMethod,
 }
 
 impl VisualOptions {
     /// Sets [`VisualOptions::tokens`].
     pub fn tokens(mut self, tokens: impl Into<Option<usize>>) -> VisualOptions {
         self.tokens = tokens.into();
+        self
+    }
+
+    /// Sets [`VisualOptions::merge`].
+    pub fn merge(mut self, merge: MergeMethod) -> VisualOptions {
+        self.merge = merge;
         self
     }
 }
@@ -41,13 +49,18 @@ impl VisionEncoder {
     /// As [`MergeConfig::with_tokens`](crate::config::MergeConfig::with_tokens).
     pub fn with_options(&self, options: &VisualOptions) -> Result<VisionEncoder> {
         Ok(VisionEncoder(
-            dispatch!(map &self.0, vision => vision.merging_to(options.tokens)?),
+            dispatch!(map &self.0, vision => vision.merging_to(options.tokens, options.merge)?),
         ))
     }
 
     /// Returns the encoder's configuration.
     pub fn config(&self) -> &VisionConfig {
         dispatch!(&self.0, vision => vision.config())
+    }
+
+    /// Returns the most tokens that an image becomes.
+    pub fn image_tokens(&self) -> usize {
+        dispatch!(&self.0, vision => vision.image_tokens())
     }
 
     /// Encodes an image.

@@ -39,6 +39,30 @@ pub enum ClusterRate {
     Share(f64),
 }
 
+/// How patches become visual tokens, to compare with how the model was trained.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum MergeMethod {
+    /// As the model was trained: a Chat-UniVi clusters.
+    #[default]
+    AsTrained,
+    /// Means over rectangles of patches, all of one size. A clip becomes the means of each over
+    /// time, and of each frame.
+    Pool,
+    /// Every patch is a token. A clip becomes the same means as with [`MergeMethod::Pool`].
+    None,
+}
+
+/// Returns the rows and columns that a square of patches is pooled to: as many as `tokens` allow
+/// where all rectangles are of one size, and among those the nearest to a square.
+pub(crate) fn pooled_grid(patches_per_side: usize, tokens: usize) -> [usize; 2] {
+    let divisors = || (1..=patches_per_side).filter(|n| patches_per_side.is_multiple_of(*n));
+    let grids = divisors().flat_map(|rows| divisors().map(move |columns| [rows, columns]));
+    let fitting = grids.filter(|[rows, columns]| rows <= columns && rows * columns <= tokens);
+    let best =
+        fitting.max_by_key(|[rows, columns]| (rows * columns, rows + patches_per_side - columns));
+    best.unwrap_or([1, 1])
+}
+
 /// What is added to the tokens of a frame before the frames of an event merge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TemporalPosition {

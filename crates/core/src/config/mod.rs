@@ -12,5 +12,6 @@ mod vision;
 
 pub use clip::ClipConfig;
 pub use llama::{LlamaConfig, RopeConfig};
-pub use merging::{ClusterConfig, ClusterRate, MergeConfig, TemporalPosition};
+pub(crate) use merging::pooled_grid;
+pub use merging::{ClusterConfig, ClusterRate, MergeConfig, MergeMethod, TemporalPosition};
 pub use vision::{ProjectorConfig, VisionConfig};

@@ -347,3 +347,20 @@ fn the_limits_of_kernels_are_checked() {
     metadata.insert("univi.temporal_cluster_k", 32u32);
     VisionConfig::from_metadata(&metadata).unwrap();
 }
+
+#[test]
+fn patches_are_pooled_in_equal_rectangles_nearly_square() {
+    for (side, tokens, grid) in [
+        (8, 64, [8, 8]),
+        (8, 63, [4, 8]),
+        (8, 42, [4, 8]),
+        (8, 21, [4, 4]),
+        (8, 14, [2, 4]),
+        (8, 7, [2, 2]),
+        (16, 112, [8, 8]),
+        (6, 13, [2, 6]),
+        (5, 3, [1, 1]),
+    ] {
+        assert_eq!(super::pooled_grid(side, tokens), grid, "{tokens} of {side}");
+    }
+}

@@ -200,6 +200,12 @@ impl<B: Backend> Llama<B> {
         self.layers.iter().map(cache).collect()
     }
 
+    /// Returns the bytes that the caches of all layers take for a position.
+    pub fn kv_bytes_per_token(&self) -> u64 {
+        let layers = self.layers.len() as u64;
+        self.kv_cache.bytes(2 * layers * self.kv_width() as u64)
+    }
+
     /// Gives the caches room for `positions` positions, at most the context's, and some more where
     /// they have to grow. What they hold stays. They grow one after the other, so that no more
     /// than one of them is there twice.

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Backend, Error, Result,
-    config::{ClipConfig, VisionConfig},
+    config::{ClipConfig, MergeMethod, VisionConfig, pooled_grid},
     image::{Preprocess, Rgb8, patches, preprocess},
 };
 
@@ -24,6 +24,8 @@ pub struct Vision<B: Backend> {
     config: VisionConfig,
     clip: Rc<Clip<B>>,
     projector: Rc<Projector<B>>,
+    /// Rows and columns of means that each picture's patches become.
+    pooled: Option<[usize; 2]>,
 }
 
 /// A frame that was looked at by itself, to be asked about together with others. Cloning shares it.
@@ -57,6 +59,7 @@ impl<B: Backend> Vision<B> {
             config: config.clone(),
             clip: Rc::new(Clip::new(weights, &config.clip)?),
             projector: Rc::new(Projector::new(weights, config.projector)?),
+            pooled: None,
         })
     }
 
@@ -65,22 +68,73 @@ impl<B: Backend> Vision<B> {
     ///
     /// # Errors
     /// As [`MergeConfig::with_tokens`](crate::config::MergeConfig::with_tokens).
-    pub fn merging_to(&self, tokens: Option<usize>) -> Result<Vision<B>> {
+    pub fn merging_to(&self, tokens: Option<usize>, method: MergeMethod) -> Result<Vision<B>> {
         let mut config = self.config.clone();
-        if let Some(tokens) = tokens {
-            config.merge = config.merge.with_tokens(tokens, config.clip.patches())?;
+        let mut pooled = None;
+        match (method, tokens) {
+            (MergeMethod::AsTrained, None) => {}
+            (MergeMethod::AsTrained, Some(tokens)) => {
+                config.merge = config.merge.with_tokens(tokens, config.clip.patches())?;
+            }
+            (MergeMethod::Pool, tokens) => {
+                let tokens = tokens.unwrap_or(config.image_tokens());
+                pooled = Some(pooled_grid(config.clip.grid(), tokens));
+                config.merge.use_cluster = false;
+            }
+            (MergeMethod::None, None) => config.merge.use_cluster = false,
+            (MergeMethod::None, Some(tokens)) => {
+                let patches = config.clip.patches();
+                let reason = format!("{tokens} tokens a picture without merging: it has {patches}");
+                return Err(Error::BadRequest { reason });
+            }
         }
         Ok(Vision {
             backend: self.backend.clone(),
             config,
             clip: self.clip.clone(),
             projector: self.projector.clone(),
+            pooled,
         })
+    }
+
+    /// Returns the means of `features [pictures * patches, c]` where the patches are pooled, and
+    /// how many there are of each picture.
+    fn pooled(&self, features: B::Tensor) -> (B::Tensor, usize) {
+        let (b, grid, patches) = (
+            &self.backend,
+            self.config.clip.grid(),
+            self.config.clip.patches(),
+        );
+        let Some([rows, columns]) = self.pooled else {
+            return (features, patches);
+        };
+        let (height, width) = (grid / rows, grid / columns);
+        let pictures = b.shape(&features)[0] / patches;
+        let mut ids = Vec::with_capacity(pictures * patches);
+        for picture in 0..pictures {
+            for block in 0..rows * columns {
+                let (top, left) = (block / columns * height, block % columns * width);
+                for patch in 0..height * width {
+                    let (y, x) = (top + patch / width, left + patch % width);
+                    ids.push((picture * patches + y * grid + x) as u32);
+                }
+            }
+        }
+        let rows_of_blocks = b.gather(&features, &b.ids(&ids));
+        (b.mean(&rows_of_blocks, height * width), rows * columns)
     }
 
     /// Returns what the vision side is made of.
     pub fn config(&self) -> &VisionConfig {
         &self.config
+    }
+
+    /// Returns the most tokens that a picture becomes.
+    pub fn image_tokens(&self) -> usize {
+        match self.pooled {
+            Some([rows, columns]) => rows * columns,
+            None => self.config.image_tokens(),
+        }
     }
 
     /// Returns what the encoder sees in pictures: features `[pictures * patches, c]`.
@@ -135,7 +189,7 @@ impl<B: Backend> Vision<B> {
     /// # Errors
     /// `BadImage`; or as [`Backend::read`].
     pub async fn image(&self, picture: &Rgb8) -> Result<EngineVisual<B>> {
-        let features = self.features([Ok(picture.clone())]).await?;
+        let (features, _) = self.pooled(self.features([Ok(picture.clone())]).await?);
         self.visual(
             VisualKind::Image,
             merge::image(&self.backend, &features, &self.config.merge),
@@ -153,8 +207,8 @@ impl<B: Backend> Vision<B> {
         &self,
         frames: impl IntoIterator<Item = Result<Rgb8>>,
     ) -> Result<EngineVisual<B>> {
-        let features = self.features(frames).await?;
-        let count = self.backend.shape(&features)[0] / self.config.clip.patches();
+        let (features, patches) = self.pooled(self.features(frames).await?);
+        let count = self.backend.shape(&features)[0] / patches;
         let frames = merge::Frames::new(&self.backend, &features, count, &self.config.merge);
         self.clip(&frames).await
     }
@@ -164,7 +218,7 @@ impl<B: Backend> Vision<B> {
     /// # Errors
     /// `BadImage`; or as [`Backend::read`].
     pub async fn encode_frame(&self, frame: &Rgb8) -> Result<EngineFrame<B>> {
-        let features = self.features([Ok(frame.clone())]).await?;
+        let (features, _) = self.pooled(self.features([Ok(frame.clone())]).await?);
         let frames = merge::Frames::new(&self.backend, &features, 1, &self.config.merge);
         self.backend.finish().await?;
         Ok(EngineFrame(Rc::new(frames)))

@@ -1,5 +1,6 @@
-//! POPE (arXiv 2305.10355): is this thing in the picture? Half of the things are; those that are not
-//! are chosen at random, by how frequent they are, or by how often they come with what is there.
+//! POPE (arXiv 2305.10355): is this thing in the picture? Half of the things are; those that are
+//! not are chosen at random, by how frequent they are, or by how often they come with what is
+//! there.
 
 use univi::Result;
 

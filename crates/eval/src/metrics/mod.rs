@@ -61,6 +61,16 @@ impl Unit {
         format!("{:.2}", self.in_papers(value))
     }
 
+    /// Returns a value as a share of the most that there is.
+    pub(crate) fn share(self, value: f64) -> f64 {
+        let most = match self {
+            Unit::Ratio => 1.,
+            Unit::Percent => 100.,
+            Unit::Score | Unit::Fifths => 5.,
+        };
+        (value / most).clamp(0., 1.)
+    }
+
     /// Returns a value as papers have it: shares as percents.
     pub fn in_papers(self, value: f64) -> f64 {
         match self {

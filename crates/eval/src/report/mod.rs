@@ -1,8 +1,10 @@
-//! Reports: JSON for programs, Markdown for people. They are made of a journal alone, so that the
-//! same answers give the same bytes.
+//! Reports: JSON for programs, Markdown and a page for people. They are made of a journal alone, so
+//! that the same answers give the same bytes.
 
+mod html;
 mod json;
 mod markdown;
+pub mod plot;
 
 use crate::{
     benchmark::Benchmark,
@@ -12,6 +14,7 @@ use crate::{
     sample::Record,
 };
 
+pub use html::html;
 pub use json::json;
 pub use markdown::{markdown, table};
 

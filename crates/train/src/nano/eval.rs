@@ -94,8 +94,9 @@ pub fn question(
     world.question(&mut rng, kind, styles)
 }
 
-/// Asks about `count` held-out pictures and clips, greedily, and counts. `on_answer` gets what was
-/// missed, if it was, and may break off: then the scores are of what was asked until then.
+/// Asks about `count` held-out pictures and clips, encoded so, greedily, and counts. `on_answer`
+/// gets what was missed, if it was, and may break off: then the scores are of what was asked until
+/// then.
 ///
 /// # Errors
 /// As [`Session::ask`](univi::Session::ask).
@@ -104,6 +105,7 @@ pub async fn evaluate(
     world: &World,
     styles: Styles,
     count: usize,
+    visual_options: &VisualOptions,
     on_answer: &mut dyn FnMut(Kind, Option<Miss>) -> ControlFlow<()>,
 ) -> Result<Vec<Score>> {
     let mut session = model.session(SessionOptions::default());
@@ -112,7 +114,7 @@ pub async fn evaluate(
     let mut right: BTreeMap<Kind, usize> = BTreeMap::new();
     for (number, kind) in kinds(count).into_iter().enumerate() {
         let (view, exchange) = question(world, styles, number, kind);
-        let mut visual = Some(look(model, view).await?);
+        let mut visual = Some(look(model, view, visual_options).await?);
         session.clear();
         let mut said = String::new();
         for (question, _) in &exchange.turns {
@@ -159,8 +161,8 @@ pub async fn evaluate(
     Ok(expected.into_iter().map(score).collect())
 }
 
-async fn look(model: &Model, view: VisualSample) -> Result<Visual> {
-    let vision = model.vision(&VisualOptions::default())?;
+async fn look(model: &Model, view: VisualSample, options: &VisualOptions) -> Result<Visual> {
+    let vision = model.vision(options)?;
     match view {
         VisualSample::Scene(scene) => vision.image(&scene.pixels).await,
         VisualSample::Clip(clip) => {
