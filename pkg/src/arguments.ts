@@ -64,6 +64,7 @@ const PARAMETERS: {
       seed: whole,
       stop: strings,
       jsonSchema: string,
+      logprobs: whole,
     },
   },
 };

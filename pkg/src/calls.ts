@@ -78,6 +78,22 @@ export type SentPart = string | { readonly visual: Handle };
 /** The same on its way to the worker: whatever object the schema is, its JSON gets through. */
 export interface SentSampling extends Omit<SamplingOptions, "jsonSchema"> {
   readonly jsonSchema?: string;
+  /** Of how many tokens beside each of the answer the log-probabilities are reported. */
+  readonly logprobs?: number;
+}
+
+/** A token that the model might say. */
+export interface SentLogprob {
+  readonly token: string;
+  readonly logprob: number;
+  readonly bytes: Uint8Array;
+}
+
+/** The next text of an answer. */
+export interface AnswerPiece {
+  readonly text: string;
+  /** Its tokens, where their log-probabilities are asked for. */
+  readonly logprobs?: readonly (SentLogprob & { readonly top: readonly SentLogprob[] })[];
 }
 
 /**
@@ -211,7 +227,7 @@ export interface Calls {
   rewind: { params: { session: Handle; keep: number }; event: never; result: ContextUsage };
   answer: {
     params: { session: Handle; parts: readonly SentPart[]; options: SentSampling };
-    event: string;
+    event: AnswerPiece;
     result: { usage: Usage; context: ContextUsage };
   };
   memory: { params: Record<never, never>; event: never; result: MemoryUsage };

@@ -3,7 +3,14 @@
  * the page.
  */
 import { type AnswerSink, StreamedAnswer } from "./answer.js";
-import type { Handle, PastTurn, SentPart, SentSampling } from "./calls.js";
+import type {
+  AnswerPiece,
+  Handle,
+  PastTurn,
+  SentLogprob,
+  SentPart,
+  SentSampling,
+} from "./calls.js";
 import { UniviError } from "./error.js";
 import { checkMessageFiles } from "./message-files.js";
 import {
@@ -67,6 +74,7 @@ export interface ChatCompletionRequest {
   /** Any name: there is one model. */
   readonly model?: string | null;
   readonly stream?: boolean | null;
+  /** With `stream: true` alone. */
   readonly stream_options?: { readonly include_usage?: boolean | null } | null;
   readonly max_tokens?: number | null;
   readonly max_completion_tokens?: number | null;
@@ -81,7 +89,29 @@ export interface ChatCompletionRequest {
   readonly n?: number | null;
   readonly response_format?: ChatResponseFormat | null;
   readonly tools?: readonly unknown[] | null;
+  /**
+   * Whether the answer's tokens come with their log-probabilities: as the model computes them,
+   * before a repetition penalty, a schema, `temperature` and the cuts.
+   */
   readonly logprobs?: boolean | null;
+  /** With `logprobs`: how many of the likeliest tokens are reported beside each, 20 at most. */
+  readonly top_logprobs?: number | null;
+}
+
+/** A token that the model might say. */
+export interface ChatTopLogprob {
+  readonly token: string;
+  readonly logprob: number;
+  /** In UTF-8; several tokens may make up one character. */
+  readonly bytes: readonly number[];
+}
+
+/** The tokens of an answer, or of a piece of it. */
+export interface ChatLogprobs {
+  readonly content: readonly (ChatTopLogprob & {
+    readonly top_logprobs: readonly ChatTopLogprob[];
+  })[];
+  readonly refusal: null;
 }
 
 /** What an answer took: OpenAI's counts, and what only a machine of one's own can tell. */
@@ -116,7 +146,8 @@ export interface ChatCompletion extends Head {
       readonly index: 0;
       readonly message: { readonly role: "assistant"; readonly content: string };
       readonly finish_reason: ChatFinishReason;
-      readonly logprobs: null;
+      /** `null` where they are not asked for. */
+      readonly logprobs: ChatLogprobs | null;
     },
   ];
   readonly usage: ChatUsage;
@@ -128,6 +159,8 @@ export interface ChatCompletionChunk extends Head {
   readonly choices: readonly {
     readonly index: 0;
     readonly delta: { readonly role?: "assistant"; readonly content?: string };
+    /** Those of the delta's tokens; `null` where there are none, or they are not asked for. */
+    readonly logprobs: ChatLogprobs | null;
     readonly finish_reason: ChatFinishReason | null;
   }[];
   readonly usage?: ChatUsage | null;
@@ -189,16 +222,22 @@ export class Completions {
     refuseUnknown(request);
     checkMessages(request.messages);
     checkMessageFiles(request.messages, this.#messageFiles);
-    const sampling = samplingOf(optionsOf(request));
+    const logprobs = logprobsOf(request);
+    const sampling = {
+      ...samplingOf(optionsOf(request)),
+      ...(logprobs === undefined ? {} : { logprobs }),
+    };
     const head: Head = {
       id: `chatcmpl-${this.#count++}`,
       created: Math.floor(Date.now() / 1000),
       model: this.#info.name,
     };
+    const pieces: AnswerPiece[] = [];
     const answer = new StreamedAnswer(options.signal, new TokenMaps(this.#client), (sink) =>
-      this.#answer(request.messages, sampling, sink),
+      this.#answer(request.messages, sampling, sink, (piece) => pieces.push(piece)),
     );
-    if (request.stream) return chunks(head, answer, request.stream_options?.include_usage ?? false);
+    if (request.stream)
+      return chunks(head, answer, pieces, request.stream_options?.include_usage ?? false);
     const content = await answer.text();
     const usage = answer.usage!;
     const message = { role: "assistant", content } as const;
@@ -206,7 +245,7 @@ export class Completions {
       index: 0,
       message,
       finish_reason: usage.finishReason,
-      logprobs: null,
+      logprobs: logprobs === undefined ? null : logprobsJson(pieces),
     } as const;
     return { ...head, object: "chat.completion", choices: [choice], usage: usageOf(usage) };
   }
@@ -215,6 +254,7 @@ export class Completions {
     messages: readonly ChatCompletionMessage[],
     sampling: SentSampling,
     { signal, encoded, piece }: AnswerSink,
+    onPiece: (piece: AnswerPiece) => void,
   ): Promise<Usage> {
     const before = this.#before;
     let done = () => {};
@@ -231,7 +271,11 @@ export class Completions {
         { signal },
       );
       const params = { session, parts: question, options: sampling };
-      return (await this.#client.call("answer", params, { signal, onEvent: piece })).usage;
+      const onEvent = (next: AnswerPiece) => {
+        onPiece(next);
+        piece(next.text);
+      };
+      return (await this.#client.call("answer", params, { signal, onEvent })).usage;
     } finally {
       done();
     }
@@ -267,26 +311,46 @@ export class Completions {
 async function* chunks(
   head: Head,
   answer: StreamedAnswer,
+  pieces: readonly AnswerPiece[],
   includeUsage: boolean,
 ): AsyncGenerator<ChatCompletionChunk, void> {
   const nothing = includeUsage ? { usage: null } : {};
   const chunk = (
     delta: { role?: "assistant"; content?: string },
+    logprobs: ChatLogprobs | null,
     finish_reason: ChatFinishReason | null,
   ): ChatCompletionChunk => {
     return {
       ...head,
       object: "chat.completion.chunk",
-      choices: [{ index: 0, delta, finish_reason }],
+      choices: [{ index: 0, delta, logprobs, finish_reason }],
       ...nothing,
     };
   };
-  yield chunk({ role: "assistant", content: "" }, null);
-  for await (const content of answer) yield chunk({ content }, null);
+  yield chunk({ role: "assistant", content: "" }, null, null);
+  let read = 0;
+  for await (const content of answer) {
+    const piece = pieces[read++]!;
+    yield chunk({ content }, piece.logprobs ? logprobsJson([piece]) : null, null);
+  }
   const usage = answer.usage!;
-  yield chunk({}, usage.finishReason);
+  yield chunk({}, null, usage.finishReason);
   if (includeUsage)
     yield { ...head, object: "chat.completion.chunk", choices: [], usage: usageOf(usage) };
+}
+
+function logprobsJson(pieces: readonly AnswerPiece[]): ChatLogprobs {
+  const plain = ({ token, logprob, bytes }: SentLogprob) => ({
+    token,
+    logprob,
+    bytes: [...bytes],
+  });
+  const tokens = pieces.flatMap(({ logprobs = [] }) => logprobs);
+  const content = tokens.map(({ top, ...token }) => ({
+    ...plain(token),
+    top_logprobs: top.map(plain),
+  }));
+  return { content, refusal: null };
 }
 
 interface Conversation {
@@ -472,9 +536,24 @@ function schemaOf(format: ChatResponseFormat): object | undefined {
   }
 }
 
+/** The most tokens that are reported beside one of an answer. */
+const MAX_TOP_LOGPROBS = 20;
+
+/** Of how many tokens beside each the log-probabilities are asked for, where they are. */
+function logprobsOf({ logprobs, top_logprobs: top }: ChatCompletionRequest): number | undefined {
+  if (logprobs != null && typeof logprobs !== "boolean")
+    refuse(`logprobs is ${JSON.stringify(logprobs)}, expected true or false`);
+  if (top != null && !(Number.isInteger(top) && top >= 0 && top <= MAX_TOP_LOGPROBS))
+    refuse(`top_logprobs is ${JSON.stringify(top)}, expected 0 to ${MAX_TOP_LOGPROBS}`);
+  if (top && !logprobs)
+    refuse("top_logprobs needs logprobs: true; add it, or leave top_logprobs out");
+  return logprobs ? (top ?? 0) : undefined;
+}
+
 /** Fields that have an effect. */
 const FIELDS = new Set<keyof ChatCompletionRequest>([
   "messages",
+  "model",
   "stream",
   "stream_options",
   "max_tokens",
@@ -487,11 +566,12 @@ const FIELDS = new Set<keyof ChatCompletionRequest>([
   "seed",
   "stop",
   "response_format",
+  "logprobs",
+  "top_logprobs",
 ]);
 
 /** Fields that don't, by the values that ask for what happens anyway. */
 const NEUTRAL: Record<string, (value: unknown) => boolean> = {
-  model: () => true,
   n: (value) => value === 1,
   tools: isEmpty,
   functions: isEmpty,
@@ -499,7 +579,6 @@ const NEUTRAL: Record<string, (value: unknown) => boolean> = {
   tool_choice: (value) => value === "none" || value === "auto",
   function_call: (value) => value === "none" || value === "auto",
   parallel_tool_calls: () => true, // There are no tools.
-  logprobs: (value) => value === false,
   frequency_penalty: (value) => value === 0,
   presence_penalty: (value) => value === 0,
   modalities: (value) => Array.isArray(value) && value.every((kind) => kind === "text"),
@@ -533,6 +612,8 @@ function refuseUnknown(request: ChatCompletionRequest): void {
     "",
     (name, value) => FIELDS.has(name as keyof ChatCompletionRequest) || !!NEUTRAL[name]?.(value),
   );
+  if (request.stream_options && !request.stream)
+    refuse("stream_options is for streams alone: add stream: true, or leave it out");
   refuseOthers(request.stream_options ?? {}, "stream_options.", (name, value) =>
     name === "include_obfuscation" ? value === false : name === "include_usage",
   );

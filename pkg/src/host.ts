@@ -1,7 +1,15 @@
 /** Carries out the page's calls: the end of the channel that holds the model. */
 import type { bindings } from "../wasm/univi_web.js";
 import { checkArguments } from "./arguments.js";
-import type { Calls, Handle, Method, ResolveRequest, SentImage, SentPart } from "./calls.js";
+import type {
+  AnswerPiece,
+  Calls,
+  Handle,
+  Method,
+  ResolveRequest,
+  SentImage,
+  SentPart,
+} from "./calls.js";
 import { fetchAll } from "./download.js";
 import { UniviError } from "./error.js";
 import { listHub } from "./hub/listing.js";
@@ -214,10 +222,10 @@ function handlersOf(fail: (error: UniviError) => void): Handlers<Calls> {
       const turn = turnOf(parts);
       const asked = performance.now();
       let first: number | undefined;
-      const onPiece = async (piece: string): Promise<boolean> => {
-        if (piece !== "") {
+      const onPiece = async (text: string, logprobs: AnswerPiece["logprobs"]): Promise<boolean> => {
+        if (text !== "") {
           first ??= performance.now();
-          emit(piece);
+          emit(logprobs ? { text, logprobs } : { text });
         }
         await nextTask(); // A cancelling message gets its turn.
         return !signal.aborted;

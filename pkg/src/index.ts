@@ -16,9 +16,11 @@ export type {
   ChatCompletionRequest,
   ChatCompletionContentPart,
   ChatFinishReason,
+  ChatLogprobs,
   ChatCompletionMessage,
   ChatRequestOptions,
   ChatResponseFormat,
+  ChatTopLogprob,
   ChatUsage,
   Completions,
 } from "./completions.js";

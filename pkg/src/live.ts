@@ -165,7 +165,7 @@ export class Live implements Disposable, AsyncDisposable {
         const { usage } = await client.call(
           "answer",
           { session, parts: sent, options: question.sampling },
-          { signal, onEvent: sink.piece },
+          { signal, onEvent: ({ text }) => sink.piece(text) },
         );
         return usage;
       } finally {

@@ -99,7 +99,7 @@ export class Session implements Disposable, AsyncDisposable {
       const { usage, context } = await this.#client.call(
         "answer",
         { session, parts: sent, options: sampling },
-        { signal: sink.signal, onEvent: sink.piece },
+        { signal: sink.signal, onEvent: ({ text }) => sink.piece(text) },
       );
       this.#usage = context;
       return usage;

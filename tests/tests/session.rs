@@ -14,7 +14,7 @@ use univi::{
     model::{CHUNK_ROWS, ChatUniVi, PromptToken, VisualKind},
     sampler::Sampling,
     session::{
-        Answer, EnginePart, EngineSession, Finish, GenerateOptions, Overflow, SessionOptions,
+        Answer, EnginePart, EngineSession, Finish, GenerateOptions, Overflow, SessionOptions, Step,
     },
 };
 use univi_convert::checkpoint::Checkpoint;
@@ -146,6 +146,44 @@ fn keeps_what_prompts_share<B: Backend>(backend: B) {
         (after.usage.reused, after.ids),
         (branch.len() - 1, found.ids)
     );
+}
+
+fn reports_what_logits_say<B: Backend>(backend: B) {
+    let model = model(&backend, 200);
+    let prompt = prompt_tokens(&ids(30, 1));
+    let logits = block_on(session(&model).logits(&prompt)).unwrap();
+    let sum: f64 = logits.iter().map(|&logit| f64::from(logit).exp()).sum();
+    let expected = |id: u32| f64::from(logits[id as usize]) - sum.ln();
+    // Neither draws nor penalties change what is reported.
+    let drawn = Sampling::default().temperature(2.0).repetition_penalty(1.5);
+    for sampling in [Sampling::greedy(), drawn] {
+        let options = greedy(8).sampling(sampling).logprobs(5);
+        let mut session = session(&model);
+        session.begin(prompt.clone(), options).unwrap();
+        let mut text = String::new();
+        loop {
+            match block_on(session.step()).unwrap() {
+                Step::Text(piece) => text += &piece,
+                Step::Prompt => {}
+                Step::Done => break,
+            }
+            let bytes = session.logprobs().iter();
+            let bytes: usize = bytes.map(|token| token.chosen.bytes.len()).sum();
+            assert!(bytes >= text.len(), "{text:?}");
+        }
+        let tokens = session.logprobs().to_vec();
+        let ids = session.end().unwrap().ids;
+        let first = &tokens[0];
+        assert_eq!(first.chosen.id, ids[0]);
+        for token in first.top.iter().chain([&first.chosen]) {
+            let apart = (f64::from(token.logprob) - expected(token.id)).abs();
+            assert!(apart < 1e-4, "{token:?}: {apart}");
+        }
+        let mut best: Vec<u32> = (0..logits.len() as u32).collect();
+        best.sort_by(|&a, &b| logits[b as usize].total_cmp(&logits[a as usize]));
+        let top: Vec<u32> = first.top.iter().map(|token| token.id).collect();
+        assert_eq!(top, best[..5]);
+    }
 }
 
 fn survives_what_goes_wrong<B: Backend>(backend: B) {
@@ -765,6 +803,7 @@ fn a_conversation_that_can_not_grow_stays_usable() {
 
 on_every_backend! {
     keeps_what_prompts_share,
+    reports_what_logits_say,
     bytes_are_kept_like_numbers,
     survives_what_goes_wrong,
     ends_where_it_should,

@@ -129,19 +129,54 @@ test("what has no effect is refused by its name", async () => {
     frequency_penalty: 2,
     presence_penalty: -1,
     logit_bias: { 5: 100 },
-    logprobs: true,
-    top_logprobs: 3,
     modalities: ["text", "audio"],
     reasoning_effort: "high",
     maxTokens: 3,
-    stream_options: { include_everything: true },
   }))
     await assert.rejects(complete({ messages, [field]: value }), (/** @type {any} */ error) => {
       assert.equal(error.code, "bad-request");
-      const name = field === "stream_options" ? "stream_options.include_everything" : field;
-      assert.ok(error.message.startsWith(`${name}: `), error.message);
+      assert.ok(error.message.startsWith(`${field}: `), error.message);
       return true;
     });
+  for (const [fields, says] of /** @type {const} */ ([
+    [{ stream: true, stream_options: { every: 1 } }, /^stream_options\.every: 1 /],
+    [{ stream_options: { include_usage: true } }, /add stream: true/],
+    [{ top_logprobs: 3 }, /needs logprobs: true/],
+    [{ logprobs: true, top_logprobs: 21 }, /top_logprobs is 21/],
+    [{ logprobs: 1 }, /logprobs is 1/],
+  ]))
+    await assert.rejects(complete({ messages, ...fields }), (/** @type {any} */ error) => {
+      assert.equal(error.code, "bad-request");
+      assert.match(error.message, says);
+      return true;
+    });
+});
+
+test("tokens come with their log-probabilities, whole and streamed", async () => {
+  const messages = [user([shown(), words(QUESTION)])];
+  const request = { messages, logprobs: true, top_logprobs: 20 };
+  const [choice] = (await complete(request)).choices;
+  const tokens = choice.logprobs?.content ?? [];
+  const bytes = Uint8Array.from(tokens.flatMap((token) => [...token.bytes]));
+  assert.equal(new TextDecoder().decode(bytes), choice.message.content);
+  for (const { token, logprob, top_logprobs: top } of tokens) {
+    assert.equal(top.length, 20);
+    assert.deepEqual([top[0]?.token, top[0]?.logprob], [token, logprob]);
+    const all = top.reduce((sum, other) => sum + Math.exp(other.logprob), 0);
+    assert.ok(all > 0.5 && all < 1.0001, `${all}`);
+  }
+  /** @type {unknown[]} */
+  const streamed = [];
+  const chunks = /** @type {AsyncIterable<import("univi").ChatCompletionChunk>} */ (
+    /** @type {unknown} */ (await complete({ ...request, stream: true }))
+  );
+  for await (const { choices } of chunks) streamed.push(...(choices[0]?.logprobs?.content ?? []));
+  assert.deepEqual(streamed, tokens);
+  const plain = await complete({ messages, logprobs: true });
+  assert.deepEqual(
+    plain.choices[0].logprobs?.content.map((token) => token.top_logprobs.length),
+    tokens.map(() => 0),
+  );
 });
 
 test("errors name the place in the request", async () => {

@@ -9,6 +9,7 @@ use crate::{
     Backend, Error, Result,
     backend::NOT_FINITE,
     constraint::Constraint,
+    logprobs::{AnswerLogprobs, TokenLogprobs},
     model::{CHUNK_ROWS, ChatUniVi, EngineVisual, PromptToken},
     prompt::{self, Conversation, Template},
     run_ahead::{ComingToken, RunAhead},
@@ -69,6 +70,7 @@ struct Generation<B: Backend> {
     constraint: Option<Constraint>,
     decoder: Decoder,
     text: StopBuffer,
+    logprobs: AnswerLogprobs,
     answer: Answer,
     stage: Stage<B>,
     /// Whether the answer belongs to the last turn.
@@ -341,6 +343,7 @@ impl<B: Backend> EngineSession<B> {
             constraint,
             decoder: Decoder::default(),
             text: StopBuffer::new(&options.stop),
+            logprobs: AnswerLogprobs::default(),
             answer: Answer {
                 text: String::new(),
                 ids: Vec::new(),
@@ -450,6 +453,7 @@ impl<B: Backend> EngineSession<B> {
                 Stage::Ended => {
                     let mut rest = generation.text.push(generation.decoder.finish()).to_owned();
                     rest += generation.text.finish();
+                    generation.logprobs.give(generation.text.text().len());
                     generation.stage = Stage::Done;
                     if !rest.is_empty() {
                         return Ok(Step::Text(rest));
@@ -458,6 +462,13 @@ impl<B: Backend> EngineSession<B> {
                 Stage::Done => return Ok(Step::Done),
             }
         }
+    }
+
+    /// Returns the log-probabilities of the tokens whose text was given out, where
+    /// [`GenerateOptions::logprobs`] asks for them. A token is there with the first of its text.
+    pub fn logprobs(&self) -> &[TokenLogprobs] {
+        let generation = self.generation.as_ref();
+        generation.map_or(&[], |generation| generation.logprobs.given())
     }
 
     /// Ends the answer that is being generated, complete or not, and returns it; `None` where there
@@ -654,7 +665,9 @@ impl<B: Backend> Generation<B> {
     /// Whether a token follows from its logits alone, so that nothing but its id has to come back
     /// before the next one is computed.
     fn is_chosen_by_device(&self) -> bool {
-        self.constraint.is_none() && !self.options.sampling.penalizes()
+        self.constraint.is_none()
+            && self.options.logprobs.is_none()
+            && !self.options.sampling.penalizes()
     }
 
     /// Chooses the token that follows `cached`.
@@ -668,12 +681,18 @@ impl<B: Backend> Generation<B> {
         if !logits.iter().all(|logit| logit.is_finite()) {
             return Err(not_finite(model, cached).await?);
         }
+        let computed = self.options.logprobs.map(|top| (top, logits.clone()));
         if let Some(constraint) = &mut self.constraint {
             constraint.mask(&mut logits)?;
         }
         let id = self.sampler.sample(&logits, &self.answer.ids);
         if let Some(constraint) = &mut self.constraint {
             constraint.push(id)?;
+        }
+        let tokenizer = model.tokenizer();
+        if let Some((top, logits)) = computed.filter(|_| !tokenizer.ends_generation(id)) {
+            let token = TokenLogprobs::new(&logits, id, top, tokenizer, &self.decoder);
+            self.logprobs.push(self.text.len_with_held(), token);
         }
         Ok(id)
     }
@@ -688,6 +707,7 @@ impl<B: Backend> Generation<B> {
             return String::new();
         }
         let text = self.text.push(self.decoder.push(tokenizer, id)).to_owned();
+        self.logprobs.give(self.text.text().len());
         let is_complete = self
             .constraint
             .as_ref()

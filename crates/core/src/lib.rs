@@ -46,6 +46,7 @@ pub mod gguf;
 pub mod gpu;
 pub mod image;
 pub mod loader;
+mod logprobs;
 pub mod manifest;
 pub mod model;
 pub mod prompt;

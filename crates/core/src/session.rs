@@ -2,7 +2,10 @@
 
 use crate::{constraint::Schema, prompt::Template, sampler::Sampling};
 
-pub use crate::engine_session::{EnginePart, EngineSession, Step};
+pub use crate::{
+    engine_session::{EnginePart, EngineSession, Step},
+    logprobs::{TokenLogprob, TokenLogprobs},
+};
 
 /// Options of a conversation: its system text, its template, and what it does when it gets too
 /// long.
@@ -70,6 +73,9 @@ pub struct GenerateOptions {
     /// The answer is a JSON value of this schema and ends where that does; the template's stop
     /// strings may be part of it.
     pub schema: Option<Schema>,
+    /// Whether log-probabilities of the answer's tokens are reported, and of how many of the
+    /// likeliest tokens beside each.
+    pub logprobs: Option<usize>,
 }
 
 impl Default for GenerateOptions {
@@ -80,6 +86,7 @@ impl Default for GenerateOptions {
             sampling: Sampling::default(),
             stop: Vec::new(),
             schema: None,
+            logprobs: None,
         }
     }
 }
@@ -113,6 +120,12 @@ impl GenerateOptions {
     /// Sets [`GenerateOptions::schema`].
     pub fn schema(mut self, schema: impl Into<Option<Schema>>) -> GenerateOptions {
         self.schema = schema.into();
+        self
+    }
+
+    /// Sets [`GenerateOptions::logprobs`].
+    pub fn logprobs(mut self, top: impl Into<Option<usize>>) -> GenerateOptions {
+        self.logprobs = top.into();
         self
     }
 }

@@ -62,6 +62,11 @@ impl StopBuffer {
         &self.text[start..end]
     }
 
+    /// Returns how many bytes of the answer there are, with what is held back.
+    pub fn len_with_held(&self) -> usize {
+        self.text.len()
+    }
+
     /// Returns whether the stop text has come.
     pub fn stopped(&self) -> bool {
         self.stopped

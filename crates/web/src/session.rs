@@ -2,12 +2,15 @@
 
 use std::ops::ControlFlow;
 
-use js_sys::{Array, Function};
+use js_sys::{Array, Function, Uint8Array};
 use univi::{
     Error, Part, Question,
     constraint::Schema,
     prompt::Template,
-    session::{Finish, GenerateOptions, Overflow, SessionOptions as CoreSessionOptions},
+    session::{
+        Finish, GenerateOptions, Overflow, SessionOptions as CoreSessionOptions, TokenLogprob,
+        TokenLogprobs,
+    },
 };
 use univi_web_bindings::{object, thrown, whole};
 use wasm_bindgen::prelude::*;
@@ -43,7 +46,7 @@ extern "C" {
 
     /// How an answer is chosen.
     #[wasm_bindgen(
-        typescript_type = "{ maxTokens?: number; temperature?: number; topK?: number; topP?: number; minP?: number; repetitionPenalty?: number; seed?: number; stop?: readonly string[]; jsonSchema?: string }"
+        typescript_type = "{ maxTokens?: number; temperature?: number; topK?: number; topP?: number; minP?: number; repetitionPenalty?: number; seed?: number; stop?: readonly string[]; jsonSchema?: string; logprobs?: number }"
     )]
     pub type SamplingOptions;
 
@@ -65,6 +68,8 @@ extern "C" {
     fn stop(this: &SamplingOptions) -> Option<Array>;
     #[wasm_bindgen(method, getter, js_name = jsonSchema)]
     fn json_schema(this: &SamplingOptions) -> Option<String>;
+    #[wasm_bindgen(method, getter)]
+    fn logprobs(this: &SamplingOptions) -> Option<f64>;
 }
 
 impl SessionOptions {
@@ -122,7 +127,8 @@ impl SamplingOptions {
                 self.json_schema()
                     .map(|text| Schema::parse(&text))
                     .transpose()?,
-            ))
+            )
+            .logprobs(whole("logprobs", self.logprobs())?.map(|top| top as usize)))
     }
 }
 
@@ -169,6 +175,22 @@ impl Past {
     }
 }
 
+fn logprobs_object(token: &TokenLogprobs) -> JsValue {
+    let top = token.top.iter();
+    let top = top.map(|other| object(logprob_properties(other)));
+    let [text, logprob, bytes] = logprob_properties(&token.chosen);
+    object([text, logprob, bytes, ("top", top.collect::<Array>().into())])
+}
+
+fn logprob_properties(token: &TokenLogprob) -> [(&'static str, JsValue); 3] {
+    let text = String::from_utf8_lossy(&token.bytes);
+    [
+        ("token", text.as_ref().into()),
+        ("logprob", token.logprob.into()),
+        ("bytes", Uint8Array::from(&token.bytes[..]).into()),
+    ]
+}
+
 /// A conversation with a model.
 #[wasm_bindgen]
 pub struct Session(univi::Session);
@@ -176,8 +198,9 @@ pub struct Session(univi::Session);
 #[wasm_bindgen]
 impl Session {
     /// Says `turn` and streams the answer into `on_piece`, which gets each piece of text as it
-    /// becomes certain, and empty ones while a long prompt is read. It returns, or promises,
-    /// whether to go on.
+    /// becomes certain, and empty ones while a long prompt is read, and with each the
+    /// log-probabilities of its tokens where they are asked for. It returns, or promises, whether
+    /// to go on.
     ///
     /// # Errors
     /// `context-overflow`, `bad-request`, `out-of-memory` where the KV cache can't grow, what the
@@ -189,13 +212,22 @@ impl Session {
         &mut self,
         turn: Turn,
         options: &SamplingOptions,
-        #[wasm_bindgen(unchecked_param_type = "(piece: string) => boolean | Promise<boolean>")]
+        #[wasm_bindgen(
+            unchecked_param_type = "(piece: string, logprobs: readonly { token: string; logprob: number; bytes: Uint8Array; top: readonly { token: string; logprob: number; bytes: Uint8Array }[] }[] | undefined) => boolean | Promise<boolean>"
+        )]
         on_piece: &Function,
     ) -> Result<JsValue, JsValue> {
         let options = options.generate().map_err(thrown)?;
         let mut answer = self.0.ask(turn.0, &options).await.map_err(thrown)?;
+        let mut tokens = 0;
         while let Some(piece) = answer.next().await.map_err(thrown)? {
-            if !goes_on(on_piece, &piece).await? {
+            let new = &answer.logprobs()[tokens..];
+            tokens += new.len();
+            let logprobs = match options.logprobs {
+                Some(_) => new.iter().map(logprobs_object).collect::<Array>().into(),
+                None => JsValue::UNDEFINED,
+            };
+            if !goes_on(on_piece, &piece, &logprobs).await? {
                 break;
             }
         }
@@ -233,7 +265,7 @@ impl Session {
         on_piece: &Function,
     ) -> Result<bool, JsValue> {
         let mut failed = None;
-        let mut on_chunk = async || match goes_on(on_piece, "").await {
+        let mut on_chunk = async || match goes_on(on_piece, "", &JsValue::UNDEFINED).await {
             Ok(true) => ControlFlow::Continue(()),
             Ok(false) => ControlFlow::Break(()),
             Err(error) => {

@@ -158,7 +158,7 @@ impl Clip {
                 });
                 self.crops.push(crop);
             }
-            if !goes_on(on_frame, "").await? {
+            if !goes_on(on_frame, "", &JsValue::UNDEFINED).await? {
                 return Ok(false);
             }
         }

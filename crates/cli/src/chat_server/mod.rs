@@ -290,6 +290,7 @@ impl ChatServer {
             id: self.next_id(),
             created: reply::now_s(),
             model: self.model_name.clone(),
+            has_logprobs: request.options.logprobs.is_some(),
         };
         let (sender, mut events) = unbounded_channel();
         let job = Job {
@@ -307,17 +308,21 @@ impl ChatServer {
             let refusal = Refusal::new(status, TIMED_OUT, message);
             return Err(refusal.retry_after_s(RETRY_AFTER_S));
         }
-        let mut content = String::new();
+        let (mut content, mut logprobs) = (String::new(), Vec::new());
         loop {
             match events.recv().await {
                 Some(Event::Begun) if stream => {
                     return Ok(Answered::Stream(head, includes_usage, events));
                 }
                 Some(Event::Taken | Event::Begun) => {}
-                Some(Event::Text(text)) => content += &text,
+                Some(Event::Text(text, tokens)) => {
+                    content += &text;
+                    logprobs.extend(tokens);
+                }
                 Some(Event::Done(finish, usage, timings)) => {
                     counted.outcome = reply::outcome(finish);
-                    let answer = reply::completion(&head, &content, finish, &usage, &timings);
+                    let answer =
+                        reply::completion(&head, &content, &logprobs, finish, &usage, &timings);
                     return Ok(Answered::Whole(answer));
                 }
                 Some(Event::Failed(error)) => return Err(error.into()),

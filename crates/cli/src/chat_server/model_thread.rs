@@ -160,6 +160,7 @@ impl ModelThread<'_> {
         *begun = true;
         let _ = job.reply.send(Event::Begun);
         let mut first_text = None;
+        let mut tokens = 0;
         loop {
             if job.reply.is_closed() {
                 break;
@@ -168,7 +169,9 @@ impl ModelThread<'_> {
                 Some(text) if text.is_empty() => {}
                 Some(text) => {
                     first_text.get_or_insert_with(Instant::now);
-                    let _ = job.reply.send(Event::Text(text));
+                    let logprobs = answer.logprobs()[tokens..].to_vec();
+                    tokens += logprobs.len();
+                    let _ = job.reply.send(Event::Text(text, logprobs));
                 }
                 None => break,
             }

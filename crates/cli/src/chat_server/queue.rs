@@ -9,7 +9,7 @@ use std::{
 use tokio::sync::mpsc::UnboundedSender;
 use univi::{
     Error,
-    session::{Finish, Usage},
+    session::{Finish, TokenLogprobs, Usage},
 };
 
 use super::request::ChatRequest;
@@ -28,8 +28,8 @@ pub enum Event {
     Taken,
     /// The prompt has room: an answer follows.
     Begun,
-    /// The next text of the answer.
-    Text(String),
+    /// The next text of the answer, and its tokens where their log-probabilities are asked for.
+    Text(String, Vec<TokenLogprobs>),
     /// The answer is over.
     Done(Finish, Usage, Timings),
     Failed(Error),

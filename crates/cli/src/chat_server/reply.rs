@@ -16,7 +16,7 @@ use hyper::{
 };
 use serde_json::{Value, json};
 use tokio::sync::mpsc::UnboundedReceiver;
-use univi::session::{Finish, Usage};
+use univi::session::{Finish, TokenLogprob, TokenLogprobs, Usage};
 use univi_serve::EndpointBody;
 
 use super::{
@@ -32,6 +32,31 @@ pub struct Head {
     /// Seconds since 1970.
     pub created: u64,
     pub model: String,
+    /// Whether the answer comes with log-probabilities.
+    pub has_logprobs: bool,
+}
+
+impl Head {
+    /// Returns the `logprobs` of a choice.
+    fn logprobs_json(&self, tokens: &[TokenLogprobs]) -> Value {
+        if !self.has_logprobs {
+            return Value::Null;
+        }
+        let tokens = tokens.iter().map(|token| {
+            let mut value = token_json(&token.chosen);
+            value["top_logprobs"] = token.top.iter().map(token_json).collect();
+            value
+        });
+        json!({ "content": tokens.collect::<Value>(), "refusal": null })
+    }
+}
+
+fn token_json(token: &TokenLogprob) -> Value {
+    json!({
+        "token": String::from_utf8_lossy(&token.bytes),
+        "logprob": token.logprob,
+        "bytes": token.bytes,
+    })
 }
 
 /// Counts a request once it is over, by default as one whose client left.
@@ -75,6 +100,7 @@ pub fn outcome(finish: Finish) -> Outcome {
 pub fn completion(
     head: &Head,
     content: &str,
+    logprobs: &[TokenLogprobs],
     finish: Finish,
     usage: &Usage,
     timings: &Timings,
@@ -88,7 +114,7 @@ pub fn completion(
             "index": 0,
             "message": { "role": "assistant", "content": content },
             "finish_reason": finish_reason(finish),
-            "logprobs": null,
+            "logprobs": head.logprobs_json(logprobs),
         }],
         "usage": usage_json(usage, timings),
     })
@@ -170,7 +196,7 @@ pub fn stream_response(
         counted,
         pieces: VecDeque::new(),
     };
-    stream.push_delta(json!({ "role": "assistant", "content": "" }), None);
+    stream.push_delta(json!({ "role": "assistant", "content": "" }), &[], None);
     respond(StatusCode::OK, "text/event-stream", Box::pin(stream))
 }
 
@@ -240,17 +266,32 @@ impl Stream {
         self.push(&chunk.to_string());
     }
 
-    fn push_delta(&mut self, delta: Value, finish_reason: Option<&str>) {
-        let choice = json!({ "index": 0, "delta": delta, "finish_reason": finish_reason });
+    fn push_delta(
+        &mut self,
+        delta: Value,
+        logprobs: &[TokenLogprobs],
+        finish_reason: Option<&str>,
+    ) {
+        let choice = json!({
+            "index": 0,
+            "delta": delta,
+            "logprobs": match logprobs {
+                [] => Value::Null,
+                tokens => self.head.logprobs_json(tokens),
+            },
+            "finish_reason": finish_reason,
+        });
         self.push_chunk(json!([choice]), None);
     }
 
     fn take(&mut self, event: Option<Event>) {
         match event {
             Some(Event::Taken | Event::Begun) => {}
-            Some(Event::Text(text)) => self.push_delta(json!({ "content": text }), None),
+            Some(Event::Text(text, logprobs)) => {
+                self.push_delta(json!({ "content": text }), &logprobs, None);
+            }
             Some(Event::Done(finish, usage, timings)) => {
-                self.push_delta(json!({}), Some(finish_reason(finish)));
+                self.push_delta(json!({}), &[], Some(finish_reason(finish)));
                 if self.includes_usage {
                     self.push_chunk(json!([]), Some(usage_json(&usage, &timings)));
                 }

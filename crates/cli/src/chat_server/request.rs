@@ -31,7 +31,7 @@ const ROLES: [&str; 4] = ["system", "developer", "user", "assistant"];
 const INSTRUCTING: [&str; 2] = ["system", "developer"];
 
 /// Fields that have an effect.
-const FIELDS: [&str; 14] = [
+const FIELDS: [&str; 16] = [
     "messages",
     "model",
     "stream",
@@ -46,7 +46,38 @@ const FIELDS: [&str; 14] = [
     "seed",
     "stop",
     "response_format",
+    "logprobs",
+    "top_logprobs",
 ];
+
+/// Fields without effect, by the values that ask for what happens anyway.
+const NEUTRAL: [(&str, fn(&Value) -> bool); 16] = [
+    ("n", |value| value.as_f64() == Some(1.0)),
+    ("tools", is_empty),
+    ("functions", is_empty),
+    ("logit_bias", is_empty),
+    ("tool_choice", |value| value == "none" || value == "auto"),
+    ("function_call", |value| value == "none" || value == "auto"),
+    ("parallel_tool_calls", |_| true), // There are no tools.
+    ("frequency_penalty", |value| value.as_f64() == Some(0.0)),
+    ("presence_penalty", |value| value.as_f64() == Some(0.0)),
+    ("modalities", |value| {
+        let kinds = value.as_array();
+        kinds.is_some_and(|kinds| kinds.iter().all(|kind| kind == "text"))
+    }),
+    ("reasoning_effort", |value| value == "none"),
+    ("store", |value| value == &Value::Bool(false)),
+    ("service_tier", |value| {
+        value == "auto" || value == "default"
+    }),
+    // These say who asks, and nothing about the answer.
+    ("user", |_| true),
+    ("safety_identifier", |_| true),
+    ("prompt_cache_key", |_| true),
+];
+
+/// The most tokens that are reported beside one of an answer.
+const MAX_TOP_LOGPROBS: usize = 20;
 
 /// A request, as the model's thread answers it.
 pub struct ChatRequest {
@@ -76,6 +107,8 @@ pub struct AnswerOptions {
     sampling: Sampling,
     stop: Vec<String>,
     schema: Option<String>,
+    /// Whether log-probabilities are reported, and of how many tokens beside each.
+    pub logprobs: Option<usize>,
 }
 
 impl AnswerOptions {
@@ -89,7 +122,8 @@ impl AnswerOptions {
             .max_tokens(self.max_tokens)
             .sampling(self.sampling)
             .stop(self.stop.clone())
-            .schema(schema))
+            .schema(schema)
+            .logprobs(self.logprobs))
     }
 }
 
@@ -107,7 +141,8 @@ impl ChatRequest {
         fields.retain(|_, value| !value.is_null());
         refuse_unknown(&fields)?;
         check_model(&fields, model)?;
-        let stream_options = stream_options(&fields)?;
+        let stream = bool_field(&fields, "stream")?.unwrap_or(false);
+        let includes_usage = stream_options(&fields, stream)?;
         let options = answer_options(&fields, body)?;
         let messages = messages(fields.get("messages"), reading)?;
         let (system, turns, question) = conversation(messages);
@@ -116,8 +151,8 @@ impl ChatRequest {
             turns,
             question,
             options,
-            stream: bool_field(&fields, "stream")?.unwrap_or(false),
-            includes_usage: stream_options,
+            stream,
+            includes_usage,
         })
     }
 
@@ -167,28 +202,11 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// Whether a field without effect has a value that asks for what happens anyway.
-fn is_neutral(name: &str, value: &Value) -> bool {
-    match name {
-        "n" => value.as_f64() == Some(1.0),
-        "tools" | "functions" | "logit_bias" => is_empty(value),
-        "tool_choice" | "function_call" => value == "none" || value == "auto",
-        "logprobs" | "store" => value == &Value::Bool(false),
-        "frequency_penalty" | "presence_penalty" => value.as_f64() == Some(0.0),
-        "modalities" => value
-            .as_array()
-            .is_some_and(|kinds| kinds.iter().all(|kind| kind == "text")),
-        "reasoning_effort" => value == "none",
-        "service_tier" => value == "auto" || value == "default",
-        // There are no tools; the others say who asks, and nothing about the answer.
-        "parallel_tool_calls" | "user" | "safety_identifier" | "prompt_cache_key" => true,
-        _ => false,
-    }
-}
-
 fn refuse_unknown(fields: &Map<String, Value>) -> Result<()> {
     for (name, value) in fields {
-        if !FIELDS.contains(&name.as_str()) && !is_neutral(name, value) {
+        let is_neutral =
+            |(own, is_neutral): &(&str, fn(&Value) -> bool)| own == name && is_neutral(value);
+        if !FIELDS.contains(&name.as_str()) && !NEUTRAL.iter().any(is_neutral) {
             let value = excerpt(value);
             return refuse(
                 format!("{name}: {value} is not supported; leave it out"),
@@ -216,9 +234,13 @@ fn check_model(fields: &Map<String, Value>, served: &str) -> Result<()> {
 }
 
 /// Whether the usage is asked for.
-fn stream_options(fields: &Map<String, Value>) -> Result<bool> {
+fn stream_options(fields: &Map<String, Value>, stream: bool) -> Result<bool> {
     let options = match fields.get("stream_options") {
         None => return Ok(false),
+        Some(_) if !stream => {
+            let message = "stream_options is for streams alone: add stream: true, or leave it out";
+            return refuse(message, "stream_options");
+        }
         Some(Value::Object(options)) => options,
         Some(other) => {
             let message = format!("stream_options is {}, expected an object", excerpt(other));
@@ -308,11 +330,27 @@ fn answer_options(fields: &Map<String, Value>, body: &[u8]) -> Result<AnswerOpti
         sampling,
         stop: stop(fields)?,
         schema: schema(fields, body)?,
+        logprobs: logprobs(fields)?,
     };
     // Checks the schema, here where it costs no other request its turn.
     let about_schema = |e| Refusal::from(e).about("response_format");
     options.generate().map_err(about_schema)?;
     Ok(options)
+}
+
+/// Whether log-probabilities are asked for, and of how many tokens beside each of the answer.
+fn logprobs(fields: &Map<String, Value>) -> Result<Option<usize>> {
+    let is_asked = bool_field(fields, "logprobs")?.unwrap_or(false);
+    let top = whole_field(fields, "top_logprobs")?.unwrap_or(0) as usize;
+    if top > MAX_TOP_LOGPROBS {
+        let message = format!("top_logprobs is {top}, expected 0 to {MAX_TOP_LOGPROBS}");
+        return refuse(message, "top_logprobs");
+    }
+    if top > 0 && !is_asked {
+        let message = "top_logprobs needs logprobs: true; add it, or leave top_logprobs out";
+        return refuse(message, "top_logprobs");
+    }
+    Ok(is_asked.then_some(top))
 }
 
 fn stop(fields: &Map<String, Value>) -> Result<Vec<String>> {

@@ -16,13 +16,13 @@ use crate::{
     serve::{PATIENCE, Server},
 };
 
-const COMPLETIONS: &str = "/v1/chat/completions";
+pub const COMPLETIONS: &str = "/v1/chat/completions";
 
-fn root() -> PathBuf {
+pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-fn start(args: &[&str]) -> Server {
+pub fn start(args: &[&str]) -> Server {
     let nano = root().join("models/univi-nano");
     let mut command = command(&["serve", "--model", path(&nano), "--device", "cpu"]);
     command.args(["--port", "0", "--json"]).args(args);
@@ -30,25 +30,25 @@ fn start(args: &[&str]) -> Server {
     Server::of(command)
 }
 
-struct Reply {
-    status: u16,
+pub struct Reply {
+    pub status: u16,
     /// In lower case.
-    head: String,
-    body: String,
+    pub head: String,
+    pub body: String,
 }
 
 impl Reply {
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap()
     }
 
-    fn error(&self) -> String {
+    pub fn error(&self) -> String {
         self.json()["error"]["message"].as_str().unwrap().to_owned()
     }
 }
 
 /// Sends a request in a connection of its own. HTTP/1.0 has no chunks.
-fn send(server: &Server, method: &str, address: &str, headers: &str, body: &str) -> TcpStream {
+pub fn send(server: &Server, method: &str, address: &str, headers: &str, body: &str) -> TcpStream {
     let mut stream = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let length = body.len();
@@ -58,7 +58,7 @@ fn send(server: &Server, method: &str, address: &str, headers: &str, body: &str)
     stream
 }
 
-fn receive(mut stream: TcpStream) -> Reply {
+pub fn receive(mut stream: TcpStream) -> Reply {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -69,17 +69,17 @@ fn receive(mut stream: TcpStream) -> Reply {
     }
 }
 
-fn get(server: &Server, address: &str) -> Reply {
+pub fn get(server: &Server, address: &str) -> Reply {
     receive(send(server, "GET", address, "", ""))
 }
 
-fn post(server: &Server, request: &Value) -> Reply {
+pub fn post(server: &Server, request: &Value) -> Reply {
     receive(send(server, "POST", COMPLETIONS, "", &request.to_string()))
 }
 
 /// Asks, and expects a whole answer -> its content and the whole reply.
 #[track_caller]
-fn ask(server: &Server, request: &Value) -> (String, Value) {
+pub fn ask(server: &Server, request: &Value) -> (String, Value) {
     let reply = post(server, request);
     assert_eq!(reply.status, 200, "{}", reply.body);
     let completion = reply.json();
@@ -87,17 +87,17 @@ fn ask(server: &Server, request: &Value) -> (String, Value) {
     (content.as_str().unwrap().to_owned(), completion)
 }
 
-fn sample(name: &str) -> Vec<u8> {
+pub fn sample(name: &str) -> Vec<u8> {
     fs::read(root().join("www/public/samples").join(name)).unwrap()
 }
 
-fn base64(bytes: &[u8]) -> String {
+pub fn base64(bytes: &[u8]) -> String {
     use base64::{Engine as _, engine::general_purpose::STANDARD};
     STANDARD.encode(bytes)
 }
 
 /// A part that shows one of the samples.
-fn shown(name: &str) -> Value {
+pub fn shown(name: &str) -> Value {
     let (kind, media_type) = match name.rsplit_once('.') {
         Some((_, "webm")) => ("video_url", "video/webm"),
         _ => ("image_url", "image/png"),
@@ -106,16 +106,16 @@ fn shown(name: &str) -> Value {
     json!({ "type": kind, kind: { "url": url } })
 }
 
-fn user(parts: &[Value]) -> Value {
+pub fn user(parts: &[Value]) -> Value {
     json!({ "role": "user", "content": parts })
 }
 
-fn text(text: &str) -> Value {
+pub fn text(text: &str) -> Value {
     json!({ "type": "text", "text": text })
 }
 
 /// A greedy request of one question.
-fn question(parts: &[Value], fields: &Value) -> Value {
+pub fn question(parts: &[Value], fields: &Value) -> Value {
     let mut request = json!({ "messages": [user(parts)], "temperature": 0, "max_tokens": 20 });
     let fields = fields.as_object().unwrap().clone();
     request.as_object_mut().unwrap().extend(fields);
@@ -123,7 +123,7 @@ fn question(parts: &[Value], fields: &Value) -> Value {
 }
 
 /// A request whose answer is as long as the context.
-fn endless() -> Value {
+pub fn endless() -> Value {
     let schema = json!({ "type": "array", "items": { "enum": [1] }, "minItems": 60_000 });
     let format = json!({ "type": "json_schema", "json_schema": { "name": "a", "schema": schema } });
     let fields = json!({ "response_format": format, "max_tokens": 100_000, "stream": true });
@@ -131,7 +131,7 @@ fn endless() -> Value {
 }
 
 /// Begins an endless answer, and waits for its first text.
-fn begin_endless(server: &Server) -> BufReader<TcpStream> {
+pub fn begin_endless(server: &Server) -> BufReader<TcpStream> {
     let stream = send(server, "POST", COMPLETIONS, "", &endless().to_string());
     let mut stream = BufReader::new(stream);
     let mut line = String::new();
@@ -143,7 +143,7 @@ fn begin_endless(server: &Server) -> BufReader<TcpStream> {
 }
 
 /// The value of a metric.
-fn metric(server: &Server, name: &str) -> f64 {
+pub fn metric(server: &Server, name: &str) -> f64 {
     let text = get(server, "/metrics").body;
     let line = text
         .lines()
@@ -154,7 +154,7 @@ fn metric(server: &Server, name: &str) -> f64 {
 }
 
 #[track_caller]
-fn until(server: &Server, name: &str, value: f64) {
+pub fn until(server: &Server, name: &str, value: f64) {
     let begun = Instant::now();
     while metric(server, name) != value {
         assert!(begun.elapsed() < PATIENCE, "{name} is not {value}");
@@ -378,16 +378,26 @@ fn what_is_wrong_with_a_request_is_said() {
         (with(json!({ "stop": [1] })), 400, "stop"),
         (with(json!({ "n": 2 })), 400, "n: 2"),
         (with(json!({ "tools": [{}] })), 400, "tools"),
-        (with(json!({ "logprobs": true })), 400, "logprobs"),
         (
             with(json!({ "frequency_penalty": 1 })),
             400,
             "frequency_penalty",
         ),
         (
-            with(json!({ "stream_options": { "every": 1 } })),
+            with(json!({ "stream": true, "stream_options": { "every": 1 } })),
             400,
             "stream_options.every",
+        ),
+        (
+            with(json!({ "stream_options": { "include_usage": true } })),
+            400,
+            "add stream: true",
+        ),
+        (with(json!({ "top_logprobs": 3 })), 400, "logprobs: true"),
+        (
+            with(json!({ "logprobs": true, "top_logprobs": 21 })),
+            400,
+            "0 to 20",
         ),
         (with(json!({ "nonsense": 1 })), 400, "nonsense"),
         (format(json!({ "type": "xml" })), 400, "json_schema"),

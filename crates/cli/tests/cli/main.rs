@@ -4,6 +4,7 @@ mod answers;
 mod bad_input;
 mod bench;
 mod chat_server;
+mod chat_server_fields;
 mod eval;
 mod hub;
 mod judges;

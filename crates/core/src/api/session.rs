@@ -7,7 +7,7 @@ use crate::{
     engine_session::{EnginePart, EngineSession, Step},
     model::EngineVisual,
     prompt::Prompt,
-    session::{Answer, ContextUsage, GenerateOptions, SessionOptions},
+    session::{Answer, ContextUsage, GenerateOptions, SessionOptions, TokenLogprobs},
 };
 
 use super::{
@@ -225,6 +225,13 @@ impl<'a> StreamedAnswer<'a> {
                 Step::Done => None,
             },
         )
+    }
+
+    /// Returns the log-probabilities of the tokens whose text [`StreamedAnswer::next`] has returned,
+    /// where [`GenerateOptions::logprobs`] asks for them. A token is there with the first of its
+    /// text; white space around the answer and what ends it are no part of it.
+    pub fn logprobs(&self) -> &[TokenLogprobs] {
+        dispatch!(&self.session.engine, engine => engine.logprobs())
     }
 
     /// Generates the rest, and returns the whole answer with its usage.

@@ -522,19 +522,27 @@ impl Decoder {
     /// incomplete.
     pub fn push(&mut self, tokenizer: &Tokenizer, id: u32) -> &str {
         self.text.clear();
-        if let Some(token) = tokenizer.tokens.get(id as usize) {
-            let mut bytes = &token.bytes[..];
-            if !matches!(token.kind, Kind::Control | Kind::Unknown) {
-                let may_drop = !self.started && tokenizer.drops_space && token.kind != Kind::Byte;
-                if may_drop && bytes.first() == Some(&b' ') {
-                    bytes = &bytes[1..];
-                }
-                self.started = true;
-                self.pending.extend_from_slice(bytes);
-                self.take_characters(false);
-            }
+        let bytes = self.next_bytes(tokenizer, id);
+        let is_text = tokenizer
+            .kind(id)
+            .is_some_and(|kind| !matches!(kind, Kind::Control | Kind::Unknown));
+        if is_text {
+            self.started = true;
+            self.pending.extend_from_slice(bytes);
+            self.take_characters(false);
         }
         &self.text
+    }
+
+    /// Returns what a token would add to the text.
+    pub(crate) fn next_bytes<'a>(&self, tokenizer: &'a Tokenizer, id: u32) -> &'a [u8] {
+        let bytes = tokenizer.bytes(id).unwrap_or_default();
+        let may_drop =
+            !self.started && tokenizer.drops_space && tokenizer.kind(id) != Some(Kind::Byte);
+        match bytes {
+            [b' ', rest @ ..] if may_drop => rest,
+            bytes => bytes,
+        }
     }
 
     /// Returns what is left when nothing more comes: a character that was never completed.

@@ -1,0 +1,126 @@
+//! The fields of requests to `univi serve --model`, beside those of the package, and what they bring.
+
+use std::{collections::BTreeSet, fs};
+
+use serde_json::{Value, json};
+
+use crate::chat_server::{ask, post, question, root, shown, start, text};
+
+/// The tokens of an answer, or of a piece of it.
+fn tokens(choice: &Value) -> Vec<Value> {
+    let content = choice["logprobs"]["content"].as_array();
+    content.cloned().unwrap_or_default()
+}
+
+fn bytes(token: &Value) -> Vec<u8> {
+    serde_json::from_value(token["bytes"].clone()).unwrap()
+}
+
+fn logprob(token: &Value) -> f64 {
+    token["logprob"].as_f64().unwrap()
+}
+
+#[test]
+fn tokens_come_with_their_log_probabilities() {
+    let server = start(&[]);
+    let parts = [
+        shown("penguin-cookie.png"),
+        text("What is there from left to right?"),
+    ];
+    let asked = |fields: &Value| {
+        let (said, completion) = ask(&server, &question(&parts, fields));
+        (said, tokens(&completion["choices"][0]))
+    };
+    let fields = json!({ "logprobs": true, "top_logprobs": 20 });
+    let (said, whole) = asked(&fields);
+    assert_eq!(said, "penguin and cookie");
+    let joined: Vec<u8> = whole.iter().flat_map(bytes).collect();
+    assert_eq!(String::from_utf8(joined).unwrap(), said);
+    for token in &whole {
+        let top = token["top_logprobs"].as_array().unwrap();
+        assert_eq!(top.len(), 20);
+        // The likeliest one is chosen, and no probabilities are above 1 together.
+        assert_eq!(
+            (&top[0]["token"], logprob(&top[0])),
+            (&token["token"], logprob(token))
+        );
+        assert!(
+            top.windows(2)
+                .all(|pair| logprob(&pair[0]) >= logprob(&pair[1]))
+        );
+        let all: f64 = top.iter().map(|other| logprob(other).exp()).sum();
+        assert!((0.5..1.0001).contains(&all), "{all}");
+    }
+
+    // They are the model's own, whatever the choice is made with.
+    let drawn = json!({ "temperature": 3, "max_tokens": 1, "logprobs": true, "top_logprobs": 20 });
+    assert_eq!(asked(&drawn).1[0]["top_logprobs"], whole[0]["top_logprobs"]);
+    let (_, plain) = asked(&json!({ "logprobs": true }));
+    assert_eq!(plain.len(), whole.len());
+    assert!(plain.iter().all(|token| token["top_logprobs"] == json!([])));
+
+    // What ends the answer is no part of it.
+    let stopped = json!({ "logprobs": true, "stop": [" and"] });
+    let (said, before) = asked(&stopped);
+    assert_eq!(said, "penguin");
+    assert_eq!(
+        before.iter().flat_map(bytes).collect::<Vec<_>>(),
+        b"penguin"
+    );
+
+    // A stream has each token with its text.
+    let mut request = question(&parts, &fields);
+    request["stream"] = json!(true);
+    let mut streamed = Vec::new();
+    for event in post(&server, &request).body.split("\n\n") {
+        let Some(json) = event.strip_prefix("data: {") else {
+            continue;
+        };
+        let chunk: Value = serde_json::from_str(&format!("{{{json}")).unwrap();
+        let choice = &chunk["choices"][0];
+        let found = tokens(choice);
+        assert_eq!(
+            found.is_empty(),
+            choice["delta"]["content"]
+                .as_str()
+                .unwrap_or_default()
+                .is_empty()
+        );
+        streamed.extend(found);
+    }
+    assert_eq!(streamed, whole);
+}
+
+/// The names between `begin` and the next `end`, each between quotes or before a colon.
+fn names(source: &str, begin: &str, end: &str) -> BTreeSet<String> {
+    let source = source.split_once(begin).expect(begin).1;
+    let list = source.split_once(end).expect(end).0;
+    let lines = list.lines().map(str::trim);
+    let names = lines.filter_map(|line| {
+        let name = line.trim_start_matches(['(', '"']);
+        let end = name.find(['"', ':'])?;
+        let name = &name[..end];
+        let is_name = !name.is_empty() && name.chars().all(|c| c.is_lowercase() || c == '_');
+        is_name.then(|| name.to_owned())
+    });
+    names.collect()
+}
+
+#[test]
+fn the_package_takes_the_same_fields() {
+    let read = |path: &str| fs::read_to_string(root().join(path)).unwrap();
+    let server = read("crates/cli/src/chat_server/request.rs");
+    let package = read("pkg/src/completions.ts");
+    let fields = names(&server, "const FIELDS", "];");
+    assert!(
+        fields.contains("messages") && fields.len() > 10,
+        "{fields:?}"
+    );
+    assert_eq!(fields, names(&package, "const FIELDS", "]);"));
+    let neutral = names(&server, "const NEUTRAL", "];");
+    assert!(
+        neutral.contains("user") && neutral.len() > 10,
+        "{neutral:?}"
+    );
+    assert_eq!(neutral, names(&package, "const NEUTRAL", "};"));
+}
