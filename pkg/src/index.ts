@@ -4,7 +4,13 @@
  * @module univi
  */
 export { UniviError, type UniviErrorCode } from "./error.js";
-export { type AvailabilityOptions, type RemoteModel, Univi, type UniviOptions } from "./univi.js";
+export {
+  type AvailabilityOptions,
+  type RemoteModel,
+  type RemoteOptions,
+  Univi,
+  type UniviOptions,
+} from "./univi.js";
 export { StreamedAnswer } from "./answer.js";
 export type { ChatMessage } from "./messages.js";
 export type { AskOptions } from "./question.js";

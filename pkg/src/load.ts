@@ -298,7 +298,7 @@ function mayBeWrongBytes(error: unknown): boolean {
  */
 async function deviceOf(
   loader: bindings.Loader,
-): Promise<Pick<ModelInfo, "device" | "deviceReason" | "adapter">> {
+): Promise<Pick<ModelInfo, "deviceReason" | "adapter"> & { readonly device: "webgpu" | "cpu" }> {
   const device = loader.device();
   if (device === "cpu") {
     const { adapter, deviceReason } = loader;

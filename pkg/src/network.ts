@@ -34,9 +34,13 @@ export class Unanswered extends Error {}
  * reason of an aborted `signal`.
  */
 export async function request(
-  { allowedOrigins, hub }: Network,
+  { allowedOrigins, hub }: Pick<Network, "allowedOrigins" | "hub">,
   url: URL,
-  { method = "GET", headers = new Headers() }: { method?: "GET" | "HEAD"; headers?: Headers },
+  {
+    method = "GET",
+    headers = new Headers(),
+    body,
+  }: { method?: "GET" | "HEAD" | "POST"; headers?: Headers; body?: string | undefined },
   signal: AbortSignal,
 ): Promise<Response> {
   if (allowedOrigins && url.protocol === "file:") throw refused(url, FILE_ADDRESS);
@@ -50,6 +54,7 @@ export async function request(
     const response = await fetch(url, {
       method,
       headers,
+      ...(body === undefined ? {} : { body }),
       signal,
       cache: "no-store", // The store keeps the file; the browser's own cache would a second time.
       redirect: follows ? "follow" : "manual",
@@ -123,10 +128,10 @@ async function explained(url: URL, cause: unknown, mayProbe: boolean): Promise<E
   if (page?.startsWith("https:") && url.protocol === "http:" && !isLoopback(url))
     return refused(
       url,
-      "a page that comes over https may not fetch over http; serve the file over https",
+      "a page that comes over https may not fetch over http; serve it over https",
       cause,
     );
-  if (navigator.onLine === false && !isLoopback(url))
+  if (globalThis.navigator?.onLine === false && !isLoopback(url))
     return new Unanswered("this device is offline");
   if (answered.has(url.origin)) return new Unanswered(reasonOf(cause));
   const other = page !== undefined && url.origin !== page;

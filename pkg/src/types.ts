@@ -89,15 +89,15 @@ export interface Conversion {
 export interface ModelInfo {
   /** What the checkpoint calls itself. */
   readonly name: string;
-  /** What computes. */
-  readonly device: "webgpu" | "cpu";
+  /** What computes; `"remote"` is a server. */
+  readonly device: "webgpu" | "cpu" | "remote";
   /** Why `"auto"` took the CPU. */
   readonly deviceReason?: string;
-  /** The adapter as the browser describes it, or the CPU path. */
+  /** The adapter as the browser describes it, or the CPU path; the address of a server. */
   readonly adapter: string;
   /** Whether the model sees: images and clips can be asked about. */
   readonly vision: boolean;
-  /** Tokens that a conversation may hold. */
+  /** Tokens that a conversation may hold; 0 where a server does not say so. */
   readonly contextLength: number;
   /** Bytes of the model's files. */
   readonly bytes: number;

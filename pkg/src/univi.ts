@@ -1,6 +1,6 @@
 /** The front door: {@link Univi}, its conversations and their answers. */
 import type { StreamedAnswer } from "./answer.js";
-import type { ModelSource, ResolveRequest } from "./calls.js";
+import type { Calls, ModelSource, ResolveRequest } from "./calls.js";
 import { Completions } from "./completions.js";
 import type { ConversionPlan, PlannedFile } from "./conversion/calls.js";
 import { asyncDispose, dispose } from "./dispose.js";
@@ -31,7 +31,7 @@ import {
   type VisualOptions,
 } from "./parts.js";
 import { answerTo, type AskOptions } from "./question.js";
-import { Client, type Port, serve } from "./rpc.js";
+import { Client, type Host, type Port, serve } from "./rpc.js";
 import { runtime } from "./runtime.js";
 import { type ConversationOptions, Session } from "./session.js";
 import { startWorker } from "./start-worker.js";
@@ -137,6 +137,31 @@ export interface UniviOptions {
   readonly signal?: AbortSignal;
 }
 
+/**
+ * Options of {@link Univi.create} for a model on a server, which `univi serve --model` or any other
+ * that speaks OpenAI's protocol answers for.
+ *
+ * Everything that is shown and said goes to that server: a page should say so. It is asked only
+ * where this option names it.
+ */
+export interface RemoteOptions {
+  /**
+   * The server's address: `http://127.0.0.1:8000` stands for `http://127.0.0.1:8000/v1/`; one with
+   * a path is taken as it is.
+   */
+  readonly remote: string | URL;
+  /** What the server calls the model; its first one by default. */
+  readonly model?: string;
+  /** The server's API key. Whoever opens the page can read it: never build one into a page. */
+  readonly apiKey?: string;
+  /** As {@link UniviOptions.allowedOrigins}; the server's own has to be among them. */
+  readonly allowedOrigins?: readonly (string | URL)[];
+  /** As {@link UniviOptions.messageFiles}. */
+  readonly messageFiles?: string | URL;
+  /** Stops asking whether the server is there. */
+  readonly signal?: AbortSignal;
+}
+
 /** Options of {@link Univi.availability}. */
 export type AvailabilityOptions = Pick<
   UniviOptions,
@@ -181,6 +206,15 @@ const CREATE: Checks<UniviOptions> = {
   verifyUpload: boolean,
   messageFiles: (folder, name) => (folder instanceof URL ? folder : string(folder, name)),
   onProgress: callback<(progress: LoadProgress) => void>(),
+};
+
+const REMOTE: Checks<RemoteOptions> = {
+  remote: (url, name) => (url instanceof URL ? url : string(url, name)),
+  model: string,
+  apiKey: string,
+  allowedOrigins: AVAILABILITY.allowedOrigins,
+  messageFiles: CREATE.messageFiles,
+  signal,
 };
 
 /**
@@ -230,7 +264,7 @@ export class Univi implements Disposable, AsyncDisposable {
     const given = copyOptions<AvailabilityOptions>(options, AVAILABILITY, "Univi.availability");
     const { device = "auto", signal } = given;
     signal?.throwIfAborted();
-    const { client, end } = (given.worker ?? runtime.worker) ? inWorker() : await inThisThread();
+    const { client, end } = (given.worker ?? runtime.worker) ? inWorker() : await withoutWorker();
     try {
       const limits = limitsOf(given);
       const onEvent = resolver(client, given.model);
@@ -248,12 +282,16 @@ export class Univi implements Disposable, AsyncDisposable {
    *
    * Rejects with a {@link UniviError}, or with the reason of an aborted `signal`; the device and
    * all memory are then free again.
+   *
+   * With `remote` nothing is loaded: a server answers. Conversations, answers and completions are
+   * the same; what its protocol does not carry, such as token maps, is refused with `bad-request`.
    */
-  static async create(options: UniviOptions): Promise<Univi> {
+  static async create(options: UniviOptions | RemoteOptions): Promise<Univi> {
+    if (isRemote(options)) return createRemote(options, (...parts) => new Univi(...parts));
     const given = copyOptions<UniviOptions>(options, CREATE, "Univi.create");
     const { device = "auto", cache = "auto", onProgress, signal } = given;
     signal?.throwIfAborted();
-    const { client, end } = (given.worker ?? runtime.worker) ? inWorker() : await inThisThread();
+    const { client, end } = (given.worker ?? runtime.worker) ? inWorker() : await withoutWorker();
     try {
       const limits = limitsOf(given);
       const source = isHubAddress(given.model)
@@ -414,6 +452,37 @@ function resolver(client: Client, model: UniviOptions["model"]) {
   };
 }
 
+function isRemote(options: UniviOptions | RemoteOptions): options is RemoteOptions {
+  return typeof options === "object" && (options as RemoteOptions | null)?.remote != null;
+}
+
+/** Asks a server for its model, and makes what asks it from then on. */
+async function createRemote(
+  options: RemoteOptions,
+  make: (
+    info: ModelInfo,
+    client: Client,
+    messageFiles: string | URL | undefined,
+    end: () => void,
+  ) => Univi,
+): Promise<Univi> {
+  const given = copyOptions<RemoteOptions>(options, REMOTE, "Univi.create with remote");
+  const { remote, model, apiKey, messageFiles, signal } = given;
+  signal?.throwIfAborted();
+  const { remoteHost, serverOf } = await import("./remote/host.js");
+  const { allowedOrigins } = limitsOf(given);
+  const server = serverOf(remote, runtime.base(), { apiKey, allowedOrigins });
+  const { client, end } = inThisThread(remoteHost(server, model));
+  try {
+    const source = { kind: "url", url: server.base.href, resolves: false } as const;
+    const info = await client.call("load", { source, device: "auto", cache: "none" }, { signal });
+    return make(info, client, messageFiles, end);
+  } catch (error) {
+    end();
+    throw error;
+  }
+}
+
 function isRemoteModel(model: UniviOptions["model"]): model is RemoteModel {
   return typeof model === "object" && !(model instanceof URL) && "url" in model;
 }
@@ -501,8 +570,12 @@ function inWorker(): OtherEnd {
   return { client, end: () => worker.terminate() };
 }
 
-async function inThisThread(): Promise<OtherEnd> {
+async function withoutWorker(): Promise<OtherEnd> {
   const { host } = await import("./host.js");
+  return inThisThread(host);
+}
+
+function inThisThread(host: Host<Calls>): OtherEnd {
   const [here, there] = ports();
   serve(there, host);
   return {
