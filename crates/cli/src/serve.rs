@@ -12,7 +12,7 @@ use univi_serve::{
 
 use crate::{
     args::{DeviceChoice, FrameArgs, KvCacheArg, ModelArgs},
-    chat_server::{ChatServer, ChatServerOptions},
+    chat_server::{ChatServer, ChatServerOptions, UrlPrefix},
     files, out,
     values::{share, size_bytes},
 };
@@ -136,10 +136,11 @@ pub struct AnswerArgs {
     /// was trained].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(3..=4096), requires = "model")]
     pub visual_tokens: Option<u32>,
-    /// The key that clients must send, but for /health [default: the environment's UNIVI_API_KEY,
+    /// The key that clients must send, but for /health; may be given several times, so that each of
+    /// those who ask has one, and turns of their own [default: the environment's UNIVI_API_KEY,
     /// which other users of the machine can't read, or none].
     #[arg(long, value_name = "KEY", requires = "model")]
-    pub api_key: Option<String>,
+    pub api_key: Vec<String>,
     /// An origin whose pages may ask, such as https://page.example, or * for all; may be given
     /// several times. Pages of this server may.
     #[arg(long, value_name = "ORIGIN", requires = "model")]
@@ -147,6 +148,13 @@ pub struct AnswerArgs {
     /// A folder whose files requests may name as file: URLs.
     #[arg(long, value_name = "DIR", requires = "model")]
     pub message_files: Option<PathBuf>,
+    /// The beginning of addresses that pictures and clips are fetched from, such as
+    /// https://example.org/pictures/; may be given several times. Without it nothing is fetched.
+    #[arg(long, value_name = "PREFIX", value_parser = UrlPrefix::parse, requires = "model")]
+    pub allow_url: Vec<UrlPrefix>,
+    /// Seconds that fetching a picture or clip may take.
+    #[arg(long, value_name = "S", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..), requires = "allow_url")]
+    pub fetch_timeout: u64,
     /// Requests that may wait while one is answered; further ones get 429.
     #[arg(long, value_name = "N", default_value_t = 64, requires = "model")]
     pub queue: u32,
@@ -156,6 +164,10 @@ pub struct AnswerArgs {
     /// The most bytes of a request, such as 64MiB.
     #[arg(long, value_name = "BYTES", value_parser = size_bytes, default_value = "64MiB", requires = "model")]
     pub max_body: u64,
+    /// The most memory that requests take together while they arrive and wait, such as 512MiB;
+    /// what has no room gets 503.
+    #[arg(long, value_name = "BYTES", value_parser = size_bytes, default_value = "512MiB", requires = "model")]
+    pub request_memory: u64,
     /// Conversations whose KV caches stay in memory, so that going on with one costs its own words.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..), requires = "model")]
     pub conversations: u32,
@@ -173,9 +185,11 @@ impl AnswerArgs {
         let Some(model) = &self.model else {
             return Ok(None);
         };
-        let of_environment = || std::env::var(API_KEY_VARIABLE).ok();
-        let api_key = self.api_key.clone().or_else(of_environment);
-        if api_key.as_deref().is_some_and(|key| key.trim().is_empty()) {
+        let api_keys = match &self.api_key[..] {
+            [] => std::env::var(API_KEY_VARIABLE).into_iter().collect(),
+            keys => keys.to_vec(),
+        };
+        if api_keys.iter().any(|key| key.trim().is_empty()) {
             return Err(Error::BadRequest {
                 reason: format!(
                     "the API key is empty: give --api-key KEY, or unset {API_KEY_VARIABLE}"
@@ -199,11 +213,14 @@ impl AnswerArgs {
                 visual_tokens: self.visual_tokens,
             },
             model_name: self.model_name.clone().unwrap_or_else(|| name_of(model)),
-            api_key,
+            api_keys,
             allow_origins: self.allow_origin.clone(),
             message_files: self.message_files.clone(),
+            allow_urls: self.allow_url.clone(),
+            fetch_timeout: Duration::from_secs(self.fetch_timeout),
             queue: self.queue as usize,
             max_body_bytes: self.max_body,
+            request_memory: self.request_memory,
             timeout: Duration::from_secs(self.timeout),
             conversations: self.conversations as usize,
             takes_all,
@@ -386,7 +403,7 @@ pub fn run(args: &ServeArgs) -> Result<()> {
     })?;
     let mut served: Vec<String> = args.dir.iter().map(|dir| files::name(dir)).collect();
     if let Some(answers) = answers {
-        if answers.api_key.is_none() && !args.host.is_loopback() {
+        if answers.api_keys.is_empty() && !args.host.is_loopback() {
             out::note("whoever reaches this address may ask: --api-key KEY demands a key");
         }
         let answers = ChatServer::start(answers)?;

@@ -3,6 +3,7 @@
 use std::{
     future::Future,
     io,
+    net::IpAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -24,6 +25,10 @@ pub trait Endpoints: Send + Sync + 'static {
     /// the body where it leaves later.
     fn answer(self: Arc<Self>, request: Request<Incoming>) -> EndpointFuture;
 }
+
+/// Who a request comes from: an extension of each that [`Endpoints::answer`] is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Peer(pub IpAddr);
 
 /// The answer of [`Endpoints::answer`].
 pub type EndpointFuture = Pin<Box<dyn Future<Output = Response<EndpointBody>> + Send>>;

@@ -10,7 +10,7 @@ mod origin;
 mod report;
 mod server;
 
-pub use endpoints::{EndpointBody, EndpointFuture, Endpoints};
+pub use endpoints::{EndpointBody, EndpointFuture, Endpoints, Peer};
 pub use error::{Error, Result};
 pub use fault::{Fault, FaultKind};
 pub use folders::Mount;

@@ -19,7 +19,7 @@ use tokio::{
 use super::{
     answer::Site,
     body::Pace,
-    endpoints::{Endpoints, ServedBody},
+    endpoints::{Endpoints, Peer, ServedBody},
     error::{Error, Result},
     fault::{Fault, Rules},
     folders::{Folders, Mount},
@@ -217,9 +217,10 @@ impl Server {
         self.runtime.block_on(async {
             loop {
                 match self.listener.accept().await {
-                    Ok((stream, _)) => {
+                    Ok((stream, peer)) => {
                         let endpoints = self.endpoints.clone();
-                        tokio::spawn(converse(stream, Arc::clone(&self.site), endpoints));
+                        let peer = Peer(peer.ip());
+                        tokio::spawn(converse(stream, peer, Arc::clone(&self.site), endpoints));
                     }
                     Err(error) => {
                         (self.site.report)(Report::NotAccepted(error));
@@ -232,16 +233,24 @@ impl Server {
 }
 
 /// Answers the requests of one connection, one after the other, until it ends.
-async fn converse(stream: TcpStream, site: Arc<Site>, endpoints: Option<Arc<dyn Endpoints>>) {
+async fn converse(
+    stream: TcpStream,
+    peer: Peer,
+    site: Arc<Site>,
+    endpoints: Option<Arc<dyn Endpoints>>,
+) {
     // Answers are written in large pieces: waiting for more would only delay the last one.
     let _ = stream.set_nodelay(true);
-    let service = service_fn(|request: Request<Incoming>| {
+    let service = service_fn(|mut request: Request<Incoming>| {
         let site = &site;
         let endpoints = endpoints.clone();
         async move {
             let endpoints = endpoints.filter(|endpoints| endpoints.has(request.uri().path()));
             let response = match endpoints {
-                Some(endpoints) => answer_by(endpoints, request, &site.report).await,
+                Some(endpoints) => {
+                    request.extensions_mut().insert(peer);
+                    answer_by(endpoints, request, &site.report).await
+                }
                 // Finding and opening a file may wait for a disk, and other connections should not.
                 None => tokio::task::block_in_place(|| site.answer(&request)).map(ServedBody::File),
             };

@@ -15,38 +15,44 @@ use super::refusal::Refusal;
 
 /// Who may ask.
 pub struct Access {
-    /// SHA-256 of the key: comparing digests takes equally long for all that are wrong.
-    key: Option<[u8; 32]>,
+    /// SHA-256 of each key: comparing digests takes equally long for all that are wrong.
+    keys: Vec<[u8; 32]>,
     /// Origins whose pages may ask; `*` stands for all.
     origins: Vec<String>,
 }
 
 impl Access {
-    /// Lets those in who have `key`, and pages of `origins`.
-    pub fn new(key: Option<&str>, origins: &[String]) -> Access {
+    /// Lets those in who have one of `keys`, all where there are none, and pages of `origins`.
+    pub fn new(keys: &[String], origins: &[String]) -> Access {
         let origins = origins
             .iter()
             .map(|origin| origin.trim_end_matches('/').to_lowercase());
         Access {
-            key: key.map(|key| Sha256::digest(key).into()),
+            keys: keys.iter().map(|key| Sha256::digest(key).into()).collect(),
             origins: origins.collect(),
         }
     }
 
-    /// Checks the key.
+    /// Checks the key. Returns which one it is, where one is needed.
     ///
     /// # Errors
     /// 401 for none, or a wrong one.
-    pub fn check_key(&self, headers: &HeaderMap) -> Result<(), Refusal> {
-        let Some(key) = self.key else {
-            return Ok(());
-        };
+    pub fn check_key(&self, headers: &HeaderMap) -> Result<Option<usize>, Refusal> {
+        if self.keys.is_empty() {
+            return Ok(None);
+        }
         let given = headers.get(AUTHORIZATION).and_then(|value| {
             let (scheme, key) = value.to_str().ok()?.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
         });
+        let own = given.and_then(|given| {
+            let digest = <[u8; 32]>::from(Sha256::digest(given));
+            self.keys.iter().position(|key| *key == digest)
+        });
+        if own.is_some() {
+            return Ok(own);
+        }
         let (code, message) = match given {
-            Some(given) if <[u8; 32]>::from(Sha256::digest(given)) == key => return Ok(()),
             Some(_) => ("invalid_api_key", "the API key is wrong"),
             None => (
                 "missing_api_key",

@@ -1,6 +1,7 @@
 //! Pictures and clips of requests: where they come from, and what is read of them.
 
 use std::{
+    cell::Cell,
     fs::File,
     io::Write,
     path::{Path, PathBuf},
@@ -15,6 +16,8 @@ use sha2::{Digest, Sha256};
 use univi::{Error, Result, VisualKind, frames::FrameOptions, image::Rgb8};
 
 use crate::{files, video};
+
+use super::{budget::Reserved, fetched::Fetcher};
 
 /// As it is usually written, with or without padding.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -35,8 +38,38 @@ pub struct Reading {
     pub frames: FrameOptions,
     /// The folder whose files a request may name.
     pub message_files: Option<PathBuf>,
-    /// The most bytes of such a file.
+    /// Where else pictures and clips may come from.
+    pub fetcher: Fetcher,
+    /// The most bytes of all files that a request names.
     pub max_file_bytes: u64,
+}
+
+/// Where the pictures and clips of one request come from.
+pub struct Sources<'a> {
+    pub reading: &'a Reading,
+    /// Bytes of files and of the web that the request may still have.
+    left_bytes: Cell<u64>,
+}
+
+impl<'a> Sources<'a> {
+    /// Begins with a request that has read nothing yet.
+    pub fn new(reading: &'a Reading) -> Sources<'a> {
+        Sources {
+            reading,
+            left_bytes: Cell::new(reading.max_file_bytes),
+        }
+    }
+
+    /// Returns the bytes that were read.
+    pub fn bytes(&self) -> u64 {
+        self.reading.max_file_bytes - self.left_bytes.get()
+    }
+
+    fn take(&self, bytes: Vec<u8>) -> Vec<u8> {
+        let left = self.left_bytes.get();
+        self.left_bytes.set(left.saturating_sub(bytes.len() as u64));
+        bytes
+    }
 }
 
 /// A picture or a clip of a request. What it is made of identifies it: the same bytes are encoded
@@ -61,18 +94,20 @@ enum Source {
 pub struct DecodedVisual {
     pub kind: VisualKind,
     pub frames: Vec<Rgb8>,
+    /// The memory that it takes while its request waits; none where it is decoded at its turn.
+    pub reserved: Option<Reserved>,
 }
 
 impl SentVisual {
     /// Takes a picture from its URL. `place` names it in errors.
     ///
     /// # Errors
-    /// `BadRequest` for what is no data URL, nor a file that may be named; `Io` for a file that
-    /// can't be read.
-    pub fn picture(url: &str, place: &str, reading: &Reading) -> Result<SentVisual> {
+    /// `BadRequest` for what is no data URL, nor a file or address that may be named, or can't be
+    /// had.
+    pub fn picture(url: &str, place: &str, sources: &Sources) -> Result<SentVisual> {
         let bytes = match DataUrl::parse(url, place)? {
             Some(data) => data.bytes(place)?,
-            None => file(url, place, reading)?,
+            None => named(url, place, sources)?,
         };
         Ok(SentVisual::new(Source::Picture(bytes), place))
     }
@@ -82,14 +117,14 @@ impl SentVisual {
     ///
     /// # Errors
     /// As [`SentVisual::picture`].
-    pub fn clip(url: &str, place: &str, reading: &Reading) -> Result<SentVisual> {
+    pub fn clip(url: &str, place: &str, sources: &Sources) -> Result<SentVisual> {
         let source = match DataUrl::parse(url, place)? {
             Some(data) if data.media_type.eq_ignore_ascii_case("video/jpeg") => {
                 let frames = data.data.split(',').map(|frame| decoded(frame, place));
                 Source::Frames(frames.collect::<Result<_>>()?)
             }
             Some(data) => Source::Clip(data.bytes(place)?),
-            None => Source::Clip(file(url, place, reading)?),
+            None => Source::Clip(named(url, place, sources)?),
         };
         Ok(SentVisual::new(source, place))
     }
@@ -124,6 +159,17 @@ impl SentVisual {
         }
     }
 
+    /// Returns the most bytes that it takes decoded.
+    pub fn decoded_bytes(&self, reading: &Reading) -> u64 {
+        let frames = match &self.source {
+            Source::Picture(_) => 1,
+            Source::Clip(_) => reading.frames.max_frames,
+            Source::Frames(frames) => frames.len(),
+        };
+        let side = reading.size_px.unwrap_or(0);
+        (frames * side * side * 3) as u64
+    }
+
     /// Decodes it.
     ///
     /// # Errors
@@ -150,6 +196,7 @@ impl SentVisual {
         Ok(DecodedVisual {
             kind: self.kind,
             frames: read().map_err(|e| e.in_file(self.place.clone()))?,
+            reserved: None,
         })
     }
 }
@@ -219,17 +266,24 @@ fn bad(place: &str, what: &str) -> Error {
     }
 }
 
-/// Reads a file that a request names, where it lies in the folder whose files may be named.
-fn file(url: &str, place: &str, reading: &Reading) -> Result<Vec<u8>> {
+/// Reads what a request names: a file of the folder whose files may be named, or an address that is
+/// allowed.
+fn named(url: &str, place: &str, sources: &Sources) -> Result<Vec<u8>> {
+    let reading = sources.reading;
     let scheme = url.split_once(':').map(|(scheme, _)| scheme);
     let path = match scheme {
         Some(scheme) if scheme.eq_ignore_ascii_case("file") => {
             let path = url[5..].strip_prefix("//").unwrap_or(&url[5..]);
             percent_decode_str(path).decode_utf8_lossy().into_owned()
         }
+        Some("http" | "https") if reading.fetcher.is_open() => {
+            let fetched = reading.fetcher.fetch(url, sources.left_bytes.get());
+            let fetched = fetched.map_err(|why| bad(place, &why))?;
+            return Ok(sources.take(fetched));
+        }
         Some("http" | "https") => {
             let what = "is an address of the web, from which this server fetches nothing; send the \
-                        bytes as a data URL";
+                        bytes as a data URL, or allow some with --allow-url PREFIX";
             return Err(bad(place, what));
         }
         _ => {
@@ -251,11 +305,11 @@ fn file(url: &str, place: &str, reading: &Reading) -> Result<Vec<u8>> {
     if !path.starts_with(folder) || !path.is_file() {
         return Err(outside());
     }
-    let read = File::open(path).and_then(|file| files::read_up_to(file, reading.max_file_bytes));
+    let read = File::open(path).and_then(|file| files::read_up_to(file, sources.left_bytes.get()));
     let bytes = read.map_err(|_| outside())?;
-    bytes.ok_or_else(|| {
+    bytes.map(|bytes| sources.take(bytes)).ok_or_else(|| {
         let what = format!(
-            "names a file of more than {} bytes; --max-body sets the limit",
+            "names a file, with which the request has more than {} bytes; --max-body sets the limit",
             reading.max_file_bytes
         );
         bad(place, &what)

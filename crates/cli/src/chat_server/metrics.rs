@@ -91,7 +91,7 @@ impl Metrics {
     }
 
     /// Writes everything in Prometheus' text format, with the queue as it is now.
-    pub fn text(&self, (waiting, busy): (usize, bool)) -> String {
+    pub fn text(&self, (waiting, busy): (usize, bool), request_bytes: u64) -> String {
         let counts = self.counts();
         let mut text = Text(String::new());
         text.head(
@@ -118,6 +118,12 @@ impl Metrics {
                 "gauge",
                 "1 while a request is answered.",
                 busy.into(),
+            ),
+            (
+                "univi_request_bytes",
+                "gauge",
+                "Memory that requests take while they arrive and wait.",
+                request_bytes,
             ),
             (
                 "univi_prompt_tokens_total",

@@ -2,13 +2,15 @@
 //!
 //! ```text
 //! connections (threads of univi-serve) ── request.rs: checks, decodes ──▶ queue.rs
-//!        ▲                                                                  │ first come, first
-//!        └── reply.rs: JSON, server-sent events ◀── events ── model_thread.rs ◀┘ served
+//!        ▲                                                                  │ who asks, in turns
+//!        └── reply.rs: JSON, server-sent events ◀── events ── model_thread.rs ◀┘
 //! ```
 
 mod access;
+mod budget;
 mod conversations;
 mod encoded;
+mod fetched;
 mod media;
 mod metrics;
 mod model_thread;
@@ -19,6 +21,7 @@ mod request;
 
 use std::{
     future::{Future, poll_fn},
+    net::Ipv4Addr,
     path::PathBuf,
     pin::{Pin, pin},
     sync::{
@@ -37,17 +40,20 @@ use hyper::{
 use serde_json::{Value, json};
 use tokio::{sync::mpsc::unbounded_channel, time::timeout};
 use univi::{Model, Result};
-use univi_serve::{EndpointBody, EndpointFuture, Endpoints};
+use univi_serve::{EndpointBody, EndpointFuture, Endpoints, Peer};
 
 use crate::{
     args::{FrameArgs, ModelArgs},
     open,
 };
 use access::Access;
-use media::Reading;
+use budget::{Budget, Reserved};
+use fetched::Fetcher;
+pub use fetched::UrlPrefix;
+use media::{Reading, Sources};
 use metrics::Outcome;
 use model_thread::{Answering, Shared};
-use queue::{Event, Job, NoPlace};
+use queue::{Asker, Event, Job, NoPlace};
 use refusal::{Refusal, TIMED_OUT};
 use reply::{Counted, Head};
 use request::{ChatRequest, SentPart};
@@ -64,14 +70,21 @@ pub struct ChatServerOptions {
     pub frames: FrameArgs,
     /// What clients call the model.
     pub model_name: String,
-    pub api_key: Option<String>,
+    /// One of these is needed, where there are any.
+    pub api_keys: Vec<String>,
     /// Origins whose pages may ask.
     pub allow_origins: Vec<String>,
     /// The folder whose files a request may name.
     pub message_files: Option<PathBuf>,
+    /// Where pictures and clips may be fetched from.
+    pub allow_urls: Vec<UrlPrefix>,
+    /// How long fetching one may take.
+    pub fetch_timeout: Duration,
     /// Requests that wait while one is answered.
     pub queue: usize,
     pub max_body_bytes: u64,
+    /// Memory that requests take together while they arrive and wait.
+    pub request_memory: u64,
     /// How long a request may take to arrive, and may wait for its turn.
     pub timeout: Duration,
     /// Conversations whose KV caches are kept.
@@ -92,6 +105,7 @@ pub struct ChatServer {
     created: u64,
     answers: AtomicU64,
     max_body_bytes: u64,
+    budget: Budget,
     timeout: Duration,
     takes_all: bool,
 }
@@ -109,12 +123,13 @@ impl ChatServer {
     /// # Errors
     /// As [`open::device`] and [`open::model`].
     pub fn start(options: ChatServerOptions) -> Result<ChatServer> {
-        let access = Access::new(options.api_key.as_deref(), &options.allow_origins);
+        let access = Access::new(&options.api_keys, &options.allow_origins);
         let shared = Arc::new(Shared::new(options.queue));
         let (sender, loaded) = mpsc::sync_channel(1);
         let of_thread = Arc::clone(&shared);
         let (model_name, max_body_bytes) = (options.model_name.clone(), options.max_body_bytes);
         let (timeout, takes_all) = (options.timeout, options.takes_all);
+        let budget = Budget::new(options.request_memory);
         std::thread::spawn(move || {
             pollster::block_on(async {
                 match load(&options).await {
@@ -146,6 +161,7 @@ impl ChatServer {
             created: reply::now_s(),
             answers: AtomicU64::new(0),
             max_body_bytes,
+            budget,
             timeout,
             takes_all,
         })
@@ -181,11 +197,11 @@ impl ChatServer {
             _ => (is_read, "GET, HEAD"),
         };
         let ok = |value: Value| Ok(reply::json_response(StatusCode::OK, &value));
-        match path.as_str() {
+        // A server that runs says nothing else without its key.
+        let key = match path.as_str() {
             "/health" if is_read => return Ok(self.health()),
-            // A server that runs says nothing else without its key.
             _ => self.access.check_key(request.headers())?,
-        }
+        };
         match path.as_str() {
             "/v1/chat/completions" | "/v1/models" | "/metrics" | "/health" if !allowed.0 => {
                 let message = format!("{path} takes {}, not {method}", allowed.1);
@@ -194,10 +210,11 @@ impl ChatServer {
                 refusal.allow = Some(allowed.1);
                 Err(refusal)
             }
-            "/v1/chat/completions" => self.complete(request).await,
+            "/v1/chat/completions" => self.complete(request, key).await,
             "/v1/models" => ok(json!({ "object": "list", "data": [self.model_json()] })),
             "/metrics" => {
-                let text = self.shared.metrics.text(self.shared.queue.length());
+                let length = self.shared.queue.length();
+                let text = self.shared.metrics.text(length, self.budget.taken());
                 let content_type = "text/plain; version=0.0.4; charset=utf-8";
                 Ok(reply::text_response(StatusCode::OK, content_type, text))
             }
@@ -251,9 +268,10 @@ impl ChatServer {
     async fn complete(
         &self,
         request: Request<Incoming>,
+        key: Option<usize>,
     ) -> Result<Response<EndpointBody>, Refusal> {
         let mut counted = Counted::new(Arc::clone(&self.shared.metrics));
-        let answered = self.complete_counted(request, &mut counted).await;
+        let answered = self.complete_counted(request, key, &mut counted).await;
         match answered {
             Ok(Answered::Whole(value)) => Ok(reply::json_response(StatusCode::OK, &value)),
             Ok(Answered::Stream(head, includes_usage, events)) => Ok(reply::stream_response(
@@ -277,13 +295,18 @@ impl ChatServer {
     async fn complete_counted(
         &self,
         request: Request<Incoming>,
+        key: Option<usize>,
         counted: &mut Counted,
     ) -> Result<Answered, Refusal> {
+        let peer = request.extensions().get::<Peer>();
+        let address = peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.0);
+        let asker = Asker { key, address };
         // Before a long body is read for nothing.
-        self.shared.queue.check().map_err(no_place)?;
-        let body = self.read_body(request).await?;
+        self.shared.queue.check(asker).map_err(no_place)?;
+        let mut reserved = self.budget.reserve();
+        let body = self.read_body(request, &mut reserved).await?;
         // Decoding takes a while, and other connections should not wait for it.
-        let request = tokio::task::block_in_place(|| self.parse(&body))?;
+        let request = tokio::task::block_in_place(|| self.parse(&body, reserved))?;
         drop(body);
         let (stream, includes_usage) = (request.stream, request.includes_usage);
         let head = Head {
@@ -295,11 +318,16 @@ impl ChatServer {
         let (sender, mut events) = unbounded_channel();
         let job = Job {
             request,
+            asker,
             reply: sender,
             queued: Instant::now(),
         };
         self.shared.queue.push(job).map_err(no_place)?;
-        if timeout(self.timeout, events.recv()).await.is_err() {
+        let turn = timeout(self.timeout, events.recv()).await;
+        if let Ok(Some(Event::Displaced)) = turn {
+            return Err(no_place(NoPlace::Full));
+        }
+        if turn.is_err() {
             let seconds = self.timeout.as_secs();
             let message = format!(
                 "the request waited {seconds} s for its turn, which is as long as --timeout allows"
@@ -314,7 +342,7 @@ impl ChatServer {
                 Some(Event::Begun) if stream => {
                     return Ok(Answered::Stream(head, includes_usage, events));
                 }
-                Some(Event::Taken | Event::Begun) => {}
+                Some(Event::Displaced | Event::Taken | Event::Begun) => {}
                 Some(Event::Text(text, tokens)) => {
                     content += &text;
                     logprobs.extend(tokens);
@@ -332,13 +360,24 @@ impl ChatServer {
     }
 
     /// Reads a request, and decodes its pictures and clips.
-    fn parse(&self, body: &[u8]) -> Result<ChatRequest, Refusal> {
-        let mut request = ChatRequest::parse(body, &self.model_name, &self.reading)?;
+    fn parse(&self, body: &[u8], mut reserved: Reserved) -> Result<ChatRequest, Refusal> {
+        let sources = Sources::new(&self.reading);
+        let mut request = ChatRequest::parse(body, &self.model_name, &sources)?;
+        if !reserved.grow(sources.bytes()) {
+            return Err(no_memory());
+        }
+        request.reserved = Some(reserved);
         for part in request.parts_mut() {
             if let SentPart::Visual(visual, decoded) = part
                 && !self.shared.is_encoded(&visual.hash)
             {
-                *decoded = Some(visual.decode(&self.reading)?);
+                // Without memory for it now it is decoded at its turn.
+                let mut reserved = self.budget.reserve();
+                if reserved.grow(visual.decoded_bytes(&self.reading)) {
+                    let mut now = visual.decode(&self.reading)?;
+                    now.reserved = Some(reserved);
+                    *decoded = Some(now);
+                }
             }
         }
         Ok(request)
@@ -352,8 +391,13 @@ impl ChatServer {
     /// Reads the body of a request.
     ///
     /// # Errors
-    /// 413 for one that is too long, 408 for one that takes too long, 400 for one that breaks off.
-    async fn read_body(&self, request: Request<Incoming>) -> Result<Vec<u8>, Refusal> {
+    /// 413 for one that is too long, 408 for one that takes too long, 400 for one that breaks off,
+    /// 503 where there is no memory for it now.
+    async fn read_body(
+        &self,
+        request: Request<Incoming>,
+        reserved: &mut Reserved,
+    ) -> Result<Vec<u8>, Refusal> {
         let max_bytes = self.max_body_bytes;
         let too_long = || {
             let message =
@@ -365,7 +409,7 @@ impl ChatServer {
         let mut body = pin!(request.into_body());
         let read = match length.is_some_and(|length| length > max_bytes) {
             true => Err(too_long()),
-            false => timeout(self.timeout, collect(body.as_mut(), max_bytes))
+            false => timeout(self.timeout, collect(body.as_mut(), max_bytes, reserved))
                 .await
                 .unwrap_or_else(|_| {
                     let seconds = self.timeout.as_secs();
@@ -385,13 +429,20 @@ impl ChatServer {
 }
 
 /// Reads all of a body; `None` where it is longer than `max_bytes`.
-async fn collect(mut body: Pin<&mut Incoming>, max_bytes: u64) -> Result<Option<Vec<u8>>, Refusal> {
+async fn collect(
+    mut body: Pin<&mut Incoming>,
+    max_bytes: u64,
+    reserved: &mut Reserved,
+) -> Result<Option<Vec<u8>>, Refusal> {
     let mut bytes = Vec::new();
     while let Some(frame) = next_frame(body.as_mut()).await {
         let frame = frame.map_err(|e| Refusal::bad(format!("the request broke off: {e}")))?;
         if let Ok(data) = frame.into_data() {
             if (bytes.len() + data.len()) as u64 > max_bytes {
                 return Ok(None);
+            }
+            if !reserved.grow(data.len() as u64) {
+                return Err(no_memory());
             }
             bytes.extend_from_slice(&data);
         }
@@ -407,6 +458,13 @@ async fn next_frame(mut body: Pin<&mut Incoming>) -> Option<hyper::Result<Frame<
 enum Answered {
     Whole(Value),
     Stream(Head, bool, tokio::sync::mpsc::UnboundedReceiver<Event>),
+}
+
+fn no_memory() -> Refusal {
+    let message = "the requests that arrive and wait take as much memory as they may; ask again \
+                   later, or start the server with more --request-memory";
+    let status = StatusCode::SERVICE_UNAVAILABLE;
+    Refusal::new(status, "out-of-memory", message).retry_after_s(RETRY_AFTER_S)
 }
 
 fn no_place(why: NoPlace) -> Refusal {
@@ -443,6 +501,7 @@ async fn load(options: &ChatServerOptions) -> Result<(Model, Answering)> {
         size_px,
         frames,
         message_files: options.message_files.clone(),
+        fetcher: Fetcher::new(options.allow_urls.clone(), options.fetch_timeout),
         max_file_bytes: options.max_body_bytes,
     };
     let answering = Answering {

@@ -1,7 +1,9 @@
-//! Requests that wait for the model: first come, first served, and not more than a limit.
+//! Requests that wait for the model: those who ask take turns, each with its oldest request, and
+//! not more wait than a limit.
 
 use std::{
-    collections::VecDeque,
+    collections::HashMap,
+    net::IpAddr,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -14,9 +16,20 @@ use univi::{
 
 use super::request::ChatRequest;
 
+/// How long ago, in turns, somebody's last turn still counts.
+const REMEMBERED_TURNS: u64 = 1024;
+
+/// Who asks: which of the keys, and from where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Asker {
+    pub key: Option<usize>,
+    pub address: IpAddr,
+}
+
 /// A request on its way to the model.
 pub struct Job {
     pub request: ChatRequest,
+    pub asker: Asker,
     /// Where the client leaves, its other end is dropped.
     pub reply: UnboundedSender<Event>,
     pub queued: Instant,
@@ -24,6 +37,8 @@ pub struct Job {
 
 /// What becomes of a request.
 pub enum Event {
+    /// Its place is another's, who has fewer: it may be tried again later.
+    Displaced,
     /// It is its turn.
     Taken,
     /// The prompt has room: an answer follows.
@@ -66,7 +81,11 @@ pub struct Queue {
 
 #[derive(Default)]
 struct State {
-    waiting: VecDeque<Job>,
+    /// In the order in which they came.
+    waiting: Vec<Job>,
+    /// Turns so far, and the last one of each who asks.
+    turns: u64,
+    last_turns: HashMap<Asker, u64>,
     /// Whether a request is being answered.
     busy: bool,
     closed: bool,
@@ -82,34 +101,40 @@ impl Queue {
         }
     }
 
-    /// Returns whether a request would find a place now.
+    /// Returns whether a request of `asker` would find a place now.
     ///
     /// # Errors
     /// Why it would not.
-    pub fn check(&self) -> Result<(), NoPlace> {
-        self.place(&mut self.state())
+    pub fn check(&self, asker: Asker) -> Result<(), NoPlace> {
+        self.place(&mut self.state(), asker).map(drop)
     }
 
-    /// Takes a place at the end.
+    /// Takes a place at the end. Where none is free, the latest request of who has most of them
+    /// makes room, unless that is the asker.
     ///
     /// # Errors
     /// Why there is none.
     pub fn push(&self, job: Job) -> Result<(), NoPlace> {
         let mut state = self.state();
-        self.place(&mut state)?;
-        state.waiting.push_back(job);
+        if let Some(displaced) = self.place(&mut state, job.asker)? {
+            let displaced = state.waiting.remove(displaced);
+            // Its client may have left.
+            let _ = displaced.reply.send(Event::Displaced);
+        }
+        state.waiting.push(job);
         self.arrived.notify_one();
         Ok(())
     }
 
-    /// Returns the next request, once there is one, and counts the one before as over.
+    /// Returns the next request, once there is one, and counts the one before as over: the oldest
+    /// of who had no turn for longest.
     pub fn pop(&self) -> Job {
         let mut state = self.state();
         state.busy = false;
         loop {
-            if let Some(job) = state.waiting.pop_front() {
+            if let Some(index) = state.next() {
                 state.busy = true;
-                return job;
+                return state.take(index);
             }
             let waited = self.arrived.wait(state);
             state = waited.unwrap_or_else(PoisonError::into_inner);
@@ -130,15 +155,27 @@ impl Queue {
         state.waiting.clear();
     }
 
-    fn place(&self, state: &mut State) -> Result<(), NoPlace> {
+    /// Finds a place, and the request that has to make room for it.
+    fn place(&self, state: &mut State, asker: Asker) -> Result<Option<usize>, NoPlace> {
         forget_those_who_left(state);
         if state.closed {
-            Err(NoPlace::Closed)
-        } else if state.waiting.len() + usize::from(state.busy) > self.limit {
-            Err(NoPlace::Full)
-        } else {
-            Ok(())
+            return Err(NoPlace::Closed);
         }
+        if state.waiting.len() + usize::from(state.busy) <= self.limit {
+            return Ok(None);
+        }
+        let mut places: HashMap<Asker, usize> = HashMap::new();
+        for job in &state.waiting {
+            *places.entry(job.asker).or_default() += 1;
+        }
+        let own = places.get(&asker).copied().unwrap_or(0);
+        let most = places.values().copied().max().unwrap_or(0);
+        // With one place less the other one still has as many.
+        if most < own + 2 {
+            return Err(NoPlace::Full);
+        }
+        let latest = |job: &Job| places.get(&job.asker) == Some(&most);
+        Ok(state.waiting.iter().rposition(latest))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -146,7 +183,85 @@ impl Queue {
     }
 }
 
+impl State {
+    /// The oldest request of who had no turn for longest.
+    fn next(&self) -> Option<usize> {
+        let last_turn = |job: &Job| self.last_turns.get(&job.asker).copied().unwrap_or(0);
+        // The first of several that are equal.
+        (0..self.waiting.len()).min_by_key(|&i| last_turn(&self.waiting[i]))
+    }
+
+    fn take(&mut self, index: usize) -> Job {
+        let job = self.waiting.remove(index);
+        self.turns += 1;
+        let turns = self.turns;
+        self.last_turns.insert(job.asker, turns);
+        self.last_turns
+            .retain(|_, last| turns - *last < REMEMBERED_TURNS);
+        job
+    }
+}
+
 /// A client that left makes room at once.
 fn forget_those_who_left(state: &mut State) {
     state.waiting.retain(|job| !job.reply.is_closed());
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc::{UnboundedReceiver, error::TryRecvError, unbounded_channel};
+
+    use super::*;
+
+    fn asker(last: u8) -> Asker {
+        Asker {
+            key: None,
+            address: IpAddr::from([127, 0, 0, last]),
+        }
+    }
+
+    fn push(queue: &Queue, last: u8) -> Result<UnboundedReceiver<Event>, NoPlace> {
+        let (reply, events) = unbounded_channel();
+        let job = Job {
+            request: ChatRequest::of_text("a"),
+            asker: asker(last),
+            reply,
+            queued: Instant::now(),
+        };
+        queue.push(job).map(|()| events)
+    }
+
+    #[test]
+    fn those_who_ask_take_turns() {
+        let queue = Queue::new(20);
+        let mut clients: Vec<_> = [1, 1, 1, 1, 2, 2, 3]
+            .map(|last| push(&queue, last).unwrap())
+            .into();
+        let turn = || queue.pop().asker.address;
+        let turns: Vec<_> = (0..5).map(|_| turn()).collect();
+        assert_eq!(turns, [1, 2, 3, 1, 2].map(|last| asker(last).address));
+        // Who comes back has had a turn, and waits like all others.
+        clients.push(push(&queue, 3).unwrap());
+        let turns: Vec<_> = (0..3).map(|_| turn()).collect();
+        assert_eq!(turns, [3, 1, 1].map(|last| asker(last).address));
+    }
+
+    #[test]
+    fn a_full_queue_has_room_for_who_has_fewer() {
+        let queue = Queue::new(3);
+        let mut clients: Vec<_> = [1, 1, 1, 1].map(|_| push(&queue, 1).unwrap()).into();
+        assert_eq!(push(&queue, 1).err(), Some(NoPlace::Full));
+        let other = push(&queue, 2).unwrap();
+        let said: Vec<_> = clients.iter_mut().map(|events| events.try_recv()).collect();
+        let is_open = |said: &Result<Event, TryRecvError>| matches!(said, Err(TryRecvError::Empty));
+        assert!(said[..3].iter().all(is_open));
+        assert!(matches!(said[3], Ok(Event::Displaced)));
+        let another = push(&queue, 2).unwrap();
+        // Two each: nobody makes room.
+        assert_eq!(push(&queue, 2).err(), Some(NoPlace::Full));
+        // Who leaves does.
+        drop(other);
+        push(&queue, 2).unwrap();
+        drop(another);
+    }
 }

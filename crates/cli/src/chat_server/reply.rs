@@ -286,7 +286,7 @@ impl Stream {
 
     fn take(&mut self, event: Option<Event>) {
         match event {
-            Some(Event::Taken | Event::Begun) => {}
+            Some(Event::Displaced | Event::Taken | Event::Begun) => {}
             Some(Event::Text(text, logprobs)) => {
                 self.push_delta(json!({ "content": text }), &logprobs, None);
             }

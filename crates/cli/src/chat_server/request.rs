@@ -18,7 +18,8 @@ use univi::{
 };
 
 use super::{
-    media::{DecodedVisual, Reading, SentVisual},
+    budget::Reserved,
+    media::{DecodedVisual, SentVisual, Sources},
     refusal::Refusal,
 };
 
@@ -91,6 +92,8 @@ pub struct ChatRequest {
     pub stream: bool,
     /// Whether the last piece has the usage.
     pub includes_usage: bool,
+    /// The memory that it takes.
+    pub reserved: Option<Reserved>,
 }
 
 /// A part of a message.
@@ -132,7 +135,7 @@ impl ChatRequest {
     ///
     /// # Errors
     /// What is wrong with it, or not supported, by the name of the field.
-    pub fn parse(body: &[u8], model: &str, reading: &Reading) -> Result<ChatRequest> {
+    pub fn parse(body: &[u8], model: &str, sources: &Sources) -> Result<ChatRequest> {
         let no_json = |e| Refusal::bad(format!("the request can't be read as JSON: {e}"));
         let Value::Object(mut fields) = serde_json::from_slice(body).map_err(no_json)? else {
             return Err(Refusal::bad("the request must be a JSON object"));
@@ -144,7 +147,7 @@ impl ChatRequest {
         let stream = bool_field(&fields, "stream")?.unwrap_or(false);
         let includes_usage = stream_options(&fields, stream)?;
         let options = answer_options(&fields, body)?;
-        let messages = messages(fields.get("messages"), reading)?;
+        let messages = messages(fields.get("messages"), sources)?;
         let (system, turns, question) = conversation(messages);
         Ok(ChatRequest {
             system,
@@ -153,7 +156,22 @@ impl ChatRequest {
             options,
             stream,
             includes_usage,
+            reserved: None,
         })
+    }
+
+    /// Makes a request of a single text, for tests of what requests wait in.
+    #[cfg(test)]
+    pub fn of_text(text: &str) -> ChatRequest {
+        ChatRequest {
+            system: None,
+            turns: Vec::new(),
+            question: vec![SentPart::Text(text.into())],
+            options: answer_options(&Map::new(), b"{}").expect("defaults"),
+            stream: false,
+            includes_usage: false,
+            reserved: None,
+        }
     }
 
     /// Returns all parts, in their order.
@@ -499,7 +517,7 @@ struct Message {
     parts: Vec<SentPart>,
 }
 
-fn messages(value: Option<&Value>, reading: &Reading) -> Result<Vec<Message>> {
+fn messages(value: Option<&Value>, sources: &Sources) -> Result<Vec<Message>> {
     let list = value
         .and_then(Value::as_array)
         .filter(|list| !list.is_empty());
@@ -509,7 +527,7 @@ fn messages(value: Option<&Value>, reading: &Reading) -> Result<Vec<Message>> {
     };
     let mut messages = Vec::with_capacity(list.len());
     for (i, value) in list.iter().enumerate() {
-        messages.push(message(value, &format!("messages[{i}]"), reading)?);
+        messages.push(message(value, &format!("messages[{i}]"), sources)?);
     }
     let said = || messages.iter().filter(|message| !message.parts.is_empty());
     let is_asked = said().any(|message| message.role == "user");
@@ -524,7 +542,7 @@ fn messages(value: Option<&Value>, reading: &Reading) -> Result<Vec<Message>> {
     Ok(messages)
 }
 
-fn message(value: &Value, at: &str, reading: &Reading) -> Result<Message> {
+fn message(value: &Value, at: &str, sources: &Sources) -> Result<Message> {
     let Value::Object(fields) = value else {
         return refuse(format!("{at} is no message"), at);
     };
@@ -561,7 +579,7 @@ fn message(value: &Value, at: &str, reading: &Reading) -> Result<Message> {
         Value::Array(parts) => parts
             .iter()
             .enumerate()
-            .map(|(i, value)| part(value, role, &format!("{at}.content[{i}]"), reading))
+            .map(|(i, value)| part(value, role, &format!("{at}.content[{i}]"), sources))
             .collect::<Result<_>>()?,
         _ => {
             return refuse(
@@ -573,7 +591,7 @@ fn message(value: &Value, at: &str, reading: &Reading) -> Result<Message> {
     Ok(Message { role, parts })
 }
 
-fn part(value: &Value, role: &str, place: &str, reading: &Reading) -> Result<SentPart> {
+fn part(value: &Value, role: &str, place: &str, sources: &Sources) -> Result<SentPart> {
     let Value::Object(fields) = value else {
         return refuse(format!("{place} is no part of a message"), place);
     };
@@ -596,13 +614,13 @@ fn part(value: &Value, role: &str, place: &str, reading: &Reading) -> Result<Sen
         "image_url" => {
             let at = format!("{place}.image_url");
             let url = url_of(fields.get(kind), &at)?;
-            let visual = SentVisual::picture(url, &at, reading).map_err(about)?;
+            let visual = SentVisual::picture(url, &at, sources).map_err(about)?;
             Ok(SentPart::Visual(visual, None))
         }
         "video_url" => {
             let at = format!("{place}.video_url");
             let url = url_of(fields.get(kind), &at)?;
-            let visual = SentVisual::clip(url, &at, reading).map_err(about)?;
+            let visual = SentVisual::clip(url, &at, sources).map_err(about)?;
             Ok(SentPart::Visual(visual, None))
         }
         _ => {

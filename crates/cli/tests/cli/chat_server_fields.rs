@@ -20,6 +20,20 @@ fn logprob(token: &Value) -> f64 {
     token["logprob"].as_f64().unwrap()
 }
 
+/// Compares tokens. A prompt that is read in other parts, as one in a KV cache is, adds up in
+/// another order.
+#[track_caller]
+fn assert_alike(a: &[Value], b: &[Value]) {
+    let texts = |tokens: &[Value]| {
+        let texts = tokens.iter().map(|token| token["token"].clone());
+        texts.collect::<Vec<_>>()
+    };
+    assert_eq!(texts(a), texts(b));
+    for (a, b) in a.iter().zip(b) {
+        assert!((logprob(a) - logprob(b)).abs() < 1e-3, "{a} and {b}");
+    }
+}
+
 #[test]
 fn tokens_come_with_their_log_probabilities() {
     let server = start(&[]);
@@ -54,7 +68,8 @@ fn tokens_come_with_their_log_probabilities() {
 
     // They are the model's own, whatever the choice is made with.
     let drawn = json!({ "temperature": 3, "max_tokens": 1, "logprobs": true, "top_logprobs": 20 });
-    assert_eq!(asked(&drawn).1[0]["top_logprobs"], whole[0]["top_logprobs"]);
+    let top = |token: &Value| token["top_logprobs"].as_array().unwrap().clone();
+    assert_alike(&top(&asked(&drawn).1[0]), &top(&whole[0]));
     let (_, plain) = asked(&json!({ "logprobs": true }));
     assert_eq!(plain.len(), whole.len());
     assert!(plain.iter().all(|token| token["top_logprobs"] == json!([])));
@@ -88,7 +103,7 @@ fn tokens_come_with_their_log_probabilities() {
         );
         streamed.extend(found);
     }
-    assert_eq!(streamed, whole);
+    assert_alike(&streamed, &whole);
 }
 
 /// The names between `begin` and the next `end`, each between quotes or before a colon.

@@ -5,6 +5,7 @@ mod bad_input;
 mod bench;
 mod chat_server;
 mod chat_server_fields;
+mod chat_server_limits;
 mod eval;
 mod hub;
 mod judges;
