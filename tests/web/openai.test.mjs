@@ -192,3 +192,34 @@ test("OpenAI's package for Python gets the same", async () => {
   assert.ok(["yes", "no"].includes(parsed));
   assert.deepEqual(rest, { whole: "yes", stream: "red", refused: "n", models: ["univi-nano"] });
 });
+
+test("univi-eval asks servers side by side, and its parts hold", async () => {
+  const folder = fileURLToPath(new URL("../../python/univi-eval/", import.meta.url));
+  const packages = fileURLToPath(new URL("../python", import.meta.url));
+  const env = { ...process.env, PYTHONPATH: `${join(folder, "src")}:${packages}` };
+  const run = promisify(execFile);
+  await run("python3", ["-B", "-m", "unittest", "discover", "-s", join(folder, "tests")], { env });
+  const second = await serve({ "/": SAMPLES }, [
+    "--model",
+    join(MODELS, "univi-nano"),
+    "--device",
+    "cpu",
+    "--api-key",
+    "sesame",
+  ]);
+  try {
+    const script = join(folder, "tests/ask_servers.py");
+    const picture = join(SAMPLES, "penguin-cookie.png");
+    const addresses = `${server.url}+${second.url}v1`;
+    const { stdout } = await run("python3", ["-B", script, addresses, "sesame", picture], { env });
+    assert.deepEqual(JSON.parse(stdout), {
+      model: "univi-nano",
+      answers: ["yes", "red", "yes", "red", "yes", "red", "yes", "red"],
+      failed: [[8, true]],
+      tokens: true,
+      refused: true,
+    });
+  } finally {
+    await second.close();
+  }
+});

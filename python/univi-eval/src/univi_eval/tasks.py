@@ -1,0 +1,158 @@
+"""Task files for sets of the paper that lmms-eval has none of: MSVD-QA, MSRVTT-QA and TGIF-QA.
+
+Their questions and answers are read as they are published for zero-shot evaluation: two JSON lists,
+joined by `question_id`.
+"""
+
+import argparse
+import json
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+SETS = ("msvd_qa", "msrvtt_qa", "tgif_qa")
+
+#: Endings of clips, in the order in which they are looked for.
+ENDINGS = ("", ".mp4", ".avi", ".webm", ".mkv", ".mov", ".gif")
+
+#: What is no part of an answer's meaning.
+ARTICLES = re.compile(r"\b(a|an|the)\b")
+
+
+def documents(questions: Path, answers: Path, videos: Path) -> list[dict[str, Any]]:
+    """Returns the questions with their answers and clips.
+
+    Raises:
+        ValueError: for a question without an answer or a clip, or an id that comes twice.
+    """
+    by_id: dict[str, str] = {}
+    for entry in _list(answers):
+        key = str(entry["question_id"])
+        if key in by_id:
+            raise ValueError(f"{answers}: question_id {key} comes twice")
+        by_id[key] = str(entry["answer"])
+    found: list[dict[str, Any]] = []
+    seen: set[str] = set()
+    for entry in _list(questions):
+        key = str(entry["question_id"])
+        if key in seen:
+            raise ValueError(f"{questions}: question_id {key} comes twice")
+        seen.add(key)
+        if key not in by_id:
+            raise ValueError(f"{questions}: question_id {key} has no answer in {answers}")
+        name = str(entry.get("video_name", entry.get("video")))
+        clip = next((path for path in _places(videos, name) if path.is_file()), None)
+        if clip is None:
+            raise ValueError(f"{questions}: {name} of question_id {key} is not in {videos}")
+        found.append(
+            {
+                "question_id": key,
+                "video": str(clip.resolve()),
+                "question": str(entry["question"]),
+                "answer": by_id[key],
+            }
+        )
+    return found
+
+
+def write(name: str, entries: Iterable[dict[str, Any]], out: Path) -> Path:
+    """Writes a task file with its questions into `out`, for `lmms-eval --include_path`."""
+    out.mkdir(parents=True, exist_ok=True)
+    data = out / f"{name}.jsonl"
+    lines = (json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
+    data.write_text("".join(lines), encoding="utf-8")
+    # YAML of lmms-eval finds functions in a file beside it.
+    functions = out / "univi_functions.py"
+    functions.write_text(
+        "from univi_eval.tasks import exact_match, messages, question, visual\n", encoding="utf-8"
+    )
+    task = out / f"{name}.yaml"
+    task.write_text(
+        f"""task: {name}
+dataset_path: json
+dataset_kwargs:
+  data_files:
+    test: {json.dumps(str(data.resolve()))}
+test_split: test
+output_type: generate_until
+doc_to_messages: !function univi_functions.messages
+doc_to_visual: !function univi_functions.visual
+doc_to_text: !function univi_functions.question
+doc_to_target: answer
+process_results: !function univi_functions.exact_match
+generation_kwargs:
+  max_new_tokens: 128
+  temperature: 0
+  do_sample: false
+metric_list:
+  - metric: exact_match
+    aggregation: mean
+    higher_is_better: true
+metadata:
+  - version: 1.0
+""",
+        encoding="utf-8",
+    )
+    return task
+
+
+def messages(document: dict[str, Any], *_: Any, **__: Any) -> list[dict[str, Any]]:
+    """Returns the clip and the question, as the paper asks."""
+    content = [
+        {"type": "video", "url": document["video"]},
+        {"type": "text", "text": document["question"]},
+    ]
+    return [{"role": "user", "content": content}]
+
+
+def visual(document: dict[str, Any], *_: Any, **__: Any) -> list[str]:
+    """Returns the clip."""
+    return [document["video"]]
+
+
+def question(document: dict[str, Any], *_: Any, **__: Any) -> str:
+    """Returns the question."""
+    return str(document["question"])
+
+
+def exact_match(document: dict[str, Any], results: Sequence[str]) -> dict[str, float]:
+    """Scores an answer: 1 where it is the right one, but for case, articles and punctuation."""
+    same = normalized(results[0]) == normalized(document["answer"])
+    return {"exact_match": float(same)}
+
+
+def normalized(text: str) -> str:
+    """Returns an answer in the form in which it is compared."""
+    words = re.sub(r"[^\w\s]", " ", text.lower())
+    return " ".join(ARTICLES.sub(" ", words).split())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Writes the task file that the command line asks for."""
+    parser = argparse.ArgumentParser(prog="univi-eval-tasks", description=__doc__)
+    parser.add_argument("set", choices=SETS)
+    parser.add_argument("--questions", type=Path, required=True, help="test_q.json")
+    parser.add_argument("--answers", type=Path, required=True, help="test_a.json")
+    parser.add_argument("--videos", type=Path, required=True, help="the folder of the clips")
+    parser.add_argument("--out", type=Path, required=True, help="the folder of the task file")
+    given = parser.parse_args(arguments)
+    try:
+        entries = documents(given.questions, given.answers, given.videos)
+        task = write(given.set, entries, given.out)
+    except (ValueError, KeyError, OSError) as error:
+        parser.exit(1, f"error: {error}\n")
+    print(f"{len(entries)} questions: lmms-eval --include_path {given.out} --tasks {task.stem}")
+
+
+def _list(path: Path) -> list[dict[str, Any]]:
+    entries = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(entries, list):
+        raise ValueError(f"{path}: expected a list of entries")
+    return entries
+
+
+def _places(videos: Path, name: str) -> Iterable[Path]:
+    for prefix in ("", "v_"):
+        for ending in ENDINGS:
+            yield videos / f"{prefix}{name}{ending}"
