@@ -22,9 +22,10 @@ const PATIENCE_MS = 30_000;
  * "/models/": "models" }`; there is always a `/`.
  * @param {string[]} [flags] Further ones for `univi serve`, such as `--throttle` and `--fault`.
  * @param {number} [port] By default any free one.
- * @returns {Promise<{ url: string, requests: (count: number) => Promise<Request[]>, close: () =>
- * Promise<void> }>} The address, with a slash at its end; the requests in the order in which they
- * ended, once there are at least so many; and what ends it.
+ * @returns {Promise<{ url: string, pid: number | undefined, requests: (count: number) =>
+ * Promise<Request[]>, close: () => Promise<void> }>} The address, with a slash at its end; the
+ * process; the requests in the order in which they ended, once there are at least so many; and what
+ * ends it.
  */
 export async function serve(folders, flags = [], port = 0) {
   const { "/": root, ...mounts } = folders;
@@ -46,6 +47,7 @@ export async function serve(folders, flags = [], port = 0) {
   lines.on("line", (line) => over.push(JSON.parse(line)));
   return {
     url: JSON.parse(first).url,
+    pid: child.pid,
     requests: async (count) => {
       // The server tells a moment after the last byte has gone.
       while (over.length < count)
