@@ -1,7 +1,7 @@
 /**
  * `univi serve --model` under load: clients that ask again and again, each from an address of its
  * own, beside one that asks ten times at once, slow and malformed ones, and ones that hang up.
- * Prints what was lost, how turns were shared, waits, and the server's memory by the minute; exits
+ * Prints what was lost, how turns were shared, waits, and the server's memory; exits
  * with 1 where an answer was lost or wrong, or a client had less than half of the median of turns.
  *
  *     node tests/web/serve.bench.mjs [--minutes 5] [--clients 32]
@@ -95,7 +95,7 @@ const streamed = (text) => {
 
 /** @type {string[]} */
 const lost = [];
-/** Milliseconds from a question to its last word, of those who ask one at a time. @type {number[]} */
+/** Milliseconds from question to last word of those who ask one at a time. @type {number[]} */
 const waits = [];
 /** The address of the one who asks ten at once. */
 const GREEDY = "127.0.2.1";

@@ -11,6 +11,8 @@ mod budget;
 mod conversations;
 mod encoded;
 mod fetched;
+#[cfg(test)]
+mod hostile;
 mod media;
 mod metrics;
 mod model_thread;

@@ -1,4 +1,4 @@
-//! The fields of requests to `univi serve --model`, beside those of the package, and what they bring.
+//! The fields of requests to `univi serve --model`: those of the package, and what they bring.
 
 use std::{collections::BTreeSet, fs};
 
