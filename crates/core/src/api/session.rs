@@ -227,9 +227,9 @@ impl<'a> StreamedAnswer<'a> {
         )
     }
 
-    /// Returns the log-probabilities of the tokens whose text [`StreamedAnswer::next`] has returned,
-    /// where [`GenerateOptions::logprobs`] asks for them. A token is there with the first of its
-    /// text; white space around the answer and what ends it are no part of it.
+    /// Returns the log-probabilities of the tokens whose text [`StreamedAnswer::next`] has
+    /// returned, where [`GenerateOptions::logprobs`] asks for them. A token is there with the first
+    /// of its text; white space after the answer and what ends it are no part of it.
     pub fn logprobs(&self) -> &[TokenLogprobs] {
         dispatch!(&self.session.engine, engine => engine.logprobs())
     }
