@@ -43,7 +43,9 @@ fn odd_values() -> Vec<Value> {
 }
 
 fn seeds() -> Vec<Value> {
-    let gif = STANDARD.encode(include_bytes!("../../../../fuzz/seeds/gif/three-frames.gif"));
+    let gif = STANDARD.encode(include_bytes!(
+        "../../../../fuzz/seeds/gif/three-frames.gif"
+    ));
     let show = |kind: &str, media: &str| {
         let url = format!("data:{media};base64,{gif}");
         json!({ "type": kind, kind: { "url": url, "detail": "auto" } })
