@@ -130,6 +130,8 @@ impl Fetcher {
             // Followed here: each address has to be allowed.
             .max_redirects(0)
             .max_redirects_will_error(false)
+            // One that is kept may be closed by its server just when it is used again.
+            .max_idle_connections(0)
             // A proxy would look the name up itself.
             .proxy(None)
             .timeout_global(Some(timeout))
