@@ -22,6 +22,9 @@ function readMarkdown(): Promise<void> {
   return reading;
 }
 
+/** The turn that is being read aloud. */
+let reader: { readonly by: TurnView; readonly stop: AbortController } | undefined;
+
 /** What a turn's buttons do. */
 export interface TurnActions {
   readonly show: (attachment: Attachment) => void;
@@ -94,6 +97,15 @@ export class TurnView {
     const retry = tool("retry", words.retry, actions.retry, words.retryQuestion, "retry");
     const edit = tool("edit", words.edit, actions.edit, words.editQuestion);
     this.#buttons.append(this.#versions, copy, retry, edit);
+    if ("speechSynthesis" in globalThis) {
+      const speak = tool(
+        "speak",
+        words.readAloud,
+        () => void this.#readAloud(speak),
+        words.readAnswer,
+      );
+      this.#buttons.append(speak);
+    }
     if (!toNodes) void readMarkdown().then(() => this.#draw());
     this.#answer.setAttribute("aria-busy", "true");
     const by = make("p", { className: "by" }, icon("mark", "mark"), model);
@@ -210,6 +222,28 @@ export class TurnView {
     this.#answer.replaceChildren(...drawn);
     this.#answer.classList.toggle("drawn", toNodes !== undefined);
     this.#answer.dataset.written = this.#text;
+  }
+
+  /** Reads the answer aloud, or stops that. */
+  async #readAloud(speak: HTMLButtonElement): Promise<void> {
+    if (reader?.by === this) {
+      reader.stop.abort();
+      return;
+    }
+    reader?.stop.abort();
+    const stop = new AbortController();
+    reader = { by: this, stop };
+    speak.setAttribute("aria-pressed", "true");
+    const { readAloud } = await import("./speech.js");
+    // A conversation that is left takes its voice along.
+    const leaving = setInterval(() => this.element.isConnected || stop.abort(), 500);
+    const why = await readAloud(this.text, stop.signal);
+    clearInterval(leaving);
+    if (reader?.stop === stop) reader = undefined;
+    speak.setAttribute("aria-pressed", "false");
+    if (why === undefined) return;
+    this.#metrics.textContent = why;
+    announce(why);
   }
 
   async #copy(copy: HTMLButtonElement): Promise<void> {

@@ -118,6 +118,8 @@ export const en = {
   copied: "Copied",
   retry: "Ask again",
   edit: "Edit",
+  readAloud: "Read aloud",
+  readAnswer: "Read aloud: this answer",
   copyAnswer: "Copy the answer",
   retryQuestion: "Ask again: this question",
   editQuestion: "Edit this question",

@@ -135,6 +135,8 @@ export const ja: Translation = {
     copied: "コピーしました",
     retry: "もう一度",
     edit: "編集",
+    readAloud: "読み上げる",
+    readAnswer: "回答を読み上げる",
     copyAnswer: "コピー: この回答",
     retryQuestion: "もう一度: この質問",
     editQuestion: "編集: この質問",

@@ -127,6 +127,8 @@ export const zh: Translation = {
     copied: "已复制",
     retry: "重问",
     edit: "编辑",
+    readAloud: "朗读",
+    readAnswer: "朗读回答",
     copyAnswer: "复制：这个回答",
     retryQuestion: "重问：这个问题",
     editQuestion: "编辑：这个问题",
