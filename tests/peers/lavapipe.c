@@ -1,8 +1,9 @@
 /* Mesa's lavapipe in the place of Chromium's own SwiftShader.
  *
  * Headless Chromium takes a software adapter for WebGPU only if it is SwiftShader, which it loads
- * by the name of a library and knows by its ids. This library hands every call on to the system's
- * Vulkan loader, which LAVAPIPE restricts to one driver, and changes the two ids. */
+ * by the name of a library and knows by its ids. This library hands every call on to LOADER, the
+ * system's and not the browser's own, which LAVAPIPE restricts to one driver, and changes the two
+ * ids. */
 #include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,7 +34,7 @@ vkGetInstanceProcAddr(VkInstance instance, const char *name) {
     if (find == NULL) {
         setenv("VK_DRIVER_FILES", LAVAPIPE, 1);
         setenv("VK_ICD_FILENAMES", LAVAPIPE, 1);
-        void *loader = dlopen("libvulkan.so.1", RTLD_NOW | RTLD_LOCAL);
+        void *loader = dlopen(LOADER, RTLD_NOW | RTLD_LOCAL);
         if (loader == NULL)
             return NULL;
         find = (PFN_vkGetInstanceProcAddr)dlsym(loader, "vkGetInstanceProcAddr");

@@ -176,16 +176,17 @@ def language_model(meta, tensors, path, is_quantized):
     product(graph.add("Slice", [h, *ends]), tensors["token_embd.weight"])
     graph.nodes[-1].output[0] = "logits"
 
+    # transformers.js makes empty caches by the names of these sizes.
     inputs = [
-        ("input_ids", TensorProto.INT64, ["batch", "tokens"]),
-        ("attention_mask", TensorProto.INT64, ["batch", "all"]),
+        ("input_ids", TensorProto.INT64, ["batch_size", "sequence_length"]),
+        ("attention_mask", TensorProto.INT64, ["batch_size", "total_sequence_length"]),
     ]
-    outputs = [("logits", TensorProto.FLOAT, ["batch", 1, meta["llama.vocab_size"]])]
+    outputs = [("logits", TensorProto.FLOAT, ["batch_size", 1, meta["llama.vocab_size"]])]
     for layer in range(layers):
         for part in ("key", "value"):
-            shape = ["batch", kv_heads, "past", head]
+            shape = ["batch_size", kv_heads, "past_sequence_length", head]
             inputs.append((f"past_key_values.{layer}.{part}", TensorProto.FLOAT, shape))
-            shape = ["batch", kv_heads, "all", head]
+            shape = ["batch_size", kv_heads, "total_sequence_length", head]
             outputs.append((f"present.{layer}.{part}", TensorProto.FLOAT, shape))
     graph.write(inputs, outputs)
 
@@ -274,8 +275,8 @@ def vision_model(path):
             h, x = normed_sum(y, x)
     graph.add("Add", [y, x], ["last_hidden_state"])
     graph.write(
-        [("pixel_values", TensorProto.FLOAT, ["batch", 3, 224, 224])],
-        [("last_hidden_state", TensorProto.FLOAT, ["batch", tokens, width])],
+        [("pixel_values", TensorProto.FLOAT, ["batch_size", 3, 224, 224])],
+        [("last_hidden_state", TensorProto.FLOAT, ["batch_size", tokens, width])],
     )
 
 

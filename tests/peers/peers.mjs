@@ -103,11 +103,17 @@ async function chromiumOnLavapipe() {
   const program = join(folder, "chromium");
   await cp(real, program, { dereference: true });
   const library = join(folder, "libvk_swiftshader.so");
+  const { stdout: libraries } = await run("ldconfig", ["-p"]);
+  const loader = /libvulkan\.so\.1 .*=> (\S+)/.exec(libraries)?.[1];
+  if (!loader) throw new Error("there is no Vulkan loader: install libvulkan1");
   await run("gcc", [
-    ...["-shared", "-fPIC", "-O1", '-DLAVAPIPE="/usr/share/vulkan/icd.d/lvp_icd.json"'],
+    ...["-shared", "-fPIC", "-O1", `-DLOADER="${loader}"`],
+    '-DLAVAPIPE="/usr/share/vulkan/icd.d/lvp_icd.json"',
     ...[join(HERE, "lavapipe.c"), "-o", library, "-ldl"],
   ]);
-  const driver = { library_path: library, api_version: "1.0.5" };
+  // What draws the page reads this file, and keeps SwiftShader.
+  const original = join(from, "libvk_swiftshader.so");
+  const driver = { library_path: original, api_version: "1.0.5" };
   const icd = { file_format_version: "1.0.0", ICD: driver };
   await writeFile(join(folder, "vk_swiftshader_icd.json"), JSON.stringify(icd));
   return program;
