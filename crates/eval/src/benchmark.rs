@@ -1,11 +1,8 @@
 //! What a benchmark is made of.
 
-use univi::{Error, Result};
+use univi::Result;
 
-use crate::{
-    benchmarks,
-    data::{Data, Questions},
-};
+use crate::data::{Data, Questions};
 
 /// A published benchmark: its files, how the reference asks, and what is counted.
 #[derive(Debug)]
@@ -126,28 +123,6 @@ pub struct Published {
 }
 
 impl Benchmark {
-    /// Returns all benchmarks.
-    pub fn all() -> &'static [&'static Benchmark] {
-        benchmarks::ALL
-    }
-
-    /// Finds a benchmark by its name.
-    ///
-    /// # Errors
-    /// `BadRequest` naming those that there are.
-    pub fn find(name: &str) -> Result<&'static Benchmark> {
-        let found = benchmarks::ALL.iter().find(|each| each.name == name);
-        found.copied().ok_or_else(|| {
-            let names: Vec<&str> = benchmarks::ALL.iter().map(|each| each.name).collect();
-            Error::BadRequest {
-                reason: format!(
-                    "there is no benchmark {name:?}; there are {}",
-                    names.join(", ")
-                ),
-            }
-        })
-    }
-
     /// Reads the published files.
     ///
     /// # Errors

@@ -318,9 +318,12 @@ fn json(text: &str, name: &str) -> Result<Values, String> {
     }
 }
 
+/// A row by its columns' names, and the number of its line.
+type NumberedRow = (usize, Map<String, Value>);
+
 /// Reads a table of texts between tabs, with quotes around texts that hold tabs, line ends or
 /// quotes, which are doubled then. An empty field is left out. Returns rows with their lines.
-fn table(text: &str) -> Result<Vec<(usize, Map<String, Value>)>, String> {
+fn table(text: &str) -> Result<Vec<NumberedRow>, String> {
     let (mut rows, mut row, mut field) = (Vec::new(), Vec::new(), String::new());
     let (mut line, mut begun, mut quoted) = (1, 1, false);
     let mut chars = text.chars().peekable();

@@ -51,8 +51,11 @@ const FIELDS: [&str; 16] = [
     "top_logprobs",
 ];
 
+/// Whether a value asks for what happens anyway.
+type IsNeutral = fn(&Value) -> bool;
+
 /// Fields without effect, by the values that ask for what happens anyway.
-const NEUTRAL: [(&str, fn(&Value) -> bool); 16] = [
+const NEUTRAL: [(&str, IsNeutral); 16] = [
     ("n", |value| value.as_f64() == Some(1.0)),
     ("tools", is_empty),
     ("functions", is_empty),

@@ -6,7 +6,7 @@ use std::{
 };
 
 use clap::{
-    Args, ValueEnum,
+    Args,
     builder::{PossibleValue, PossibleValuesParser},
 };
 use serde_json::{Map, Value, json};
@@ -17,6 +17,7 @@ use univi_eval::{Benchmark, Data, Journal, Media, Questions, Record, Run, Shard}
 use super::{
     asking::Asking,
     folder::{self, ReportOptions},
+    on_error::OnError,
     sweep,
 };
 use crate::{
@@ -81,15 +82,6 @@ pub struct BenchmarkOptions {
     pub shard: Option<Shard>,
     #[command(flatten)]
     pub report: ReportOptions,
-}
-
-/// What happens at a question that can't be asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum OnError {
-    /// The run ends, and says which one it is. What was answered stays.
-    Stop,
-    /// It is left out, and the report names it.
-    Skip,
 }
 
 /// The benchmarks, with their titles and files.

@@ -12,8 +12,8 @@ use univi_eval::{
 };
 
 use super::{
-    benchmark::OnError,
     judging::{self, JudgeOptions},
+    on_error::OnError,
 };
 use crate::{files, folder_lock::FolderLock, out};
 

@@ -9,7 +9,7 @@ use univi_eval::{
     Benchmark, JudgeRequest, Judgement, JudgementJournal, REPLY_TOKENS, Record, requests, verdict,
 };
 
-use super::benchmark::OnError;
+use super::on_error::OnError;
 use crate::{
     interrupt::Listener,
     out,

@@ -5,6 +5,7 @@ mod benchmark;
 mod folder;
 mod judging;
 mod nano;
+mod on_error;
 mod sweep;
 
 use std::path::PathBuf;

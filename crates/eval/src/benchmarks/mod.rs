@@ -6,16 +6,19 @@ mod mm_vet;
 mod mmbench;
 mod pope;
 mod science_qa;
+mod short_answer;
 mod text_vqa;
 mod video_chatgpt;
 mod video_qa;
 mod vizwiz;
 mod vqav2;
 
+use univi::{Error, Result};
+
 use crate::benchmark::Benchmark;
 
 /// All of them, in the order of the papers.
-pub const ALL: &[&Benchmark] = &[
+const ALL: &[&Benchmark] = &[
     &llava::NINETY,
     &video_chatgpt::GENERIC,
     &video_chatgpt::TEMPORAL,
@@ -37,5 +40,26 @@ pub const ALL: &[&Benchmark] = &[
     &llava::WILD,
 ];
 
-/// What LLaVA 1.5 adds to a question with a short answer.
-const SHORT_ANSWER: &str = "\nAnswer the question using a single word or phrase.";
+impl Benchmark {
+    /// Returns all benchmarks.
+    pub fn all() -> &'static [&'static Benchmark] {
+        ALL
+    }
+
+    /// Finds a benchmark by its name.
+    ///
+    /// # Errors
+    /// `BadRequest` naming those that there are.
+    pub fn find(name: &str) -> Result<&'static Benchmark> {
+        let found = ALL.iter().find(|each| each.name == name);
+        found.copied().ok_or_else(|| {
+            let names: Vec<&str> = ALL.iter().map(|each| each.name).collect();
+            Error::BadRequest {
+                reason: format!(
+                    "there is no benchmark {name:?}; there are {}",
+                    names.join(", ")
+                ),
+            }
+        })
+    }
+}

@@ -2,7 +2,7 @@
 
 use univi::Result;
 
-use super::SHORT_ANSWER;
+use super::short_answer::SHORT_ANSWER;
 use crate::{
     benchmark::{Benchmark, Decoding, Metric, Protocol},
     data::{Data, Questions, answers, source, text},

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use univi::Result;
 
-use super::SHORT_ANSWER;
+use super::short_answer::SHORT_ANSWER;
 use crate::{
     benchmark::{Benchmark, Decoding, Metric, Protocol},
     data::{Data, Questions, answers, source, text},

@@ -1,6 +1,9 @@
 //! Multiple choice: ScienceQA with the reference's extraction, and letters.
 
-use super::{Figure, Interval, Unit, most_frequent, named, ratio};
+use super::{
+    figure::{Figure, Unit, most_frequent, named, ratio},
+    interval::Interval,
+};
 use crate::sample::{Expected, Record};
 
 const LETTERS: [&str; 5] = ["A", "B", "C", "D", "E"];

@@ -1,6 +1,9 @@
 //! What judges said, counted as the official scripts do.
 
-use super::{Figure, Interval, Unit, mean, named, ratio};
+use super::{
+    figure::{Figure, Unit, mean, named, ratio},
+    interval::Interval,
+};
 use crate::{
     benchmark::Metric,
     judge::{Judgements, Verdict},

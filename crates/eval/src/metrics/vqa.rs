@@ -80,7 +80,8 @@ pub fn processed(answer: &str) -> String {
 /// people it is right.
 pub fn accuracy(answer: &str, given: &[String]) -> f64 {
     let plain = |text: &str| text.replace(['\n', '\t'], " ").trim().to_owned();
-    let (mut answer, mut given) = (plain(answer), given.iter().map(|a| plain(a)).collect());
+    let mut answer = plain(answer);
+    let mut given: Vec<String> = given.iter().map(|text| plain(text)).collect();
     // Where all people agree, nothing is made alike.
     if differ(&given) {
         let alike = |text: &str| digits_and_articles(&punctuation(text));
@@ -92,17 +93,17 @@ pub fn accuracy(answer: &str, given: &[String]) -> f64 {
 
 /// The same as TextVQA's script gives it, which always makes alike.
 pub fn text_accuracy(answer: &str, given: &[String]) -> f64 {
-    let given = given.iter().map(|text| processed(text)).collect();
+    let given: Vec<String> = given.iter().map(|text| processed(text)).collect();
     shared(&processed(answer), &given)
 }
 
-fn differ(given: &Vec<String>) -> bool {
+fn differ(given: &[String]) -> bool {
     given.windows(2).any(|pair| pair[0] != pair[1])
 }
 
 /// The mean over all people of how far the answer agrees with the others, in the order in which
 /// the scripts add.
-fn shared(answer: &str, given: &Vec<String>) -> f64 {
+fn shared(answer: &str, given: &[String]) -> f64 {
     let agree = given.iter().filter(|one| *one == answer).count();
     let of_one = |one: &String| {
         let others = agree - usize::from(one == answer);

@@ -2,7 +2,10 @@
 //!
 //! Source: github.com/RUCAIBox/POPE, `evaluate.py`.
 
-use super::{Figure, Interval, Unit, ratio};
+use super::{
+    figure::{Figure, Unit, ratio},
+    interval::Interval,
+};
 use crate::sample::{Expected, Record};
 
 /// Returns what the script takes an answer for: no, where a word of its first sentence is a no.
