@@ -149,6 +149,7 @@ test("what the protocol does not carry is refused by name", async () => {
   );
   await fails(univi.session().append([picture]), "bad-request", /^append /);
   await fails(univi.memory(), "bad-request", /^memory /);
+  await fails(univi.measureClip({ frames: [picture] }), "bad-request", /^measureClip /);
   const ask = (/** @type {import("univi").ConversationOptions} */ options) =>
     univi.session(options).ask("a", greedy).text();
   await fails(ask({ template: "v1" }), "bad-request", /^template /);

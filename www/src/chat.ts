@@ -633,6 +633,7 @@ export class Chat {
       show: (one) => void show(one),
       retry: () => this.#retry(index),
       edit: () => this.#edit(index),
+      link: async () => (await import("./link.js")).linkTo(text, this.#model.address),
       choose: (version) => void this.#choose(index, version),
       seek: clip && ((seconds) => void show(clip, seconds)),
       showPhotoModels: () => this.#model.showPhotoModels(),

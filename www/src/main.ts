@@ -110,5 +110,6 @@ metrics.draw();
 chat.translate();
 await model.offer(new URLSearchParams(location.search).get("model"));
 await chat.restore();
+if (location.hash.startsWith("#question=")) (await import("./link.js")).followLink(chat.composer);
 byId("main", HTMLElement).classList.remove("arriving");
 await drawSamples();

@@ -138,6 +138,12 @@ export class ModelPanel {
     return this.#loaded.label;
   }
 
+  /** The address of the model that is chosen; none for files of this computer or the Hub. */
+  get address(): string | undefined {
+    if (choice.value === AT_ADDRESS) return url.value || undefined;
+    return this.#offered[Number(choice.value)]?.url;
+  }
+
   /** Opens the list of models that know photographs. */
   showPhotoModels(): void {
     openDrawer(byId("photo-models-heading", HTMLHeadingElement));

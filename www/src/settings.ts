@@ -55,14 +55,49 @@ export function sessionOptions(): Pick<SessionOptions, "system" | "template"> {
   };
 }
 
-/** Reads what was kept, and keeps what is changed; `onChange` hears of that. */
-export function wireSettings(onChange: () => void): void {
+/** Returns what differs from the page's own settings, by the fields' names. */
+export function changedSettings(): Record<string, string> {
+  const changed = Object.entries(fields).filter(
+    ([name, field]) => field.value !== defaults.get(name),
+  );
+  return Object.fromEntries(changed.map(([name, field]) => [name, field.value]));
+}
+
+/** Takes settings for this visit; returns what the page calls them, and names that it can't use. */
+export function takeSettings(settings: Record<string, string>): {
+  taken: string[];
+  refused: string[];
+} {
+  const [taken, refused]: [string[], string[]] = [[], []];
+  for (const [name, value] of Object.entries(settings)) {
+    const field = Object.hasOwn(fields, name) ? fields[name as keyof typeof fields] : undefined;
+    const before = field?.value ?? "";
+    if (field) field.value = value;
+    if (field && field.value === value && field.validity.valid) {
+      taken.push(field.labels?.[0]?.textContent?.trim() ?? name);
+    } else {
+      if (field) field.value = before;
+      refused.push(name);
+    }
+  }
+  showSettings();
+  return { taken, refused };
+}
+
+/** Takes the settings of the last visit back. */
+export function restoreSettings(): void {
   const kept = keptSettings();
   for (const [name, field] of Object.entries(fields)) {
     const value = kept[name];
-    if (typeof value === "string") field.value = value;
+    field.value = typeof value === "string" ? value : defaults.get(name)!;
     if (!field.validity.valid || field.value === "") field.value = defaults.get(name)!;
   }
+  showSettings();
+}
+
+/** Reads what was kept, and keeps what is changed; `onChange` hears of that. */
+export function wireSettings(onChange: () => void): void {
+  restoreSettings();
   const changed = () => {
     showSettings();
     remember(
@@ -82,7 +117,6 @@ export function wireSettings(onChange: () => void): void {
   // A field that is out of sight can't say what is wrong with it.
   for (const field of Object.values(fields))
     field.addEventListener("invalid", () => openDrawer(field));
-  showSettings();
 }
 
 /** Says in words what a slider can't. */

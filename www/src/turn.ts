@@ -30,6 +30,8 @@ export interface TurnActions {
   readonly show: (attachment: Attachment) => void;
   readonly retry: () => void;
   readonly edit: () => void;
+  /** Returns a link to the question. */
+  readonly link: () => Promise<string>;
   readonly showPhotoModels: () => void;
   /** Asks the same without what came before. */
   readonly askAlone: () => void;
@@ -93,10 +95,11 @@ export class TurnView {
       made.append(icon(name), make("span", {}, text));
       return made;
     };
-    const copy = tool("copy", words.copy, () => void this.#copy(copy), words.copyAnswer);
+    const copy = tool("copy", words.copy, () => void this.#copyAnswer(copy), words.copyAnswer);
     const retry = tool("retry", words.retry, actions.retry, words.retryQuestion, "retry");
     const edit = tool("edit", words.edit, actions.edit, words.editQuestion);
-    this.#buttons.append(this.#versions, copy, retry, edit);
+    const link = tool("link", words.link, () => void this.#copyLink(link), words.copyLink);
+    this.#buttons.append(this.#versions, copy, retry, edit, link);
     if ("speechSynthesis" in globalThis) {
       const speak = tool(
         "speak",
@@ -246,11 +249,20 @@ export class TurnView {
     announce(why);
   }
 
-  async #copy(copy: HTMLButtonElement): Promise<void> {
-    await navigator.clipboard.writeText(this.text);
-    const text = copy.querySelector("span")!;
-    text.textContent = words.copied;
-    announce(words.copied);
-    setTimeout(() => (text.textContent = words.copy), 2000);
+  #copyAnswer(pressed: HTMLButtonElement): Promise<void> {
+    return copy(this.text, pressed, words.copy);
   }
+
+  async #copyLink(pressed: HTMLButtonElement): Promise<void> {
+    await copy(await this.#actions.link(), pressed, words.link);
+  }
+}
+
+/** Copies a text, and says so on the button that was pressed, whose own text is `label`. */
+async function copy(text: string, pressed: HTMLButtonElement, label: string): Promise<void> {
+  await navigator.clipboard.writeText(text);
+  const shown = pressed.querySelector("span")!;
+  shown.textContent = words.copied;
+  announce(words.copied);
+  setTimeout(() => (shown.textContent = label), 2000);
 }

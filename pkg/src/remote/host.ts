@@ -268,6 +268,7 @@ function handlersOf(server: Server, name: string | undefined): Handlers<Calls> {
     },
 
     tokenMap: async () => refuse("a token map"),
+    clipTokens: async () => refuse("measureClip"),
     append: async () => refuse("append"),
     encodeFrame: async () => refuse("watch"),
     mergeFrames: async () => refuse("watch"),

@@ -121,6 +121,8 @@ export const en = {
   readAloud: "Read aloud",
   readAnswer: "Read aloud: this answer",
   copyAnswer: "Copy the answer",
+  link: "Link",
+  copyLink: "Copy a link to this question and the settings, without pictures",
   retryQuestion: "Ask again: this question",
   editQuestion: "Edit this question",
   askAlone: "Ask without them",

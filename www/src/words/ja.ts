@@ -138,6 +138,8 @@ export const ja: Translation = {
     readAloud: "読み上げる",
     readAnswer: "回答を読み上げる",
     copyAnswer: "コピー: この回答",
+    link: "リンク",
+    copyLink: "リンクをコピー：この質問と設定（画像は含まない）",
     retryQuestion: "もう一度: この質問",
     editQuestion: "編集: この質問",
     askAlone: "それらなしで質問",

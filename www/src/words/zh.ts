@@ -130,6 +130,8 @@ export const zh: Translation = {
     readAloud: "朗读",
     readAnswer: "朗读回答",
     copyAnswer: "复制：这个回答",
+    link: "链接",
+    copyLink: "复制链接：此问题和设置（不含图片）",
     retryQuestion: "重问：这个问题",
     editQuestion: "编辑：这个问题",
     askAlone: "不带它们再问",
