@@ -149,7 +149,6 @@ test("what the protocol does not carry is refused by name", async () => {
   );
   await fails(univi.session().append([picture]), "bad-request", /^append /);
   await fails(univi.memory(), "bad-request", /^memory /);
-  await fails(univi.measureClip({ frames: [picture] }), "bad-request", /^measureClip /);
   const ask = (/** @type {import("univi").ConversationOptions} */ options) =>
     univi.session(options).ask("a", greedy).text();
   await fails(ask({ template: "v1" }), "bad-request", /^template /);
@@ -196,6 +195,7 @@ test("a page of an origin that is allowed gets the same, and a clip", async () =
         before: before.filter((name) => name.includes("/dist/remote/")),
         first,
         seen: await drawn.text(),
+        measured: await univi.measureClip({ video: clip }).catch(String),
         visualTokens: answer.usage.visualTokens,
       };
     },
@@ -205,6 +205,7 @@ test("a page of an origin that is allowed gets the same, and a clip", async () =
   assert.ok((await remotes()).length > 0);
   assert.equal(said.first, "unicorn");
   assert.equal(said.seen, "yes");
+  assert.match(said.measured, /measureClip can't be had from a server/);
   assert.ok(said.visualTokens > 42, "the frames are merged as a clip");
 
   // Without --allow-origin a browser keeps the answer from the page.
