@@ -59,6 +59,18 @@ test("a picture is asked about by keyboard, a further question knows it, and it 
   assert.ok(!(await clear.isVisible()));
 });
 
+test("a picture without a word is described", async () => {
+  const { page } = opened;
+  const { field, picker, log, answers } = chat();
+  await field.waitFor();
+  await page.keyboard.press("Enter"); // Nothing at all asks nothing.
+  await picker.setInputFiles(PENGUIN);
+  await page.keyboard.press("Enter");
+  await answered("Describe the picture.");
+  await answers.filter({ hasText: "penguin" }).waitFor();
+  assert.equal(await log.locator("img").count(), 1);
+});
+
 test("files are dropped, pasted, and taken away", async () => {
   const { field, element } = chat();
   await field.waitFor();

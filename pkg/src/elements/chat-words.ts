@@ -21,6 +21,8 @@ export interface ChatWords {
   readonly thinking: string;
   /** What is said while the model loads; bytes as people read them, nothing where not known. */
   readonly loading: (progress: LoadProgress, loaded: string, total: string) => string;
+  /** What is asked about pictures, or clips, that come without a question. */
+  readonly describe: (clips: boolean) => string;
   /** What stands for an answer without a word. */
   readonly empty: string;
 }
@@ -38,6 +40,7 @@ const ENGLISH: ChatWords = {
     phase === "compile" || phase === "ready"
       ? "Preparing the model …"
       : `Loading the model${loaded && `: ${loaded} of ${total}`} …`,
+  describe: (clips) => (clips ? "What happens in the clip?" : "Describe the picture."),
   empty: "(no answer)",
 };
 
@@ -54,6 +57,7 @@ const JAPANESE: ChatWords = {
     phase === "compile" || phase === "ready"
       ? "モデルを準備中…"
       : `モデルを読み込み中${loaded && `（${loaded} / ${total}）`}…`,
+  describe: (clips) => (clips ? "この動画では何が起こりますか？" : "この画像を説明してください。"),
   empty: "（答えはありません）",
 };
 
@@ -70,6 +74,7 @@ const CHINESE: ChatWords = {
     phase === "compile" || phase === "ready"
       ? "正在准备模型…"
       : `正在加载模型${loaded && `：${loaded} / ${total}`}…`,
+  describe: (clips) => (clips ? "视频里发生了什么？" : "请描述这张图片。"),
   empty: "（没有回答）",
 };
 

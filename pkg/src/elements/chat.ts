@@ -155,7 +155,7 @@ export class UniviChatElement extends BaseElement {
         return this.#answering.abort();
       }
       const [question, files] = [this.#field.value.trim(), this.#attached];
-      if (!question) return this.#field.focus();
+      if (!question && files.length === 0) return this.#field.focus();
       [this.#field.value, this.#attached] = ["", []];
       this.#drawFiles();
       // What goes wrong is said, and told by an event; nobody has to write the question again.
@@ -245,15 +245,19 @@ export class UniviChatElement extends BaseElement {
   }
 
   /**
-   * Asks, as if somebody had typed it, and returns the whole answer.
+   * Asks, as if somebody had typed it, and returns the whole answer. Pictures and clips without a
+   * question are asked to be described.
    *
    * @throws UniviError as `session.ask`, which the element says as well; `bad-request` while
    * another answer is on its way.
    */
-  async ask(question: string, files: Iterable<File> = []): Promise<string> {
+  async ask(written: string, files: Iterable<File> = []): Promise<string> {
     const shown = [...files];
-    if (typeof question !== "string" || !shown.every((file) => file instanceof Blob))
+    if (typeof written !== "string" || !shown.every((file) => file instanceof Blob))
       throw new UniviError("bad-request", "ask takes a string and a list of files");
+    const asksNothing = written.trim() === "" && shown.length > 0;
+    const isClip = ({ type }: File) => type.startsWith("video/");
+    const question = asksNothing ? this.words.describe(shown.some(isClip)) : written;
     if (this.#answering)
       throw new UniviError("bad-request", "another question is being answered; wait for it");
     const stop = (this.#answering = new AbortController());
