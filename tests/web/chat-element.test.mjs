@@ -71,6 +71,36 @@ test("a picture without a word is described", async () => {
   assert.equal(await log.locator("img").count(), 1);
 });
 
+test("answers are drawn as Markdown, of which nothing can do harm", async () => {
+  const drawn = await opened.page.evaluate(async () => {
+    const { markdown } = await import(`${location.origin}/pkg/dist/markdown.js`);
+    const draw = (/** @type {string} */ source, /** @type {unknown} */ moment = undefined) => {
+      const place = document.createElement("div");
+      place.append(...markdown(source, moment));
+      return place.innerHTML;
+    };
+    return {
+      words: draw("**Two** `owls`:\n\n1. one\n2. <b onclick=alert(1)>two</b>"),
+      links: draw("[a](javascript:alert(1)) [b](https://example.org/) ![c](https://d/e.png)"),
+      moments: draw(
+        "At 0:04, then 1:00:04.5.",
+        (/** @type {string} */ _, /** @type {number} */ at) => document.createTextNode(`<${at}>`),
+      ),
+    };
+  });
+  assert.equal(
+    drawn.words,
+    "<p><strong>Two</strong> <code>owls</code>:</p>" +
+      '<ol start="1"><li>one</li><li>&lt;b onclick=alert(1)&gt;two&lt;/b&gt;</li></ol>',
+  );
+  assert.equal(
+    drawn.links,
+    '<p>[a](javascript:alert(1)) <a href="https://example.org/" target="_blank" ' +
+      'rel="noopener noreferrer nofollow" title="https://example.org/">b</a> ![c](https://d/e.png)</p>',
+  );
+  assert.equal(drawn.moments, "<p>At &lt;4&gt;, then &lt;3604.5&gt;.</p>");
+});
+
 test("files are dropped, pasted, and taken away", async () => {
   const { field, element } = chat();
   await field.waitFor();

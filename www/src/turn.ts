@@ -10,12 +10,12 @@ import { number } from "./format.js";
 import { words } from "./words/index.js";
 
 /** What draws Markdown, which comes once there is something to draw. */
-let toNodes: typeof import("./markdown.js").markdown | undefined;
+let toNodes: typeof import("univi/markdown").markdown | undefined;
 let reading: Promise<void> | undefined;
 
 /** Fetches it. */
 function readMarkdown(): Promise<void> {
-  reading ??= import("./markdown.js").then(
+  reading ??= import("univi/markdown").then(
     (module) => void (toNodes = module.markdown),
     () => void (reading = undefined), // Without a network, answers are read as they are written.
   );
@@ -221,7 +221,10 @@ export class TurnView {
   #draw(): void {
     cancelAnimationFrame(this.#drawing);
     this.#drawing = 0;
-    const drawn = toNodes?.(this.#text, this.#actions.seek) ?? [this.#text];
+    const { seek } = this.#actions;
+    const moment = (written: string, seconds: number) =>
+      button("moment", written, () => seek?.(seconds), words.playFrom(written));
+    const drawn = toNodes?.(this.#text, seek && moment) ?? [this.#text];
     this.#answer.replaceChildren(...drawn);
     this.#answer.classList.toggle("drawn", toNodes !== undefined);
     this.#answer.dataset.written = this.#text;

@@ -11,7 +11,11 @@ const STYLE = `
   :host { display: flex; flex-direction: column; gap: 0.75em; min-height: 16em; font: inherit; color: inherit; }
   [role="log"] { flex: 1 1 auto; overflow-y: auto; display: flex; flex-direction: column; gap: 0.75em; }
   .question { align-self: flex-end; max-width: 85%; padding: 0.5em 0.75em; border: 1px solid transparent; border-radius: 0.75em; background: color-mix(in srgb, currentColor 10%, transparent); }
-  .answer, .question { white-space: pre-wrap; }
+  .answer:not(.drawn), .question { white-space: pre-wrap; }
+  .drawn > :first-child { margin-top: 0; }
+  .drawn > :last-child { margin-bottom: 0; }
+  .drawn pre, .drawn table { display: block; overflow-x: auto; }
+  .drawn th, .drawn td { padding: 0.25em 0.5em; border: 1px solid color-mix(in srgb, currentColor 25%, transparent); text-align: start; }
   .answer, .question, .error, textarea { overflow-wrap: anywhere; unicode-bidi: plaintext; }
   .error { color: var(--univi-error, color-mix(in srgb, #d00 55%, currentColor)); }
   .files { display: flex; flex-wrap: wrap; gap: 0.5em; margin: 0; padding: 0; list-style: none; }
@@ -32,6 +36,16 @@ const STYLE = `
   .clear { align-self: flex-start; }
   [hidden] { display: none; }
 `;
+
+/** What draws Markdown, which comes once there is something to draw. */
+let toNodes: typeof import("../markdown.js").markdown | undefined;
+
+/** Fetches it. Where that fails, answers are read as they were written. */
+const readMarkdown = () =>
+  import("../markdown.js").then(
+    ({ markdown }) => void (toNodes = markdown),
+    () => undefined,
+  );
 
 /** What a person asked, and what came of it: the detail of the event `answer`. */
 export interface ChatAnswer {
@@ -263,6 +277,9 @@ export class UniviChatElement extends BaseElement {
     const stop = (this.#answering = new AbortController());
     this.#say("question", question, shown);
     const answer = this.#say("answer", "");
+    // Read out once it is whole.
+    answer.setAttribute("aria-busy", "true");
+    const drawer = toNodes ? undefined : readMarkdown();
     this.#draw();
     const status = (text: string) => {
       if (this.#answering === stop) this.#status.textContent = text;
@@ -282,6 +299,19 @@ export class UniviChatElement extends BaseElement {
         );
     };
     let text = "";
+    let drawing = 0;
+    const draw = () => {
+      drawing = 0;
+      answer.replaceChildren(...(toNodes?.(text) ?? [text]));
+      answer.classList.toggle("drawn", toNodes !== undefined);
+      this.#log.scrollTop = this.#log.scrollHeight;
+    };
+    const drawWhole = async () => {
+      await drawer;
+      cancelAnimationFrame(drawing);
+      if (text) draw();
+      answer.removeAttribute("aria-busy");
+    };
     try {
       const univi = await unlessStopped(stop.signal, this.load());
       status(this.words.thinking);
@@ -290,10 +320,11 @@ export class UniviChatElement extends BaseElement {
       for await (const piece of this.#session.ask(parts, { signal: stop.signal })) {
         status("");
         text += piece;
-        answer.append(piece);
-        this.#log.scrollTop = this.#log.scrollHeight;
+        drawing ||= requestAnimationFrame(draw);
       }
+      await drawWhole();
     } catch (error) {
+      await drawWhole();
       if (text) remember(text);
       else answer.remove();
       over();

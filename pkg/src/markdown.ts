@@ -2,26 +2,38 @@
  * Markdown of answers, as elements. marked reads it; what it reads becomes elements one by one, of
  * the kinds below and no others, so that whatever a model writes, HTML stays text, nothing is
  * fetched, and no script or style comes of it.
+ *
+ * @module univi/markdown
  */
 import { Lexer, type MarkedToken, type Token, type Tokens } from "marked";
-
-import { button, make } from "./dom.js";
-import { words } from "./words/index.js";
 
 /** A moment of a clip, such as "0:04", "1:02.5" or "1:00:04". */
 const MOMENT = /\b(?:(\d{1,2}):)?([0-5]?\d):([0-5]\d(?:\.\d+)?)\b/g;
 
-/** Returns the elements of `source`. Where `seek` is given, moments are buttons that call it. */
-export function markdown(source: string, seek?: (seconds: number) => void): Node[] {
-  const drawing = new Drawing(seek);
+/** Makes an element of a moment of a clip, as it was written, and in seconds. */
+export type DrawMoment = (written: string, seconds: number) => Node;
+
+/**
+ * Returns the elements of an answer, to be put into a page: HTML in it stays text, and links lead to
+ * http and https alone. Where `moment` is given, it draws times such as "0:04".
+ *
+ * @example
+ * ```js
+ * import { markdown } from "univi/markdown";
+ *
+ * element.replaceChildren(...markdown(await univi.ask([photo, "What is on it?"]).text()));
+ * ```
+ */
+export function markdown(source: string, moment?: DrawMoment): Node[] {
+  const drawing = new Drawing(moment);
   return drawing.blocks(Lexer.lex(source, { gfm: true, breaks: true }));
 }
 
 class Drawing {
-  readonly #seek: ((seconds: number) => void) | undefined;
+  readonly #moment: DrawMoment | undefined;
 
-  constructor(seek: ((seconds: number) => void) | undefined) {
-    this.#seek = seek;
+  constructor(moment: DrawMoment | undefined) {
+    this.#moment = moment;
   }
 
   blocks(tokens: readonly Token[]): Node[] {
@@ -116,19 +128,28 @@ class Drawing {
   }
 
   #text(text: string): Node[] {
-    if (!this.#seek) return [document.createTextNode(text)];
+    if (!this.#moment) return [document.createTextNode(text)];
     const nodes: Node[] = [];
     let end = 0;
     for (const { 0: written, 1: hours = "0", 2: minutes, 3: seconds, index } of text.matchAll(
       MOMENT,
     )) {
       const at = 3600 * Number(hours) + 60 * Number(minutes) + Number(seconds);
-      const seek = () => this.#seek!(at);
-      nodes.push(document.createTextNode(text.slice(end, index)));
-      nodes.push(button("moment", written, seek, words.playFrom(written)));
+      nodes.push(document.createTextNode(text.slice(end, index)), this.#moment(written, at));
       end = index + written.length;
     }
     nodes.push(document.createTextNode(text.slice(end)));
     return nodes;
   }
+}
+
+/** A new element with properties and children. */
+function make<K extends keyof HTMLElementTagNameMap>(
+  tag: K,
+  properties: Partial<HTMLElementTagNameMap[K]> = {},
+  ...children: (Node | string)[]
+): HTMLElementTagNameMap[K] {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(...children);
+  return element;
 }
