@@ -1,4 +1,4 @@
-/** Answers of the demo page read aloud: by voices of this computer, or by none. */
+/** Speech on the demo page: answers read aloud, questions heard, by this computer or not at all. */
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -65,4 +65,60 @@ test("an answer is read aloud by a voice of this computer alone, and stopped", a
   await page.waitForFunction(
     () => /** @type {typeof globalThis & { said: string[] }} */ (globalThis).said.length === 3,
   );
+});
+
+test("a question is spoken where this computer hears it, and nowhere else", async (t) => {
+  const { page, close } = await openDemo({ webgpu: false });
+  t.after(close);
+  // Machines of tests hear nothing: this stands for a browser that does, or would ask a server.
+  await page.addInitScript(() => {
+    class SpeechRecognition extends EventTarget {
+      static here = "available";
+      static async available() {
+        return SpeechRecognition.here;
+      }
+      start() {
+        Object.assign(globalThis, { recognition: this });
+      }
+      stop() {
+        this.dispatchEvent(new Event("end"));
+      }
+      say(/** @type {string[]} */ ...heard) {
+        const results = heard.map((transcript) => [{ transcript }]);
+        this.dispatchEvent(Object.assign(new Event("result"), { results }));
+      }
+    }
+    if (sessionStorage.getItem("server")) SpeechRecognition.here = "unavailable";
+    Object.assign(globalThis, { SpeechRecognition });
+  });
+  await page.reload();
+  const button = page.getByRole("button", { name: "Speak" });
+  const field = page.locator("#question");
+  await field.fill("Tell me:");
+  await button.click();
+  await page.locator('#dictate[aria-pressed="true"]').waitFor();
+  const say = (/** @type {string[]} */ ...heard) =>
+    page.evaluate((heard) => {
+      const { recognition } = /** @type {any} */ (globalThis);
+      recognition.say(...heard);
+      return [recognition.lang, recognition.processLocally];
+    }, heard);
+  assert.deepEqual(await say("where is"), ["en-US", true]);
+  await say("where is", " the bee");
+  assert.equal(await field.inputValue(), "Tell me: where is the bee");
+  await button.click();
+  await page.locator('#dictate[aria-pressed="false"]').waitFor();
+  await button.click();
+  await page.evaluate(() => {
+    const { recognition } = /** @type {any} */ (globalThis);
+    recognition.dispatchEvent(Object.assign(new Event("error"), { error: "not-allowed" }));
+    recognition.stop();
+  });
+  await page.getByText("May this page use the microphone?").waitFor();
+  assert.equal(await field.inputValue(), "Tell me: where is the bee");
+
+  await page.evaluate(() => sessionStorage.setItem("server", "yes"));
+  await page.reload();
+  await page.locator("#samples button").first().waitFor();
+  assert.equal(await button.count(), 0);
 });

@@ -113,3 +113,5 @@ await chat.restore();
 if (location.hash.startsWith("#question=")) (await import("./link.js")).followLink(chat.composer);
 byId("main", HTMLElement).classList.remove("arriving");
 await drawSamples();
+if ("SpeechRecognition" in globalThis)
+  void import("./dictation.js").then(({ offerDictation }) => offerDictation(chat.composer));
