@@ -199,7 +199,7 @@ test("a page that came over https says why a model at an http address can't be h
         (/** @type {Error} */ error) => error.message,
       );
     }, allowedOrigins);
-    assert.match(message, /comes over https may not fetch over http; serve the file over https/);
+    assert.match(message, /comes over https may not fetch over http; serve it over https/);
   }
   assert.deepEqual(plain, []);
 });
