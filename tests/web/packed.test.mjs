@@ -361,7 +361,7 @@ test("it stays small", async () => {
   assert.ok(scripts.length < outputFiles.length, "the demuxer is a script of its own");
   const bytes = scripts.reduce((sum, { contents }) => sum + gzipSync(contents).length, 0);
   assert.ok(
-    bytes < 50_000,
+    bytes < 60_000, // With what asks a server, which comes only to pages that do.
     `the scripts are ${bytes} bytes with gzip before the first clip is opened`,
   );
 });
