@@ -113,5 +113,15 @@ await chat.restore();
 if (location.hash.startsWith("#question=")) (await import("./link.js")).followLink(chat.composer);
 byId("main", HTMLElement).classList.remove("arriving");
 await drawSamples();
-if ("SpeechRecognition" in globalThis)
-  void import("./dictation.js").then(({ offerDictation }) => offerDictation(chat.composer));
+// Where nothing is heard on this computer, what offers to listen is not fetched either.
+const { SpeechRecognition: recognizer } = globalThis as {
+  SpeechRecognition?: { available?(asked: object): Promise<string> };
+};
+recognizer
+  ?.available?.({ langs: [navigator.language], processLocally: true })
+  .then(async (state) => {
+    if (state !== "available") return;
+    const { offerDictation } = await import("./dictation.js");
+    await offerDictation(chat.composer);
+  })
+  .catch(() => undefined);
