@@ -4,6 +4,7 @@
  */
 import type { Calls, Method, SentPart } from "./calls.js";
 import { type Check, string, strings, wrong } from "./options.js";
+import type { Handlers } from "./rpc.js";
 
 const MOST = 2 ** 32 - 1;
 
@@ -69,11 +70,23 @@ const PARAMETERS: {
   },
 };
 
+/** Returns handlers that check their parameters before anything else. */
+export function checked(handlers: Handlers<Calls>): Handlers<Calls> {
+  const checking = Object.entries(handlers).map(([method, handler]) => [
+    method,
+    async (params: never, context: never) => {
+      checkArguments(method as Method, params);
+      return handler(params, context);
+    },
+  ]);
+  return Object.fromEntries(checking);
+}
+
 /**
  * Throws `bad-request` for the first parameter of a call that is not of its kind; `undefined` and
  * `null` stand for a default everywhere.
  */
-export function checkArguments<M extends Method>(method: M, params: Calls[M]["params"]): void {
+function checkArguments<M extends Method>(method: M, params: Calls[M]["params"]): void {
   checkAll(PARAMETERS[method] ?? {}, params);
   const { parts = [], turns = [] } = params as Partial<Calls["answer" | "restart"]["params"]> & {
     readonly parts?: readonly SentPart[];

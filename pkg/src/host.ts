@@ -1,15 +1,7 @@
 /** Carries out the page's calls: the end of the channel that holds the model. */
 import type { bindings } from "../wasm/univi_web.js";
-import { checkArguments } from "./arguments.js";
-import type {
-  AnswerPiece,
-  Calls,
-  Handle,
-  Method,
-  ResolveRequest,
-  SentImage,
-  SentPart,
-} from "./calls.js";
+import { checked } from "./arguments.js";
+import type { AnswerPiece, Calls, Handle, ResolveRequest, SentImage, SentPart } from "./calls.js";
 import { fetchAll } from "./download.js";
 import { UniviError } from "./error.js";
 import { listHub } from "./hub/listing.js";
@@ -25,17 +17,7 @@ import type { Instance } from "./wasm-module.js";
 const MAX_FILE_BYTES = 256 << 20;
 
 /** Makes handlers that share one model, and check their parameters before anything else. */
-export const host: Host<Calls> = (fail) => {
-  const handlers = handlersOf(fail);
-  const checked = Object.entries(handlers).map(([method, handler]) => [
-    method,
-    async (params: never, context: never) => {
-      checkArguments(method as Method, params);
-      return handler(params, context);
-    },
-  ]);
-  return Object.fromEntries(checked);
-};
+export const host: Host<Calls> = (fail) => checked(handlersOf(fail));
 
 function handlersOf(fail: (error: UniviError) => void): Handlers<Calls> {
   let instance: Instance<Bindings> | undefined;

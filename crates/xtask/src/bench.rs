@@ -12,7 +12,7 @@ pub fn peers(root: &Path, only: Option<&str>, json: Option<&Path>) -> Result<()>
     setup::peers()?;
     models::fetch(root)?;
     let sources = root.join("tests/peers");
-    npm::install(&sources, npm::Packages::All)?;
+    npm::install_named(&sources)?;
     let made = target_dir(root).join("peers");
     let packages = made.join("python");
     python::install(&sources.join("requirements.txt"), &packages)?;

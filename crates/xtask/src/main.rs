@@ -56,8 +56,8 @@ enum Task {
         fixtures: bool,
     },
     /// Measure UniVi beside what people use instead: llama.cpp, wllama, onnxruntime-web and
-    /// transformers.js, each in a browser or process of its own; some twenty minutes on two cores,
-    /// with nothing else running. `univi bench` measures a model by itself
+    /// transformers.js, each in a browser or process of its own, with nothing else running.
+    /// `univi bench` measures a model by itself
     Bench {
         /// The others, beside which it is measured
         #[arg(long, required = true)]

@@ -68,6 +68,25 @@ pub fn install(folder: &Path, packages: Packages) -> Result<()> {
     fs::write(stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))
 }
 
+/// Installs the packages that a folder's `package.json` names by their exact versions, unless that
+/// very list was installed last. There is no lock file: one of a package whose programs are made for
+/// many systems can't be written where only some of them can be had.
+pub fn install_named(folder: &Path) -> Result<()> {
+    let list = folder.join("package.json");
+    let wanted = fs::read(&list).with_context(|| format!("cannot read {}", list.display()))?;
+    let stamp = folder.join("node_modules/.installed");
+    if fs::read(&stamp).is_ok_and(|installed| installed == wanted) {
+        return Ok(());
+    }
+    println!("npm packages: npm install in {}", folder.display());
+    cmd("npm")
+        .args(["install", "--ignore-scripts", "--no-package-lock"])
+        .dir(folder)
+        .remedy("check that npm reaches its registry (`npm ping`), then run this again")
+        .run()?;
+    fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))
+}
+
 /// A program of an npm package.
 pub fn bin(root: &Path, name: &str) -> Cmd {
     cmd(root.join("node_modules/.bin").join(name))

@@ -1,6 +1,6 @@
 /** Carries out the page's calls on a server: the end of the channel that holds no model. */
-import type { Calls, Handle, Method, SentPart } from "../calls.js";
-import { checkArguments } from "../arguments.js";
+import { checked } from "../arguments.js";
+import type { Calls, Handle, SentPart } from "../calls.js";
 import type { ChatUsage } from "../completions.js";
 import { UniviError } from "../error.js";
 import { inference } from "../module.js";
@@ -35,17 +35,7 @@ interface Conversation {
  * does not carry is refused.
  */
 export function remoteHost(server: Server, name: string | undefined): Host<Calls> {
-  return () => {
-    const handlers = handlersOf(server, name);
-    const checked = Object.entries(handlers).map(([method, handler]) => [
-      method,
-      async (params: never, context: never) => {
-        checkArguments(method as Method, params);
-        return handler(params, context);
-      },
-    ]);
-    return Object.fromEntries(checked);
-  };
+  return () => checked(handlersOf(server, name));
 }
 
 /** The server at an address that a user names. */
