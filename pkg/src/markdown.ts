@@ -14,8 +14,8 @@ const MOMENT = /\b(?:(\d{1,2}):)?([0-5]?\d):([0-5]\d(?:\.\d+)?)\b/g;
 export type DrawMoment = (written: string, seconds: number) => Node;
 
 /**
- * Returns the elements of an answer, to be put into a page: HTML in it stays text, and links lead to
- * http and https alone. Where `moment` is given, it draws times such as "0:04".
+ * Returns the elements of an answer, to be put into a page: HTML in it stays text, and links lead
+ * to http and https alone. Where `moment` is given, it draws times such as "0:04".
  *
  * @example
  * ```js

@@ -158,6 +158,20 @@ impl fmt::Display for Merging {
 }
 
 impl MergeArgs {
+    /// Checks that what is given has an effect.
+    ///
+    /// # Errors
+    /// What has none.
+    pub fn check(&self) -> Result<(), String> {
+        let merges = self.merge.iter().any(|&how| how != MergeChoice::None);
+        if merges || self.visual_tokens.is_empty() {
+            return Ok(());
+        }
+        Err("--visual-tokens does nothing with --merge none, where every patch is a token; leave it \
+             out, or add clusters or pool"
+            .to_owned())
+    }
+
     /// Returns all combinations. Without merging there is no number to choose.
     pub fn all(&self) -> Vec<Merging> {
         let mut tokens: Vec<Option<u32>> = self.visual_tokens.iter().copied().map(Some).collect();

@@ -93,6 +93,7 @@ impl Command {
             Command::Chat(args) => args.check(),
             Command::Visualize(args) => args.check(),
             Command::Serve(args) => args.check(),
+            Command::Eval(args) => args.check(),
             _ => Ok(()),
         }
     }

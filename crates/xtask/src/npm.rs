@@ -69,8 +69,8 @@ pub fn install(folder: &Path, packages: Packages) -> Result<()> {
 }
 
 /// Installs the packages that a folder's `package.json` names by their exact versions, unless that
-/// very list was installed last. There is no lock file: one of a package whose programs are made for
-/// many systems can't be written where only some of them can be had.
+/// very list was installed last. There is no lock file: one of a package whose programs are made
+/// for many systems can't be written where only some of them can be had.
 pub fn install_named(folder: &Path) -> Result<()> {
     let list = folder.join("package.json");
     let wanted = fs::read(&list).with_context(|| format!("cannot read {}", list.display()))?;

@@ -595,6 +595,10 @@ fn a_picture_becomes_as_many_tokens_as_it_may<B: Backend>(backend: B) {
     for refused in [
         vision.merging_to(Some(2), MergeMethod::AsTrained).err(),
         vision.merging_to(Some(7), MergeMethod::None).err(),
+        vision.merging_to(Some(0), MergeMethod::Pool).err(),
+        vision
+            .merging_to(Some(patches + 1), MergeMethod::Pool)
+            .err(),
         vision
             .merging_to(Some(100_000), MergeMethod::AsTrained)
             .err(),

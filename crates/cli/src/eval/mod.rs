@@ -60,6 +60,20 @@ pub enum Other {
     Report(folder::ReportArgs),
 }
 
+impl EvalArgs {
+    /// Checks what clap's own rules cannot say.
+    ///
+    /// # Errors
+    /// What makes no sense, and what to change.
+    pub fn check(&self) -> std::result::Result<(), String> {
+        match &self.other {
+            Some(Other::Nano(args)) => args.merge.check(),
+            Some(Other::Merge(_) | Other::Report(_)) => Ok(()),
+            None => self.options.merge.check(),
+        }
+    }
+}
+
 /// Asks, counts, and prints figures.
 ///
 /// # Errors

@@ -118,6 +118,10 @@ fn options_that_would_do_nothing_are_refused() {
             vec!["visualize", "-m", "m", "--image", &photo, "--out", "o.gif"],
             ".png, .jpg or .webp",
         ),
+        (
+            vec!["eval", "nano", "--merge", "none", "--visual-tokens", "7"],
+            "--visual-tokens does nothing",
+        ),
         (vec!["akk"], "ask"),
         (vec!["visualise"], "visualize"),
     ] {

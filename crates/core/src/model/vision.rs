@@ -67,14 +67,20 @@ impl<B: Backend> Vision<B> {
     /// clip; without a number, to as many as the model was trained with.
     ///
     /// # Errors
-    /// As [`MergeConfig::with_tokens`](crate::config::MergeConfig::with_tokens).
+    /// As [`MergeConfig::with_tokens`](crate::config::MergeConfig::with_tokens), and `BadRequest`
+    /// for a number that there can't be means of, or any where nothing is merged.
     pub fn merging_to(&self, tokens: Option<usize>, method: MergeMethod) -> Result<Vision<B>> {
         let mut config = self.config.clone();
+        let patches = config.clip.patches();
+        let refuse = |reason| Err(Error::BadRequest { reason });
         let mut pooled = None;
         match (method, tokens) {
             (MergeMethod::AsTrained, None) => {}
             (MergeMethod::AsTrained, Some(tokens)) => {
-                config.merge = config.merge.with_tokens(tokens, config.clip.patches())?;
+                config.merge = config.merge.with_tokens(tokens, patches)?;
+            }
+            (MergeMethod::Pool, Some(tokens)) if !(1..=patches).contains(&tokens) => {
+                return refuse(format!("{tokens} means a picture, expected 1 to {patches}"));
             }
             (MergeMethod::Pool, tokens) => {
                 let tokens = tokens.unwrap_or(config.image_tokens());
@@ -83,9 +89,9 @@ impl<B: Backend> Vision<B> {
             }
             (MergeMethod::None, None) => config.merge.use_cluster = false,
             (MergeMethod::None, Some(tokens)) => {
-                let patches = config.clip.patches();
-                let reason = format!("{tokens} tokens a picture without merging: it has {patches}");
-                return Err(Error::BadRequest { reason });
+                return refuse(format!(
+                    "{tokens} tokens a picture without merging: it has {patches}"
+                ));
             }
         }
         Ok(Vision {
