@@ -25,7 +25,7 @@ use crate::{
 ///
 /// With --model, chat completions in OpenAI's shapes at /v1/chat/completions, beside /v1/models,
 /// /health and /metrics: text, pictures and clips, streamed or not, held to a JSON schema or not.
-/// Requests are answered one after the other, first come, first served.
+/// Up to eight requests are answered at a time, those who ask take turns.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -155,7 +155,7 @@ pub struct AnswerArgs {
     /// Seconds that fetching a picture or clip may take.
     #[arg(long, value_name = "S", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..), requires = "allow_url")]
     pub fetch_timeout: u64,
-    /// Requests that may wait while one is answered; further ones get 429.
+    /// Requests that may wait while others are answered; further ones get 429.
     #[arg(long, value_name = "N", default_value_t = 64, requires = "model")]
     pub queue: u32,
     /// Seconds that a request may take to arrive, and may wait for its turn.
@@ -169,7 +169,8 @@ pub struct AnswerArgs {
     #[arg(long, value_name = "BYTES", value_parser = size_bytes, default_value = "512MiB", requires = "model")]
     pub request_memory: u64,
     /// Conversations whose KV caches stay in memory, so that going on with one costs its own words.
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..), requires = "model")]
+    /// So many are answered at a time, eight at the most.
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..), requires = "model")]
     pub conversations: u32,
 }
 

@@ -50,6 +50,14 @@ pub struct Rotation<'a, T> {
     pub table: &'a T,
     /// Columns of a head.
     pub head_dim: usize,
+}
+
+/// Where the keys and values of some rows go: a cache of one conversation's, and the position of
+/// the first row.
+#[derive(Debug)]
+pub struct CachePlace<'a, C> {
+    /// What holds the positions before.
+    pub cache: &'a mut C,
     /// The position of the first row.
     pub pos: usize,
 }
@@ -348,26 +356,29 @@ pub trait Backend: Clone + 'static {
         self.silu_mul(&self.matmul(&h, gate), &self.matmul(&h, up))
     }
 
-    /// Multiplies the normed rows of `x` with `wq`, `wk` and `wv`, rotates queries and keys,
-    /// appends keys and values to `cache` at the rotation's position, and returns the queries.
+    /// Multiplies the normed rows of `x` with `wq`, `wk` and `wv`, rotates queries and keys, appends
+    /// keys and values to the caches, and returns the queries. Each of `places` has an equal run of
+    /// the rows, and of the results one.
     fn project_qkv(
         &self,
         x: &Self::Tensor,
         norm: Norm<Self::Tensor>,
         [wq, wk, wv]: [&Self::Matrix; 3],
         rotation: Rotation<Self::Tensor>,
-        cache: &mut Self::KvCache,
-    ) -> Self::Tensor {
-        let Rotation {
-            table,
-            head_dim,
-            pos,
-        } = rotation;
+        places: &mut [CachePlace<Self::KvCache>],
+    ) -> Vec<Self::Tensor> {
+        let Rotation { table, head_dim } = rotation;
         let h = self.rms_norm(x, norm.weight, norm.eps);
-        let q = self.rope(&self.matmul(&h, wq), table, head_dim, pos);
-        let k = self.rope(&self.matmul(&h, wk), table, head_dim, pos);
-        self.append(cache, pos, &k, &self.matmul(&h, wv));
-        q
+        let [q, k, v] = [wq, wk, wv].map(|w| self.matmul(&h, w));
+        let run = self.shape(x)[0] / places.len();
+        let mut queries = Vec::with_capacity(places.len());
+        for (i, CachePlace { cache, pos }) in places.iter_mut().enumerate() {
+            let own = |rows| self.slice(rows, i * run..(i + 1) * run);
+            queries.push(self.rope(&own(&q), table, head_dim, *pos));
+            let k = self.rope(&own(&k), table, head_dim, *pos);
+            self.append(cache, *pos, &k, &own(&v));
+        }
+        queries
     }
 
     // Merging and choosing.

@@ -9,14 +9,15 @@ use crate::{
     Backend, Error, Result,
     backend::NOT_FINITE,
     constraint::Constraint,
+    generation::{Generation, Stage, not_finite},
     logprobs::{AnswerLogprobs, TokenLogprobs},
-    model::{CHUNK_ROWS, ChatUniVi, EngineVisual, PromptToken},
+    model::{CHUNK_ROWS, ChatUniVi, EngineVisual, KvPlace, PromptToken},
     prompt::{self, Conversation, Template},
     run_ahead::{ComingToken, RunAhead},
     sampler::Sampler,
     session::{Answer, ContextUsage, Finish, GenerateOptions, Overflow, SessionOptions, Usage},
     stop_buffer::StopBuffer,
-    tokenizer::{Decoder, Tokenizer},
+    tokenizer::Decoder,
 };
 
 /// A part of a user's message.
@@ -62,35 +63,15 @@ pub enum Step {
     Done,
 }
 
-/// An answer that is being generated.
-struct Generation<B: Backend> {
-    prompt: Vec<PromptToken<B>>,
-    options: GenerateOptions,
-    sampler: Sampler,
-    constraint: Option<Constraint>,
-    decoder: Decoder,
-    text: StopBuffer,
-    logprobs: AnswerLogprobs,
-    answer: Answer,
-    stage: Stage<B>,
-    /// Whether the answer belongs to the last turn.
-    is_turn: bool,
-}
-
-enum Stage<B: Backend> {
-    /// The prompt has not been compared with the caches.
-    New,
-    /// The prompt is being computed.
-    Prompt,
-    /// The last row of what was computed, `[1, width]`: the next token follows from it.
-    Row(B::Tensor),
-    /// Tokens that the device has chosen are on their way; there is one at least.
-    Ahead(VecDeque<ComingToken<B>>),
-    /// A token was chosen, and is not in the caches.
-    Chosen(u32),
-    /// No token follows; the text that was held back is due.
-    Ended,
-    Done,
+impl Step {
+    /// Returns the next text; empty for a part of a prompt, `None` at the end.
+    pub(crate) fn into_text(self) -> Option<String> {
+        match self {
+            Step::Prompt => Some(String::new()),
+            Step::Text(text) => Some(text),
+            Step::Done => None,
+        }
+    }
 }
 
 impl<B: Backend> Clone for EnginePart<B> {
@@ -363,22 +344,128 @@ impl<B: Backend> EngineSession<B> {
     /// `OutOfMemory` where the KV cache can't grow; or as [`Backend::read`]. The answer is over
     /// then.
     pub async fn step(&mut self) -> Result<Step> {
-        let step = self.advance().await;
+        let step = self.advance(true).await;
         if step.is_err() {
-            let generation = self.generation.take();
-            if generation.is_some_and(|generation| generation.is_turn) {
-                self.turns.pop();
-            }
+            self.give_up();
         }
         step
     }
 
-    async fn advance(&mut self) -> Result<Step> {
+    /// Computes the next part of each of several answers. Those that wait for nothing but their
+    /// next token get it together, so that weights are read once for all of them; where a token's
+    /// text is not certain yet, the text is empty. `sessions` are of one model. The future is not
+    /// to be dropped before its end: what came would be lost.
+    ///
+    /// # Errors
+    /// Each answer's own, as [`EngineSession::step`].
+    ///
+    /// # Panics
+    /// For sessions of different models.
+    pub async fn step_each(sessions: &mut [&mut EngineSession<B>]) -> Vec<Result<Step>> {
+        let is_shared = |pair: &[&mut EngineSession<B>]| Rc::ptr_eq(&pair[0].model, &pair[1].model);
+        assert!(sessions.windows(2).all(is_shared), "sessions of one model");
+        if let [session] = sessions {
+            return vec![session.step().await];
+        }
+        let mut failed = EngineSession::compute_tokens(sessions).await;
+        let mut steps = Vec::with_capacity(sessions.len());
+        for (session, failed) in sessions.iter_mut().zip(&mut failed) {
+            let step = match failed.take() {
+                Some(error) => Err(error),
+                None => session.advance(false).await,
+            };
+            if step.is_err() {
+                session.give_up();
+            }
+            steps.push(step);
+        }
+        steps
+    }
+
+    /// Puts the tokens that were chosen through the model, those of all `sessions` together, and
+    /// begins to choose what follows them. Returns what went wrong for each.
+    async fn compute_tokens(sessions: &mut [&mut EngineSession<B>]) -> Vec<Option<Error>> {
+        let mut failed = Vec::with_capacity(sessions.len());
+        let mut chosen = Vec::new();
+        for session in sessions.iter_mut() {
+            let reserved = match session.chosen() {
+                Some(_) => session.reserve_one().await,
+                None => Ok(()),
+            };
+            failed.push(reserved.err());
+        }
+        let mut conversations = Vec::new();
+        let mut waiting = Vec::new();
+        let ready = sessions.iter_mut().zip(&failed);
+        for (session, _) in ready.filter(|(_, failed)| failed.is_none()) {
+            let Some(id) = session.chosen() else { continue };
+            let EngineSession {
+                model,
+                caches,
+                cached,
+                generation,
+                ..
+            } = &mut **session;
+            chosen.push(id);
+            conversations.push(KvPlace {
+                caches,
+                pos: cached.len(),
+            });
+            waiting.push((model, cached, generation));
+        }
+        let Some((model, ..)) = waiting.first() else {
+            return failed;
+        };
+        let (b, llama) = (model.backend().clone(), model.llama());
+        let embeddings = llama.embed(&b.ids(&chosen));
+        let logits = llama.logits(&llama.forward_each(&embeddings, &mut conversations));
+        for (i, (_, cached, generation)) in waiting.into_iter().enumerate() {
+            cached.push(PromptToken::Token(chosen[i]));
+            let generation = generation.as_mut().expect("what has chosen a token");
+            let own = b.slice(&logits, i..i + 1);
+            generation.stage = match generation.is_chosen_by_device() {
+                true => {
+                    let coming = ComingToken::new(&b, &own, &mut generation.sampler);
+                    Stage::Ahead(VecDeque::from([coming]))
+                }
+                false => Stage::Logits(own),
+            };
+        }
+        failed
+    }
+
+    /// The token that was chosen, and is not in the caches.
+    fn chosen(&self) -> Option<u32> {
+        match self.generation.as_ref()?.stage {
+            Stage::Chosen(id) => Some(id),
+            _ => None,
+        }
+    }
+
+    async fn reserve_one(&mut self) -> Result<()> {
+        let positions = self.cached.len() + 1;
+        self.model
+            .llama()
+            .reserve(&mut self.caches, positions)
+            .await
+    }
+
+    /// Forgets an answer that failed, with its question.
+    fn give_up(&mut self) {
+        let generation = self.generation.take();
+        if generation.is_some_and(|generation| generation.is_turn) {
+            self.turns.pop();
+        }
+    }
+
+    /// Computes the next part of the answer; where it is not `alone`, no token beyond the one that
+    /// is chosen.
+    async fn advance(&mut self, alone: bool) -> Result<Step> {
         let Some(generation) = &mut self.generation else {
             return Ok(Step::Done);
         };
         let (model, caches, cached) = (&self.model, &mut self.caches, &mut self.cached);
-        let (llama, tokenizer) = (model.llama(), model.tokenizer());
+        let (b, llama, tokenizer) = (model.backend(), model.llama(), model.tokenizer());
         loop {
             let is_chosen_by_device = generation.is_chosen_by_device();
             match &mut generation.stage {
@@ -394,15 +481,15 @@ impl<B: Backend> EngineSession<B> {
                     };
                     generation.stage = match generation.options.max_tokens {
                         0 => Stage::Done,
-                        _ => Stage::Row(row),
+                        _ => Stage::Logits(llama.logits(&row)),
                     };
                 }
-                Stage::Row(row) if is_chosen_by_device => {
-                    let coming = ComingToken::new(model, row, &mut generation.sampler);
+                Stage::Logits(logits) if is_chosen_by_device => {
+                    let coming = ComingToken::new(b, logits, &mut generation.sampler);
                     generation.stage = Stage::Ahead(VecDeque::from([coming]));
                 }
-                Stage::Row(row) => {
-                    let logits = llama.logits(row);
+                Stage::Logits(logits) => {
+                    let logits = logits.clone();
                     let id = generation.choose(model, cached, &logits).await?;
                     let is_full = cached.len() == llama.context();
                     let text = generation.accept(tokenizer, id, is_full);
@@ -410,22 +497,24 @@ impl<B: Backend> EngineSession<B> {
                         return Ok(Step::Text(text));
                     }
                 }
+                Stage::Chosen(_) if !alone => return Ok(Step::Text(String::new())),
                 Stage::Chosen(id) => {
                     let id = *id;
                     llama.reserve(caches, cached.len() + 1).await?;
-                    let embedding = llama.embed(&model.backend().ids(&[id]));
-                    generation.stage = Stage::Row(llama.forward(&embedding, caches, cached.len()));
+                    let row = llama.forward(&llama.embed(&b.ids(&[id])), caches, cached.len());
+                    generation.stage = Stage::Logits(llama.logits(&row));
                     cached.push(PromptToken::Token(id));
                 }
                 Stage::Ahead(coming) => {
                     let max_tokens = generation.options.max_tokens - generation.answer.ids.len();
                     let most = max_tokens.min(llama.context() + 1 - cached.len());
-                    while coming.len() <= self.run_ahead.tokens && coming.len() < most {
+                    while alone && coming.len() <= self.run_ahead.tokens && coming.len() < most {
                         let pos = cached.len() + coming.len() - 1;
                         llama.reserve(caches, pos + 1).await?;
                         let latest = llama.embed(&coming[coming.len() - 1].ids);
                         let row = llama.forward(&latest, caches, pos);
-                        coming.push_back(ComingToken::new(model, &row, &mut generation.sampler));
+                        let logits = llama.logits(&row);
+                        coming.push_back(ComingToken::new(b, &logits, &mut generation.sampler));
                     }
                     let was_awaited = !coming[0].has_come();
                     let id = coming[0].id().await?;
@@ -659,79 +748,4 @@ async fn read_chunk<B: Backend>(
         return Ok(None);
     }
     Ok(Some(b.slice(&hidden, chunk.len() - 1..chunk.len())))
-}
-
-impl<B: Backend> Generation<B> {
-    /// Whether a token follows from its logits alone, so that nothing but its id has to come back
-    /// before the next one is computed.
-    fn is_chosen_by_device(&self) -> bool {
-        self.constraint.is_none()
-            && self.options.logprobs.is_none()
-            && !self.options.sampling.penalizes()
-    }
-
-    /// Chooses the token that follows `cached`.
-    async fn choose(
-        &mut self,
-        model: &ChatUniVi<B>,
-        cached: &[PromptToken<B>],
-        logits: &B::Tensor,
-    ) -> Result<u32> {
-        let mut logits = model.backend().read(logits).await?;
-        if !logits.iter().all(|logit| logit.is_finite()) {
-            return Err(not_finite(model, cached).await?);
-        }
-        let computed = self.options.logprobs.map(|top| (top, logits.clone()));
-        if let Some(constraint) = &mut self.constraint {
-            constraint.mask(&mut logits)?;
-        }
-        let id = self.sampler.sample(&logits, &self.answer.ids);
-        if let Some(constraint) = &mut self.constraint {
-            constraint.push(id)?;
-        }
-        let tokenizer = model.tokenizer();
-        if let Some((top, logits)) = computed.filter(|_| !tokenizer.ends_generation(id)) {
-            let token = TokenLogprobs::new(&logits, id, top, tokenizer, &self.decoder);
-            self.logprobs.push(self.text.len_with_held(), token);
-        }
-        Ok(id)
-    }
-
-    /// Takes `id` as the next token, after which nothing has room where it `is_full`; returns the
-    /// text that became certain.
-    fn accept(&mut self, tokenizer: &Tokenizer, id: u32, is_full: bool) -> String {
-        self.answer.ids.push(id);
-        if tokenizer.ends_generation(id) {
-            self.answer.finish = Finish::Stop;
-            self.stage = Stage::Ended;
-            return String::new();
-        }
-        let text = self.text.push(self.decoder.push(tokenizer, id)).to_owned();
-        self.logprobs.give(self.text.text().len());
-        let is_complete = self
-            .constraint
-            .as_ref()
-            .is_some_and(Constraint::is_complete);
-        self.stage = Stage::Chosen(id);
-        if self.text.stopped() || is_complete {
-            self.answer.finish = Finish::Stop;
-            self.stage = Stage::Ended;
-        } else if is_full || self.answer.ids.len() == self.options.max_tokens {
-            self.stage = Stage::Ended;
-        }
-        text
-    }
-}
-
-/// Says what computes the logits after `cached` that are no numbers to choose by.
-async fn not_finite<B: Backend>(model: &ChatUniVi<B>, cached: &[PromptToken<B>]) -> Result<Error> {
-    let place = model.llama().first_not_finite(&model.embed(cached)).await?;
-    let place = place.unwrap_or_else(|| "output".into());
-    Ok(Error::BadFile {
-        format: "model",
-        reason: format!(
-            "{place} computes NaN or infinity: the weights are damaged or overflow; \
-             convert the checkpoint anew, or use another quantization"
-        ),
-    })
 }

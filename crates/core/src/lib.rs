@@ -42,6 +42,7 @@ pub mod cpu;
 mod engine_session;
 mod error;
 pub mod frames;
+mod generation;
 pub mod gguf;
 pub mod gpu;
 pub mod image;

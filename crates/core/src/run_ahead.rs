@@ -5,7 +5,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use crate::{Backend, Result, model::ChatUniVi, sampler::Sampler};
+use crate::{Backend, Result, sampler::Sampler};
 
 /// A token that the device has chosen, and whose id is on its way back.
 pub struct ComingToken<B: Backend> {
@@ -16,10 +16,9 @@ pub struct ComingToken<B: Backend> {
 }
 
 impl<B: Backend> ComingToken<B> {
-    /// Begins to choose the token that follows `row: [1, width]`.
-    pub fn new(model: &ChatUniVi<B>, row: &B::Tensor, sampler: &mut Sampler) -> ComingToken<B> {
-        let (b, llama) = (model.backend(), model.llama());
-        let ids = b.choose(&llama.logits(row), &sampler.next_choice());
+    /// Begins to choose a token by its `logits: [1, vocabulary]`.
+    pub fn new(b: &B, logits: &B::Tensor, sampler: &mut Sampler) -> ComingToken<B> {
+        let ids = b.choose(logits, &sampler.next_choice());
         ComingToken {
             reading: Box::pin(b.read_ids(&ids)),
             read: None,

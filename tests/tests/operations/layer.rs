@@ -4,7 +4,7 @@
 use pollster::block_on;
 use univi::{
     Cpu,
-    backend::{Backend, Heads, KvType, Norm, Rotation},
+    backend::{Backend, CachePlace, Heads, KvType, Norm, Rotation},
     gguf::GgmlType,
 };
 
@@ -182,11 +182,14 @@ fn queries_and_answers<B: Backend>(
         let rotation = Rotation {
             table: &table,
             head_dim: heads.head_dim,
+        };
+        let place = CachePlace {
+            cache: &mut cache,
             pos: i * t,
         };
-        let q = b.project_qkv(&x, norm, [&w[0], &w[1], &w[2]], rotation, &mut cache);
-        let y = b.attention_causal(&q, &cache, heads, i * t);
-        all.extend([read(b, &q), read(b, &y)]);
+        let q = b.project_qkv(&x, norm, [&w[0], &w[1], &w[2]], rotation, &mut [place]);
+        let y = b.attention_causal(&q[0], &cache, heads, i * t);
+        all.extend([read(b, &q[0]), read(b, &y)]);
     }
     all
 }

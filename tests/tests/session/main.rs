@@ -1,11 +1,13 @@
 //! Conversations: what is kept, what is computed again, and how an answer ends.
 
 mod choosing;
+mod together;
 
 use std::{collections::BTreeMap, ops::ControlFlow, path::Path, rc::Rc};
 
 use choosing::{devices_choose_what_the_host_chooses, reports_what_logits_say, seeds_decide};
 use pollster::block_on;
+use together::{answers_are_what_they_are_alone, answers_come_and_go};
 use univi::{
     Backend, Cpu, Gpu,
     backend::KvType,
@@ -744,4 +746,6 @@ on_every_backend! {
     seeds_decide,
     devices_choose_what_the_host_chooses,
     chunks_change_nothing,
+    answers_are_what_they_are_alone,
+    answers_come_and_go,
 }

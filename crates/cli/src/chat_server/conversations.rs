@@ -1,7 +1,12 @@
 //! The conversations whose KV caches are kept, so that a request which goes on with one costs its
 //! own words alone.
 
+use std::collections::BTreeMap;
+
 use univi::{Error, Model, Result, Session, session::SessionOptions};
+
+/// Which of the conversations.
+pub type Place = u64;
 
 /// A conversation, by the hashes of its parts.
 struct Kept {
@@ -9,13 +14,15 @@ struct Kept {
     keys: Vec<u64>,
     /// When it was used last, in requests.
     used: u64,
+    /// Whether a request is answered in it.
+    taken: bool,
 }
 
 /// The conversations that are kept.
 pub struct Conversations {
     model: Model,
     limit: usize,
-    kept: Vec<Kept>,
+    kept: BTreeMap<Place, Kept>,
     requests: u64,
 }
 
@@ -25,60 +32,87 @@ impl Conversations {
         Conversations {
             model,
             limit: limit.max(1),
-            kept: Vec::new(),
+            kept: BTreeMap::new(),
             requests: 0,
         }
     }
 
-    /// Returns the session with the most of the conversation of `keys` in its KV cache: one that
-    /// the conversation goes on with, a copy of one that it branches off from, else a new one in
-    /// the place of the one that was unused for longest.
+    /// Takes the conversation with the most of that of `keys` in its KV cache: one that goes on
+    /// with it, a copy of one that it branches off from, else a new one in the place of the one
+    /// that was unused for longest.
     ///
     /// # Errors
     /// `DeviceLost`.
-    pub async fn session_for(&mut self, keys: Vec<u64>) -> Result<&mut Session> {
+    ///
+    /// # Panics
+    /// Where as many are taken as are kept.
+    pub async fn place_for(&mut self, keys: Vec<u64>) -> Result<Place> {
         self.requests += 1;
-        let index = match self.continued(&keys) {
-            Some(index) => index,
+        let place = match self.continued(&keys) {
+            Some(place) => place,
             None => self.branched(&keys).await?,
         };
-        let kept = &mut self.kept[index];
+        let kept = self.kept.get_mut(&place).expect("it was found");
         kept.keys = keys;
         kept.used = self.requests;
-        Ok(&mut kept.session)
+        kept.taken = true;
+        Ok(place)
     }
 
-    /// Forgets all conversations.
+    /// Gives a conversation back, for others to go on with.
+    pub fn give_back(&mut self, place: Place) {
+        self.at(place).taken = false;
+    }
+
+    /// Returns the session of a conversation that is taken.
+    pub fn session(&mut self, place: Place) -> &mut Session {
+        &mut self.at(place).session
+    }
+
+    /// Returns the sessions of the conversations that are taken.
+    pub fn taken(&mut self) -> impl Iterator<Item = (Place, &mut Session)> {
+        let taken = self.kept.iter_mut().filter(|(_, kept)| kept.taken);
+        taken.map(|(place, kept)| (*place, &mut kept.session))
+    }
+
+    /// Forgets all conversations that are not taken.
     pub fn clear(&mut self) {
-        self.kept.clear();
+        self.kept.retain(|_, kept| kept.taken);
+    }
+
+    fn at(&mut self, place: Place) -> &mut Kept {
+        let kept = self.kept.get_mut(&place);
+        kept.expect("what is taken stays")
     }
 
     /// The longest conversation that `keys` repeat or go on with.
-    fn continued(&self, keys: &[u64]) -> Option<usize> {
-        let continued = (0..self.kept.len()).filter(|&i| keys.starts_with(&self.kept[i].keys));
-        continued.max_by_key(|&i| self.kept[i].keys.len())
+    fn continued(&self, keys: &[u64]) -> Option<Place> {
+        let goes_on = |kept: &Kept| !kept.taken && keys.starts_with(&kept.keys);
+        let continued = self.kept.iter().filter(|(_, kept)| goes_on(kept));
+        let longest = continued.max_by_key(|(_, kept)| kept.keys.len());
+        longest.map(|(place, _)| *place)
     }
 
     /// A place for a conversation that goes on with none.
-    async fn branched(&mut self, keys: &[u64]) -> Result<usize> {
+    async fn branched(&mut self, keys: &[u64]) -> Result<Place> {
         let shared = |kept: &Kept| {
             let pairs = kept.keys.iter().zip(keys);
             pairs.take_while(|(a, b)| a == b).count()
         };
-        let source = (0..self.kept.len()).max_by_key(|&i| shared(&self.kept[i]));
-        let place = match self.kept.len() < self.limit {
+        let source = self.kept.values().max_by_key(|kept| shared(kept));
+        let replaced = match self.kept.len() < self.limit {
             true => None,
-            false => (0..self.kept.len()).min_by_key(|&i| self.kept[i].used),
+            false => {
+                let free = self.kept.iter().filter(|(_, kept)| !kept.taken);
+                let unused = free.min_by_key(|(_, kept)| kept.used);
+                Some(*unused.expect("a place for each that is taken").0)
+            }
         };
+        let of_replaced = replaced.map_or(0, |place| shared(&self.kept[&place]));
         let copied = match source {
             // The system text alone is read sooner than a KV cache is copied.
-            Some(source)
-                if shared(&self.kept[source]) > 1
-                    && place.is_none_or(|place| {
-                        shared(&self.kept[place]) < shared(&self.kept[source])
-                    }) =>
-            {
-                match self.kept[source].session.fork().await {
+            Some(source) if shared(source) > of_replaced.max(1) => {
+                match source.session.fork().await {
                     Ok(session) => Some(session),
                     // Without a copy there is more to compute, and nothing else is lost.
                     Err(Error::OutOfMemory { .. }) => None,
@@ -87,18 +121,20 @@ impl Conversations {
             }
             _ => None,
         };
-        if let Some(place) = place {
+        if let Some(place) = replaced {
             if let Some(session) = copied {
-                self.kept[place].session = session;
+                self.at(place).session = session;
             }
             return Ok(place);
         }
-        let session = copied.unwrap_or_else(|| self.model.session(SessionOptions::default()));
-        self.kept.push(Kept {
-            session,
+        let kept = Kept {
+            session: copied.unwrap_or_else(|| self.model.session(SessionOptions::default())),
             keys: Vec::new(),
             used: 0,
-        });
-        Ok(self.kept.len() - 1)
+            taken: false,
+        };
+        // Requests are counted, and each makes one place at the most.
+        self.kept.insert(self.requests, kept);
+        Ok(self.requests)
     }
 }

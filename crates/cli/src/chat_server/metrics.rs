@@ -91,7 +91,7 @@ impl Metrics {
     }
 
     /// Writes everything in Prometheus' text format, with the queue as it is now.
-    pub fn text(&self, (waiting, busy): (usize, bool), request_bytes: u64) -> String {
+    pub fn text(&self, (waiting, running): (usize, usize), request_bytes: u64) -> String {
         let counts = self.counts();
         let mut text = Text(String::new());
         text.head(
@@ -114,10 +114,10 @@ impl Metrics {
                 waiting as u64,
             ),
             (
-                "univi_busy",
+                "univi_requests_running",
                 "gauge",
-                "1 while a request is answered.",
-                busy.into(),
+                "Requests that are being answered.",
+                running as u64,
             ),
             (
                 "univi_request_bytes",

@@ -82,14 +82,15 @@ pub struct ChatServerOptions {
     pub allow_urls: Vec<UrlPrefix>,
     /// How long fetching one may take.
     pub fetch_timeout: Duration,
-    /// Requests that wait while one is answered.
+    /// Requests that wait while others are answered.
     pub queue: usize,
     pub max_body_bytes: u64,
     /// Memory that requests take together while they arrive and wait.
     pub request_memory: u64,
     /// How long a request may take to arrive, and may wait for its turn.
     pub timeout: Duration,
-    /// Conversations whose KV caches are kept.
+    /// Conversations whose KV caches are kept, of which up to [`Session::TOGETHER`] are answered at
+    /// a time.
     pub conversations: usize,
     /// Whether every address belongs to this server.
     pub takes_all: bool,
@@ -126,7 +127,10 @@ impl ChatServer {
     /// As [`open::device`] and [`open::model`].
     pub fn start(options: ChatServerOptions) -> Result<ChatServer> {
         let access = Access::new(&options.api_keys, &options.allow_origins);
-        let shared = Arc::new(Shared::new(options.queue));
+        let shared = Arc::new(Shared::new(
+            options.queue,
+            model_thread::together(options.conversations),
+        ));
         let (sender, loaded) = mpsc::sync_channel(1);
         let of_thread = Arc::clone(&shared);
         let (model_name, max_body_bytes) = (options.model_name.clone(), options.max_body_bytes);

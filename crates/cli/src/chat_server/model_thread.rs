@@ -1,7 +1,8 @@
-//! The thread that owns the model, and answers one request after the other.
+//! The thread that owns the model, and answers several requests at a time.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
+    ops::ControlFlow,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -10,12 +11,12 @@ use std::{
 };
 
 use univi::{
-    Error, Model, Part, Result, VisualOptions,
+    Error, Model, Part, Result, Session, VisualOptions,
     session::{Finish, SessionOptions},
 };
 
 use super::{
-    conversations::Conversations,
+    conversations::{Conversations, Place},
     encoded::EncodedVisuals,
     media::Reading,
     metrics::Metrics,
@@ -35,9 +36,9 @@ pub struct Shared {
 
 impl Shared {
     /// Makes the state of a server that has answered nothing yet.
-    pub fn new(queue: usize) -> Shared {
+    pub fn new(queue: usize, together: usize) -> Shared {
         Shared {
-            queue: Queue::new(queue),
+            queue: Queue::new(queue, together),
             metrics: Arc::default(),
             healthy: AtomicBool::new(true),
             encoded: Mutex::default(),
@@ -61,6 +62,11 @@ pub struct Answering {
     pub conversations: usize,
 }
 
+/// Returns how many requests are answered at a time, where so many conversations are kept.
+pub fn together(conversations: usize) -> usize {
+    conversations.clamp(1, Session::TOGETHER)
+}
+
 /// Closes the queue when the thread ends, even by a panic.
 struct CloseAtEnd<'a>(&'a Shared);
 
@@ -80,19 +86,22 @@ pub async fn run(model: &Model, answering: &Answering, shared: &Shared) {
         shared,
         conversations: Conversations::new(model.clone(), answering.conversations),
         encoded: EncodedVisuals::default(),
+        answers: BTreeMap::new(),
     };
     loop {
-        let mut job = shared.queue.pop();
-        if job.reply.send(Event::Taken).is_err() {
-            continue;
-        }
-        if let Err(error) = thread.answer(&mut job).await {
-            let is_lost = matches!(error, Error::DeviceLost { .. });
-            // The client may have left meanwhile.
-            let _ = job.reply.send(Event::Failed(error));
-            if is_lost {
+        // Whoever waits joins while there is a place; where nobody is answered, it is waited for.
+        while thread.answers.len() < together(answering.conversations) {
+            let job = match thread.answers.is_empty() {
+                true => Some(shared.queue.pop()),
+                false => shared.queue.try_pop(),
+            };
+            let Some(job) = job else { break };
+            if thread.begin(job).await.is_break() {
                 return;
             }
+        }
+        if thread.step().await.is_break() {
+            return;
         }
     }
 }
@@ -103,6 +112,8 @@ struct ModelThread<'a> {
     shared: &'a Shared,
     conversations: Conversations,
     encoded: EncodedVisuals,
+    /// Those that are being generated.
+    answers: BTreeMap<Place, Request>,
 }
 
 /// A request's parts, encoded.
@@ -111,84 +122,159 @@ struct Prompt {
     question: Vec<Part>,
 }
 
+/// A request whose answer is being generated.
+struct Request {
+    job: Job,
+    timings: Timings,
+    /// When the prompt's turn came, with everything encoded.
+    asked: Instant,
+    first_text: Option<Instant>,
+    /// Tokens whose log-probabilities were sent.
+    tokens: usize,
+}
+
 impl ModelThread<'_> {
-    /// Answers a request; where its client leaves, without an end.
-    async fn answer(&mut self, job: &mut Job) -> Result<()> {
+    /// Begins to answer a request. Breaks where the device is lost.
+    async fn begin(&mut self, mut job: Job) -> ControlFlow<()> {
+        if job.reply.send(Event::Taken).is_err() {
+            self.shared.queue.finish();
+            return ControlFlow::Continue(());
+        }
         let mut timings = Timings {
             queue: job.queued.elapsed(),
             ..Timings::default()
         };
-        let taken = Instant::now();
-        let keys = job.request.keys();
-        let Some(prompt) = self.encode(job).await? else {
-            return Ok(());
-        };
-        timings.encode = taken.elapsed();
-        let mut begun = false;
-        let answered = self.generate(job, &keys, &prompt, timings, &mut begun);
-        match answered.await {
-            // Whatever else lies on the device may go.
-            Err(Error::OutOfMemory { .. }) if !begun => {
-                self.conversations.clear();
-                self.encoded.clear();
-                self.publish_encoded();
-                let again = self.generate(job, &keys, &prompt, timings, &mut begun);
-                again.await
+        match self.begin_answer(&mut job, &mut timings).await {
+            Ok(Some((place, asked))) => {
+                let _ = job.reply.send(Event::Begun);
+                let request = Request {
+                    job,
+                    timings,
+                    asked,
+                    first_text: None,
+                    tokens: 0,
+                };
+                self.answers.insert(place, request);
+                ControlFlow::Continue(())
             }
-            answered => answered,
+            Ok(None) => {
+                self.shared.queue.finish();
+                ControlFlow::Continue(())
+            }
+            Err(error) => self.fail(&job, error),
         }
     }
 
-    async fn generate(
+    /// Encodes what a request brings and begins its answer; `None` where its client has left.
+    async fn begin_answer(
         &mut self,
-        job: &Job,
-        keys: &[u64],
-        prompt: &Prompt,
-        mut timings: Timings,
-        begun: &mut bool,
-    ) -> Result<()> {
+        job: &mut Job,
+        timings: &mut Timings,
+    ) -> Result<Option<(Place, Instant)>> {
+        let taken = Instant::now();
+        let keys = job.request.keys();
+        let Some(prompt) = self.encode(job).await? else {
+            return Ok(None);
+        };
+        let asked = Instant::now();
+        timings.encode = asked - taken;
+        let place = match self.ask(job, &keys, &prompt).await {
+            // Whatever else lies on the device may go.
+            Err(Error::OutOfMemory { .. }) => {
+                self.conversations.clear();
+                self.encoded.clear();
+                self.publish_encoded();
+                self.ask(job, &keys, &prompt).await?
+            }
+            asked => asked?,
+        };
+        Ok(Some((place, asked)))
+    }
+
+    async fn ask(&mut self, job: &Job, keys: &[u64], prompt: &Prompt) -> Result<Place> {
         let options = job.request.options.generate()?;
         let own = &self.answering.session;
         let system = job.request.system.clone().or_else(|| own.system.clone());
         let session_options = own.clone().system(system);
-        let session = self.conversations.session_for(keys.to_vec()).await?;
-        let asked = Instant::now();
+        let place = self.conversations.place_for(keys.to_vec()).await?;
+        let session = self.conversations.session(place);
         let turns = prompt.turns.iter().cloned();
         let turns = turns.map(|(parts, answer)| (parts.into(), answer));
-        session.restart(session_options, turns).await?;
-        let mut answer = session.ask(prompt.question.clone(), &options).await?;
-        *begun = true;
-        let _ = job.reply.send(Event::Begun);
-        let mut first_text = None;
-        let mut tokens = 0;
-        loop {
-            if job.reply.is_closed() {
-                break;
-            }
-            match answer.next().await? {
-                Some(text) if text.is_empty() => {}
-                Some(text) => {
-                    first_text.get_or_insert_with(Instant::now);
-                    let logprobs = answer.logprobs()[tokens..].to_vec();
-                    tokens += logprobs.len();
-                    let _ = job.reply.send(Event::Text(text, logprobs));
+        let begun = match session.restart(session_options, turns).await {
+            Ok(()) => session.begin(prompt.question.clone(), &options).await,
+            Err(error) => Err(error),
+        };
+        if begun.is_err() {
+            self.conversations.give_back(place);
+        }
+        begun.map(|_| place)
+    }
+
+    /// Computes the next part of each answer, and sends what is new. Breaks where the device is
+    /// lost.
+    async fn step(&mut self) -> ControlFlow<()> {
+        let left = |request: &Request| request.job.reply.is_closed();
+        let places = self.answers.iter().filter(|(_, request)| left(request));
+        for place in places.map(|(&place, _)| place).collect::<Vec<_>>() {
+            self.end(place);
+        }
+        let (places, mut sessions): (Vec<_>, Vec<_>) = self.conversations.taken().unzip();
+        let texts = Session::next_of_each(&mut sessions).await;
+        for (place, text) in places.into_iter().zip(texts) {
+            match text {
+                Ok(Some(text)) if text.is_empty() => {}
+                Ok(Some(text)) => {
+                    let logprobs = self.conversations.session(place).logprobs();
+                    let request = self.answers.get_mut(&place).expect("it is answered");
+                    request.first_text.get_or_insert_with(Instant::now);
+                    let logprobs = logprobs[request.tokens..].to_vec();
+                    request.tokens += logprobs.len();
+                    let _ = request.job.reply.send(Event::Text(text, logprobs));
                 }
-                None => break,
+                Ok(None) => self.end(place),
+                Err(error) => {
+                    self.conversations.give_back(place);
+                    let request = self.answers.remove(&place).expect("it is answered");
+                    self.fail(&request.job, error)?;
+                }
             }
         }
+        ControlFlow::Continue(())
+    }
+
+    /// Ends an answer, complete or not.
+    fn end(&mut self, place: Place) {
         let ended = Instant::now();
-        let answer = answer.stop();
-        let first_text = first_text.unwrap_or(ended);
-        timings.first_text = first_text - asked;
-        timings.decode = ended
-            .checked_duration_since(first_text)
-            .unwrap_or(Duration::ZERO);
+        let answer = self.conversations.session(place).end();
+        self.conversations.give_back(place);
+        self.shared.queue.finish();
+        let request = self.answers.remove(&place).expect("it is answered");
+        let answer = answer.expect("it did not fail");
+        let first_text = request.first_text.unwrap_or(ended);
+        let timings = Timings {
+            first_text: first_text - request.asked,
+            decode: ended
+                .checked_duration_since(first_text)
+                .unwrap_or(Duration::ZERO),
+            ..request.timings
+        };
         self.shared.metrics.add(&answer.usage, &timings);
         if answer.finish != Finish::Aborted {
             let done = Event::Done(answer.finish, answer.usage, timings);
-            let _ = job.reply.send(done);
+            let _ = request.job.reply.send(done);
         }
-        Ok(())
+    }
+
+    /// Says what went wrong. Breaks where nothing can be computed any more.
+    fn fail(&self, job: &Job, error: Error) -> ControlFlow<()> {
+        self.shared.queue.finish();
+        let is_lost = matches!(error, Error::DeviceLost { .. });
+        // The client may have left meanwhile.
+        let _ = job.reply.send(Event::Failed(error));
+        match is_lost {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
     }
 
     /// Encodes what is visual in a request; `None` where its client has left.

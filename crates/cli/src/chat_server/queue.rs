@@ -77,6 +77,7 @@ pub struct Queue {
     state: Mutex<State>,
     arrived: Condvar,
     limit: usize,
+    together: usize,
 }
 
 #[derive(Default)]
@@ -86,18 +87,19 @@ struct State {
     /// Turns so far, and the last one of each who asks.
     turns: u64,
     last_turns: HashMap<Asker, u64>,
-    /// Whether a request is being answered.
-    busy: bool,
+    /// Requests that are being answered.
+    answered: usize,
     closed: bool,
 }
 
 impl Queue {
-    /// Makes a queue in which up to `limit` requests wait while one is answered.
-    pub fn new(limit: usize) -> Queue {
+    /// Makes a queue in which up to `limit` requests wait while `together` are answered.
+    pub fn new(limit: usize, together: usize) -> Queue {
         Queue {
             state: Mutex::default(),
             arrived: Condvar::new(),
             limit,
+            together,
         }
     }
 
@@ -126,14 +128,12 @@ impl Queue {
         Ok(())
     }
 
-    /// Returns the next request, once there is one, and counts the one before as over: the oldest
-    /// of who had no turn for longest.
+    /// Returns the next request, once there is one: the oldest of who had no turn for longest.
+    /// [`Queue::finish`] is due once it is over.
     pub fn pop(&self) -> Job {
         let mut state = self.state();
-        state.busy = false;
         loop {
             if let Some(index) = state.next() {
-                state.busy = true;
                 return state.take(index);
             }
             let waited = self.arrived.wait(state);
@@ -141,11 +141,22 @@ impl Queue {
         }
     }
 
-    /// Returns how many wait, and whether one is being answered.
-    pub fn length(&self) -> (usize, bool) {
+    /// As [`Queue::pop`], where somebody waits.
+    pub fn try_pop(&self) -> Option<Job> {
+        let mut state = self.state();
+        state.next().map(|index| state.take(index))
+    }
+
+    /// Counts a request as over.
+    pub fn finish(&self) {
+        self.state().answered -= 1;
+    }
+
+    /// Returns how many wait, and how many are being answered.
+    pub fn length(&self) -> (usize, usize) {
         let mut state = self.state();
         forget_those_who_left(&mut state);
-        (state.waiting.len(), state.busy)
+        (state.waiting.len(), state.answered)
     }
 
     /// Sends everybody away, now and from here on.
@@ -161,7 +172,7 @@ impl Queue {
         if state.closed {
             return Err(NoPlace::Closed);
         }
-        if state.waiting.len() + usize::from(state.busy) <= self.limit {
+        if state.waiting.len() + state.answered < self.limit + self.together {
             return Ok(None);
         }
         let mut places: HashMap<Asker, usize> = HashMap::new();
@@ -193,6 +204,7 @@ impl State {
 
     fn take(&mut self, index: usize) -> Job {
         let job = self.waiting.remove(index);
+        self.answered += 1;
         self.turns += 1;
         let turns = self.turns;
         self.last_turns.insert(job.asker, turns);
@@ -233,7 +245,7 @@ mod tests {
 
     #[test]
     fn those_who_ask_take_turns() {
-        let queue = Queue::new(20);
+        let queue = Queue::new(20, 1);
         let mut clients: Vec<_> = [1, 1, 1, 1, 2, 2, 3]
             .map(|last| push(&queue, last).unwrap())
             .into();
@@ -248,7 +260,7 @@ mod tests {
 
     #[test]
     fn a_full_queue_has_room_for_who_has_fewer() {
-        let queue = Queue::new(3);
+        let queue = Queue::new(3, 1);
         let mut clients: Vec<_> = [1, 1, 1, 1].map(|_| push(&queue, 1).unwrap()).into();
         assert_eq!(push(&queue, 1).err(), Some(NoPlace::Full));
         let other = push(&queue, 2).unwrap();

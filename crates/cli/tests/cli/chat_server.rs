@@ -527,16 +527,16 @@ fn keys_pages_and_long_requests_are_checked() {
 
 #[test]
 fn a_client_that_leaves_makes_room() {
-    let server = start(&["--queue", "0"]);
+    let server = start(&["--queue", "0", "--conversations", "1"]);
     let first = begin_endless(&server);
     let hello = question(&[text("What is this?")], &json!({}));
     let full = post(&server, &hello);
     assert_eq!(full.status, 429, "{}", full.body);
     assert!(full.head.contains("retry-after: 1"), "{}", full.head);
     assert_eq!(full.json()["error"]["code"], "queue_full");
-    assert_eq!(metric(&server, "univi_busy"), 1.0);
+    assert_eq!(metric(&server, "univi_requests_running"), 1.0);
     drop(first);
-    until(&server, "univi_busy", 0.0);
+    until(&server, "univi_requests_running", 0.0);
     until(&server, "univi_requests_total{outcome=\"cancelled\"}", 1.0);
     assert_eq!(post(&server, &hello).status, 200);
     assert_eq!(
@@ -547,7 +547,7 @@ fn a_client_that_leaves_makes_room() {
 
 #[test]
 fn a_request_waits_for_its_turn_but_not_for_ever() {
-    let server = start(&["--timeout", "1"]);
+    let server = start(&["--timeout", "1", "--conversations", "1"]);
     let first = begin_endless(&server);
     let mut waiting = question(&[text("What is this?")], &json!({}));
     // One that leaves while it waits is forgotten.
@@ -563,7 +563,7 @@ fn a_request_waits_for_its_turn_but_not_for_ever() {
     assert_eq!(late.status, 503, "{}", late.body);
     assert!(late.error().contains("--timeout"), "{}", late.body);
     drop((first, others));
-    until(&server, "univi_busy", 0.0);
+    until(&server, "univi_requests_running", 0.0);
     // A request that does not arrive.
     let mut stream = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();

@@ -152,7 +152,7 @@ fn waited_ms(reply: &Reply) -> f64 {
 
 #[test]
 fn who_asks_much_does_not_hold_up_who_asks_once() {
-    let server = start(&["--queue", "4"]);
+    let server = start(&["--queue", "4", "--conversations", "1"]);
     let hello = question(&[text("What is this?")], &json!({ "max_tokens": 4 }));
     let running = begin_endless(&server);
     let many: Vec<TcpStream> = (0..4u8)
@@ -181,7 +181,7 @@ fn who_asks_much_does_not_hold_up_who_asks_once() {
 
 #[test]
 fn requests_that_wait_take_no_more_memory_than_they_may() {
-    let server = start(&["--request-memory", "1MiB"]);
+    let server = start(&["--request-memory", "1MiB", "--conversations", "1"]);
     let running = begin_endless(&server);
     let long = question(&[text(&"a ".repeat(450_000))], &json!({}));
     let first = send(&server, "POST", COMPLETIONS, "", &long.to_string());
@@ -207,7 +207,16 @@ fn requests_that_wait_take_no_more_memory_than_they_may() {
 
 #[test]
 fn each_key_has_turns_of_its_own() {
-    let server = start(&["--api-key", "sesame", "--api-key", "poppy", "--queue", "1"]);
+    let server = start(&[
+        "--api-key",
+        "sesame",
+        "--api-key",
+        "poppy",
+        "--queue",
+        "1",
+        "--conversations",
+        "1",
+    ]);
     let hello = question(&[text("What is this?")], &json!({ "max_tokens": 4 })).to_string();
     let with = |key: &str, body: &str| {
         let headers = format!("Authorization: Bearer {key}\r\n");

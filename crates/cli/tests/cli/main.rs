@@ -6,6 +6,7 @@ mod bench;
 mod chat_server;
 mod chat_server_fields;
 mod chat_server_limits;
+mod chat_server_together;
 mod eval;
 mod hub;
 mod judges;

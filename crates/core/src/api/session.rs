@@ -35,6 +35,9 @@ impl Model {
 type Encoded = Vec<Result<Visual, String>>;
 
 impl Session {
+    /// So many conversations at the most are worth answering at a time.
+    pub const TOGETHER: usize = 8;
+
     pub(super) fn new(model: Model, options: SessionOptions) -> Session {
         let engine =
             dispatch!(map &model.engine, model => EngineSession::new(model.clone(), options));
@@ -60,9 +63,63 @@ impl Session {
         question: impl Into<Question>,
         options: &GenerateOptions,
     ) -> Result<StreamedAnswer<'_>> {
+        let visuals = self.begin(question, options).await?;
+        Ok(StreamedAnswer::new(self, visuals))
+    }
+
+    /// As [`Session::ask`], for several conversations that are answered at the same time: the text
+    /// comes from [`Session::next_of_each`], until [`Session::end`]. Returns the question's images
+    /// and videos, encoded, in their order.
+    ///
+    /// # Errors
+    /// As [`Session::ask`].
+    pub async fn begin(
+        &mut self,
+        question: impl Into<Question>,
+        options: &GenerateOptions,
+    ) -> Result<Vec<Visual>> {
         let parts = self.encode(question.into()).await?;
         dispatch!(&mut self.engine, engine => engine.begin_turn(own_parts(&parts)?, options))?;
-        Ok(StreamedAnswer::new(self, visuals(parts)))
+        Ok(visuals(parts))
+    }
+
+    /// Generates the next text of each conversation's answer, as [`StreamedAnswer::next`] does; it
+    /// is empty, too, where a token's text is not certain yet. Tokens of up to
+    /// [`Session::TOGETHER`] conversations take little longer than those of one: weights are read
+    /// once for all of them. The future is not to be dropped before its end: what came would be
+    /// lost.
+    ///
+    /// # Errors
+    /// Each answer's own, as [`StreamedAnswer::next`].
+    ///
+    /// # Panics
+    /// For sessions of different models.
+    pub async fn next_of_each(sessions: &mut [&mut Session]) -> Vec<Result<Option<String>>> {
+        let (mut on_cpu, mut on_gpu) = (Vec::new(), Vec::new());
+        for session in sessions.iter_mut() {
+            match &mut session.engine {
+                OnBackend::Cpu(engine) => on_cpu.push(engine),
+                OnBackend::Gpu(engine) => on_gpu.push(engine),
+            }
+        }
+        let steps = match (on_cpu.is_empty(), on_gpu.is_empty()) {
+            (_, true) => EngineSession::step_each(&mut on_cpu).await,
+            (true, false) => EngineSession::step_each(&mut on_gpu).await,
+            (false, false) => panic!("sessions of models on different devices"),
+        };
+        let texts = steps.into_iter().map(|step| step.map(Step::into_text));
+        texts.collect()
+    }
+
+    /// Ends the answer that is being generated, complete or not, and returns it; `None` where there
+    /// is none, or it failed.
+    pub fn end(&mut self) -> Option<Answer> {
+        dispatch!(&mut self.engine, engine => engine.end())
+    }
+
+    /// As [`StreamedAnswer::logprobs`].
+    pub fn logprobs(&self) -> &[TokenLogprobs] {
+        dispatch!(&self.engine, engine => engine.logprobs())
     }
 
     /// Begins the answer to a prompt that is written already, without turns and templates.
@@ -218,20 +275,15 @@ impl<'a> StreamedAnswer<'a> {
     /// `OutOfMemory` where the KV cache can't grow; or what the device reports. The answer is over
     /// then.
     pub async fn next(&mut self) -> Result<Option<String>> {
-        Ok(
-            match dispatch!(&mut self.session.engine, engine => engine.step().await)? {
-                Step::Prompt => Some(String::new()),
-                Step::Text(text) => Some(text),
-                Step::Done => None,
-            },
-        )
+        let step = dispatch!(&mut self.session.engine, engine => engine.step().await)?;
+        Ok(step.into_text())
     }
 
     /// Returns the log-probabilities of the tokens whose text [`StreamedAnswer::next`] has
     /// returned, where [`GenerateOptions::logprobs`] asks for them. A token is there with the first
     /// of its text; white space after the answer and what ends it are no part of it.
     pub fn logprobs(&self) -> &[TokenLogprobs] {
-        dispatch!(&self.session.engine, engine => engine.logprobs())
+        self.session.logprobs()
     }
 
     /// Generates the rest, and returns the whole answer with its usage.
@@ -249,7 +301,7 @@ impl<'a> StreamedAnswer<'a> {
     /// # Panics
     /// After [`StreamedAnswer::next`] failed.
     pub fn stop(self) -> Answer {
-        let answer = dispatch!(&mut self.session.engine, engine => engine.end());
+        let answer = self.session.end();
         answer.expect("the answer was begun, and did not fail")
     }
 
@@ -274,6 +326,6 @@ impl<'a> StreamedAnswer<'a> {
 
 impl Drop for StreamedAnswer<'_> {
     fn drop(&mut self) {
-        dispatch!(&mut self.session.engine, engine => drop(engine.end()));
+        self.session.end();
     }
 }

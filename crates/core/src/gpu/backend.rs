@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Result,
-    backend::{Activation, Backend, Clusters, Heads, KvType, Load, Norm, Rotation},
+    backend::{Activation, Backend, CachePlace, Clusters, Heads, KvType, Load, Norm, Rotation},
     gguf::GgmlType,
     sampler::Choice,
 };
@@ -249,11 +249,17 @@ impl Backend for Gpu {
         norm: Norm<Tensor>,
         [wq, wk, wv]: [&Matrix; 3],
         rotation: Rotation<Tensor>,
-        cache: &mut KvCache,
-    ) -> Tensor {
-        assert_eq!((wk.rows, wv.rows), (cache.width, cache.width));
+        places: &mut [CachePlace<KvCache>],
+    ) -> Vec<Tensor> {
         let qkv = kernels::normed_matmul(self, x, norm, &[wq, wk, wv]);
-        kernels::rope_append(self, &qkv, rotation, cache)
+        let run = x.rows / places.len();
+        let mut queries = Vec::with_capacity(places.len());
+        for (i, place) in places.iter().enumerate() {
+            assert_eq!((wk.rows, wv.rows), (place.cache.width, place.cache.width));
+            let qkv = self.slice(&qkv, i * run..(i + 1) * run);
+            queries.push(kernels::rope_append(self, &qkv, &rotation, place));
+        }
+        queries
     }
 
     fn dpc_knn(
@@ -351,6 +357,9 @@ mod tests {
         let rotation = Rotation {
             table: &table,
             head_dim: 16,
+        };
+        let place = CachePlace {
+            cache: &mut cache,
             pos: 0,
         };
         let heads = Heads {
@@ -359,8 +368,8 @@ mod tests {
             head_dim: 16,
         };
         let before = gpu.0.recorder.borrow().counts().dispatches;
-        let q = gpu.project_qkv(&x, norm(), [&wq, &wk, &wv], rotation, &mut cache);
-        let y = gpu.add_matmul(&x, &gpu.attention_causal(&q, &cache, heads, 0), &wo);
+        let q = gpu.project_qkv(&x, norm(), [&wq, &wk, &wv], rotation, &mut [place]);
+        let y = gpu.add_matmul(&x, &gpu.attention_causal(&q[0], &cache, heads, 0), &wo);
         let y = gpu.add_matmul(&y, &gpu.swiglu(&y, norm(), &gate, &up), &down);
         block_on(gpu.finish()).expect("a healthy device");
         assert_eq!(y.shape(), [1, 64]);

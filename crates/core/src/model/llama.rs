@@ -4,7 +4,7 @@
 use super::weights::{ExpectedTensor, Weights};
 use crate::{
     Backend, Error, Result,
-    backend::{KvType, Norm, Rotation},
+    backend::{CachePlace, KvType, Norm, Rotation},
     config::LlamaConfig,
     sampler::Choice,
 };
@@ -30,6 +30,15 @@ pub struct Llama<B: Backend> {
     rope: B::Tensor,
     context: usize,
     kv_cache: KvType,
+}
+
+/// A conversation of which rows are computed: its caches hold the positions before `pos`, and have
+/// room for more.
+pub struct KvPlace<'a, B: Backend> {
+    /// A cache for each layer.
+    pub caches: &'a mut [B::KvCache],
+    /// The position of the conversation's first row.
+    pub pos: usize,
 }
 
 struct Layer<B: Backend> {
@@ -268,9 +277,19 @@ impl<B: Backend> Llama<B> {
     /// [`Llama::logits`]. The caches hold positions `..pos` and then these too, for which they have
     /// room.
     pub fn forward(&self, x: &B::Tensor, caches: &mut [B::KvCache], pos: usize) -> B::Tensor {
+        self.forward_each(x, &mut [KvPlace { caches, pos }])
+    }
+
+    /// As [`Llama::forward`], of rows of several conversations: each has an equal run of the rows
+    /// of `x`. Weights are read once for all of them.
+    pub fn forward_each(&self, x: &B::Tensor, conversations: &mut [KvPlace<B>]) -> B::Tensor {
         let mut x = x.clone();
-        for (layer, cache) in self.layers.iter().zip(caches) {
-            x = self.layer(layer, &x, cache, pos);
+        for (i, layer) in self.layers.iter().enumerate() {
+            let places = conversations.iter_mut().map(|place| CachePlace {
+                cache: &mut place.caches[i],
+                pos: place.pos,
+            });
+            x = self.layer(layer, &x, &mut places.collect::<Vec<_>>());
         }
         self.backend
             .rms_norm(&x, &self.output_norm, self.config.eps)
@@ -343,7 +362,8 @@ impl<B: Backend> Llama<B> {
                 return Ok(Some("the embeddings".into()));
             }
             for (i, (layer, cache)) in self.layers.iter().zip(&mut caches).enumerate() {
-                x = self.layer(layer, &x, cache, start);
+                let place = CachePlace { cache, pos: start };
+                x = self.layer(layer, &x, &mut [place]);
                 if !is_finite(&b.read(&x).await?) {
                     return Ok(Some(format!("blk.{i}")));
                 }
@@ -356,13 +376,12 @@ impl<B: Backend> Llama<B> {
         Ok(None)
     }
 
-    /// `x: [t, width]` at positions `pos..pos + t` -> `[t, width]`.
+    /// `x: [t, width]` -> `[t, width]`; each of `places` has an equal run of the rows.
     fn layer(
         &self,
         layer: &Layer<B>,
         x: &B::Tensor,
-        cache: &mut B::KvCache,
-        pos: usize,
+        places: &mut [CachePlace<B::KvCache>],
     ) -> B::Tensor {
         let (b, heads) = (&self.backend, self.config.heads);
         let norm = |weight| Norm {
@@ -372,11 +391,17 @@ impl<B: Backend> Llama<B> {
         let rotation = Rotation {
             table: &self.rope,
             head_dim: heads.head_dim,
-            pos,
         };
         let wqkv = [&layer.wq, &layer.wk, &layer.wv];
-        let q = b.project_qkv(x, norm(&layer.attn_norm), wqkv, rotation, cache); // [t, heads * head_dim]
-        let a = b.attention_causal(&q, cache, heads, pos);
+        let q = b.project_qkv(x, norm(&layer.attn_norm), wqkv, rotation, places);
+        let attend = |(q, place): (&B::Tensor, &CachePlace<B::KvCache>)| {
+            b.attention_causal(q, place.cache, heads, place.pos)
+        };
+        let a: Vec<_> = q.iter().zip(places.iter()).map(attend).collect();
+        let a = match a.as_slice() {
+            [a] => a.clone(),
+            several => b.concat(&several.iter().collect::<Vec<_>>()),
+        }; // [t, heads * head_dim]
         let x = b.add_matmul(x, &a, &layer.wo);
         let g = b.swiglu(&x, norm(&layer.ffn_norm), &layer.w_gate, &layer.w_up); // [t, ffn]
         b.add_matmul(&x, &g, &layer.w_down)

@@ -14,5 +14,5 @@ pub use weights::{ExpectedTensor, Weights, check_shape};
 
 pub use chat_univi::{ChatUniVi, Language, PromptToken};
 pub use engine_visual::{EngineVisual, MergeRecord, VisualKind};
-pub use llama::{CHUNK_ROWS, Llama, tensors as llama_tensors};
+pub use llama::{CHUNK_ROWS, KvPlace, Llama, tensors as llama_tensors};
 pub use vision::{EngineFrame, Vision, vision_tensors};

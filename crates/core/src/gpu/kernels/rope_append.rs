@@ -2,7 +2,7 @@
 
 use super::{cache, rope::TURNED};
 use crate::{
-    backend::Rotation,
+    backend::{CachePlace, Rotation},
     gpu::{
         device::Gpu,
         kernel::{Kernel, fold, params, work},
@@ -30,12 +30,14 @@ params! {
 
 /// Rotates the queries and keys of `qkv`, whose columns stand beside each other, puts keys and
 /// values into the cache, and returns the queries.
-pub fn rope_append(gpu: &Gpu, qkv: &Tensor, rotation: Rotation<Tensor>, cache: &KvCache) -> Tensor {
-    let Rotation {
-        table,
-        head_dim,
-        pos,
-    } = rotation;
+pub fn rope_append(
+    gpu: &Gpu,
+    qkv: &Tensor,
+    rotation: &Rotation<Tensor>,
+    place: &CachePlace<KvCache>,
+) -> Tensor {
+    let Rotation { table, head_dim } = *rotation;
+    let CachePlace { ref cache, pos } = *place;
     let (rows, kv_width) = (qkv.rows, cache.width);
     assert!(qkv.cols > 2 * kv_width, "{:?} without queries", qkv.shape());
     let q_width = qkv.cols - 2 * kv_width;
