@@ -99,6 +99,21 @@ test("a deleted one comes back by Undo, and is gone with the next visit", async 
   assert.equal(kept, 3, "a record and two turns");
 });
 
+test("Undo brings back what was deleted before another tab was opened", async () => {
+  const { page, url } = opened;
+  await page.getByRole("button", { name: "Delete “Where is the zebra?”" }).click();
+  await lists();
+  const other = await page.context().newPage();
+  await other.goto(url);
+  await other.getByLabel("Your question").waitFor();
+  await other.locator(".conversation-open").waitFor({ state: "detached" });
+  await page.getByRole("button", { name: "Undo" }).click();
+  await page.locator(".turn").nth(1).waitFor();
+  await lists("Where is the zebra?");
+  await other.locator(".conversation-open", { hasText: "Where is the zebra?" }).waitFor();
+  await other.close();
+});
+
 test("one that is open in another tab is not opened twice", async () => {
   const { page, url } = opened;
   const other = await page.context().newPage();

@@ -1,7 +1,14 @@
 /** The list of conversations: opened, named, deleted with a way back, and searched. */
 import { announce, button, byId, icon, make } from "./dom.js";
 import { date } from "./format.js";
-import { allWords, change, type Conversation, keptConversations, onOtherTabs } from "./history.js";
+import {
+  allWords,
+  change,
+  type Conversation,
+  keptConversations,
+  onOtherTabs,
+  remove,
+} from "./history.js";
 import { offerUndo } from "./notice.js";
 import { CONVERSATIONS, closeSheet } from "./sheet.js";
 import { words } from "./words/index.js";
@@ -110,17 +117,15 @@ export class ConversationList {
   }
 
   async #delete({ id, title }: Conversation): Promise<void> {
-    await change(id, { deleted: true });
+    const undo = await remove(id);
     this.#actions.deleted(id);
     await this.changed();
     closeSheet(CONVERSATIONS); // The way back stands beside the conversation.
     announce(words.deleted(title));
-    offerUndo(words.deleted(title), () => void this.#restore(id));
-  }
-
-  async #restore(id: string): Promise<void> {
-    const restored = await change(id, { deleted: false });
-    await this.changed();
-    if (restored) this.#actions.open(restored);
+    offerUndo(words.deleted(title), async () => {
+      const restored = await undo();
+      await this.changed();
+      if (restored) this.#actions.open(restored);
+    });
   }
 }

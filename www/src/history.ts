@@ -57,7 +57,7 @@ export interface Conversation {
   /** Its first question, or what a person called it. */
   readonly title: string;
   readonly usedAt: Date;
-  /** It was deleted, which can be undone until the next visit. */
+  /** It was deleted, which can be undone in the tab that did it, as long as that is open. */
   readonly deleted?: boolean;
 }
 
@@ -71,6 +71,8 @@ const CHANGED = new BroadcastChannel("univi-conversations");
 const PATIENCE_MS = 500;
 /** How long this tab itself is, which was loaded anew: its locks go when what it was is gone. */
 const OWN_PATIENCE_MS = 5000;
+/** A tab that can bring a conversation back holds the lock of this name and the conversation's. */
+const UNDOABLE = "univi-undoable-";
 /** Which conversation this tab has open, between its visits. */
 const OPEN = "univi.open-conversation";
 
@@ -159,14 +161,25 @@ export async function change(
   return after;
 }
 
-/** Forgets for good what was deleted. */
+/** Deletes a conversation, so that this tab can undo it -> what undoes it. */
+export async function remove(id: string): Promise<() => Promise<Conversation | undefined>> {
+  const letGo = await take(`${UNDOABLE}${id}`, PATIENCE_MS); // It goes with the tab, too.
+  await change(id, { deleted: true });
+  return () => change(id, { deleted: false }).finally(letGo);
+}
+
+/** Forgets for good what was deleted, but for what another tab can still bring back. */
 export async function forgetDeleted(): Promise<void> {
   const kept = await entries<Key, unknown>(store).catch(() => []);
-  const gone = kept.flatMap(([key, value]) =>
+  const deleted = kept.flatMap(([key, value]) =>
     typeof key === "string" && isConversation(value) && value.deleted ? [key] : [],
   );
-  if (gone.length === 0) return;
-  await forget((key) => gone.includes(typeof key === "string" ? key : key[0]));
+  const forgetOne = async (id: string) => {
+    const letGo = await take(`${UNDOABLE}${id}`, PATIENCE_MS);
+    if (letGo) await forget((key) => id === (typeof key === "string" ? key : key[0]));
+    letGo?.();
+  };
+  await Promise.all(deleted.map(forgetOne));
 }
 
 async function forget(which: (key: Key) => boolean): Promise<void> {
@@ -179,15 +192,18 @@ async function forget(which: (key: Key) => boolean): Promise<void> {
  * browser without locks has none to keep tabs apart by.
  */
 export async function hold(id: string): Promise<(() => void) | undefined> {
-  const patience = openHere() === id ? OWN_PATIENCE_MS : PATIENCE_MS;
-  const held = await new Promise<(() => void) | undefined>((resolve) => {
+  return take(`univi-conversation-${id}`, openHere() === id ? OWN_PATIENCE_MS : PATIENCE_MS);
+}
+
+/** Takes a lock -> what lets go of it; undefined where it is not to be had for so long. */
+function take(name: string, patienceMs: number): Promise<(() => void) | undefined> {
+  return new Promise((resolve) => {
     const callback = () => new Promise<void>((letGo) => resolve(letGo));
     if (!navigator.locks) resolve(() => {});
     navigator.locks
-      ?.request(`univi-conversation-${id}`, { signal: AbortSignal.timeout(patience) }, callback)
+      ?.request(name, { signal: AbortSignal.timeout(patienceMs) }, callback)
       .catch(() => resolve(undefined));
   });
-  return held;
 }
 
 /** The conversation that this tab had open before it was loaded anew. */
