@@ -2,7 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use univi::{Backend, Error, OpenDevice, Result, gguf::GgmlType, model::Llama, sampler::Choice};
+use univi::{
+    Backend, Error, OpenDevice, Result,
+    gguf::GgmlType,
+    model::{KvPlace, Llama},
+    sampler::Choice,
+};
 
 use crate::{
     options::Options,
@@ -102,60 +107,110 @@ impl<B: Backend> Language<'_, B> {
         ceilings: &Ceilings,
         stopwatch: &mut Stopwatch<'_>,
     ) -> Result<Vec<Decode>> {
-        let (b, llama, answer) = (self.backend, self.llama, self.options.answer);
+        let Options {
+            contexts,
+            together,
+            answer,
+            ..
+        } = self.options;
+        let alone = contexts.iter().map(|&context| (context, 1));
+        let first = contexts.iter().take(1);
+        let beside = first.flat_map(|&context| together.iter().map(move |&n| (context, n)));
         let mut decodes = Vec::new();
-        for &context in &self.options.contexts {
-            if answer == 0 || !self.fits(context + answer) {
-                continue;
+        for (context, conversations) in alone.chain(beside) {
+            if *answer > 0 && self.fits(context + answer) {
+                decodes.push(
+                    self.decode(context, conversations, ceilings, stopwatch)
+                        .await?,
+                );
             }
-            stopwatch.begins(&format!("answering after {context} tokens"));
-            let mut caches = llama.caches();
-            llama.reserve(&mut caches, context + answer).await?;
-            if context > 0 {
-                llama.prefill(&llama.embed(&b.ids(&self.ids(context))), &mut caches, 0);
-                b.finish().await?;
-            }
-            let before = self.device.counts();
-            let mut answers = 0;
-            let seconds = stopwatch
-                .time(async || {
-                    answers += 1;
-                    let mut ids = b.ids(&[1]);
-                    let mut awaited = None;
-                    for pos in context..context + answer {
-                        let hidden = llama.forward(&llama.embed(&ids), &mut caches, pos);
-                        ids = b.choose(&llama.logits(&hidden), &Choice::GREEDY);
-                        // As in a conversation, one is computed while the one before is read.
-                        if let Some(before) = awaited.replace(Box::pin(b.read_ids(&ids))) {
-                            before.await?;
-                        }
-                    }
-                    match awaited {
-                        Some(last) => last.await.map(drop),
-                        None => Ok(()),
-                    }
-                })
-                .await?
-                .divided_by(answer);
-            let tokens = f64::from(answers) * answer as f64;
-            let gpu = before.zip(self.device.counts()).map(|(before, after)| {
-                let each = |before: u64, after: u64| (after - before) as f64 / tokens;
-                PerToken {
-                    dispatches: each(before.dispatches, after.dispatches),
-                    submits: each(before.submits, after.submits),
-                    reads: each(before.reads, after.reads),
-                    read_bytes: each(before.read_bytes, after.read_bytes),
-                }
-            });
-            let bytes = self.weight_bytes()? + self.cache_bytes(context + answer / 2);
-            decodes.push(Decode {
-                context,
-                seconds,
-                read_share: bytes / seconds.median / ceilings.read_bytes_per_second,
-                gpu,
-            });
         }
         Ok(decodes)
+    }
+
+    async fn decode(
+        &self,
+        context: usize,
+        conversations: usize,
+        ceilings: &Ceilings,
+        stopwatch: &mut Stopwatch<'_>,
+    ) -> Result<Decode> {
+        let (b, llama, answer) = (self.backend, self.llama, self.options.answer);
+        stopwatch.begins(&format!(
+            "answering after {context} tokens, {conversations} at a time"
+        ));
+        let mut caches = Vec::new();
+        for _ in 0..conversations {
+            let mut own = llama.caches();
+            llama.reserve(&mut own, context + answer).await?;
+            if context > 0 {
+                llama.prefill(&llama.embed(&b.ids(&self.ids(context))), &mut own, 0);
+                b.finish().await?;
+            }
+            caches.push(own);
+        }
+        let before = self.device.counts();
+        let mut answers = 0;
+        let seconds = stopwatch
+            .time(async || {
+                answers += 1;
+                self.answer(context, &mut caches).await
+            })
+            .await?
+            .divided_by(answer);
+        let tokens = f64::from(answers) * answer as f64;
+        let gpu = before.zip(self.device.counts()).map(|(before, after)| {
+            let each = |before: u64, after: u64| (after - before) as f64 / tokens;
+            PerToken {
+                dispatches: each(before.dispatches, after.dispatches),
+                submits: each(before.submits, after.submits),
+                reads: each(before.reads, after.reads),
+                read_bytes: each(before.read_bytes, after.read_bytes),
+            }
+        });
+        let cache_bytes = conversations as f64 * self.cache_bytes(context + answer / 2);
+        let bytes = self.weight_bytes()? + cache_bytes;
+        Ok(Decode {
+            context,
+            conversations,
+            seconds,
+            read_share: bytes / seconds.median / ceilings.read_bytes_per_second,
+            gpu,
+        })
+    }
+
+    /// Answers each conversation, as sessions do: one alone computes a token while the one before
+    /// is read, several wait for each other.
+    async fn answer(&self, context: usize, caches: &mut [Vec<B::KvCache>]) -> Result<()> {
+        let (b, llama) = (self.backend, self.llama);
+        if let [caches] = caches {
+            let mut ids = b.ids(&[1]);
+            let mut awaited = None;
+            for pos in context..context + self.options.answer {
+                let hidden = llama.forward(&llama.embed(&ids), caches, pos);
+                ids = b.choose(&llama.logits(&hidden), &Choice::GREEDY);
+                if let Some(before) = awaited.replace(Box::pin(b.read_ids(&ids))) {
+                    before.await?;
+                }
+            }
+            return match awaited {
+                Some(last) => last.await.map(drop),
+                None => Ok(()),
+            };
+        }
+        let mut ids = vec![1; caches.len()];
+        for pos in context..context + self.options.answer {
+            let places = caches.iter_mut().map(|caches| KvPlace { caches, pos });
+            let mut places: Vec<_> = places.collect();
+            let logits = llama.logits(&llama.forward_each(&llama.embed(&b.ids(&ids)), &mut places));
+            let choose = |i| b.choose(&b.slice(&logits, i..i + 1), &Choice::GREEDY);
+            let chosen: Vec<_> = (0..ids.len()).map(choose).collect();
+            let reading: Vec<_> = chosen.iter().map(|ids| b.read_ids(ids)).collect();
+            for (id, read) in ids.iter_mut().zip(reading) {
+                *id = read.await?[0];
+            }
+        }
+        Ok(())
     }
 
     /// The products of a token, those of a kind together, in the order of a layer.

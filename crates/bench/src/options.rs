@@ -8,6 +8,8 @@ pub struct Options {
     pub prompts: Vec<usize>,
     /// Tokens that stand before an answer.
     pub contexts: Vec<usize>,
+    /// Conversations that are answered at a time, beside one, after the first of the contexts.
+    pub together: Vec<usize>,
     /// Tokens of an answer.
     pub answer: usize,
     /// Pictures that are encoded at once.
@@ -21,6 +23,7 @@ impl Default for Options {
         Options {
             prompts: vec![32, 256, 1024, 2048],
             contexts: vec![0, 1024, 4096],
+            together: vec![8],
             answer: 16,
             pictures: vec![1, 8],
             frames: 64,

@@ -70,21 +70,23 @@ pub struct Stage {
     pub seconds: Spread,
 }
 
-/// Tokens of an answer.
+/// Tokens of answers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Decode {
-    /// Tokens that stand before it.
+    /// Tokens that stand before each.
     pub context: usize,
-    /// Seconds of a token.
+    /// Conversations that are answered at a time.
+    pub conversations: usize,
+    /// Seconds of a token of each.
     pub seconds: Spread,
-    /// Bytes of weights and of the KV cache a second, as a share of what the device reads.
+    /// Bytes of weights and of the KV caches a second, as a share of what the device reads.
     pub read_share: f64,
     /// How often a GPU is spoken to for a token; none on the CPU.
     pub gpu: Option<PerToken>,
 }
 
-/// How often a GPU is spoken to for a token.
+/// How often a GPU is spoken to for a token of each conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct PerToken {
@@ -152,6 +154,7 @@ impl fmt::Display for Report {
         write!(f, "\n{stages}")?;
         let mut answers = Table::new([
             "answering after",
+            "at a time",
             "tokens/s",
             "ms a token",
             "of reading",
@@ -167,7 +170,8 @@ impl fmt::Display for Report {
             };
             answers.row([
                 decode.context.to_string(),
-                format!("{:.1}", 1. / decode.seconds.median),
+                decode.conversations.to_string(),
+                format!("{:.1}", decode.conversations as f64 / decode.seconds.median),
                 milliseconds(decode.seconds),
                 percent(decode.read_share),
                 of_gpu(|gpu| gpu.dispatches),

@@ -57,6 +57,9 @@ pub struct BenchArgs {
         default_value = "0,1024,4096"
     )]
     pub contexts: Vec<usize>,
+    /// Conversations that are answered at a time, beside one, after the first of the contexts.
+    #[arg(long, value_name = "N,N", value_delimiter = ',', default_value = "8", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub together: Vec<u32>,
     /// Tokens of an answer.
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub answer: u32,
@@ -128,6 +131,7 @@ impl BackendWork for Bench<'_> {
         let mut options = Options::default();
         options.prompts = args.prompts.clone();
         options.contexts = args.contexts.clone();
+        options.together = args.together.iter().map(|&n| n as usize).collect();
         options.answer = args.answer as usize;
         options.pictures = args.pictures.iter().map(|&n| n as usize).collect();
         options.frames = args.frames as usize;

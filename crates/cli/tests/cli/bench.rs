@@ -45,7 +45,8 @@ fn everything_is_measured_that_fits() {
         items.map(|item| item[name].to_string()).collect()
     };
     assert_eq!(names("reading", "count"), ["8"]);
-    assert_eq!(names("answering", "context"), ["0", "4"]);
+    assert_eq!(names("answering", "context"), ["0", "4", "0"]);
+    assert_eq!(names("answering", "conversations"), ["1", "1", "8"]);
     assert_eq!(names("vision", "count"), ["2", "1", "1", "5"]);
     // A layer's seven and the output, each with one row and with many.
     let products = names("products", "tensors");
@@ -68,8 +69,9 @@ fn everything_is_measured_that_fits() {
 fn a_gpu_says_how_often_it_is_spoken_to() {
     let report: Value = serde_json::from_str(&bench(&["--device", "gpu", "--json"])).unwrap();
     let gpu = &report["answering"][0]["gpu"];
-    // All logits of a token are read back, once.
+    // A token is read back, once; so is each of several.
     assert_eq!(gpu["reads"], 1.);
+    assert_eq!(report["answering"][2]["gpu"]["reads"], 8.);
     assert!(gpu["dispatches"].as_f64().unwrap() > 10., "{gpu}");
     assert!(report["gpu_memory_bytes"].as_u64().unwrap() > 0);
 }
