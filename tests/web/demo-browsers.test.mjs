@@ -132,3 +132,17 @@ for (const [name, { open, keepsFiles, camera }] of Object.entries(BROWSERS))
       throw error;
     }
   });
+
+test("on WebGPU, where Firefox has it switched on", async (t) => {
+  const server = await serve(await demoFolders());
+  t.after(() => server.close());
+  const { page, close } = await openFirefox({ webgpu: true });
+  t.after(close);
+  await page.goto(server.url);
+  await arrives(page);
+  const question = "List everything from left to right.";
+  assert.equal(await ask(page, question, "penguin-cookie.png"), "penguin and cookie");
+  await says(page, "#device", "WebGPU");
+  assert.equal(await ask(page, "What appears last?", "unicorn-cake-owl.webm"), "owl");
+  await says(page, ".metrics", "visual");
+});

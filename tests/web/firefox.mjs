@@ -88,9 +88,18 @@ class FirefoxPage {
   }
 }
 
-/** Starts Firefox -> a page of it, and what ends it. */
-export async function openFirefox() {
-  const browser = await puppeteer.launch({ ...FIREFOX, extraPrefsFirefox: CAMERA });
+/** WebGPU on whatever the system has, software too. */
+const WEBGPU = { "dom.webgpu.enabled": true, "gfx.webgpu.ignore-blocklist": true };
+
+/**
+ * Starts Firefox -> a page of it, and what ends it.
+ *
+ * @param {object} [options]
+ * @param {boolean} [options.webgpu] Whether WebGPU is switched on.
+ */
+export async function openFirefox({ webgpu = false } = {}) {
+  const preferences = webgpu ? { ...CAMERA, ...WEBGPU } : CAMERA;
+  const browser = await puppeteer.launch({ ...FIREFOX, extraPrefsFirefox: preferences });
   const page = await browser.newPage();
   await page.setViewport({ width: 1280, height: 800 });
   return { page: new FirefoxPage(page), close: () => browser.close() };
