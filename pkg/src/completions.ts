@@ -585,7 +585,9 @@ const NEUTRAL: Record<string, (value: unknown) => boolean> = {
   reasoning_effort: (value) => value === "none",
   store: (value) => value === false,
   service_tier: (value) => value === "auto" || value === "default",
-  // These say who asks, and nothing about the answer.
+  verbosity: (value) => value === "medium",
+  // These say who asks and what for, and nothing about the answer.
+  metadata: () => true,
   user: () => true,
   safety_identifier: () => true,
   prompt_cache_key: () => true,

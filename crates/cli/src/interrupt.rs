@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::out;
+use crate::{out, temporary};
 
 static LISTENING: AtomicBool = AtomicBool::new(false);
 static PRESSED: AtomicBool = AtomicBool::new(false);
@@ -17,6 +17,7 @@ pub fn install() {
         if !heard {
             // The line that a progress bar or an answer was on is over.
             out::note("");
+            temporary::remove_all();
             std::process::exit(EXIT_CODE.into());
         }
     };

@@ -28,6 +28,7 @@ mod progress;
 mod pull;
 mod serve;
 mod synth;
+mod temporary;
 mod train;
 mod typed_path;
 mod values;

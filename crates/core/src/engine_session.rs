@@ -3,7 +3,7 @@
 //! The prompt of every turn is the whole conversation. What it shares with the contents of the KV
 //! cache is not computed again, so that a further question costs its own tokens alone.
 
-use std::{collections::VecDeque, ops::ControlFlow, rc::Rc};
+use std::{collections::VecDeque, mem, ops::ControlFlow, rc::Rc};
 
 use crate::{
     Backend, Error, Result,
@@ -19,6 +19,25 @@ use crate::{
     stop_buffer::StopBuffer,
     tokenizer::Decoder,
 };
+
+/// Rows of a prompt that are computed while others wait for their next token.
+const SHARED_CHUNK_ROWS: usize = 64;
+
+/// How much a step computes.
+#[derive(Clone, Copy)]
+struct Pace {
+    /// Whether nobody else waits, so that tokens follow the one that is chosen.
+    alone: bool,
+    /// Rows of a prompt.
+    rows: usize,
+}
+
+impl Pace {
+    const ALONE: Pace = Pace {
+        alone: true,
+        rows: CHUNK_ROWS,
+    };
+}
 
 /// A part of a user's message.
 pub enum EnginePart<B: Backend> {
@@ -217,7 +236,10 @@ impl<B: Backend> EngineSession<B> {
         let prompt = &prompt[..=last];
         let (model, caches, cached) = (&self.model, &mut self.caches, &mut self.cached);
         begin_reading(model, caches, cached, prompt).await?;
-        while read_chunk(model, caches, cached, prompt).await?.is_none() {
+        while read_chunk(model, caches, cached, prompt, CHUNK_ROWS)
+            .await?
+            .is_none()
+        {
             if on_chunk().await.is_break() {
                 return Ok(false);
             }
@@ -344,7 +366,7 @@ impl<B: Backend> EngineSession<B> {
     /// `OutOfMemory` where the KV cache can't grow; or as [`Backend::read`]. The answer is over
     /// then.
     pub async fn step(&mut self) -> Result<Step> {
-        let step = self.advance(true).await;
+        let step = self.advance(Pace::ALONE).await;
         if step.is_err() {
             self.give_up();
         }
@@ -369,10 +391,22 @@ impl<B: Backend> EngineSession<B> {
         }
         let mut failed = EngineSession::compute_tokens(sessions).await;
         let mut steps = Vec::with_capacity(sessions.len());
+        // One prompt at a time: the others would wait for a part of each before their next token.
+        let mut reads = false;
+        let answers = sessions.iter().any(|session| !session.is_reading());
+        let pace = Pace {
+            alone: false,
+            rows: if answers {
+                SHARED_CHUNK_ROWS
+            } else {
+                CHUNK_ROWS
+            },
+        };
         for (session, failed) in sessions.iter_mut().zip(&mut failed) {
             let step = match failed.take() {
                 Some(error) => Err(error),
-                None => session.advance(false).await,
+                None if session.is_reading() && mem::replace(&mut reads, true) => Ok(Step::Prompt),
+                None => session.advance(pace).await,
             };
             if step.is_err() {
                 session.give_up();
@@ -434,6 +468,12 @@ impl<B: Backend> EngineSession<B> {
         failed
     }
 
+    /// Whether there is more of the prompt to compute.
+    fn is_reading(&self) -> bool {
+        let generation = self.generation.as_ref();
+        generation.is_some_and(|own| matches!(own.stage, Stage::New | Stage::Prompt))
+    }
+
     /// The token that was chosen, and is not in the caches.
     fn chosen(&self) -> Option<u32> {
         match self.generation.as_ref()?.stage {
@@ -458,9 +498,8 @@ impl<B: Backend> EngineSession<B> {
         }
     }
 
-    /// Computes the next part of the answer; where it is not `alone`, no token beyond the one that
-    /// is chosen.
-    async fn advance(&mut self, alone: bool) -> Result<Step> {
+    /// Computes the next part of the answer.
+    async fn advance(&mut self, Pace { alone, rows }: Pace) -> Result<Step> {
         let Some(generation) = &mut self.generation else {
             return Ok(Step::Done);
         };
@@ -475,7 +514,7 @@ impl<B: Backend> EngineSession<B> {
                     generation.stage = Stage::Prompt;
                 }
                 Stage::Prompt => {
-                    let row = read_chunk(model, caches, cached, &generation.prompt).await?;
+                    let row = read_chunk(model, caches, cached, &generation.prompt, rows).await?;
                     let Some(row) = row else {
                         return Ok(Step::Prompt);
                     };
@@ -527,7 +566,7 @@ impl<B: Backend> EngineSession<B> {
                     if id == NOT_FINITE {
                         return Err(not_finite(model, cached).await?);
                     }
-                    let coming = std::mem::take(coming);
+                    let coming = mem::take(coming);
                     let is_full = cached.len() == llama.context();
                     let text = generation.accept(tokenizer, id, is_full);
                     // What is ahead was computed with this token in the caches.
@@ -640,7 +679,7 @@ impl<B: Backend> EngineSession<B> {
         let (model, caches, cached) = (&self.model, &mut self.caches, &mut self.cached);
         begin_reading(model, caches, cached, prompt).await?;
         let row = loop {
-            if let Some(row) = read_chunk(model, caches, cached, prompt).await? {
+            if let Some(row) = read_chunk(model, caches, cached, prompt, CHUNK_ROWS).await? {
                 break row;
             }
         };
@@ -729,17 +768,18 @@ async fn begin_reading<B: Backend>(
     Ok(reused)
 }
 
-/// Computes the next chunk of `prompt` behind what the caches hold of it; returns the last row
+/// Computes the next `rows` of `prompt` behind what the caches hold of it; returns the last row
 /// `[1, width]` once the prompt is complete.
 async fn read_chunk<B: Backend>(
     model: &ChatUniVi<B>,
     caches: &mut [B::KvCache],
     cached: &mut Vec<PromptToken<B>>,
     prompt: &[PromptToken<B>],
+    rows: usize,
 ) -> Result<Option<B::Tensor>> {
     let (b, llama) = (model.backend(), model.llama());
     let rest = &prompt[cached.len()..];
-    let chunk = &rest[..rest.len().min(CHUNK_ROWS)];
+    let chunk = &rest[..rest.len().min(rows)];
     let hidden = llama.forward(&model.embed(chunk), caches, cached.len());
     cached.extend_from_slice(chunk);
     if cached.len() < prompt.len() {

@@ -3,7 +3,6 @@
 use std::{
     cell::Cell,
     fs::File,
-    io::Write,
     path::{Path, PathBuf},
 };
 
@@ -15,7 +14,7 @@ use percent_encoding::percent_decode_str;
 use sha2::{Digest, Sha256};
 use univi::{Error, Result, VisualKind, frames::FrameOptions, image::Rgb8};
 
-use crate::{files, video};
+use crate::{files, temporary::TemporaryFile, video};
 
 use super::{budget::Reserved, fetched::Fetcher};
 
@@ -214,8 +213,7 @@ fn clip(bytes: &[u8], frames: &FrameOptions, size_px: usize) -> Result<Vec<Rgb8>
     let failed = |e: std::io::Error| Error::Io {
         reason: format!("a clip can't be written to a temporary file: {e}"),
     };
-    let mut file = tempfile::NamedTempFile::new().map_err(failed)?;
-    file.write_all(bytes).map_err(failed)?;
+    let file = TemporaryFile::with(bytes).map_err(failed)?;
     let clip = video::read(file.path(), frames, size_px);
     // The name of the temporary file says nothing to a client.
     clip.map(|clip| clip.frames).map_err(|e| match e {

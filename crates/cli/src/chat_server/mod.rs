@@ -24,6 +24,7 @@ mod request;
 use std::{
     future::{Future, poll_fn},
     net::Ipv4Addr,
+    num::NonZero,
     path::PathBuf,
     pin::{Pin, pin},
     sync::{
@@ -31,6 +32,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
         mpsc,
     },
+    thread::available_parallelism,
     time::{Duration, Instant},
 };
 
@@ -40,7 +42,10 @@ use hyper::{
     header::CONTENT_LENGTH,
 };
 use serde_json::{Value, json};
-use tokio::{sync::mpsc::unbounded_channel, time::timeout};
+use tokio::{
+    sync::{Semaphore, mpsc::unbounded_channel},
+    time::timeout,
+};
 use univi::{Model, Result};
 use univi_serve::{EndpointBody, EndpointFuture, Endpoints, Peer};
 
@@ -109,6 +114,9 @@ pub struct ChatServer {
     answers: AtomicU64,
     max_body_bytes: u64,
     budget: Budget,
+    /// Requests may decode what they bring, a few at a time: one whose client leaves before its
+    /// turn decodes nothing.
+    decoding: Semaphore,
     timeout: Duration,
     takes_all: bool,
 }
@@ -168,6 +176,7 @@ impl ChatServer {
             answers: AtomicU64::new(0),
             max_body_bytes,
             budget,
+            decoding: Semaphore::new(available_parallelism().map_or(1, NonZero::get)),
             timeout,
             takes_all,
         })
@@ -311,8 +320,16 @@ impl ChatServer {
         self.shared.queue.check(asker).map_err(no_place)?;
         let mut reserved = self.budget.reserve();
         let body = self.read_body(request, &mut reserved).await?;
-        // Decoding takes a while, and other connections should not wait for it.
-        let request = tokio::task::block_in_place(|| self.parse(&body, reserved))?;
+        let arrived = Instant::now();
+        let request = {
+            let permit = timeout(self.timeout, self.decoding.acquire()).await;
+            let permit = permit.map_err(|_| self.waited_too_long())?;
+            let _permit = permit.expect("it is never closed");
+            // Others may have taken the place meanwhile.
+            self.shared.queue.check(asker).map_err(no_place)?;
+            // Decoding takes a while, and other connections should not wait for it.
+            tokio::task::block_in_place(|| self.parse(&body, reserved))?
+        };
         drop(body);
         let (stream, includes_usage) = (request.stream, request.includes_usage);
         let head = Head {
@@ -326,21 +343,16 @@ impl ChatServer {
             request,
             asker,
             reply: sender,
-            queued: Instant::now(),
+            queued: arrived,
         };
         self.shared.queue.push(job).map_err(no_place)?;
-        let turn = timeout(self.timeout, events.recv()).await;
+        let left = self.timeout.saturating_sub(arrived.elapsed());
+        let turn = timeout(left, events.recv()).await;
         if let Ok(Some(Event::Displaced)) = turn {
             return Err(no_place(NoPlace::Full));
         }
         if turn.is_err() {
-            let seconds = self.timeout.as_secs();
-            let message = format!(
-                "the request waited {seconds} s for its turn, which is as long as --timeout allows"
-            );
-            let status = StatusCode::SERVICE_UNAVAILABLE;
-            let refusal = Refusal::new(status, TIMED_OUT, message);
-            return Err(refusal.retry_after_s(RETRY_AFTER_S));
+            return Err(self.waited_too_long());
         }
         let (mut content, mut logprobs) = (String::new(), Vec::new());
         loop {
@@ -363,6 +375,15 @@ impl ChatServer {
                 None => return Err(reply::ended_thread()),
             }
         }
+    }
+
+    fn waited_too_long(&self) -> Refusal {
+        let seconds = self.timeout.as_secs();
+        let message = format!(
+            "the request waited {seconds} s for its turn, which is as long as --timeout allows"
+        );
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Refusal::new(status, TIMED_OUT, message).retry_after_s(RETRY_AFTER_S)
     }
 
     /// Reads a request, and decodes its pictures and clips.

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::sync::mpsc::UnboundedSender;
 use univi::{
     Error, Model, Part, Result, Session, VisualOptions,
     session::{Finish, SessionOptions},
@@ -122,9 +123,10 @@ struct Prompt {
     question: Vec<Part>,
 }
 
-/// A request whose answer is being generated.
+/// A request whose answer is being generated. What it brought is on the device, and takes no memory
+/// here.
 struct Request {
-    job: Job,
+    reply: UnboundedSender<Event>,
     timings: Timings,
     /// When the prompt's turn came, with everything encoded.
     asked: Instant,
@@ -148,7 +150,7 @@ impl ModelThread<'_> {
             Ok(Some((place, asked))) => {
                 let _ = job.reply.send(Event::Begun);
                 let request = Request {
-                    job,
+                    reply: job.reply,
                     timings,
                     asked,
                     first_text: None,
@@ -161,7 +163,7 @@ impl ModelThread<'_> {
                 self.shared.queue.finish();
                 ControlFlow::Continue(())
             }
-            Err(error) => self.fail(&job, error),
+            Err(error) => self.fail(&job.reply, error),
         }
     }
 
@@ -213,7 +215,7 @@ impl ModelThread<'_> {
     /// Computes the next part of each answer, and sends what is new. Breaks where the device is
     /// lost.
     async fn step(&mut self) -> ControlFlow<()> {
-        let left = |request: &Request| request.job.reply.is_closed();
+        let left = |request: &Request| request.reply.is_closed();
         let places = self.answers.iter().filter(|(_, request)| left(request));
         for place in places.map(|(&place, _)| place).collect::<Vec<_>>() {
             self.end(place);
@@ -229,13 +231,13 @@ impl ModelThread<'_> {
                     request.first_text.get_or_insert_with(Instant::now);
                     let logprobs = logprobs[request.tokens..].to_vec();
                     request.tokens += logprobs.len();
-                    let _ = request.job.reply.send(Event::Text(text, logprobs));
+                    let _ = request.reply.send(Event::Text(text, logprobs));
                 }
                 Ok(None) => self.end(place),
                 Err(error) => {
                     self.conversations.give_back(place);
                     let request = self.answers.remove(&place).expect("it is answered");
-                    self.fail(&request.job, error)?;
+                    self.fail(&request.reply, error)?;
                 }
             }
         }
@@ -261,16 +263,16 @@ impl ModelThread<'_> {
         self.shared.metrics.add(&answer.usage, &timings);
         if answer.finish != Finish::Aborted {
             let done = Event::Done(answer.finish, answer.usage, timings);
-            let _ = request.job.reply.send(done);
+            let _ = request.reply.send(done);
         }
     }
 
     /// Says what went wrong. Breaks where nothing can be computed any more.
-    fn fail(&self, job: &Job, error: Error) -> ControlFlow<()> {
+    fn fail(&self, reply: &UnboundedSender<Event>, error: Error) -> ControlFlow<()> {
         self.shared.queue.finish();
         let is_lost = matches!(error, Error::DeviceLost { .. });
         // The client may have left meanwhile.
-        let _ = job.reply.send(Event::Failed(error));
+        let _ = reply.send(Event::Failed(error));
         match is_lost {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),

@@ -48,6 +48,11 @@ impl Refusal {
         self
     }
 
+    /// Returns whether what is wrong begins with this name.
+    pub fn says(&self, name: &str) -> bool {
+        self.message.starts_with(&format!("{name} "))
+    }
+
     /// Says when it is worth asking again.
     pub fn retry_after_s(mut self, seconds: u64) -> Refusal {
         self.retry_after_s = Some(seconds);
@@ -79,10 +84,12 @@ impl From<Error> for Refusal {
     fn from(error: Error) -> Refusal {
         let message = error.to_string();
         let mut cause = &error;
-        while let Error::In { source, .. } = cause {
+        let mut place = None;
+        while let Error::In { file, source } = cause {
+            place = Some(file.clone());
             cause = source;
         }
-        match cause {
+        let mut refusal = match cause {
             Error::BadRequest { .. } => Refusal::bad(message),
             Error::BadImage { .. } | Error::BadVideo { .. } => {
                 Refusal::new(StatusCode::BAD_REQUEST, "invalid_media", message)
@@ -95,6 +102,9 @@ impl From<Error> for Refusal {
                 Refusal::new(StatusCode::SERVICE_UNAVAILABLE, cause.code(), message)
             }
             cause => Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, cause.code(), message),
-        }
+        };
+        // What a request brings is named by its place in it.
+        refusal.param = refusal.param.or(place);
+        refusal
     }
 }

@@ -55,7 +55,7 @@ const FIELDS: [&str; 16] = [
 type IsNeutral = fn(&Value) -> bool;
 
 /// Fields without effect, by the values that ask for what happens anyway.
-const NEUTRAL: [(&str, IsNeutral); 16] = [
+const NEUTRAL: [(&str, IsNeutral); 18] = [
     ("n", |value| value.as_f64() == Some(1.0)),
     ("tools", is_empty),
     ("functions", is_empty),
@@ -74,7 +74,9 @@ const NEUTRAL: [(&str, IsNeutral); 16] = [
     ("service_tier", |value| {
         value == "auto" || value == "default"
     }),
-    // These say who asks, and nothing about the answer.
+    ("verbosity", |value| value == "medium"),
+    // These say who asks and what for, and nothing about the answer.
+    ("metadata", |_| true),
     ("user", |_| true),
     ("safety_identifier", |_| true),
     ("prompt_cache_key", |_| true),
@@ -345,7 +347,12 @@ fn answer_options(fields: &Map<String, Value>, body: &[u8]) -> Result<AnswerOpti
         )
         .seed(whole_field(fields, "seed")?.unwrap_or(default.seed));
     // Checks what is out of range.
-    Sampler::new(sampling)?;
+    Sampler::new(sampling).map_err(|error| {
+        let refusal = Refusal::from(error);
+        let numbers = ["temperature", "top_p", "min_p", "repetition_penalty"];
+        let wrong = numbers.iter().find(|name| refusal.says(name));
+        wrong.map_or(refusal.clone(), |name| refusal.about(*name))
+    })?;
     let options = AnswerOptions {
         max_tokens: max_tokens.unwrap_or(GenerateOptions::default().max_tokens),
         sampling,
