@@ -434,6 +434,8 @@ function partsOf({ role, content }: ChatCompletionMessage, at: string): Prepared
       refuse(
         `${place} is of type "${part.type}" in a message of role "${role}"; only the user shows something`,
       );
+    if (part.type !== "video")
+      refuseOthers(part, `${place}.`, (name) => name === "type" || name === part.type);
     switch (part.type) {
       case "text":
         return { kind: "text", text: isText(part.text) };
@@ -457,9 +459,10 @@ function urlOf(
   image: Extract<ChatCompletionContentPart, { type: "image_url" }>["image_url"],
   at: string,
 ) {
-  const { url, detail } = typeof image === "string" ? { url: image } : { detail: null, ...image };
-  if (detail != null && detail !== "auto")
-    refuse(`${at}.detail: ${JSON.stringify(detail)} is not supported; leave it out`);
+  const { url } = typeof image === "string" ? { url: image } : { ...image };
+  refuseOthers(typeof image === "string" ? {} : { ...image }, `${at}.`, (name, value) =>
+    name === "detail" ? value === "auto" : name === "url",
+  );
   if (typeof url !== "string") refuse(`${at} has no url`);
   try {
     return new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href);
@@ -597,18 +600,20 @@ function isEmpty(value: unknown): boolean {
   return typeof value === "object" && value !== null && Object.keys(value).length === 0;
 }
 
+/** Refuses the fields that have a value and are not taken. */
+function refuseOthers(
+  fields: object,
+  prefix: string,
+  isTaken: (name: string, value: unknown) => boolean,
+): void {
+  for (const [name, value] of Object.entries(fields))
+    if (value != null && !isTaken(name, value)) {
+      const text = String(JSON.stringify(value) ?? typeof value).slice(0, 60);
+      refuse(`${prefix}${name}: ${text} is not supported; leave it out`);
+    }
+}
+
 function refuseUnknown(request: ChatCompletionRequest): void {
-  const refuseOthers = (
-    fields: object,
-    prefix: string,
-    isTaken: (name: string, value: unknown) => boolean,
-  ) => {
-    for (const [name, value] of Object.entries(fields))
-      if (value != null && !isTaken(name, value)) {
-        const text = String(JSON.stringify(value) ?? typeof value).slice(0, 60);
-        refuse(`${prefix}${name}: ${text} is not supported; leave it out`);
-      }
-  };
   refuseOthers(
     request,
     "",

@@ -1,6 +1,8 @@
 /** The package against `univi serve --model`: in Node, and in a page of another origin. */
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { readFile } from "node:fs/promises";
+import { createServer } from "node:http";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -168,6 +170,26 @@ test("what is wrong with a server, or an answer of it, is said", async () => {
   await fails(create({ allowedOrigins: ["https://example.org"] }), "io", /allowedOrigins/);
   const long = univi.ask("a ".repeat(9000), greedy).text();
   await fails(long, "context-overflow", /context/);
+});
+
+test("an answer that a server cut off for a reason of its own is not taken for whole", async () => {
+  const chunk = { choices: [{ index: 0, delta: { content: "[1," }, finish_reason: null }] };
+  const last = { choices: [{ index: 0, delta: {}, finish_reason: "content_filter" }] };
+  const events = [chunk, last].map((data) => `data: ${JSON.stringify(data)}\n\n`).join("");
+  const other = createServer((request, response) => {
+    const isList = request.url?.endsWith("/models");
+    response.setHeader("Content-Type", isList ? "application/json" : "text/event-stream");
+    response.end(isList ? JSON.stringify({ data: [{ id: "a" }] }) : `${events}data: [DONE]\n\n`);
+  });
+  await once(other.listen(0, "127.0.0.1"), "listening");
+  const address = /** @type {import("node:net").AddressInfo} */ (other.address());
+  try {
+    const remote = await Univi.create({ remote: `http://127.0.0.1:${address.port}/` });
+    await fails(remote.ask("a", greedy).text(), "io", /"content_filter"/);
+    remote.dispose();
+  } finally {
+    other.close();
+  }
 });
 
 test("a page of an origin that is allowed gets the same, and a clip", async () => {

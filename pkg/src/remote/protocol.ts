@@ -109,11 +109,16 @@ export async function* complete(
     ended ||= Boolean(finishReason);
     yield {
       ...(text ? { piece: { text, ...logprobsOf(choice?.logprobs) } } : {}),
-      ...(finishReason ? { finishReason: finishReason === "length" ? "length" : "stop" } : {}),
+      ...(finishReason ? { finishReason: finishOf(url, finishReason) } : {}),
       ...(chunk.usage ? { usage: chunk.usage } : {}),
     };
   }
   if (!ended) throw new UniviError("io", `${url.href}: the answer broke off before its end`);
+}
+
+function finishOf(url: URL, reason: string): "stop" | "length" {
+  if (reason === "stop" || reason === "length") return reason;
+  throw new UniviError("io", `${url.href}: the answer ended with "${reason}", and is not whole`);
 }
 
 function logprobsOf(given: ChatLogprobs | null | undefined): Pick<AnswerPiece, "logprobs"> {

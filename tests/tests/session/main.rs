@@ -7,7 +7,9 @@ use std::{collections::BTreeMap, ops::ControlFlow, path::Path, rc::Rc};
 
 use choosing::{devices_choose_what_the_host_chooses, reports_what_logits_say, seeds_decide};
 use pollster::block_on;
-use together::{answers_are_what_they_are_alone, answers_come_and_go};
+use together::{
+    answers_are_what_they_are_alone, answers_come_and_go, prompts_join_one_after_the_other,
+};
 use univi::{
     Backend, Cpu, Gpu,
     backend::KvType,
@@ -748,4 +750,5 @@ on_every_backend! {
     chunks_change_nothing,
     answers_are_what_they_are_alone,
     answers_come_and_go,
+    prompts_join_one_after_the_other,
 }

@@ -107,3 +107,31 @@ pub fn answers_come_and_go<B: Backend>(backend: B) {
     let alone = generate(&mut session(&model), &second, &greedy(20)).unwrap();
     assert_eq!(again.ids, alone.ids);
 }
+
+/// Prompts join one after the other, and what is being answered goes on meanwhile.
+pub fn prompts_join_one_after_the_other<B: Backend>(backend: B) {
+    let model = model(&backend, 700);
+    let (mut one, mut first, mut second) = (session(&model), session(&model), session(&model));
+    one.begin(prompt_tokens(&ids(5, 1)), greedy(60)).unwrap();
+    let mut begun = [false; 3];
+    let mut rounds = [0; 3];
+    let mut round = |sessions: &mut [&mut EngineSession<B>]| {
+        let steps = block_on(EngineSession::step_each(sessions));
+        for (i, step) in steps.into_iter().enumerate() {
+            begun[i] |= matches!(step.unwrap(), Step::Text(_));
+            rounds[i] += usize::from(!begun[i]);
+        }
+        begun
+    };
+    while !round(&mut [&mut one, &mut first])[0] {}
+    for session in [&mut first, &mut second] {
+        session
+            .begin(prompt_tokens(&ids(500, 2)), greedy(20))
+            .unwrap();
+    }
+    while round(&mut [&mut one, &mut first, &mut second]) != [true; 3] {}
+    // Eight parts each.
+    assert!((6..=9).contains(&rounds[1]), "{rounds:?}");
+    assert!((14..=18).contains(&rounds[2]), "{rounds:?}");
+    assert!(one.end().unwrap().ids.len() >= 15);
+}

@@ -256,6 +256,25 @@ fn check_model(fields: &Map<String, Value>, served: &str) -> Result<()> {
     }
 }
 
+/// Refuses what a field at `place` holds beside what `is_taken`.
+fn refuse_others(
+    fields: &Map<String, Value>,
+    place: &str,
+    is_taken: impl Fn(&str, &Value) -> bool,
+) -> Result<()> {
+    for (name, value) in fields.iter().filter(|(_, value)| !value.is_null()) {
+        if !is_taken(name, value) {
+            let name = format!("{place}.{name}");
+            let value = excerpt(value);
+            return refuse(
+                format!("{name}: {value} is not supported; leave it out"),
+                &name,
+            );
+        }
+    }
+    Ok(())
+}
+
 /// Whether the usage is asked for.
 fn stream_options(fields: &Map<String, Value>, stream: bool) -> Result<bool> {
     let options = match fields.get("stream_options") {
@@ -270,21 +289,11 @@ fn stream_options(fields: &Map<String, Value>, stream: bool) -> Result<bool> {
             return refuse(message, "stream_options");
         }
     };
-    for (name, value) in options.iter().filter(|(_, value)| !value.is_null()) {
-        let is_taken = match name.as_str() {
-            "include_obfuscation" => value == &Value::Bool(false),
-            "include_usage" => value.is_boolean(),
-            _ => false,
-        };
-        if !is_taken {
-            let name = format!("stream_options.{name}");
-            let value = excerpt(value);
-            return refuse(
-                format!("{name}: {value} is not supported; leave it out"),
-                &name,
-            );
-        }
-    }
+    refuse_others(options, "stream_options", |name, value| match name {
+        "include_obfuscation" => value == &Value::Bool(false),
+        "include_usage" => value.is_boolean(),
+        _ => false,
+    })?;
     Ok(options.get("include_usage") == Some(&Value::Bool(true)))
 }
 
@@ -615,6 +624,7 @@ fn part(value: &Value, role: &str, place: &str, sources: &Sources) -> Result<Sen
         );
         return refuse(message, place);
     }
+    refuse_others(fields, place, |name, _| name == "type" || name == kind)?;
     let about = |e| Refusal::from(e).about(place);
     match kind {
         "text" => match fields.get("text") {
@@ -645,12 +655,10 @@ fn part(value: &Value, role: &str, place: &str, sources: &Sources) -> Result<Sen
 fn url_of<'a>(value: Option<&'a Value>, at: &str) -> Result<&'a str> {
     let url = match value {
         Some(Value::Object(fields)) => {
-            let detail = fields.get("detail").unwrap_or(&Value::Null);
-            if !detail.is_null() && detail != "auto" {
-                let detail = excerpt(detail);
-                let message = format!("{at}.detail: {detail} is not supported; leave it out");
-                return refuse(message, at);
-            }
+            refuse_others(fields, at, |name, value| match name {
+                "detail" => value == "auto",
+                _ => name == "url",
+            })?;
             fields.get("url")
         }
         other => other,

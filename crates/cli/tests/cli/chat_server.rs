@@ -6,6 +6,7 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
     path::{Path, PathBuf},
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -23,11 +24,16 @@ pub fn root() -> PathBuf {
 }
 
 pub fn start(args: &[&str]) -> Server {
+    Server::of(serve_nano(args))
+}
+
+/// The command that serves the model that ships.
+pub fn serve_nano(args: &[&str]) -> Command {
     let nano = root().join("models/univi-nano");
     let mut command = command(&["serve", "--model", path(&nano), "--device", "cpu"]);
     command.args(["--port", "0", "--json"]).args(args);
     command.env_remove("UNIVI_API_KEY");
-    Server::of(command)
+    command
 }
 
 pub struct Reply {

@@ -2,9 +2,13 @@
 
 use serde_json::{Value, json};
 
-use crate::chat_server::{
-    COMPLETIONS, ask, begin_endless, get, metric, post, question, receive, send, shown, start,
-    text, until,
+use crate::{
+    chat_server::{
+        COMPLETIONS, ask, begin_endless, get, metric, post, question, receive, send, serve_nano,
+        shown, start, text, until,
+    },
+    scratch,
+    serve::{PATIENCE, Server},
 };
 
 /// Requests that have nothing in common: pictures and text, whole and streamed, greedy and drawn.
@@ -68,6 +72,8 @@ fn as_many_are_answered_at_a_time_as_conversations_are_kept() {
     let (answer, _) = ask(&server, &hello);
     let second = begin_endless(&server);
     assert_eq!(metric(&server, "univi_requests_running"), 2.0);
+    // What is answered takes no memory of those that arrive and wait.
+    assert_eq!(metric(&server, "univi_request_bytes"), 0.0);
     assert_eq!(post(&server, &hello).status, 429);
     drop(second);
     until(&server, "univi_requests_running", 1.0);
@@ -75,4 +81,25 @@ fn as_many_are_answered_at_a_time_as_conversations_are_kept() {
     drop(first);
     until(&server, "univi_requests_running", 0.0);
     assert_eq!(get(&server, "/health").status, 200);
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_leaves_no_temporary_file() {
+    let folder = scratch("temporary-files");
+    let count = || std::fs::read_dir(&folder).unwrap().count();
+    let mut command = serve_nano(&["--queue", "64"]);
+    command.env("TMPDIR", &folder);
+    let mut server = Server::of(command);
+    let asked = question(&[shown("unicorn-cake-owl.webm"), text("What?")], &json!({}));
+    let sent: Vec<_> = (0..8)
+        .map(|_| send(&server, "POST", COMPLETIONS, "", &asked.to_string()))
+        .collect();
+    let begun = std::time::Instant::now();
+    while count() == 0 {
+        assert!(begun.elapsed() < PATIENCE, "no clip was written");
+    }
+    assert_eq!(server.interrupt(), Some(130));
+    assert_eq!(count(), 0);
+    drop(sent);
 }

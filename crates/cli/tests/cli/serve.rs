@@ -45,6 +45,15 @@ impl Server {
         server
     }
 
+    /// Sends Ctrl-C -> how the server ends.
+    #[cfg(unix)]
+    pub fn interrupt(&mut self) -> Option<i32> {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-INT", &pid]).status().unwrap();
+        assert!(sent.success());
+        self.child.wait().unwrap().code()
+    }
+
     /// The next line that the server prints.
     fn line(&mut self) -> Value {
         let mut line = String::new();
@@ -268,8 +277,5 @@ fn ctrl_c_ends_it() {
     let mut server = Server::start(&dir.join("models"), &["--fault", "stall=5"]);
     let mut stream = server.connect("/m.gguf", "");
     stream.read_exact(&mut [0; 100]).unwrap();
-    let pid = server.child.id().to_string();
-    let sent = Command::new("kill").args(["-INT", &pid]).status().unwrap();
-    assert!(sent.success());
-    assert_eq!(server.child.wait().unwrap().code(), Some(130));
+    assert_eq!(server.interrupt(), Some(130));
 }
