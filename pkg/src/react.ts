@@ -11,7 +11,7 @@ import type { Part } from "./parts.js";
 import type { AskOptions } from "./question.js";
 import type { Session } from "./session.js";
 import type { LoadProgress, Usage } from "./types.js";
-import { Univi, type UniviOptions } from "./univi.js";
+import { type RemoteOptions, Univi, type UniviOptions } from "./univi.js";
 
 /** How far a model is. */
 export type UniviState =
@@ -29,6 +29,8 @@ declare module "react" {
         UniviChatElement
       > & {
         readonly model?: string;
+        readonly remote?: string;
+        readonly apiKey?: string;
         readonly device?: string;
         readonly placeholder?: string;
         readonly univi?: Univi | undefined;
@@ -48,8 +50,8 @@ export type AnswerState =
   | { readonly status: "failed"; readonly text: string; readonly error: UniviError };
 
 /**
- * Loads a model when it is told to, and disposes of it with the component, or when `model` names
- * another one. The other options count when it is loaded.
+ * Loads a model when it is told to, and disposes of it with the component, or when `model` or
+ * `remote` names another one. The other options count when it is loaded.
  *
  * @example
  * ```tsx
@@ -59,7 +61,7 @@ export type AnswerState =
  * return <button onClick={() => ask([photo, "What is on it?"])}>{text || "Ask"}</button>;
  * ```
  */
-export function useUnivi(options: UniviOptions): UniviState & {
+export function useUnivi(options: UniviOptions | RemoteOptions): UniviState & {
   /** Loads the model, unless it is there or on its way. What goes wrong is the state. */
   readonly load: () => void;
 } {
@@ -68,23 +70,20 @@ export function useUnivi(options: UniviOptions): UniviState & {
   latest.current = options;
   const current = useRef<AbortController>(undefined);
 
-  const address = addressOf(options.model);
+  const address =
+    "remote" in options ? `${options.remote} ${options.model}` : addressOf(options.model);
   // For another model it is another function: effects that load at once run again.
   const load = useCallback(() => {
     if (current.current) return;
-    const { onProgress, signal, ...rest } = latest.current;
+    const { signal } = latest.current;
     const left = (current.current = new AbortController());
     const whileThere = (next: UniviState) => {
       if (!left.signal.aborted) setState(next);
     };
     whileThere({ status: "loading" });
-    Univi.create({
-      ...rest,
-      signal: signal ? AbortSignal.any([signal, left.signal]) : left.signal,
-      onProgress(progress) {
-        onProgress?.(progress);
-        if (progress.phase !== "ready") whileThere({ status: "loading", progress });
-      },
+    const either = signal ? AbortSignal.any([signal, left.signal]) : left.signal;
+    createFrom(latest.current, either, (progress) => {
+      if (progress.phase !== "ready") whileThere({ status: "loading", progress });
     }).then(
       (univi) => {
         if (left.signal.aborted) return univi.dispose();
@@ -107,6 +106,22 @@ export function useUnivi(options: UniviOptions): UniviState & {
     [address],
   );
   return { ...state, load };
+}
+
+function createFrom(
+  options: UniviOptions | RemoteOptions,
+  signal: AbortSignal,
+  onProgress: (progress: LoadProgress) => void,
+): Promise<Univi> {
+  if ("remote" in options) return Univi.create({ ...options, signal });
+  return Univi.create({
+    ...options,
+    signal,
+    onProgress(progress) {
+      options.onProgress?.(progress);
+      onProgress(progress);
+    },
+  });
 }
 
 /** What tells a model from another one. */

@@ -5,6 +5,8 @@ import { after, before, beforeEach, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { AXE } from "./axe.mjs";
 import { openPage } from "./chromium.mjs";
+import { MODELS } from "./fixtures.mjs";
+import { serve } from "./server.mjs";
 
 /** @typedef {import("univi/chat").UniviChatElement} Chat Brings the element to the compiler. */
 
@@ -241,6 +243,29 @@ test("what a page sets before the element is defined counts", async () => {
     return [Object.hasOwn(chat, "univi"), (await chat.load()) === univi];
   });
   assert.deepEqual(own, [false, true]);
+});
+
+test("a server answers in the model's place", async () => {
+  const { page, url } = opened;
+  const flags = ["--model", join(MODELS, "univi-nano"), "--device", "cpu", "--api-key", "sesame"];
+  const server = await serve({ "/": SAMPLES }, [...flags, "--allow-origin", url]);
+  try {
+    await page.goto(`${url}empty.html`);
+    await page.evaluate(async (remote) => {
+      const chat = /** @type {Chat} */ (document.createElement("univi-chat"));
+      chat.setAttribute("remote", remote);
+      chat.apiKey = "sesame"; // Before the element is defined.
+      document.body.append(chat);
+      await import(`${location.origin}/pkg/dist/chat.js`);
+    }, server.url);
+    const { field, picker } = chat();
+    await picker.setInputFiles(PENGUIN);
+    await field.fill("Can you see a penguin?");
+    await field.press("Enter");
+    await answered("yes");
+  } finally {
+    await server.close();
+  }
 });
 
 test("it speaks the language around it, and has nothing that a screen reader stumbles over", async () => {

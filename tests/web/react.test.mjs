@@ -5,7 +5,8 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { build } from "esbuild";
 import { openPage } from "./chromium.mjs";
-import { OUTPUT } from "./fixtures.mjs";
+import { MODELS, OUTPUT } from "./fixtures.mjs";
+import { serve } from "./server.mjs";
 
 const COMPONENT = `
 import { StrictMode, useState } from "react";
@@ -15,7 +16,10 @@ import { useAnswer, useUnivi } from "univi/react";
 const photo = await (await fetch("/samples/penguin-cookie.png")).blob();
 
 function Asker({ name }) {
-  const { load, ...model } = useUnivi({ model: "/models/" + name + "/manifest.json", device: "cpu" });
+  const options = name === "a server"
+    ? { remote: globalThis.remote }
+    : { model: "/models/" + name + "/manifest.json", device: "cpu" };
+  const { load, ...model } = useUnivi(options);
   const { ask, stop, ...answer } = useAnswer(model.univi);
   globalThis.univi = model.univi ?? globalThis.univi;
   return <>
@@ -34,6 +38,7 @@ function App() {
   return <>
     {name && <Asker name={name} />}
     <button onClick={() => setName("nothing")}>Another model</button>
+    <button onClick={() => setName("a server")}>A server</button>
     <button onClick={() => setName("")}>Leave</button>
   </>;
 }
@@ -101,6 +106,19 @@ test("a component loads a model, asks, and takes another one", async () => {
   assert.equal(disposed, "bad-request");
   await press("Load");
   await page.getByText(/^model: failed \w+/).waitFor();
+  const flags = ["--model", join(MODELS, "univi-nano"), "--device", "cpu"];
+  const server = await serve({ "/": MODELS }, [...flags, "--allow-origin", opened.url]);
+  try {
+    await page.evaluate((remote) => Object.assign(globalThis, { remote }), server.url);
+    await press("A server");
+    await shown("model: idle");
+    await press("Load");
+    await shown("model: ready");
+    await press("Ask");
+    await shown("answer: done red");
+  } finally {
+    await server.close();
+  }
   await press("Leave");
   assert.equal(await page.locator("p").count(), 0);
 });

@@ -151,8 +151,10 @@ impl Signature {
             Signature::Hdf5 => "is HDF5, weights of TensorFlow or Keras: \
                                 take the PyTorch or safetensors weights of the same model"
                 .into(),
-            Signature::Media(format) => format!("is a picture or clip ({format}), not this file"),
-            Signature::Pdf => "is a PDF document, not this file".into(),
+            Signature::Media(format) => {
+                format!("is a picture or clip ({format}), where another kind of file is expected")
+            }
+            Signature::Pdf => "is a PDF document, where another kind of file is expected".into(),
             Signature::Zeros => "holds nothing but zeros: its download was not completed, \
                                  fetch it again"
                 .into(),

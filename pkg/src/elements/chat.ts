@@ -72,6 +72,7 @@ export interface ChatEventMap {
  * Attributes: `model` is what `Univi.create` takes as an address; `device` likewise; `placeholder`
  * stands in the field; `lang` chooses English, Japanese or Chinese, as that of an element around
  * it does. The model is fetched with the first question, or by {@link UniviChatElement.load}.
+ * `remote` is the address of a server that answers instead, and `model` what it calls its own.
  *
  * Events: `progress`, `answer` and `failure`, see {@link ChatEventMap}. Parts to style: `log`,
  * `question`, `answer`, `error`, `status`, `form`, `field`, `attach`, `send`, `clear`.
@@ -90,7 +91,7 @@ export class UniviChatElement extends BaseElement {
   ) => void) &
     HTMLElement["addEventListener"];
 
-  static readonly observedAttributes = ["model", "device", "placeholder", "lang"];
+  static readonly observedAttributes = ["model", "remote", "device", "placeholder", "lang"];
 
   readonly #log = document.createElement("div");
   readonly #status = document.createElement("div");
@@ -105,6 +106,7 @@ export class UniviChatElement extends BaseElement {
   #univi: Promise<Univi> | undefined;
   #loading: AbortController | undefined;
   #given: Univi | undefined;
+  #apiKey: string | undefined;
   #session: Session | undefined;
   #answering: AbortController | undefined;
   #attached: File[] = [];
@@ -195,7 +197,7 @@ export class UniviChatElement extends BaseElement {
   /** @internal */
   connectedCallback(): void {
     // What was set before this element was defined hides its properties.
-    for (const name of ["univi", "words"] as const) {
+    for (const name of ["univi", "words", "apiKey"] as const) {
       const own = Object.getOwnPropertyDescriptor(this, name);
       if (!own) continue;
       delete (this as Partial<UniviChatElement>)[name];
@@ -217,7 +219,7 @@ export class UniviChatElement extends BaseElement {
 
   /** @internal */
   attributeChangedCallback(name: string, before: string | null, now: string | null): void {
-    if (before !== now && (name === "model" || name === "device")) this.#release();
+    if (before !== now && ["model", "remote", "device"].includes(name)) this.#release();
     this.#draw();
   }
 
@@ -238,6 +240,15 @@ export class UniviChatElement extends BaseElement {
   set univi(univi: Univi | undefined) {
     this.#release();
     this.#given = univi;
+  }
+
+  /** The key of the server that `remote` names. */
+  get apiKey(): string | undefined {
+    return this.#apiKey;
+  }
+  set apiKey(key: string | undefined) {
+    this.#release();
+    this.#apiKey = key;
   }
 
   /**
@@ -359,12 +370,24 @@ export class UniviChatElement extends BaseElement {
   }
 
   async #create(): Promise<Univi> {
-    const model = this.getAttribute("model");
-    if (!model)
-      throw new UniviError("bad-request", 'univi-chat has no model; write <univi-chat model="..">');
+    const [model, remote] = [this.getAttribute("model"), this.getAttribute("remote")];
     const { signal } = (this.#loading = new AbortController());
     const loading = this.#loading;
     try {
+      if (remote) {
+        const { apiKey } = this;
+        return await Univi.create({
+          remote: addressOf(remote),
+          ...(model ? { model } : {}),
+          ...(apiKey === undefined ? {} : { apiKey }),
+          signal,
+        });
+      }
+      if (!model)
+        throw new UniviError(
+          "bad-request",
+          'univi-chat has no model; write <univi-chat model="..">',
+        );
       return await Univi.create({
         model: model.startsWith("hf:") ? model : addressOf(model),
         device: (this.getAttribute("device") || "auto") as NonNullable<UniviOptions["device"]>,

@@ -49,7 +49,12 @@ impl Animation {
         }
         let Outline { delays_ms, .. } = outline(format, &bytes).map_err(as_video)?;
         if delays_ms.is_empty() {
-            return Err(bad(format!("the {} file holds no frame", name(format))));
+            let what = if is_gif {
+                "holds no frame"
+            } else {
+                "is a still picture"
+            };
+            return Err(bad(format!("the {} file {what}", name(format))));
         }
         let canvas = match is_gif {
             true => {
