@@ -24,24 +24,25 @@ def documents(questions: Path, answers: Path, videos: Path) -> list[dict[str, An
     """Returns the questions with their answers and clips.
 
     Raises:
-        ValueError: for a question without an answer or a clip, or an id that comes twice.
+        ValueError: for a file that is no list of entries, an entry that lacks a text, a question
+            without an answer or a clip, or an id that comes twice.
     """
     by_id: dict[str, str] = {}
-    for entry in _list(answers):
-        key = str(entry["question_id"])
+    for place, entry in _entries(answers):
+        key = _text(place, entry, "question_id")
         if key in by_id:
             raise ValueError(f"{answers}: question_id {key} comes twice")
-        by_id[key] = str(entry["answer"])
+        by_id[key] = _text(place, entry, "answer")
     found: list[dict[str, Any]] = []
     seen: set[str] = set()
-    for entry in _list(questions):
-        key = str(entry["question_id"])
+    for place, entry in _entries(questions):
+        key = _text(place, entry, "question_id")
         if key in seen:
             raise ValueError(f"{questions}: question_id {key} comes twice")
         seen.add(key)
         if key not in by_id:
             raise ValueError(f"{questions}: question_id {key} has no answer in {answers}")
-        name = str(entry.get("video_name", entry.get("video")))
+        name = _text(place, entry, "video_name", "video")
         clip = next((path for path in _places(videos, name) if path.is_file()), None)
         if clip is None:
             raise ValueError(f"{questions}: {name} of question_id {key} is not in {videos}")
@@ -49,7 +50,7 @@ def documents(questions: Path, answers: Path, videos: Path) -> list[dict[str, An
             {
                 "question_id": key,
                 "video": str(clip.resolve()),
-                "question": str(entry["question"]),
+                "question": _text(place, entry, "question"),
                 "answer": by_id[key],
             }
         )
@@ -140,16 +141,36 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         entries = documents(given.questions, given.answers, given.videos)
         task = write(given.set, entries, given.out)
-    except (ValueError, KeyError, OSError) as error:
+    except (ValueError, OSError) as error:
         parser.exit(1, f"error: {error}\n")
     print(f"{len(entries)} questions: lmms-eval --include_path {given.out} --tasks {task.stem}")
 
 
-def _list(path: Path) -> list[dict[str, Any]]:
-    entries = json.loads(path.read_text(encoding="utf-8"))
+def _entries(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """Returns the entries of a file, each with where it stands."""
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:  # It is no UTF-8, or no JSON.
+        raise ValueError(f"{path}: {error}") from error
     if not isinstance(entries, list):
         raise ValueError(f"{path}: expected a list of entries")
-    return entries
+    if not entries:
+        raise ValueError(f"{path}: the list is empty")
+    for index, entry in enumerate(entries):
+        if not isinstance(entry, dict):
+            raise ValueError(f"{path}: entry {index} is no object")
+    return [(f"{path}: entry {index}", entry) for index, entry in enumerate(entries)]
+
+
+def _text(place: str, entry: dict[str, Any], *names: str) -> str:
+    """Returns the first of these fields that is there, a text or a number."""
+    name = next((name for name in names if name in entry), None)
+    if name is None:
+        raise ValueError(f"{place} has no {' or '.join(names)}")
+    value = entry[name]
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise ValueError(f"{place}: {name} is {json.dumps(value)}, expected a text")
+    return str(value)
 
 
 def _places(videos: Path, name: str) -> Iterable[Path]:
