@@ -1,8 +1,13 @@
 //! What a benchmark is made of.
 
+use std::path::Path;
+
 use univi::Result;
 
-use crate::data::{Data, Questions};
+use crate::{
+    data::{Data, Questions},
+    sample::Media,
+};
 
 /// A published benchmark: its files, how the reference asks, and what is counted.
 #[derive(Debug)]
@@ -13,6 +18,8 @@ pub struct Benchmark {
     pub title: &'static str,
     /// The files that it reads, for people.
     pub files: &'static str,
+    /// The folders of its pictures or videos, as the references have them.
+    pub folders: &'static [&'static str],
     /// The reference's conversation template.
     pub template: &'static str,
     /// How the model is asked.
@@ -129,8 +136,15 @@ impl Benchmark {
     /// `Io` where a file is missing, naming what is expected; `BadFile` where one can't be read at
     /// all. What is wrong with single questions is in [`Questions::faults`].
     pub fn read(&self, data: &Data) -> Result<Questions> {
+        data.check()?;
         let mut questions = (self.read)(data)?;
         questions.drop_duplicates();
         Ok(questions)
+    }
+
+    /// Finds a picture by the name that the question file gives it, below the folder of its
+    /// pictures.
+    pub fn picture(&self, media: &Path, name: &str) -> Media {
+        Data::new(media, None).image(name, self.folders)
     }
 }

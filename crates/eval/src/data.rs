@@ -2,11 +2,14 @@
 
 use std::{
     collections::HashSet,
-    fs,
+    fmt, fs,
     path::{Path, PathBuf},
 };
 
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{MapAccess, SeqAccess, Visitor},
+};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use univi::{Error, Result};
@@ -58,6 +61,19 @@ impl Data {
         }
     }
 
+    /// Checks that the folders are there.
+    ///
+    /// # Errors
+    /// `Io` where one is not.
+    pub(crate) fn check(&self) -> Result<()> {
+        let gone = std::iter::once(&self.folder).chain(&self.media);
+        let gone = gone.into_iter().find(|folder| !folder.is_dir());
+        gone.map_or(Ok(()), |folder| {
+            let reason = "there is no such folder".into();
+            Err(Error::Io { reason }.in_file(folder.display().to_string()))
+        })
+    }
+
     /// Finds the first of these files that is there, `None` where none is.
     pub(crate) fn find(&self, names: &[&str]) -> Option<PathBuf> {
         let paths = names.iter().map(|name| self.folder.join(name));
@@ -86,7 +102,7 @@ impl Data {
         let list = match whole.get(key) {
             Some(Value::Array(list)) => list.clone(),
             _ => {
-                let reason = format!("has no list {key:?}");
+                let reason = format!("there is no list {key:?}");
                 return Err(bad(&self.folder.join(name), reason));
             }
         };
@@ -96,15 +112,15 @@ impl Data {
                 Value::Object(entry) => read.entries.push((sample, entry)),
                 _ => read.faults.push(Fault {
                     sample,
-                    reason: "is no object".into(),
+                    reason: "this is no object".into(),
                 }),
             }
         }
         Ok(read)
     }
 
-    /// Finds a picture by the name that a question file gives it, below the folder of media, or one
-    /// of these folders of the data.
+    /// Finds a picture by the name that a question file gives it, in the folder of media or of the
+    /// data, or in one of these folders below them.
     pub(crate) fn image(&self, name: &str, folders: &[&str]) -> Media {
         match self.locate(name, folders, &[""]) {
             Some(path) => Media::Image(path),
@@ -136,13 +152,12 @@ impl Data {
         if name.is_empty() || !is_inside(Path::new(&name)) {
             return None;
         }
-        let roots = self
-            .media
-            .iter()
-            .cloned()
-            .chain([self.folder.clone()])
-            .chain(folders.iter().map(|folder| self.folder.join(folder)));
-        for root in roots {
+        let below = |root: &Path| -> Vec<PathBuf> {
+            let folders = folders.iter().map(|folder| root.join(folder));
+            std::iter::once(root.to_owned()).chain(folders).collect()
+        };
+        let roots = self.media.iter().chain([&self.folder]);
+        for root in roots.flat_map(|root| below(root)) {
             for ending in endings {
                 let path = root.join(format!("{name}{ending}"));
                 if path.exists() {
@@ -191,7 +206,7 @@ impl Questions {
             if !is_new {
                 faults.push(Fault {
                     sample: sample.id.clone(),
-                    reason: "this id stands there twice; the first one counts".into(),
+                    reason: TWICE.into(),
                 });
             }
             is_new
@@ -248,7 +263,7 @@ pub(crate) fn entries(path: &Path) -> Result<Entries> {
         .in_file(path.display().to_string())
     })?;
     let sha256 = hex::encode(Sha256::digest(&bytes));
-    let text = String::from_utf8(bytes).map_err(|_| bad(path, "is no UTF-8".into()))?;
+    let text = String::from_utf8(bytes).map_err(|_| bad(path, "the file is no UTF-8".into()))?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let is_table = path
@@ -272,7 +287,7 @@ pub(crate) fn entries(path: &Path) -> Result<Entries> {
             Ok(Value::Object(entry)) => read.entries.push((sample, entry)),
             Ok(_) => read.faults.push(Fault {
                 sample,
-                reason: "is no object".into(),
+                reason: "this is no object".into(),
             }),
             Err(reason) => read.faults.push(Fault { sample, reason }),
         }
@@ -282,26 +297,80 @@ pub(crate) fn entries(path: &Path) -> Result<Entries> {
 
 type Values = Vec<(String, Result<Value, String>)>;
 
+/// What is wrong with the second of two samples of one id.
+const TWICE: &str = "this id stands there twice; the first one counts";
+
+/// A file that is one value. An object keeps keys that stand there twice.
+enum Whole {
+    List(Vec<Value>),
+    Object(Vec<(String, Value)>),
+}
+
+impl<'de> Deserialize<'de> for Whole {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Whole, D::Error> {
+        struct Reader;
+
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Whole;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list or an object")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Whole, A::Error> {
+                let mut all = Vec::new();
+                while let Some(value) = list.next_element()? {
+                    all.push(value);
+                }
+                Ok(Whole::List(all))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Whole, A::Error> {
+                let mut all = Vec::new();
+                while let Some(entry) = object.next_entry()? {
+                    all.push(entry);
+                }
+                Ok(Whole::Object(all))
+            }
+        }
+
+        deserializer.deserialize_any(Reader)
+    }
+}
+
 /// Reads an array, an object of objects, or lines. Broken lines cost themselves.
 fn json(text: &str, name: &str) -> Result<Values, String> {
     match serde_json::from_str(text) {
-        Ok(Value::Array(all)) => {
+        Ok(Whole::List(all)) => {
             let all = all.into_iter().enumerate();
             Ok(all
                 .map(|(i, value)| (format!("{name}[{i}]"), Ok(value)))
                 .collect())
         }
-        Ok(Value::Object(all)) if !all.is_empty() && all.values().all(Value::is_object) => {
+        Ok(Whole::Object(mut all))
+            if !all.is_empty() && all.iter().all(|(_, value)| value.is_object()) =>
+        {
+            // The order is that of the keys; among equal ones that of the file.
+            all.sort_by(|(a, _), (b, _)| a.cmp(b));
+            let mut last: Option<String> = None;
             let entry = |(key, mut value): (String, Value)| {
+                let place = format!("{name}[{key:?}]");
+                if last.as_ref() == Some(&key) {
+                    return (place, Err(TWICE.into()));
+                }
                 if let Value::Object(entry) = &mut value {
                     entry.insert("key".into(), Value::String(key.clone()));
                 }
-                (format!("{name}[{key:?}]"), Ok(value))
+                last = Some(key);
+                (place, Ok(value))
             };
             Ok(all.into_iter().map(entry).collect())
         }
-        Ok(value @ Value::Object(_)) => Ok(vec![(name.to_owned(), Ok(value))]),
-        _ => {
+        Ok(Whole::Object(fields)) => {
+            let value = Value::Object(fields.into_iter().collect());
+            Ok(vec![(name.to_owned(), Ok(value))])
+        }
+        Err(_) => {
             let lines = text.lines().enumerate();
             let lines = lines.filter(|(_, line)| !line.trim().is_empty());
             let values: Values = lines
@@ -312,7 +381,8 @@ fn json(text: &str, name: &str) -> Result<Values, String> {
                 .collect();
             match values.iter().any(|(_, value)| value.is_ok()) {
                 true => Ok(values),
-                false => Err("is neither JSON nor lines of JSON".into()),
+                false if values.is_empty() => Err("the file is empty".into()),
+                false => Err("this is neither JSON nor lines of JSON".into()),
             }
         }
     }
@@ -354,7 +424,7 @@ fn table(text: &str) -> Result<Vec<NumberedRow>, String> {
         rows.push((begun, row));
     }
     let mut rows = rows.into_iter();
-    let (_, names) = rows.next().ok_or("is empty")?;
+    let (_, names) = rows.next().ok_or("the file is empty")?;
     let entry = |(line, row): (usize, Vec<String>)| {
         let fields = names.iter().cloned().zip(row);
         let fields = fields.filter(|(_, field)| !field.is_empty());

@@ -99,7 +99,8 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens the journal in `folder` to go on, or begins one.
+    /// Opens the journal in `folder` to go on, or begins one. What holds no answer, since its run
+    /// failed at the first, is begun anew.
     ///
     /// # Errors
     /// `BadRequest` where it is of another run, naming what differs; `BadFile` for a line that
@@ -108,8 +109,10 @@ impl Journal {
         let path = folder.join(JOURNAL_NAME);
         let records = match path.is_file() {
             true => {
-                let (found, records) = read(&path)?;
-                if let Some(found) = found {
+                let (found, mut records) = read(&path)?;
+                if records.values().all(|record| record.error.is_some()) {
+                    records.clear();
+                } else if let Some(found) = found {
                     same(&found, run).map_err(|what| Error::BadRequest {
                         reason: format!(
                             "{} is of another run ({what}): choose another --out, or remove it",
@@ -135,11 +138,11 @@ impl Journal {
         Ok((run, records.into_values().collect()))
     }
 
-    /// Joins the journals of shards to one in `folder`, and returns what it holds.
+    /// Returns what the journals of shards hold together. Nothing is written.
     ///
     /// # Errors
     /// `BadRequest` where they are not of one run, overlap, or lack answers, naming them.
-    pub fn merge(shards: &[PathBuf], folder: &Path) -> Result<(Run, Vec<Record>)> {
+    pub fn join(shards: &[PathBuf]) -> Result<(Run, Vec<Record>)> {
         let refuse = |reason: String| Error::BadRequest { reason };
         let mut whole: Option<Run> = None;
         let mut records = BTreeMap::new();
@@ -169,9 +172,19 @@ impl Journal {
                 run.samples
             )));
         }
-        let mut journal = Journal::write(folder.join(JOURNAL_NAME), run, records)?;
-        journal.finish()?;
-        Ok((journal.run, journal.records.into_values().collect()))
+        Ok((run, records.into_values().collect()))
+    }
+
+    /// Writes a whole run into `folder`.
+    ///
+    /// # Errors
+    /// `BadRequest` where answers of another run are there; `Io`.
+    pub fn put(folder: &Path, run: &Run, records: &[Record]) -> Result<()> {
+        let records = records.iter().cloned().map(|record| (record.index, record));
+        let records = records.collect();
+        let mut journal = Journal::open(folder, run)?;
+        journal.records = records;
+        journal.finish()
     }
 
     /// Returns whether this sample needs no answer any more. One that failed does.

@@ -28,7 +28,7 @@ pub struct Asking<'a> {
     pub temperature: f32,
     pub max_tokens: usize,
     pub seed: u64,
-    /// Seconds until the first token of each answer.
+    /// Seconds until the first token of each answer, until they are taken.
     pub prefill_s: RefCell<Vec<f64>>,
 }
 

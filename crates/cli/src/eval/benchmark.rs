@@ -6,19 +6,20 @@ use std::{
 };
 
 use clap::{
-    Args,
+    Args, ValueEnum,
     builder::{PossibleValue, PossibleValuesParser},
 };
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use univi::{Error, Model, ModelFiles, Result, loader::LoadOptions, prompt::Template};
-use univi_eval::{Benchmark, Data, Journal, Media, Questions, Record, Run, Shard};
+use univi_eval::{Benchmark, Data, Fault, Journal, Media, Questions, Record, Run, Shard};
 
 use super::{
     asking::Asking,
     folder::{self, ReportOptions},
     on_error::OnError,
     sweep,
+    timings::Timings,
 };
 use crate::{
     args::{DeviceChoice, FrameArgs, KvCacheArg, MergeArgs, MergeChoice, Merging},
@@ -84,6 +85,29 @@ pub struct BenchmarkOptions {
     pub report: ReportOptions,
 }
 
+impl BenchmarkOptions {
+    /// Checks that what is given has an effect.
+    ///
+    /// # Errors
+    /// What has none, and what to change.
+    pub fn check(&self) -> std::result::Result<(), String> {
+        self.merge.check()?;
+        self.report.judge.check()?;
+        let of_whole_runs = [
+            ("--judge", self.report.judge.judge.is_some()),
+            ("--compare", !self.report.compare.is_empty()),
+        ];
+        let given = of_whole_runs.iter().find(|(_, given)| *given);
+        match given.filter(|_| self.shard.is_some()) {
+            Some((option, _)) => Err(format!(
+                "{option} has no effect with --shard, which ends without a report: give it to univi \
+                 eval merge"
+            )),
+            None => Ok(()),
+        }
+    }
+}
+
 /// The benchmarks, with their titles and files.
 pub fn names() -> PossibleValuesParser {
     let names = Benchmark::all().iter().map(|benchmark| {
@@ -117,11 +141,10 @@ pub async fn run(subject: &Subject<'_>, args: &BenchmarkOptions) -> Result<()> {
     check(subject, args, &questions)?;
     let out = args.out.clone();
     let out = out.unwrap_or_else(|| PathBuf::from("eval").join(subject.benchmark.name));
-    std::fs::create_dir_all(&out).map_err(|e| files::io_error(&out, &e))?;
-    let _lock = FolderLock::take(&out)?;
-
     let device = open::device(args.device.into()).await?;
     let files = open::find(subject.model)?;
+    std::fs::create_dir_all(&out).map_err(|e| files::io_error(&out, &e))?;
+    let _lock = FolderLock::take(&out)?;
     let options = LoadOptions::default()
         .context(args.context.map(|n| n as usize))
         .kv_cache(args.kv_cache.ty());
@@ -196,24 +219,32 @@ async fn measure(
         shard: args.shard,
     };
     let mut journal = Journal::open(out, &run)?;
-    ask_all(benchmark.name, args, questions, &asking, &mut journal).await?;
+    let mut timings = Timings::open(out, &journal)?;
+    let name = benchmark.name;
+    ask_all(name, args, questions, &asking, &mut journal, &mut timings).await?;
     journal.finish()?;
     if let Some(shard) = args.shard {
         let count = journal.records().count();
+        let failed = journal.records().filter(|r| r.error.is_some()).count();
+        let answered = count - failed;
+        if args.report.json {
+            out::json(&json!({
+                "benchmark": benchmark.name,
+                "shard": shard.to_string(),
+                "samples": count,
+                "answered": answered,
+            }))?;
+        }
         out::note(&format!(
-            "shard {shard} is done: {count} answers in {}; join all with univi eval merge",
+            "shard {shard} is done: {answered} answers in {}; join all with univi eval merge",
             files::name(out)
         ));
         return Ok(None);
     }
     let records: Vec<Record> = journal.records().cloned().collect();
-    let media = questions.samples.iter().map(|sample| match &sample.media {
-        Media::Image(path) => Some(path.clone()),
-        _ => None,
-    });
-    let media: Vec<Option<PathBuf>> = media.collect();
+    let media: Vec<&Media> = questions.samples.iter().map(|s| &s.media).collect();
     let figure = folder::finish(out, &run, &records, &media, &args.report)?;
-    let prefill_s = asking.prefill_s.take();
+    let prefill_s = timings.median_prefill_s();
     let kv_bytes_per_token = model.kv_bytes_per_token();
     Ok(Some(sweep::Point::new(
         merging,
@@ -227,9 +258,17 @@ async fn measure(
 /// Refuses, before a model is loaded, what can't be asked, unless it is to be left out.
 fn check(subject: &Subject, args: &BenchmarkOptions, questions: &Questions) -> Result<()> {
     if questions.samples.is_empty() {
-        return Err(Error::BadRequest {
-            reason: format!("{} has no question to ask", subject.benchmark.name),
-        });
+        let name = subject.benchmark.name;
+        let mut reason = format!("{name} has no question to ask");
+        if let Some(Fault {
+            sample,
+            reason: why,
+        }) = questions.faults.first()
+        {
+            let count = questions.faults.len();
+            reason += &format!("; the first of {count} that can't be asked is {sample}: {why}");
+        }
+        return Err(Error::BadRequest { reason });
     }
     if args.report.on_error == OnError::Skip {
         return Ok(());
@@ -263,6 +302,7 @@ async fn ask_all(
     questions: &Questions,
     asking: &Asking<'_>,
     journal: &mut Journal,
+    timings: &mut Timings,
 ) -> Result<()> {
     let is_mine = |index: usize| args.shard.is_none_or(|shard| shard.has(index));
     let mine: Vec<usize> = (0..questions.samples.len())
@@ -292,6 +332,11 @@ async fn ask_all(
             }
             Err(error) => return Err(error.in_file(&*sample.id)),
         };
+        // Before the answer: a run that is killed in between asks again, and measures again.
+        let prefill_s = asking.prefill_s.take();
+        if record.error.is_none() {
+            timings.add(index, prefill_s)?;
+        }
         journal.add(record)?;
         progress.advance(1);
     }
@@ -367,6 +412,9 @@ fn command(subject: &Subject, args: &BenchmarkOptions, merging: Merging) -> Stri
         }
     };
     add("media", args.media.as_deref().map(files::name));
+    let device = args.device.to_possible_value();
+    let device = device.filter(|_| args.device != DeviceChoice::Auto);
+    add("device", device.map(|device| device.get_name().to_owned()));
     add("visual-tokens", merging.tokens.map(|n| n.to_string()));
     let is_trained = merging.method == MergeChoice::Clusters;
     add("merge", (!is_trained).then(|| merging.method.to_string()));

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use clap::Args;
-use univi::{Error, Result};
+use univi::{Error, Result, image::Rgb8};
 use univi_eval::{
-    Benchmark, Figure, Journal, Judgements, Record, Run, figures, prediction_files,
-    read_predictions,
+    Benchmark, Expected, Figure, JOURNAL_NAME, Journal, Judgements, Media, Record, Run, figures,
+    prediction_files, read_predictions,
     report::{self, Other, Report},
 };
 
@@ -83,12 +83,38 @@ pub struct PictureOptions {
 }
 
 impl PictureOptions {
-    fn paths(&self, records: &[Record]) -> Vec<Option<PathBuf>> {
-        let path = |record: &Record| {
-            let path = self.media.as_ref()?.join(record.media.as_ref()?);
-            path.is_file().then_some(path)
+    /// Refuses a folder that is not there.
+    fn check(&self) -> Result<()> {
+        match &self.media {
+            Some(folder) if !folder.is_dir() => {
+                let reason = "there is no such folder of pictures".into();
+                Err(Error::Io { reason }.in_file(files::name(folder)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Finds the pictures of a run, as it found them itself.
+    fn find(&self, run: &Run, records: &[Record]) -> Result<Vec<Media>> {
+        let benchmark = Benchmark::find(&run.benchmark)?;
+        let Some(folder) = &self.media else {
+            return Ok(vec![Media::None; records.len()]);
         };
-        records.iter().map(path).collect()
+        let picture = |record: &Record| match &record.media {
+            Some(name) => benchmark.picture(folder, name),
+            None => Media::None,
+        };
+        let found: Vec<Media> = records.iter().map(picture).collect();
+        if let Some(name) = found.iter().find_map(|media| match media {
+            Media::Missing(name) => Some(name),
+            _ => None,
+        }) {
+            let folder = files::name(folder);
+            out::note(&format!(
+                "some pictures are not in {folder}, the first is {name}"
+            ));
+        }
+        Ok(found)
     }
 }
 
@@ -104,20 +130,56 @@ fn named_file(text: &str) -> Result<(String, PathBuf), String> {
 /// Joins shards.
 ///
 /// # Errors
-/// As [`Journal::merge`].
+/// As [`Journal::join`] and [`Journal::put`]; `BadRequest` where the whole would take the place of a
+/// shard.
 pub fn merge(args: &JoinArgs) -> Result<()> {
     let out = &args.out;
+    for shard in &args.shards {
+        check_run(shard)?;
+        if same_folder(shard, out) {
+            let reason = "is one of the shards: name a folder of its own with --out";
+            let reason = reason.into();
+            return Err(Error::BadRequest { reason }.in_file(files::name(out)));
+        }
+    }
+    args.pictures.check()?;
+    let (run, records) = Journal::join(&args.shards)?;
+    let pictures = args.pictures.find(&run, &records)?;
     std::fs::create_dir_all(out).map_err(|e| files::io_error(out, &e))?;
     let _lock = FolderLock::take(out)?;
-    let (run, records) = Journal::merge(&args.shards, out)?;
-    finish(
-        out,
-        &run,
-        &records,
-        &args.pictures.paths(&records),
-        &args.report,
-    )
-    .map(drop)
+    Journal::put(out, &run, &records)?;
+    let pictures: Vec<&Media> = pictures.iter().collect();
+    finish(out, &run, &records, &pictures, &args.report).map(drop)
+}
+
+fn same_folder(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
+/// Refuses what is no folder of a run, and says what it is.
+fn check_run(folder: &Path) -> Result<()> {
+    let refuse = |reason: String| {
+        let error = Error::BadRequest { reason };
+        Err(error.in_file(files::name(folder)))
+    };
+    if !folder.exists() {
+        return refuse("is not there".into());
+    }
+    if !folder.is_dir() {
+        return refuse("is a file: name the folder of a run, where --out was".into());
+    }
+    if folder.join(JOURNAL_NAME).is_file() {
+        return Ok(());
+    }
+    let below = files::list(folder)?.into_iter();
+    let below = below.filter(|path| path.join(JOURNAL_NAME).is_file());
+    match below.min() {
+        Some(first) => refuse(format!(
+            "holds several runs, each in a folder of its own: name one, as {}",
+            files::name(&first)
+        )),
+        None => refuse(format!("is no run: there is no {JOURNAL_NAME}")),
+    }
 }
 
 /// Writes reports anew.
@@ -125,18 +187,21 @@ pub fn merge(args: &JoinArgs) -> Result<()> {
 /// # Errors
 /// As [`Journal::load`].
 pub fn report(args: &ReportArgs) -> Result<()> {
+    check_run(&args.run)?;
+    args.pictures.check()?;
     let _lock = FolderLock::take(&args.run)?;
     let (run, records) = Journal::load(&args.run)?;
     if run.shard.is_some() {
         let reason = "is one shard of a run: join all with univi eval merge".into();
         return Err(Error::BadRequest { reason }.in_file(files::name(&args.run)));
     }
-    let pictures = args.pictures.paths(&records);
+    let pictures = args.pictures.find(&run, &records)?;
+    let pictures: Vec<&Media> = pictures.iter().collect();
     finish(&args.run, &run, &records, &pictures, &args.report).map(drop)
 }
 
 /// Has answers judged, writes reports and prediction files, and prints the figures. `pictures` are
-/// those of the records, where they have one. Returns the main figure.
+/// what the records are about. Returns the main figure.
 ///
 /// # Errors
 /// `Io`; what is wrong with a prediction file of another model.
@@ -144,7 +209,7 @@ pub fn finish(
     folder: &Path,
     run: &Run,
     records: &[Record],
-    pictures: &[Option<PathBuf>],
+    pictures: &[&Media],
     options: &ReportOptions,
 ) -> Result<Option<Figure>> {
     let benchmark = Benchmark::find(&run.benchmark)?;
@@ -163,12 +228,30 @@ pub fn finish(
     let judgements = Judgements::load(folder)?;
     let other = |(model, records): (&String, Vec<Record>)| Other {
         model: model.clone(),
+        answered: answered(&records),
         figures: figures(benchmark, &records, &judgements),
     };
-    let others = compared.into_iter().map(other).collect();
+    let others: Vec<Other> = compared.into_iter().map(other).collect();
+    for other in others.iter().filter(|o| o.answered < records.len()) {
+        let (model, answered) = (&other.model, other.answered);
+        out::note(&format!(
+            "the file of {model} answers {answered} of {} questions: its figures are of those alone",
+            records.len()
+        ));
+    }
     let report = Report::new(benchmark, run, records, &judgements, others);
-    for file in prediction_files(benchmark, &run.model, records) {
+    let predictions = prediction_files(benchmark, &run.model, records);
+    for file in &predictions {
         files::write(&folder.join(file.name), file.text.as_bytes())?;
+    }
+    if let Some(file) = predictions.last()
+        && records.iter().all(|r| r.expected == Expected::Unknown)
+    {
+        let path = files::name(&folder.join(file.name));
+        out::note(&format!(
+            "the data holds no right answers, so that nothing can be scored here; the answers are \
+             in {path}, for whoever keeps the right ones"
+        ));
     }
     let json = report::json(&report);
     let pretty = serde_json::to_string_pretty(&json).unwrap_or_default() + "\n";
@@ -179,7 +262,7 @@ pub fn finish(
         let at = records
             .binary_search_by_key(&record.index, |other| other.index)
             .ok()?;
-        thumbnail(pictures.get(at)?.as_deref()?)
+        thumbnail(pictures.get(at)?)
     };
     let page = report::html(&report, &picture);
     files::write(&folder.join("report.html"), page.as_bytes())?;
@@ -195,9 +278,22 @@ pub fn finish(
     Ok(report.figures.into_iter().next())
 }
 
+/// Returns how many of the questions have an answer.
+fn answered(records: &[Record]) -> usize {
+    records.iter().filter(|r| r.error.is_none()).count()
+}
+
 /// Returns a small picture as an address that holds it.
-fn thumbnail(path: &Path) -> Option<String> {
-    let picture = image::open(path).ok()?.thumbnail(240, 240).into_rgb8();
+fn thumbnail(media: &Media) -> Option<String> {
+    // Whatever can be asked about can be shown.
+    let picture = match media {
+        Media::Image(path) => files::picture(path).ok()?,
+        Media::Embedded(bytes) => Rgb8::decode(bytes).ok()?,
+        _ => return None,
+    };
+    let [width, height] = [picture.width_px, picture.height_px].map(|side| side as u32);
+    let picture = image::RgbImage::from_raw(width, height, picture.pixels)?;
+    let picture = image::DynamicImage::from(picture).thumbnail(240, 240);
     let mut bytes = Vec::new();
     let mut jpeg = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, 80);
     jpeg.encode_image(&picture).ok()?;

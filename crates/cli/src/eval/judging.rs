@@ -21,20 +21,55 @@ use crate::{
 pub struct JudgeOptions {
     /// The judge: the address of a server that speaks OpenAI's chat completions, as
     /// http://127.0.0.1:8000/v1.
-    #[arg(long, value_name = "URL", requires = "judge_model")]
+    #[arg(long, value_name = "URL", requires = "judge_model", value_parser = address)]
     pub judge: Option<String>,
     /// The judge's model.
     #[arg(long, value_name = "NAME", requires = "judge")]
     pub judge_model: Option<String>,
-    /// The environment variable that holds the judge's API key.
-    #[arg(long, value_name = "NAME", default_value = "UNIVI_JUDGE_KEY")]
-    pub judge_key: String,
+    /// The environment variable that holds the judge's API key [default: UNIVI_JUDGE_KEY, where it
+    /// is set].
+    #[arg(long, value_name = "NAME", requires = "judge")]
+    pub judge_key: Option<String>,
     /// What a million tokens cost, to and from the judge, so that the cost is said before.
     #[arg(long, value_name = "IN,OUT", value_parser = price)]
     pub judge_price: Option<(f64, f64)>,
     /// Seconds to wait for a reply.
     #[arg(long, value_name = "S", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub judge_timeout: u32,
+}
+
+impl JudgeOptions {
+    /// Checks that the key is there that is asked for.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub fn check(&self) -> Result<(), String> {
+        match &self.judge_key {
+            Some(name) if self.key().is_none() => Err(format!(
+                "--judge-key {name}: the environment has no variable {name}; set it to the key, or \
+                 leave --judge-key out"
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn key(&self) -> Option<String> {
+        let name = self.judge_key.as_deref().unwrap_or("UNIVI_JUDGE_KEY");
+        std::env::var(name).ok().filter(|key| !key.is_empty())
+    }
+}
+
+/// Reads the address of a server.
+fn address(text: &str) -> Result<String, String> {
+    let uri: Option<ureq::http::Uri> = text.parse().ok();
+    let is_server = uri.is_some_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https"))
+            && uri.host().is_some_and(|host| !host.is_empty())
+    });
+    match is_server {
+        true => Ok(text.to_owned()),
+        false => Err("expected an address, as http://127.0.0.1:8000/v1".into()),
+    }
 }
 
 /// Reads `0.15,0.60`.
@@ -69,6 +104,12 @@ pub fn judge(
     on_error: OnError,
 ) -> Result<()> {
     if !benchmark.metric.is_judged() {
+        if options.judge.is_some() {
+            let name = benchmark.name;
+            out::note(&format!(
+                "the answers of {name} are counted: no judge is asked"
+            ));
+        }
         return Ok(());
     }
     let (Some(address), Some(model)) = (&options.judge, &options.judge_model) else {
@@ -133,7 +174,7 @@ fn cost(model: &str, asked: &[JudgeRequest], price: Option<(f64, f64)>) -> Strin
     let money = match price {
         Some((to, from)) => {
             let cost = to * tokens as f64 + from * replies as f64;
-            format!("costs at most about {:.2}", cost / 1e6)
+            format!("costs at most about {}", money(cost / 1e6))
         }
         None => "--judge-price IN,OUT says what it costs".into(),
     };
@@ -143,11 +184,22 @@ fn cost(model: &str, asked: &[JudgeRequest], price: Option<(f64, f64)>) -> Strin
     )
 }
 
+/// Writes a price with two digits behind the point, or so many that two count.
+fn money(price: f64) -> String {
+    let leading = match price > 0. {
+        true => -price.log10().floor(),
+        false => 0.,
+    };
+    let digits = (leading + 1.).clamp(2., 12.) as usize;
+    format!("{price:.digits$}")
+}
+
 struct Client<'a> {
     agent: ureq::Agent,
     address: String,
     model: &'a str,
     key: Option<String>,
+    timeout_s: u32,
 }
 
 /// Why there is no reply.
@@ -173,7 +225,8 @@ impl Client<'_> {
             agent: config.build().into(),
             address,
             model,
-            key: std::env::var(&options.judge_key).ok(),
+            key: options.key(),
+            timeout_s: options.judge_timeout,
         }
     }
 
@@ -206,7 +259,13 @@ impl Client<'_> {
             post = post.header("Authorization", format!("Bearer {key}"));
         }
         let failed = |error: ureq::Error| Failure {
-            reason: format!("the judge does not answer: {error}"),
+            reason: match error {
+                ureq::Error::Timeout(_) => {
+                    let timeout_s = self.timeout_s;
+                    format!("the judge does not answer within {timeout_s} s (--judge-timeout)")
+                }
+                error => format!("the judge does not answer: {error}"),
+            },
             passes: true,
         };
         let mut response = post.send(body.to_string()).map_err(failed)?;

@@ -7,6 +7,7 @@ mod judging;
 mod nano;
 mod on_error;
 mod sweep;
+mod timings;
 
 use std::path::PathBuf;
 
@@ -68,8 +69,9 @@ impl EvalArgs {
     pub fn check(&self) -> std::result::Result<(), String> {
         match &self.other {
             Some(Other::Nano(args)) => args.merge.check(),
-            Some(Other::Merge(_) | Other::Report(_)) => Ok(()),
-            None => self.options.merge.check(),
+            Some(Other::Merge(args)) => args.report.judge.check(),
+            Some(Other::Report(args)) => args.report.judge.check(),
+            None => self.options.check(),
         }
     }
 }

@@ -44,7 +44,8 @@ pub struct EvalNanoArgs {
     pub device: DeviceChoice,
     #[command(flatten)]
     pub kv_cache: KvCacheArg,
-    /// Questions for each choice of styles.
+    /// About so many questions for each choice of styles: the share of each of the 18 kinds is
+    /// rounded up, so that some more are asked, and never fewer than 18.
     #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub questions: u32,
     /// Whose artwork.

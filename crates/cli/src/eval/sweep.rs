@@ -18,7 +18,7 @@ pub struct Point {
     figure: Option<Figure>,
     /// The mean of a sample.
     visual_tokens: f64,
-    /// The median; `None` where all answers were there before.
+    /// The median; `None` where nothing was measured.
     prefill_s: Option<f64>,
     /// What the KV cache takes for the longest prompt.
     kv_bytes: u64,
@@ -30,17 +30,16 @@ impl Point {
         merging: Merging,
         figure: Option<Figure>,
         records: &[Record],
-        mut prefill_s: Vec<f64>,
+        prefill_s: Option<f64>,
         kv_bytes_per_token: u64,
     ) -> Point {
         let tokens: usize = records.iter().map(|record| record.visual_tokens).sum();
         let longest = records.iter().map(|record| record.prompt_tokens).max();
-        prefill_s.sort_by(f64::total_cmp);
         Point {
             merging,
             figure,
             visual_tokens: tokens as f64 / records.len().max(1) as f64,
-            prefill_s: prefill_s.get(prefill_s.len() / 2).copied(),
+            prefill_s,
             kv_bytes: longest.unwrap_or(0) as u64 * kv_bytes_per_token,
         }
     }

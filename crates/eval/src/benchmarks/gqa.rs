@@ -14,6 +14,7 @@ pub const GQA: Benchmark = Benchmark {
     name: "gqa",
     title: "GQA, test-dev balanced",
     files: "testdev_balanced_questions.json; the folder images",
+    folders: &["images", "data/images"],
     template: "v1",
     protocol: Protocol::Answer,
     decoding: Decoding::GREEDY_SHORT,
@@ -34,7 +35,7 @@ fn read(data: &Data) -> Result<Questions> {
         source.insert("question_id".into(), id.clone().into());
         Ok(Sample {
             id,
-            media: data.image(&image, &["images", "data/images"]),
+            media: data.image(&image, GQA.folders),
             media_name: Some(image),
             questions: vec![text(entry, "question")? + SHORT_ANSWER],
             expected: Expected::Text(text(entry, "answer")?),

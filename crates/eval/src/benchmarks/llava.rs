@@ -18,6 +18,7 @@ pub const NINETY: Benchmark = Benchmark {
     title: "LLaVA's 90",
     files: "qa90_questions.jsonl, qa90_gpt4_answer.jsonl, caps_boxes_coco2014_val_80.jsonl; \
             the pictures of COCO val2014",
+    folders: &["images", "val2014"],
     template: "simple",
     protocol: Protocol::Answer,
     decoding: Decoding::SAMPLED,
@@ -51,7 +52,7 @@ pub const NINETY: Benchmark = Benchmark {
             &files("qa90_questions.jsonl"),
             &files("qa90_gpt4_answer.jsonl"),
             &files("caps_boxes_coco2014_val_80.jsonl"),
-            &["images", "val2014"],
+            NINETY.folders,
         )
     },
 };
@@ -61,6 +62,7 @@ pub const WILD: Benchmark = Benchmark {
     name: "llava-wild",
     title: "LLaVA-Bench in the wild",
     files: "questions.jsonl, answers_gpt4.jsonl, context.jsonl; the folder images",
+    folders: &["images"],
     template: "v1",
     decoding: Decoding::GREEDY,
     published: &[],
@@ -71,7 +73,7 @@ pub const WILD: Benchmark = Benchmark {
             &file("questions.jsonl"),
             &file("answers_gpt4.jsonl"),
             &file("context.jsonl"),
-            &["images"],
+            WILD.folders,
         )
     },
     ..NINETY

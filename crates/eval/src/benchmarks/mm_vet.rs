@@ -13,6 +13,7 @@ pub const MM_VET: Benchmark = Benchmark {
     name: "mm-vet",
     title: "MM-Vet",
     files: "mm-vet.json; the folder images",
+    folders: &["images", "mm-vet/images"],
     template: "v1",
     protocol: Protocol::Answer,
     decoding: Decoding::GREEDY,
@@ -31,7 +32,7 @@ fn read(data: &Data) -> Result<Questions> {
         source.insert("question_id".into(), id.trim_start_matches("v1_").into());
         Ok(Sample {
             id,
-            media: data.image(&image, &["images", "mm-vet/images"]),
+            media: data.image(&image, MM_VET.folders),
             media_name: Some(image),
             questions: vec![text(entry, "question")?],
             expected: Expected::Text(text(entry, "answer")?),

@@ -15,6 +15,7 @@ pub const MMBENCH: Benchmark = Benchmark {
     name: "mmbench",
     title: "MMBench, dev",
     files: "mmbench_dev_20230712.tsv",
+    folders: &[],
     template: "v1",
     protocol: Protocol::Answer,
     decoding: Decoding::GREEDY,

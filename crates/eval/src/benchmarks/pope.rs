@@ -72,6 +72,7 @@ const POPE: Benchmark = Benchmark {
     name: "",
     title: "",
     files: "",
+    folders: &["images", "val2014"],
     template: "simpleqa",
     protocol: Protocol::FirstToken(&["yes", "Yes", "no", "No"]),
     decoding: Decoding::SAMPLED,
@@ -95,7 +96,7 @@ fn read(data: &Data, kind: &str) -> Result<Questions> {
         }
         Ok(Sample {
             id: text(entry, "question_id")?,
-            media: data.image(&image, &["images", "val2014"]),
+            media: data.image(&image, POPE.folders),
             media_name: Some(image),
             questions: vec![text(entry, "text")?],
             expected: Expected::Text(label),

@@ -17,6 +17,7 @@ pub const SCIENCE_QA: Benchmark = Benchmark {
     name: "science-qa",
     title: "ScienceQA, test",
     files: "problems.json, pid_splits.json, test_QCM-LEA.json; the folder of pictures",
+    folders: &["images", "test", "images/test", "scienceqa/images"],
     template: "simple",
     protocol: Protocol::ReasonThenChoose {
         bridge: " ###\nANSWER:",
@@ -72,6 +73,7 @@ fn read(data: &Data) -> Result<Questions> {
         })
         .unwrap_or_default();
     let hashes = [&problems.sha256, &splits.sha256].map(String::clone);
+    let faults = problems.faults;
     let problems: HashMap<String, Map<String, Value>> = problems
         .entries
         .into_iter()
@@ -104,12 +106,9 @@ fn read(data: &Data) -> Result<Questions> {
         };
         Ok(Sample {
             id,
-            media: image.as_deref().map_or(Media::None, |image| {
-                data.image(
-                    image,
-                    &["images", "test", "images/test", "scienceqa/images"],
-                )
-            }),
+            media: image
+                .as_deref()
+                .map_or(Media::None, |image| data.image(image, SCIENCE_QA.folders)),
             media_name: image,
             questions: vec![question.replace("<image>", "").trim().to_owned()],
             expected: Expected::Choice { index, choices },
@@ -120,6 +119,7 @@ fn read(data: &Data) -> Result<Questions> {
     for sha256 in &hashes {
         questions.also_of(sha256);
     }
+    questions.faults.extend(faults);
     // The script counts what the split names.
     let mut samples: HashMap<String, Sample> = HashMap::new();
     for sample in std::mem::take(&mut questions.samples) {

@@ -15,6 +15,7 @@ pub const TEXT_VQA: Benchmark = Benchmark {
     name: "text-vqa",
     title: "TextVQA, val",
     files: "llava_textvqa_val_v051_ocr.jsonl, TextVQA_0.5.1_val.json; the folder train_images",
+    folders: &["train_images", "images"],
     template: "v1",
     protocol: Protocol::Answer,
     decoding: Decoding::GREEDY_SHORT,
@@ -48,7 +49,7 @@ fn read(data: &Data) -> Result<Questions> {
         Ok(Sample {
             // A picture has several questions under its own id.
             id: format!("{image_id}/{question}"),
-            media: data.image(&image, &["train_images", "images"]),
+            media: data.image(&image, TEXT_VQA.folders),
             media_name: Some(image),
             questions: vec![asked],
             expected: Expected::Texts(given.clone()),

@@ -79,6 +79,7 @@ const VIDEO_CHATGPT: Benchmark = Benchmark {
     name: "",
     title: "",
     files: "",
+    folders: &["videos"],
     template: "v1",
     protocol: Protocol::Answer,
     decoding: Decoding::SAMPLED,
@@ -97,7 +98,7 @@ fn read(data: &Data, name: &str, keys: &[&str]) -> Result<Questions> {
         Ok(Sample {
             // As the official script counts them, from 0.
             id: format!("{video}_{}", *asked - 1),
-            media: data.video(&video, &["videos"]),
+            media: data.video(&video, VIDEO_CHATGPT.folders),
             media_name: Some(video),
             questions: keys
                 .iter()

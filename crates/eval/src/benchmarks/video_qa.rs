@@ -70,6 +70,7 @@ const VIDEO_QA: Benchmark = Benchmark {
     name: "",
     title: "",
     files: "",
+    folders: &["videos"],
     template: "v1",
     protocol: Protocol::Answer,
     decoding: Decoding::SAMPLED,
@@ -101,7 +102,7 @@ fn read(data: &Data, kind: &str) -> Result<Questions> {
             };
             Ok(Sample {
                 id: format!("{video}/{question}{again}"),
-                media: data.video(&video, &["videos"]),
+                media: data.video(&video, VIDEO_QA.folders),
                 media_name: Some(video),
                 questions: vec![question],
                 expected: Expected::Text(text(entry, "answer")?),

@@ -14,6 +14,7 @@ pub const VIZWIZ: Benchmark = Benchmark {
     name: "vizwiz",
     title: "VizWiz",
     files: "llava_test.jsonl and the folder test; or val.json and the folder val",
+    folders: &["test", "val", "images"],
     template: "v1",
     protocol: Protocol::Answer,
     decoding: Decoding::GREEDY_SHORT,
@@ -34,7 +35,7 @@ fn read(data: &Data) -> Result<Questions> {
         Ok(Sample {
             // The official file has no ids, but each picture once.
             id: text(entry, "question_id").unwrap_or_else(|_| image.clone()),
-            media: data.image(&image, &["test", "val", "images"]),
+            media: data.image(&image, VIZWIZ.folders),
             questions: vec![match entry.get("text") {
                 Some(_) => text(entry, "text")?,
                 None => text(entry, "question")? + UNANSWERABLE + SHORT_ANSWER,

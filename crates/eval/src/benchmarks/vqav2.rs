@@ -18,6 +18,7 @@ pub const VQAV2: Benchmark = Benchmark {
     files: "llava_vqav2_mscoco_test-dev2015.jsonl and the pictures of test2015; or \
             v2_OpenEnded_mscoco_val2014_questions.json, v2_mscoco_val2014_annotations.json and \
             those of val2014",
+    folders: &["test2015", "val2014", "images"],
     template: "v1",
     protocol: Protocol::Answer,
     decoding: Decoding::GREEDY_SHORT,
@@ -38,7 +39,7 @@ fn read(data: &Data) -> Result<Questions> {
         let image = text(entry, "image")?;
         Ok(Sample {
             id: text(entry, "question_id")?,
-            media: data.image(&image, &["test2015", "images"]),
+            media: data.image(&image, VQAV2.folders),
             media_name: Some(image),
             questions: vec![text(entry, "text")?],
             expected: Expected::Unknown,
@@ -66,7 +67,7 @@ fn official(data: &Data) -> Result<Questions> {
         let image = format!("COCO_val2014_{image:0>12}.jpg");
         Ok(Sample {
             id,
-            media: data.image(&image, &["val2014", "images"]),
+            media: data.image(&image, VQAV2.folders),
             media_name: Some(image),
             questions: vec![text(entry, "question")? + SHORT_ANSWER],
             expected: Expected::Texts(answers.ok_or("there are no \"answers\"")?),

@@ -2,7 +2,7 @@
 
 use super::{
     Report,
-    markdown::{answer, expected, row, rows},
+    markdown::{answer, expected, row, rows, wrong_head},
     plot::escaped,
 };
 use crate::{metrics::Figure, sample::Record};
@@ -24,7 +24,7 @@ pub fn html(report: &Report, picture: &dyn Fn(&Record) -> Option<String>) -> Str
          <title>{title}</title>\n<style>{STYLE}</style>\n<h1>{title}</h1>\n<pre>{}</pre>\n\
          <p>{} of {} samples are answered.</p>\n",
         escaped(&report.run.command),
-        report.records.len() - report.failed(),
+        report.answered(),
         report.run.samples,
         title = escaped(&title),
     );
@@ -44,7 +44,7 @@ pub fn html(report: &Report, picture: &dyn Fn(&Record) -> Option<String>) -> Str
     page += &faults(report);
     let wrong = report.wrong();
     if !wrong.is_empty() {
-        page += "<h2>Wrong answers</h2>\n";
+        page += &format!("<h2>{}</h2>\n", wrong_head(report));
     }
     for record in wrong {
         let shown = picture(record).map_or(String::new(), |address| {

@@ -33,11 +33,12 @@ pub fn json(report: &Report) -> Value {
         "command": report.run.command,
         "options": report.run.options,
         "samples": report.run.samples,
-        "answered": report.records.len() - report.failed(),
+        "answered": report.answered(),
         "visual_tokens": report.visual_tokens(),
         "figures": figures(&report.figures),
         "others": report.others.iter().map(|other| value!({
             "model": other.model,
+            "answered": other.answered,
             "figures": figures(&other.figures),
         })).collect::<Vec<_>>(),
         "published": published.collect::<Vec<_>>(),

@@ -14,7 +14,7 @@ pub fn markdown(report: &Report) -> String {
         report.benchmark.title,
         run.model,
         run.command,
-        report.records.len() - report.failed(),
+        report.answered(),
         run.samples,
     );
     text += "| figure | value | 95 % | n | chance | majority |\n| --- | --- | --- | --- | --- | --- |\n";
@@ -52,7 +52,7 @@ pub fn markdown(report: &Report) -> String {
     }
     let wrong = report.wrong();
     if !wrong.is_empty() {
-        text += "\n## Wrong answers\n\n";
+        text += &format!("\n## {}\n\n", wrong_head(report));
         for record in wrong {
             let question = record.questions.first().map_or("", String::as_str);
             text += &format!(
@@ -111,15 +111,21 @@ pub(super) fn rows(report: &Report) -> Vec<(String, Vec<String>)> {
     let names = || report.figures.iter().map(|figure| figure.name.as_str());
     let dash = |value: Option<String>| value.unwrap_or("-".into());
     let own = names().map(|name| dash(value(&report.figures, name)));
-    let mut rows = vec![(report.run.model.clone(), own.collect())];
+    // Figures of fewer questions are not to be taken for those of all.
+    let named = |model: &str, answered: usize| match report.records.len() {
+        all if answered < all => format!("{model}, {answered} of {all} answered"),
+        _ => model.to_owned(),
+    };
+    let model = named(&report.run.model, report.answered());
+    let mut rows = vec![(model, own.collect())];
     for other in &report.others {
         let values = names().map(|name| dash(value(&other.figures, name)));
-        rows.push((other.model.clone(), values.collect()));
+        rows.push((named(&other.model, other.answered), values.collect()));
     }
     for published in report.benchmark.published {
         let values = names().map(|name| {
             let found = published.figures.iter().find(|(own, _)| *own == name);
-            dash(found.map(|(_, value)| value.to_string()))
+            dash(found.map(|(_, value)| format!("{value:.2}")))
         });
         rows.push((format!("{}, published", published.model), values.collect()));
     }
@@ -141,6 +147,14 @@ fn comparison(report: &Report) -> String {
         text += &format!("| {} | {} |\n", one_line(&model), values.join(" | "));
     }
     text
+}
+
+/// The head of the wrong answers: how many there are, where not all of them are shown.
+pub(super) fn wrong_head(report: &Report) -> String {
+    match (report.wrong().len(), report.wrong_count()) {
+        (shown, all) if shown < all => format!("Wrong answers, the first {shown} of {all}"),
+        _ => "Wrong answers".into(),
+    }
 }
 
 /// What would have been right, for people.

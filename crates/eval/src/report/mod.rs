@@ -43,7 +43,9 @@ pub struct Report<'a> {
 pub struct Other {
     /// Its name.
     pub model: String,
-    /// Its figures.
+    /// Questions that its file answers.
+    pub answered: usize,
+    /// Its figures, of those.
     pub figures: Vec<Figure>,
 }
 
@@ -68,19 +70,28 @@ impl<'a> Report<'a> {
 
     /// Returns the first answers that are wrong.
     pub fn wrong(&self) -> Vec<&'a Record> {
-        let wrong = self.records.iter().filter(|record| {
-            record.error.is_none()
-                && is_right(self.benchmark, record, self.judgements) == Some(false)
-        });
+        let wrong = self.records.iter().filter(|record| self.is_wrong(record));
         wrong.take(MOST_EXAMPLES).collect()
+    }
+
+    /// Returns how many answers are wrong.
+    pub fn wrong_count(&self) -> usize {
+        let wrong = self.records.iter().filter(|record| self.is_wrong(record));
+        wrong.count()
+    }
+
+    fn is_wrong(&self, record: &Record) -> bool {
+        record.error.is_none() && is_right(self.benchmark, record, self.judgements) == Some(false)
     }
 
     /// Returns how many samples have no answer.
     pub fn failed(&self) -> usize {
-        self.records
-            .iter()
-            .filter(|record| record.error.is_some())
-            .count()
+        self.records.len() - self.answered()
+    }
+
+    /// Returns how many samples have an answer.
+    pub fn answered(&self) -> usize {
+        self.records.iter().filter(|r| r.error.is_none()).count()
     }
 
     /// Returns the mean of visual tokens of those that have any.

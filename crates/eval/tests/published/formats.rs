@@ -332,6 +332,96 @@ fn what_is_wrong_with_a_question_is_named_and_costs_nothing_else() {
     assert_eq!(faults, expected);
 }
 
+#[test]
+fn an_id_that_stands_twice_in_an_object_is_named_and_the_first_one_counts() {
+    let problem = |choice: &str| {
+        format!(
+            r#"{{"choices": ["{choice}"], "answer": 0, "grade": "grade1", "subject": "social science"}}"#
+        )
+    };
+    let problems = format!(r#"{{"4": {}, "4": {}}}"#, problem("ice"), problem("fire"));
+    let asked = r#"[{"id": "4", "conversations": [{"from": "human", "value": "Which?"}]}]"#;
+    let gqa =
+        |answer: &str| format!(r#"{{"question": "?", "imageId": "n", "answer": "{answer}"}}"#);
+    let gqa = format!(
+        r#"{{"7": {}, "3": {}, "7": {}}}"#,
+        gqa("a"),
+        gqa("b"),
+        gqa("c")
+    );
+    let vet = r#"{"v1_0": {"imagename": "n", "question": "?", "answer": "a"},
+        "v1_0": {"imagename": "n", "question": "?", "answer": "b"}}"#;
+    for (benchmark, files, place, right) in [
+        (
+            "gqa",
+            &[("testdev_balanced_questions.json", &*gqa)][..],
+            "testdev_balanced_questions.json[\"7\"]",
+            vec![Expected::Text("b".into()), Expected::Text("a".into())],
+        ),
+        (
+            "science-qa",
+            &[
+                ("problems.json", &*problems),
+                ("test_QCM-LEA.json", asked),
+                ("pid_splits.json", r#"{"test": ["4"]}"#),
+            ],
+            "problems.json[\"4\"]",
+            vec![Expected::Choice {
+                index: 0,
+                choices: vec!["ice".into()],
+            }],
+        ),
+        (
+            "mm-vet",
+            &[("mm-vet.json", vet)],
+            "mm-vet.json[\"v1_0\"]",
+            vec![Expected::Text("a".into())],
+        ),
+    ] {
+        let questions = read(benchmark, folder(files).path());
+        let [fault] = &questions.faults[..] else {
+            panic!("{benchmark}: {:?}", questions.faults)
+        };
+        assert_eq!(fault.sample, place);
+        assert!(fault.reason.contains("twice"), "{}", fault.reason);
+        let found = questions.samples.into_iter().map(|sample| sample.expected);
+        assert_eq!(found.collect::<Vec<_>>(), right, "{benchmark}");
+    }
+}
+
+#[test]
+fn folders_that_are_not_there_are_named_and_pictures_are_found_below_media() {
+    let line = r#"{"question_id": 1, "image": "a.jpg", "text": "?", "label": "yes"}"#;
+    let folder = folder(&[
+        ("coco_pope_random.jsonl", line),
+        ("media/val2014/a.jpg", ""),
+    ]);
+    let pope = Benchmark::find("pope-random").unwrap();
+    let read = |media: &str| pope.read(&Data::new(folder.path(), Some(folder.path().join(media))));
+    let found = read("media").unwrap().samples.remove(0).media;
+    assert!(matches!(&found, Media::Image(path) if path.ends_with("media/val2014/a.jpg")));
+    assert_eq!(pope.picture(&folder.path().join("media"), "a.jpg"), found);
+    let error = read("nowhere").unwrap_err().to_string();
+    assert!(
+        error.contains("nowhere: there is no such folder"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_file_that_holds_nothing_is_told_from_one_that_can_not_be_read() {
+    for (text, says) in [
+        ("", "the file is empty"),
+        ("\n", "is empty"),
+        ("{", "neither JSON"),
+    ] {
+        let folder = folder(&[("coco_pope_random.jsonl", text)]);
+        let pope = Benchmark::find("pope-random").unwrap();
+        let error = pope.read(&Data::new(folder.path(), None)).unwrap_err();
+        assert!(error.to_string().contains(says), "{text:?}: {error}");
+    }
+}
+
 /// Records of the questions in a folder, each answered `answer`.
 fn answered(benchmark: &str, files: &[(&str, &str)], answer: &str) -> Vec<Record> {
     let questions = clean(benchmark, files);

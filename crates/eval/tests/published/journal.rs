@@ -80,17 +80,23 @@ fn shards_together_are_the_whole_run() {
     // Their order does not matter.
     let mut paths: Vec<_> = shards.iter().map(|shard| shard.path().to_owned()).collect();
     paths.rotate_left(2);
-    let (_, records) = Journal::merge(&paths, merged.path()).unwrap();
+    let (run, records) = Journal::join(&paths).unwrap();
     assert_eq!(records.len(), SAMPLES);
+    Journal::put(merged.path(), &run, &records).unwrap();
     assert_eq!(bytes(merged.path()), bytes(whole.path()));
-    let missing = Journal::merge(&paths[..3], merged.path()).unwrap_err();
+    let missing = Journal::join(&paths[..3]).unwrap_err();
     assert!(
         missing.to_string().contains("6 of 23 answers are missing"),
         "{missing}"
     );
     paths.push(paths[0].clone());
-    let twice = Journal::merge(&paths, merged.path()).unwrap_err();
+    let twice = Journal::join(&paths).unwrap_err();
     assert!(twice.to_string().contains("once more"), "{twice}");
+    // The whole takes no other run's place, not even that of its own shards.
+    let shard = bytes(&paths[0]);
+    let refused = Journal::put(&paths[0], &run, &records).unwrap_err();
+    assert!(refused.to_string().contains("of another run"), "{refused}");
+    assert_eq!(bytes(&paths[0]), shard);
 }
 
 #[test]
@@ -112,6 +118,22 @@ fn answers_of_another_run_are_not_taken_for_this_ones() {
     assert!(Journal::open(folder.path(), &other).is_err());
     // What was answered is still there.
     assert_eq!(Journal::load(folder.path()).unwrap().1.len(), 3);
+}
+
+#[test]
+fn a_run_without_a_single_answer_stands_in_no_ones_way() {
+    let folder = folder();
+    let mut journal = Journal::open(folder.path(), &run(None)).unwrap();
+    let mut failed = record(0, "", Expected::Unknown);
+    failed.error = Some("no picture".into());
+    journal.add(failed).unwrap();
+    let other = Run {
+        options: Map::from_iter([("seed".to_owned(), 7.into())]),
+        ..run(None)
+    };
+    let journal = Journal::open(folder.path(), &other).unwrap();
+    assert_eq!(journal.records().count(), 0);
+    assert_eq!(Journal::load(folder.path()).unwrap().0, other);
 }
 
 #[test]
