@@ -130,8 +130,8 @@ fn named_file(text: &str) -> Result<(String, PathBuf), String> {
 /// Joins shards.
 ///
 /// # Errors
-/// As [`Journal::join`] and [`Journal::put`]; `BadRequest` where the whole would take the place of a
-/// shard.
+/// As [`Journal::join`] and [`Journal::put`]; `BadRequest` where the whole would take the place of
+/// a shard.
 pub fn merge(args: &JoinArgs) -> Result<()> {
     let out = &args.out;
     for shard in &args.shards {
