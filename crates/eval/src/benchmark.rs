@@ -142,9 +142,13 @@ impl Benchmark {
         Ok(questions)
     }
 
-    /// Finds a picture by the name that the question file gives it, below the folder of its
-    /// pictures.
-    pub fn picture(&self, media: &Path, name: &str) -> Media {
-        Data::new(media, None).image(name, self.folders)
+    /// Finds a picture or a video by the name that the question file gives it, in the folder of
+    /// all of them.
+    pub fn media(&self, folder: &Path, name: &str) -> Media {
+        let data = Data::new(folder, None);
+        match data.image(name, self.folders) {
+            Media::Missing(_) => data.video(name, self.folders),
+            found => found,
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Reading question files: JSON, JSON lines, tables; and finding what they name.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet, hash_map::Entry},
     fmt, fs,
     path::{Path, PathBuf},
 };
@@ -166,6 +166,30 @@ impl Data {
             }
         }
         None
+    }
+}
+
+impl Entries {
+    /// Returns the entries by a field of theirs, and what is wrong with the rest. Of several with
+    /// one value the first counts; that they are the same is no fault.
+    pub(crate) fn by(self, key: &str) -> (HashMap<String, Map<String, Value>>, Vec<Fault>) {
+        let mut by = HashMap::new();
+        let mut faults = self.faults;
+        for (sample, entry) in self.entries {
+            let reason = match text(&entry, key) {
+                Err(reason) => reason,
+                Ok(value) => match by.entry(value) {
+                    Entry::Vacant(free) => {
+                        free.insert(entry);
+                        continue;
+                    }
+                    Entry::Occupied(first) if *first.get() == entry => continue,
+                    Entry::Occupied(_) => TWICE.into(),
+                },
+            };
+            faults.push(Fault { sample, reason });
+        }
+        (by, faults)
     }
 }
 

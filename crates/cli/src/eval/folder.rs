@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use clap::Args;
 use univi::{Error, Result, image::Rgb8};
 use univi_eval::{
-    Benchmark, Expected, Figure, JOURNAL_NAME, Journal, Judgements, Media, Record, Run, figures,
+    Benchmark, Figure, JOURNAL_NAME, Journal, Judgements, Media, Record, Run, figures,
     prediction_files, read_predictions,
     report::{self, Other, Report},
 };
@@ -101,7 +101,7 @@ impl PictureOptions {
             return Ok(vec![Media::None; records.len()]);
         };
         let picture = |record: &Record| match &record.media {
-            Some(name) => benchmark.picture(folder, name),
+            Some(name) => benchmark.media(folder, name),
             None => Media::None,
         };
         let found: Vec<Media> = records.iter().map(picture).collect();
@@ -111,7 +111,7 @@ impl PictureOptions {
         }) {
             let folder = files::name(folder);
             out::note(&format!(
-                "some pictures are not in {folder}, the first is {name}"
+                "not all pictures are in {folder}: the first that is not is {name}"
             ));
         }
         Ok(found)
@@ -245,7 +245,7 @@ pub fn finish(
         files::write(&folder.join(file.name), file.text.as_bytes())?;
     }
     if let Some(file) = predictions.last()
-        && records.iter().all(|r| r.expected == Expected::Unknown)
+        && report.is_unlabelled()
     {
         let path = files::name(&folder.join(file.name));
         out::note(&format!(

@@ -408,4 +408,8 @@ fn answers_that_nothing_can_be_held_against_are_said_to_be_so() {
         stderr.contains(says) && stderr.contains("vqav2_submission.json"),
         "{stderr}"
     );
+    for name in ["report.md", "report.html"] {
+        let text = fs::read_to_string(out.join(name)).unwrap();
+        assert!(text.contains("The data holds no right answers"), "{text}");
+    }
 }

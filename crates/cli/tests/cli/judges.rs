@@ -10,6 +10,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use serde_json::{Value, json};
@@ -187,6 +188,21 @@ fn a_judge_that_fails_or_talks_nonsense_costs_nothing_that_was_there() {
     said(&[], judged(&dir, &judge, &[]));
     assert_eq!(judge.asked(), 2);
     assert_eq!(report(&dir)["figures"][0]["n"], 3);
+}
+
+#[test]
+fn a_judge_that_takes_its_time_is_told_how_much_it_had() {
+    let dir = scratch("eval-slow-judge");
+    questions(&dir);
+    let judge = Judge::start(|_| {
+        thread::sleep(Duration::from_secs(2));
+        (200, String::new())
+    });
+    let output = judged(&dir, &judge, &["--judge-timeout", "1"]);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    let says = "the judge does not answer within 1 s (--judge-timeout)";
+    assert!(stderr.contains(says), "{stderr}");
 }
 
 #[test]

@@ -1,14 +1,12 @@
 //! LLaVA's questions about pictures (arXiv 2304.08485): a judge rates the answer and that of GPT-4,
 //! which saw a description only. The 90 of the paper, and those "in the wild".
 
-use std::collections::HashMap;
-
 use serde_json::{Map, Value};
 use univi::Result;
 
 use crate::{
     benchmark::{Benchmark, Decoding, Metric, Protocol, Published},
-    data::{Data, Entries, Questions, source, text},
+    data::{Data, Questions, source, text},
     sample::{Expected, Sample},
 };
 
@@ -89,8 +87,9 @@ fn read(
     let open = |names: &[String]| data.read(&names.iter().map(String::as_str).collect::<Vec<_>>());
     let (answers, contexts) = (open(answers)?, open(contexts)?);
     let hashes = [answers.sha256.clone(), contexts.sha256.clone()];
-    let answers = by(answers, "question_id");
-    let contexts = by(contexts, "image");
+    let (answers, mut faults) = answers.by("question_id");
+    let (contexts, more) = contexts.by("image");
+    faults.extend(more);
     let mut questions = Questions::collect(open(questions)?, |entry| {
         let (id, image) = (text(entry, "question_id")?, text(entry, "image")?);
         let answer = answers
@@ -118,16 +117,11 @@ fn read(
             source,
         })
     });
+    questions.faults.extend(faults);
     for sha256 in &hashes {
         questions.also_of(sha256);
     }
     Ok(questions)
-}
-
-fn by(entries: Entries, key: &str) -> HashMap<String, Map<String, Value>> {
-    let entries = entries.entries.into_iter();
-    let entries = entries.filter_map(|(_, entry)| Some((text(&entry, key).ok()?, entry)));
-    entries.collect()
 }
 
 /// Writes down what stands for a picture: captions and boxes, or one text.

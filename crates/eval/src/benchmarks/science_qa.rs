@@ -73,12 +73,7 @@ fn read(data: &Data) -> Result<Questions> {
         })
         .unwrap_or_default();
     let hashes = [&problems.sha256, &splits.sha256].map(String::clone);
-    let faults = problems.faults;
-    let problems: HashMap<String, Map<String, Value>> = problems
-        .entries
-        .into_iter()
-        .filter_map(|(_, entry)| Some((text(&entry, "key").ok()?, entry)))
-        .collect();
+    let (problems, faults) = problems.by("key");
     let mut questions = Questions::collect(asked, |entry| {
         let id = text(entry, "id")?;
         let problem = problems

@@ -1,7 +1,5 @@
 //! VQA v2 (arXiv 1612.00837): questions about pictures of COCO, each answered by ten people.
 
-use std::collections::HashMap;
-
 use univi::Result;
 
 use super::short_answer::SHORT_ANSWER;
@@ -51,12 +49,8 @@ fn read(data: &Data) -> Result<Questions> {
 
 fn official(data: &Data) -> Result<Questions> {
     let annotations = data.read_list(ANNOTATIONS, "annotations")?;
-    let sha256 = annotations.sha256;
-    let annotations: HashMap<String, _> = annotations
-        .entries
-        .into_iter()
-        .filter_map(|(_, entry)| Some((text(&entry, "question_id").ok()?, entry)))
-        .collect();
+    let sha256 = annotations.sha256.clone();
+    let (annotations, faults) = annotations.by("question_id");
     let asked = data.read_list(OFFICIAL, "questions")?;
     let mut questions = Questions::collect(asked, |entry| {
         let (id, image) = (text(entry, "question_id")?, text(entry, "image_id")?);
@@ -75,6 +69,7 @@ fn official(data: &Data) -> Result<Questions> {
             source: source(entry, &["question_id"]),
         })
     });
+    questions.faults.extend(faults);
     questions.also_of(&sha256);
     Ok(questions)
 }

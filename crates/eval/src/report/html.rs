@@ -2,7 +2,7 @@
 
 use super::{
     Report,
-    markdown::{answer, expected, row, rows, wrong_head},
+    markdown::{UNLABELLED, answer, expected, row, rows, wrong_head},
     plot::escaped,
 };
 use crate::{metrics::Figure, sample::Record};
@@ -28,6 +28,9 @@ pub fn html(report: &Report, picture: &dyn Fn(&Record) -> Option<String>) -> Str
         report.run.samples,
         title = escaped(&title),
     );
+    if report.is_unlabelled() {
+        page += &format!("<p>{UNLABELLED}</p>\n");
+    }
     page += &bars(&report.figures);
     let heads = ["figure", "value", "95 %", "n", "chance", "majority"].map(String::from);
     let figures = report.figures.iter().map(|figure| row(figure).to_vec());

@@ -6,6 +6,9 @@ use crate::{
     sample::{Expected, Record},
 };
 
+/// What a report says where nothing can be counted.
+pub(super) const UNLABELLED: &str = "The data holds no right answers: nothing is scored here.";
+
 /// Returns the report as Markdown.
 pub fn markdown(report: &Report) -> String {
     let run = report.run;
@@ -17,6 +20,9 @@ pub fn markdown(report: &Report) -> String {
         report.answered(),
         run.samples,
     );
+    if report.is_unlabelled() {
+        text += &format!("{UNLABELLED}\n\n");
+    }
     text += "| figure | value | 95 % | n | chance | majority |\n| --- | --- | --- | --- | --- | --- |\n";
     for figure in &report.figures {
         text += &format!("| {} |\n", row(figure).join(" | "));

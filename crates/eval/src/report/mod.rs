@@ -11,7 +11,7 @@ use crate::{
     journal::Run,
     judge::Judgements,
     metrics::{Figure, figures, is_right},
-    sample::Record,
+    sample::{Expected, Record},
 };
 
 pub use html::html;
@@ -82,6 +82,12 @@ impl<'a> Report<'a> {
 
     fn is_wrong(&self, record: &Record) -> bool {
         record.error.is_none() && is_right(self.benchmark, record, self.judgements) == Some(false)
+    }
+
+    /// Returns whether the data says of no question what would be right.
+    pub fn is_unlabelled(&self) -> bool {
+        let is_unknown = |record: &Record| record.expected == Expected::Unknown;
+        !self.records.is_empty() && self.records.iter().all(is_unknown)
     }
 
     /// Returns how many samples have no answer.

@@ -390,6 +390,28 @@ fn an_id_that_stands_twice_in_an_object_is_named_and_the_first_one_counts() {
 }
 
 #[test]
+fn answers_of_the_reference_that_contradict_each_other_are_named() {
+    let asked = r#"{"question_id": 1, "image": "a.jpg", "text": "?", "category": "conv"}"#;
+    let answer = |text: &str| format!(r#"{{"question_id": 1, "text": "{text}"}}"#) + "\n";
+    let context = r#"{"image": "a.jpg", "caption": "c"}"#;
+    for (answers, faults) in [
+        (answer("yes") + &answer("no"), &["answers_gpt4.jsonl:2"][..]),
+        (answer("yes") + &answer("yes"), &[]),
+        (answer("yes") + "{\n", &["answers_gpt4.jsonl:2"]),
+    ] {
+        let folder = folder(&[
+            ("questions.jsonl", asked),
+            ("answers_gpt4.jsonl", &answers),
+            ("context.jsonl", context),
+        ]);
+        let questions = read("llava-wild", folder.path());
+        assert_eq!(text(&questions.samples[0].expected), "yes");
+        let found = questions.faults.iter().map(|fault| &*fault.sample);
+        assert_eq!(found.collect::<Vec<_>>(), faults);
+    }
+}
+
+#[test]
 fn folders_that_are_not_there_are_named_and_pictures_are_found_below_media() {
     let line = r#"{"question_id": 1, "image": "a.jpg", "text": "?", "label": "yes"}"#;
     let folder = folder(&[
@@ -400,7 +422,7 @@ fn folders_that_are_not_there_are_named_and_pictures_are_found_below_media() {
     let read = |media: &str| pope.read(&Data::new(folder.path(), Some(folder.path().join(media))));
     let found = read("media").unwrap().samples.remove(0).media;
     assert!(matches!(&found, Media::Image(path) if path.ends_with("media/val2014/a.jpg")));
-    assert_eq!(pope.picture(&folder.path().join("media"), "a.jpg"), found);
+    assert_eq!(pope.media(&folder.path().join("media"), "a.jpg"), found);
     let error = read("nowhere").unwrap_err().to_string();
     assert!(
         error.contains("nowhere: there is no such folder"),

@@ -9,7 +9,8 @@ use crate::record;
 
 const SAMPLES: usize = 23;
 
-fn run(shard: Option<Shard>) -> Run {
+/// What a run of POPE says of itself.
+pub fn run(shard: Option<Shard>) -> Run {
     Run {
         benchmark: "pope-random".into(),
         model: "model".into(),

@@ -5,11 +5,12 @@
 
 use serde_json::json;
 use univi_eval::{
-    Benchmark, Expected, Figure, Judgement, Judgements, Record, chosen, figures, requests, verdict,
-    vqa,
+    Benchmark, Expected, Figure, Judgement, Judgements, Record, chosen, figures,
+    report::{Report, html, markdown},
+    requests, verdict, vqa,
 };
 
-use crate::record;
+use crate::{journal::run, record};
 
 /// Answers, and what would be right.
 const YES_NO: [(&str, &str); 20] = [
@@ -475,4 +476,25 @@ fn a_judge_is_asked_once_for_each_aspect_and_not_about_failures() {
     assert_ne!(asked[0].identity("a"), asked[0].identity("b"));
     record.error = Some("no video".into());
     assert!(requests(benchmark, &record).is_empty());
+}
+
+#[test]
+fn wrong_answers_that_are_not_shown_are_counted() {
+    let benchmark = Benchmark::find("pope-random").unwrap();
+    let (run, judgements) = (run(None), Judgements::default());
+    for (wrong, head) in [
+        (20, "Wrong answers\n"),
+        (23, "Wrong answers, the first 20 of 23\n"),
+    ] {
+        let says = |i: usize| if i < wrong { "no" } else { "yes" };
+        let records: Vec<Record> = (0..30)
+            .map(|i| record(i, says(i), Expected::Text("yes".into())))
+            .collect();
+        let report = Report::new(benchmark, &run, &records, &judgements, Vec::new());
+        assert_eq!(report.wrong().len(), 20);
+        let text = markdown(&report);
+        assert!(text.contains(&format!("## {head}")), "{text}");
+        let page = html(&report, &|_| None).replace("</h2>", "");
+        assert!(page.contains(&format!("<h2>{head}")), "{page}");
+    }
 }
