@@ -356,9 +356,9 @@ pub trait Backend: Clone + 'static {
         self.silu_mul(&self.matmul(&h, gate), &self.matmul(&h, up))
     }
 
-    /// Multiplies the normed rows of `x` with `wq`, `wk` and `wv`, rotates queries and keys, appends
-    /// keys and values to the caches, and returns the queries. Each of `places` has an equal run of
-    /// the rows, and of the results one.
+    /// Multiplies the normed rows of `x` with `wq`, `wk` and `wv`, rotates queries and keys,
+    /// appends keys and values to the caches, and returns the queries. Each of `places` has an
+    /// equal run of the rows, and of the results one.
     fn project_qkv(
         &self,
         x: &Self::Tensor,

@@ -394,10 +394,10 @@ impl<B: Backend> Llama<B> {
         };
         let wqkv = [&layer.wq, &layer.wk, &layer.wv];
         let q = b.project_qkv(x, norm(&layer.attn_norm), wqkv, rotation, places);
-        let attend = |(q, place): (&B::Tensor, &CachePlace<B::KvCache>)| {
+        let attention = |(q, place): (&B::Tensor, &CachePlace<B::KvCache>)| {
             b.attention_causal(q, place.cache, heads, place.pos)
         };
-        let a: Vec<_> = q.iter().zip(places.iter()).map(attend).collect();
+        let a: Vec<_> = q.iter().zip(places.iter()).map(attention).collect();
         let a = match a.as_slice() {
             [a] => a.clone(),
             several => b.concat(&several.iter().collect::<Vec<_>>()),
