@@ -143,10 +143,10 @@ pub struct AnswerArgs {
     pub api_key: Vec<String>,
     /// An origin whose pages may ask, such as https://page.example, or * for all; may be given
     /// several times. Pages of this server may.
-    #[arg(long, value_name = "ORIGIN", requires = "model")]
+    #[arg(long, value_name = "ORIGIN", value_parser = origin, requires = "model")]
     pub allow_origin: Vec<String>,
     /// A folder whose files requests may name as file: URLs.
-    #[arg(long, value_name = "DIR", requires = "model")]
+    #[arg(long, value_name = "DIR", value_parser = folder, requires = "model")]
     pub message_files: Option<PathBuf>,
     /// The beginning of addresses that pictures and clips are fetched from, such as
     /// https://example.org/pictures/; may be given several times. Without it nothing is fetched.
@@ -226,6 +226,26 @@ impl AnswerArgs {
             conversations: self.conversations as usize,
             takes_all,
         }))
+    }
+}
+
+/// Reads an origin: `null` is that of files, `*` stands for all.
+fn origin(text: &str) -> Result<String, String> {
+    let (scheme, host) = text.split_once("://").unwrap_or_default();
+    let host = host.strip_suffix('/').unwrap_or(host);
+    let is_origin = !scheme.is_empty() && !host.is_empty() && !host.contains(['/', '?', '#', ' ']);
+    match is_origin || ["*", "null"].contains(&text) {
+        true => Ok(text.to_owned()),
+        false => Err("expected a scheme and a host, as in https://page.example, or *".into()),
+    }
+}
+
+/// Reads the path of a folder that is there.
+fn folder(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    match path.is_dir() {
+        true => Ok(path),
+        false => Err("there is no such folder".into()),
     }
 }
 

@@ -46,6 +46,9 @@ pub struct Judgement {
     pub aspect: String,
     /// What tells the request from others: judge, texts.
     pub request: String,
+    /// Who was asked.
+    #[serde(default)]
+    pub judge: String,
     /// The reply as it came.
     pub reply: String,
     /// What it says; `None` where it makes no sense, or none came.
@@ -75,6 +78,20 @@ impl Judgements {
     pub fn verdict(&self, id: &str, aspect: &str) -> Option<&Verdict> {
         let found = self.0.get(&(id.to_owned(), aspect.to_owned()))?;
         found.verdict.as_ref()
+    }
+
+    /// Keeps those of these answers: the folder may have held others.
+    pub fn about(mut self, benchmark: &Benchmark, records: &[Record]) -> Judgements {
+        let asked = records
+            .iter()
+            .flat_map(|record| requests(benchmark, record));
+        let asked = asked.map(|request| ((request.id.clone(), request.aspect.to_owned()), request));
+        let asked: BTreeMap<_, _> = asked.collect();
+        self.0.retain(|key, found| {
+            let request = asked.get(key);
+            request.is_some_and(|request| found.request == request.identity(&found.judge))
+        });
+        self
     }
 
     /// Returns all of them, by samples and aspects.

@@ -225,7 +225,7 @@ pub fn finish(
     let others = compared.iter().flat_map(|(_, records)| records);
     let all: Vec<Record> = records.iter().chain(others).cloned().collect();
     let judged = judging::judge(folder, benchmark, &all, &options.judge, options.on_error);
-    let judgements = Judgements::load(folder)?;
+    let judgements = Judgements::load(folder)?.about(benchmark, &all);
     let other = |(model, records): (&String, Vec<Record>)| Other {
         model: model.clone(),
         answered: answered(&records),

@@ -150,6 +150,7 @@ pub fn judge(
             id: request.id.clone(),
             aspect: request.aspect.to_owned(),
             request: request.identity(model),
+            judge: model.to_owned(),
             reply,
             verdict: verdict.ok(),
             error: error.clone(),

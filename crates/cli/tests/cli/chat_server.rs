@@ -621,6 +621,8 @@ fn a_command_line_without_sense_is_refused() {
         &["serve", "-m", "m", "--fail", "0.5"],
         &["serve", "-m", "m", "--timeout", "0"],
         &["serve", "-m", "m", "--conversations", "0"],
+        &["serve", "-m", "m", "--allow-origin", "page.example"],
+        &["serve", "-m", "m", "--message-files", "nowhere"],
     ] {
         assert_eq!(run(args, "").status.code(), Some(2), "{args:?}");
     }

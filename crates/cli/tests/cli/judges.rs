@@ -149,6 +149,16 @@ fn a_judge_is_asked_once_about_each_answer_and_its_cost_is_said_before() {
     let out = dir.join("out");
     said(&[], run(&["eval", "report", path(&out)], ""));
     assert_eq!(report(&dir), first);
+    // What was said of another answer counts for none.
+    let answers = fs::read_to_string(out.join("answers.jsonl")).unwrap();
+    let (head, answer) = answers.trim_end().rsplit_once("\"texts\":[\"").unwrap();
+    let other = format!("{head}\"texts\":[\"quite {answer}\n");
+    fs::write(out.join("answers.jsonl"), other).unwrap();
+    said(&[], run(&["eval", "report", path(&out)], ""));
+    assert_eq!(
+        (&first["figures"][0]["n"], &report(&dir)["figures"][0]["n"]),
+        (&json!(3), &json!(2))
+    );
 }
 
 #[test]

@@ -395,6 +395,7 @@ fn judgement(id: &str, aspect: &str, metric_of: &str, reply: &str) -> Judgement 
         id: id.into(),
         aspect: aspect.into(),
         request: String::new(),
+        judge: String::new(),
         reply: reply.into(),
         error: verdict.as_ref().err().cloned(),
         verdict: verdict.ok(),
