@@ -375,8 +375,9 @@ impl<B: Backend> EngineSession<B> {
 
     /// Computes the next part of each of several answers. Those that wait for nothing but their
     /// next token get it together, so that weights are read once for all of them; where a token's
-    /// text is not certain yet, the text is empty. `sessions` are of one model. The future is not
-    /// to be dropped before its end: what came would be lost.
+    /// text is not certain yet, the text is empty. Of prompts, the first that is not complete goes
+    /// on, so put first who waits for longest. `sessions` are of one model. The future is not to be
+    /// dropped before its end: what came would be lost.
     ///
     /// # Errors
     /// Each answer's own, as [`EngineSession::step`].

@@ -69,10 +69,16 @@ impl Conversations {
         &mut self.at(place).session
     }
 
-    /// Returns the sessions of the conversations that are taken.
-    pub fn taken(&mut self) -> impl Iterator<Item = (Place, &mut Session)> {
+    /// Returns the sessions of the conversations that are taken, in the order in which they were:
+    /// the prompt that is computed first is the one that has waited for longest.
+    pub fn taken(&mut self) -> Vec<(Place, &mut Session)> {
         let taken = self.kept.iter_mut().filter(|(_, kept)| kept.taken);
-        taken.map(|(place, kept)| (*place, &mut kept.session))
+        let mut taken: Vec<_> = taken.collect();
+        taken.sort_by_key(|(_, kept)| kept.used);
+        let sessions = taken.into_iter();
+        sessions
+            .map(|(place, kept)| (*place, &mut kept.session))
+            .collect()
     }
 
     /// Forgets all conversations that are not taken.

@@ -220,7 +220,8 @@ impl ModelThread<'_> {
         for place in places.map(|(&place, _)| place).collect::<Vec<_>>() {
             self.end(place);
         }
-        let (places, mut sessions): (Vec<_>, Vec<_>) = self.conversations.taken().unzip();
+        let (places, mut sessions): (Vec<_>, Vec<_>) =
+            self.conversations.taken().into_iter().unzip();
         let texts = Session::next_of_each(&mut sessions).await;
         for (place, text) in places.into_iter().zip(texts) {
             match text {

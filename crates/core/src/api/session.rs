@@ -86,7 +86,8 @@ impl Session {
     /// Generates the next text of each conversation's answer, as [`StreamedAnswer::next`] does; it
     /// is empty, too, where a token's text is not certain yet. Tokens of up to
     /// [`Session::TOGETHER`] conversations take little longer than those of one: weights are read
-    /// once for all of them. The future is not to be dropped before its end: what came would be
+    /// once for all of them. Of prompts, the first that is not complete goes on, so put first who
+    /// waits for longest. The future is not to be dropped before its end: what came would be
     /// lost.
     ///
     /// # Errors
