@@ -6,12 +6,8 @@
  *
  *     npm run soak:captions --workspace univi-tests-web -- --minutes 10
  */
-import { execFile } from "node:child_process";
-import { join } from "node:path";
-import { parseArgs, promisify } from "node:util";
-import { CAMERA } from "./chromium.mjs";
-import { beGreedy, openDemo, SAMPLES } from "./demo.mjs";
-import { OUTPUT } from "./fixtures.mjs";
+import { parseArgs } from "node:util";
+import { beGreedy, openDemo, showing } from "./demo.mjs";
 
 const { values } = parseArgs({ options: { minutes: { type: "string", default: "10" } } });
 const minutes = Number(values.minutes);
@@ -20,18 +16,7 @@ const SCENE_S = 30;
 /** How much more there may be than after the first minute. */
 const MARGIN_MB = 2;
 
-const film = join(OUTPUT, "scenes.y4m");
-const inputs = SCENES.flatMap((scene) => [
-  ...["-loop", "1", "-t", String(SCENE_S), "-r", "10"],
-  ...["-i", join(SAMPLES, `${scene}.png`)],
-]);
-const filter =
-  SCENES.map((_, i) => `[${i}]scale=320:320,pad=428:320:54:0:red[s${i}];`).join("") +
-  `${SCENES.map((_, i) => `[s${i}]`).join("")}concat=n=${SCENES.length}`;
-const written = ["-filter_complex", filter, "-pix_fmt", "yuv420p", film];
-await promisify(execFile)("ffmpeg", ["-y", "-loglevel", "error", ...inputs, ...written]);
-
-const flags = [...CAMERA, `--use-file-for-fake-video-capture=${film}`];
+const flags = await showing("scenes", SCENES, SCENE_S);
 const { page, close } = await openDemo({ flags });
 await beGreedy(page);
 await page.locator("#camera-open").click();

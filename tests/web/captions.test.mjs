@@ -3,40 +3,15 @@
  * what is asked, what is not, what is kept, and how it is stopped.
  */
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
 import { readFile } from "node:fs/promises";
-import { join } from "node:path";
 import { test } from "node:test";
-import { promisify } from "node:util";
 import { AXE, assertAccessible } from "./axe.mjs";
 import { CAMERA } from "./chromium.mjs";
-import { ask, beGreedy, openDemo, SAMPLES, screenshot, speak } from "./demo.mjs";
-import { OUTPUT } from "./fixtures.mjs";
+import { ask, beGreedy, openDemo, screenshot, showing, speak } from "./demo.mjs";
 
 /** @typedef {import("playwright-core").Page} Page */
 
 const QUESTION = "List everything from left to right.";
-
-/**
- * A camera that shows samples again and again, each for so long -> Chromium's flags.
- *
- * @param {string} name
- * @param {readonly string[]} samples
- * @param {number} seconds
- */
-async function showing(name, samples, seconds) {
-  const film = join(OUTPUT, `${name}.y4m`);
-  const shown = samples.flatMap((sample) => [
-    ...["-loop", "1", "-t", String(seconds), "-r", "10"],
-    ...["-i", join(SAMPLES, `${sample}.png`)],
-  ]);
-  const scaled = samples.map((_, i) => `[${i}]scale=320:320,pad=428:320:54:0:red[s${i}];`).join("");
-  const joined = samples.map((_, i) => `[s${i}]`).join("");
-  const filter = `${scaled}${joined}concat=n=${samples.length}`;
-  const written = ["-filter_complex", filter, "-pix_fmt", "yuv420p", film];
-  await promisify(execFile)("ffmpeg", ["-y", "-loglevel", "error", ...shown, ...written]);
-  return [...CAMERA, `--use-file-for-fake-video-capture=${film}`];
-}
 
 /** Has seconds of the page pass four times as fast. */
 function hurry() {

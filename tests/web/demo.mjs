@@ -1,8 +1,10 @@
 /** The demo page, as tests and scripts open it, and what a person does there. */
+import { execFile } from "node:child_process";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { openPage } from "./chromium.mjs";
+import { promisify } from "node:util";
+import { CAMERA, openPage } from "./chromium.mjs";
 import { MODELS, OUTPUT } from "./fixtures.mjs";
 
 /** The built page. */
@@ -182,3 +184,24 @@ export const isInSight = (page, selector) =>
  */
 export const screenshot = (page, name) =>
   page.screenshot({ path: join(SCREENSHOTS, `${name}.png`), fullPage: true });
+
+/**
+ * A camera that shows samples again and again, each for so long -> Chromium's flags.
+ *
+ * @param {string} name
+ * @param {readonly string[]} samples
+ * @param {number} seconds
+ */
+export async function showing(name, samples, seconds) {
+  const film = join(OUTPUT, `${name}.y4m`);
+  const shown = samples.flatMap((sample) => [
+    ...["-loop", "1", "-t", String(seconds), "-r", "10"],
+    ...["-i", join(SAMPLES, `${sample}.png`)],
+  ]);
+  const scaled = samples.map((_, i) => `[${i}]scale=320:320,pad=428:320:54:0:red[s${i}];`).join("");
+  const joined = samples.map((_, i) => `[s${i}]`).join("");
+  const filter = `${scaled}${joined}concat=n=${samples.length}`;
+  const written = ["-filter_complex", filter, "-pix_fmt", "yuv420p", film];
+  await promisify(execFile)("ffmpeg", ["-y", "-loglevel", "error", ...shown, ...written]);
+  return [...CAMERA, `--use-file-for-fake-video-capture=${film}`];
+}

@@ -116,8 +116,12 @@ export async function* complete(
   if (!ended) throw new UniviError("io", `${url.href}: the answer broke off before its end`);
 }
 
+/** Some servers name what ended an answer; all else left it incomplete. */
+const ENDS = new Set(["stop", "eos_token", "stop_sequence"]);
+
 function finishOf(url: URL, reason: string): "stop" | "length" {
-  if (reason === "stop" || reason === "length") return reason;
+  if (reason === "length") return "length";
+  if (ENDS.has(reason)) return "stop";
   throw new UniviError("io", `${url.href}: the answer ended with "${reason}", and is not whole`);
 }
 

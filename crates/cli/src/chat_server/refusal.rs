@@ -48,11 +48,6 @@ impl Refusal {
         self
     }
 
-    /// Returns whether what is wrong begins with this name.
-    pub fn says(&self, name: &str) -> bool {
-        self.message.starts_with(&format!("{name} "))
-    }
-
     /// Says when it is worth asking again.
     pub fn retry_after_s(mut self, seconds: u64) -> Refusal {
         self.retry_after_s = Some(seconds);
@@ -103,8 +98,10 @@ impl From<Error> for Refusal {
             }
             cause => Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, cause.code(), message),
         };
-        // What a request brings is named by its place in it.
-        refusal.param = refusal.param.or(place);
+        // What a request brings is named by its place in it; a fault of the server's own is not.
+        if refusal.status.is_client_error() {
+            refusal.param = refusal.param.or(place);
+        }
         refusal
     }
 }

@@ -82,6 +82,17 @@ const NEUTRAL: [(&str, IsNeutral); 18] = [
     ("prompt_cache_key", |_| true),
 ];
 
+/// Sets a number of how tokens are sampled.
+type SetNumber = fn(Sampling, f32) -> Sampling;
+
+/// Numbers of how tokens are sampled, each with a range.
+const SAMPLING: [(&str, SetNumber); 4] = [
+    ("temperature", Sampling::temperature),
+    ("top_p", Sampling::top_p),
+    ("min_p", Sampling::min_p),
+    ("repetition_penalty", Sampling::repetition_penalty),
+];
+
 /// The most tokens that are reported beside one of an answer.
 const MAX_TOP_LOGPROBS: usize = 20;
 
@@ -346,22 +357,16 @@ fn answer_options(fields: &Map<String, Value>, body: &[u8]) -> Result<AnswerOpti
         Some(most) => Some(most),
         None => size("max_tokens")?,
     };
-    let sampling = default
-        .temperature(number_field(fields, "temperature")?.unwrap_or(default.temperature))
-        .top_p(number_field(fields, "top_p")?.unwrap_or(default.top_p))
+    let mut sampling = default
         .top_k(size("top_k")?.unwrap_or(default.top_k))
-        .min_p(number_field(fields, "min_p")?.unwrap_or(default.min_p))
-        .repetition_penalty(
-            number_field(fields, "repetition_penalty")?.unwrap_or(default.repetition_penalty),
-        )
         .seed(whole_field(fields, "seed")?.unwrap_or(default.seed));
-    // Checks what is out of range.
-    Sampler::new(sampling).map_err(|error| {
-        let refusal = Refusal::from(error);
-        let numbers = ["temperature", "top_p", "min_p", "repetition_penalty"];
-        let wrong = numbers.iter().find(|name| refusal.says(name));
-        wrong.map_or(refusal.clone(), |name| refusal.about(*name))
-    })?;
+    for (name, set) in SAMPLING {
+        if let Some(value) = number_field(fields, name)? {
+            sampling = set(sampling, value);
+            // Checks what is out of range: the others before it are not.
+            Sampler::new(sampling).map_err(|error| Refusal::from(error).about(name))?;
+        }
+    }
     let options = AnswerOptions {
         max_tokens: max_tokens.unwrap_or(GenerateOptions::default().max_tokens),
         sampling,

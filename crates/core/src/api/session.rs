@@ -84,9 +84,9 @@ impl Session {
     }
 
     /// Generates the next text of each conversation's answer, as [`StreamedAnswer::next`] does; it
-    /// is empty, too, where a token's text is not certain yet. Tokens of up to
-    /// [`Session::TOGETHER`] conversations take little longer than those of one: weights are read
-    /// once for all of them. Of prompts, the first that is not complete goes on, so put first who
+    /// is empty, too, where a token's text is not certain yet. The next tokens of all are decoded
+    /// in one batch, which takes less than one after the other, up to [`Session::TOGETHER`] of
+    /// them: weights are read once for all. Of prompts, the first that is not complete goes on, so put first who
     /// waits for longest. The future is not to be dropped before its end: what came would be
     /// lost.
     ///
