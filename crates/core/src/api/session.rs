@@ -86,9 +86,9 @@ impl Session {
     /// Generates the next text of each conversation's answer, as [`StreamedAnswer::next`] does; it
     /// is empty, too, where a token's text is not certain yet. The next tokens of all are decoded
     /// in one batch, which takes less than one after the other, up to [`Session::TOGETHER`] of
-    /// them: weights are read once for all. Of prompts, the first that is not complete goes on, so put first who
-    /// waits for longest. The future is not to be dropped before its end: what came would be
-    /// lost.
+    /// them: weights are read once for all. Of prompts, the first that is not complete goes on, so
+    /// put first who waits for longest. The future is not to be dropped before its end: what came
+    /// would be lost.
     ///
     /// # Errors
     /// Each answer's own, as [`StreamedAnswer::next`].
