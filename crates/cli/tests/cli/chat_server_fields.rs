@@ -139,3 +139,38 @@ fn the_package_takes_the_same_fields() {
     );
     assert_eq!(neutral, names(&package, "const NEUTRAL", "};"));
 }
+
+#[test]
+fn what_is_wrong_is_named_by_its_place() {
+    let server = start(&[]);
+    let asked = [text("What is this?")];
+    let with = |fields: Value| question(&asked, &fields);
+    let shown = |url: &str| {
+        let part = json!({ "type": "image_url", "image_url": { "url": url } });
+        question(&[part], &json!({}))
+    };
+    for (request, param) in [
+        (with(json!({ "temperature": -1 })), "temperature"),
+        (with(json!({ "temperature": 0.5, "top_p": 2 })), "top_p"),
+        (with(json!({ "min_p": 1.5 })), "min_p"),
+        (
+            with(json!({ "repetition_penalty": 0 })),
+            "repetition_penalty",
+        ),
+        (
+            shown("data:image/png;base64,AAAA"),
+            "messages[0].content[0].image_url",
+        ),
+        (
+            question(
+                &[json!({ "type": "text", "text": "a", "weight": 2 })],
+                &json!({}),
+            ),
+            "messages[0].content[0].weight",
+        ),
+    ] {
+        let reply = post(&server, &request);
+        assert_eq!(reply.status, 400, "{}", reply.body);
+        assert_eq!(reply.json()["error"]["param"], param, "{}", reply.body);
+    }
+}
